@@ -1,0 +1,19 @@
+# Language, warnings, sanitizers and output folders for every target of the project.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+# Asserts of our own (MB_ASSERT) stay on in release builds. No -ffast-math anywhere: overflow detection relies on
+# isfinite. No contraction in portable code either, so that the same source gives the same bits per instruction set.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g -fno-omit-frame-pointer")
+add_compile_options(-Wall -Wextra -Wno-unused-parameter)
+if(MINIBERT_SANITIZE)
+  add_compile_options(-fsanitize=${MINIBERT_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${MINIBERT_SANITIZE})
+endif()
