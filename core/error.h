@@ -1,7 +1,8 @@
 // error.h: the one error type, with a category that is the process's exit code.
 // Called by everything. Libraries throw; only tools/minibert/main.cpp prints and exits.
 // Form of a message: `<op or file>: <thing> is <found>, expected <wanted> (<why>). <fix>`.
-// Easy to break: destructors never throw, and MB_CHECK is for users' faults, MB_ASSERT for our own. Test: ctest -R Error.
+// Easy to break: destructors never throw, and MB_CHECK is for users' faults, MB_ASSERT for our own.
+// Test: ctest -R Error.
 #pragma once
 
 #include <stdexcept>
@@ -12,8 +13,8 @@
 
 namespace minibert {
 
-/// What went wrong, by who can mend it. The value is the exit code of the process (product: 0 is success, 75 is
-/// "saved after a signal, please requeue", which is not an error).
+/// What went wrong, by who can mend it. The value is the exit code of the process (product: 0 is
+/// success, 75 is "saved after a signal, please requeue", which is not an error).
 enum class ErrorCategory : int {
   internal = 1,
   usage = 2,
@@ -42,13 +43,14 @@ class ErrorOf : public Error {
   explicit ErrorOf(const std::string& message) : Error(C, message) {}
 };
 
-using InternalError = ErrorOf<ErrorCategory::internal>;      // a bug of ours
-using UsageError = ErrorOf<ErrorCategory::usage>;            // flags, configuration, shapes
-using DataError = ErrorOf<ErrorCategory::data>;              // text, vocabularies, shards, model files
-using NumericError = ErrorOf<ErrorCategory::numeric>;        // NaN, infinity
-using CommError = ErrorOf<ErrorCategory::communication>;     // ranks
-using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;   // device or host memory
-using CheckpointError = ErrorOf<ErrorCategory::checkpoint>;  // checkpoints that can't be read or written
+using InternalError = ErrorOf<ErrorCategory::internal>;   // a bug of ours
+using UsageError = ErrorOf<ErrorCategory::usage>;         // flags, configuration, shapes
+using DataError = ErrorOf<ErrorCategory::data>;           // text, vocabularies, shards, model files
+using NumericError = ErrorOf<ErrorCategory::numeric>;     // NaN, infinity
+using CommError = ErrorOf<ErrorCategory::communication>;  // ranks
+using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;  // device or host memory
+using CheckpointError =
+    ErrorOf<ErrorCategory::checkpoint>;  // checkpoints that can't be read or written
 
 /// Throws E with a formatted message: fail<DataError>("{}: line {} is empty", path, line).
 template <typename E, typename... Args>
@@ -57,7 +59,8 @@ template <typename E, typename... Args>
 }
 
 namespace detail {
-[[noreturn]] void assertion_failed(const char* condition, const char* file, int line, const std::string& message);
+[[noreturn]] void assertion_failed(const char* condition, const char* file, int line,
+                                   const std::string& message);
 }  // namespace detail
 
 }  // namespace minibert
@@ -66,14 +69,16 @@ namespace detail {
 #define MB_CHECK(condition, ...) MB_CHECK_AS(::minibert::UsageError, condition, __VA_ARGS__)
 
 /// User fault of another category: MB_CHECK_AS(DataError, file, "{}: cannot be opened", path).
-#define MB_CHECK_AS(ErrorType, condition, ...)                                    \
-  do {                                                                            \
-    if (!(condition)) [[unlikely]] ::minibert::fail<ErrorType>(__VA_ARGS__);      \
+#define MB_CHECK_AS(ErrorType, condition, ...)  \
+  do {                                          \
+    if (!(condition)) [[unlikely]]              \
+      ::minibert::fail<ErrorType>(__VA_ARGS__); \
   } while (false)
 
 /// Our own fault: stays on in release builds and asks the user to report it.
-#define MB_ASSERT(condition, ...)                                                                          \
-  do {                                                                                                     \
-    if (!(condition)) [[unlikely]]                                                                         \
-      ::minibert::detail::assertion_failed(#condition, __FILE__, __LINE__, ::fmt::format(__VA_ARGS__));    \
+#define MB_ASSERT(condition, ...)                                          \
+  do {                                                                     \
+    if (!(condition)) [[unlikely]]                                         \
+      ::minibert::detail::assertion_failed(#condition, __FILE__, __LINE__, \
+                                           ::fmt::format(__VA_ARGS__));    \
   } while (false)

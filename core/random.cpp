@@ -1,4 +1,5 @@
-// random.cpp: draws from Philox streams; the generator itself is in random.h, since kernels inline it.
+// random.cpp: draws from Philox streams; the generator itself is in random.h, since kernels inline
+// it.
 #include "core/random.h"
 
 #include <algorithm>
@@ -9,15 +10,19 @@
 
 namespace minibert {
 
-Dropout make_dropout(float p, uint64_t seed, uint32_t data_step, int layer, DropoutPurpose purpose) {
+Dropout make_dropout(float p, uint64_t seed, uint32_t data_step, int layer,
+                     DropoutPurpose purpose) {
   MB_CHECK(p >= 0.0f && p < 1.0f, "dropout: probability is {}, expected 0 <= p < 1", p);
-  MB_CHECK(data_step <= kMaxDataStep, "dropout: step is {}, expected at most {} (22 bits of the random counter)",
-           data_step, kMaxDataStep);
-  MB_CHECK(layer >= 0 && layer <= kMaxDropoutLayer, "dropout: layer is {}, expected 0 to {} (6 bits of the random counter)",
-           layer, kMaxDropoutLayer);
+  MB_CHECK(data_step <= kMaxDataStep,
+           "dropout: step is {}, expected at most {} (22 bits of the random counter)", data_step,
+           kMaxDataStep);
+  MB_CHECK(layer >= 0 && layer <= kMaxDropoutLayer,
+           "dropout: layer is {}, expected 0 to {} (6 bits of the random counter)", layer,
+           kMaxDropoutLayer);
   Dropout d;
   d.seed = seed;
-  d.step_layer_purpose = (data_step << 10) | (static_cast<uint32_t>(layer) << 4) | static_cast<uint32_t>(purpose);
+  d.step_layer_purpose =
+      (data_step << 10) | (static_cast<uint32_t>(layer) << 4) | static_cast<uint32_t>(purpose);
   d.threshold = std::min<uint32_t>(65535u, static_cast<uint32_t>(std::lround(p * 65536.0)));
   d.scale = static_cast<float>(65536.0 / (65536.0 - d.threshold));
   return d;
@@ -34,7 +39,8 @@ uint32_t RandomStream::next_u32() {
 
 uint32_t RandomStream::below(uint32_t bound) {
   MB_ASSERT(bound >= 1, "random: bound is 0");
-  const uint32_t unfair = (0u - bound) % bound;  // 2^32 mod bound: values below it would be drawn once too often
+  const uint32_t unfair =
+      (0u - bound) % bound;  // 2^32 mod bound: values below it would be drawn once too often
   for (;;) {
     const uint64_t product = uint64_t{next_u32()} * bound;
     if (static_cast<uint32_t>(product) >= unfair) return static_cast<uint32_t>(product >> 32);
@@ -46,7 +52,9 @@ int64_t RandomStream::integer(int64_t low, int64_t high) {
   return low + below(static_cast<uint32_t>(high - low + 1));
 }
 
-float RandomStream::uniform() { return static_cast<float>(next_u32() >> 8) * 0x1p-24f; }
+float RandomStream::uniform() {
+  return static_cast<float>(next_u32() >> 8) * 0x1p-24f;
+}
 
 double RandomStream::uniform_double() {
   const uint64_t high = next_u32() >> 5, low = next_u32() >> 6;

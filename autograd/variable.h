@@ -1,0 +1,92 @@
+// variable.h: a tensor that remembers how it was made, and the tape that runs the making backwards.
+// Called by autograd's ops, nn and users. An op makes a Node: its inputs, what it saved, and a
+// backward function. Easy to break: the first contribution to a gradient overwrites and later ones
+// add (no memset), in the fixed order of the tape, so that the same graph gives the same bits.
+// Test: ctest -R Tape.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace minibert {
+
+struct Node;
+
+/// A value in a computation. Copies are the same variable. Constants, leaves (parameters, with a
+/// gradient buffer in f32) and results of ops.
+class Variable {
+ public:
+  Variable() = default;
+  /// A constant: no gradient flows into it.
+  explicit Variable(Tensor value);
+  /// A leaf. Its gradient is written into `gradient` (f32, same shape: a slice of an arena), or
+  /// into a buffer made at the first backward if `gradient` is undefined.
+  static Variable leaf(Tensor value, Tensor gradient = {}, std::string name = {});
+
+  bool defined() const { return state_ != nullptr; }
+  const Tensor& value() const;
+  const Shape& shape() const { return value().shape(); }
+  bool requires_grad() const;
+  bool is_leaf() const;
+  const std::string& name() const;
+  /// Gradient of a leaf after backward(). Undefined tensor before the first backward.
+  const Tensor& grad() const;
+  /// For leaves: says that the next contribution overwrites. Called for each leaf at the start of
+  /// an optimizer step.
+  void reset_grad() const;
+  /// For leaves: called when this backward's last contribution has been added (dist starts an
+  /// all-reduce there).
+  void on_final_gradient(std::function<void(const Variable&)> hook) const;
+
+  /// Runs the tape from this scalar, with d(this)/d(this) = seed (a loss scale). Frees what was
+  /// saved as it goes: a second backward through the same graph is a UsageError. Leaves of `touch`
+  /// that no one reached are zeroed and their hooks run.
+  void backward(float seed = 1.0f, const std::vector<Variable>& touch = {}) const;
+
+  struct State;
+  const std::shared_ptr<State>& state() const { return state_; }
+  explicit Variable(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+ private:
+  std::shared_ptr<State> state_;
+};
+
+/// Whether ops record themselves (thread-local).
+bool grad_enabled();
+/// Switches recording off while it lives: `NoGrad guard;`
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+/// Where a backward function puts the gradient of one input.
+struct GradientTarget {
+  Tensor buffer;            // shape of the input, f32; undefined if the input needs no gradient
+  bool accumulate = false;  // add to it, instead of overwriting
+  bool wanted() const { return buffer.defined(); }
+};
+/// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`).
+using BackwardFunction = std::function<void(const Tensor& dy, std::vector<GradientTarget>& inputs)>;
+
+/// Makes the result of an op. If recording is on and an input requires a gradient, the node is
+/// added to the graph. `name` must be a string literal: the tape, NVTX and error messages use it.
+Variable make_result(const char* name, Tensor value, std::vector<Variable> inputs,
+                     BackwardFunction backward);
+
+/// Runs fn(inputs) without saving anything inside, and runs it again when its gradient is wanted:
+/// activations are traded for time. Dropout is counter-based, so the second run draws the same
+/// masks. Hooks of leaves used inside fire once, when final.
+Variable recompute(const std::function<Variable(const std::vector<Variable>&)>& fn,
+                   const std::vector<Variable>& inputs);
+
+}  // namespace minibert

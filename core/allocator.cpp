@@ -1,0 +1,174 @@
+// allocator.cpp: size classes of 1/8 octave above 4 KiB, one free list a class, a mutex around
+// both.
+#include "core/allocator.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+#include <vector>
+
+#include "core/error.h"
+
+namespace minibert {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+// Rounds up to a multiple of 1/8 of the power of two below it: at most 12.5 % is lost, and few
+// classes exist.
+size_t class_of(size_t bytes) {
+  if (bytes <= 4096)
+    return std::max<size_t>(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+  const size_t step = std::bit_floor(bytes - 1) / 8;
+  return (bytes + step - 1) / step * step;
+}
+
+void* system_allocate(size_t bytes, Device device) {
+  if (device == Device::cuda) return cuda_allocate(bytes);
+  return std::aligned_alloc(kAlignment, bytes);
+}
+
+void system_free(void* pointer, Device device) noexcept {
+  if (device == Device::cuda) {
+    cuda_free(pointer);
+  } else {
+    std::free(pointer);
+  }
+}
+
+}  // namespace
+
+const char* name_of(MemoryCategory category) {
+  constexpr const char* names[kMemoryCategories] = {"weights",     "gradients", "optimizer state",
+                                                    "activations", "workspace", "data"};
+  return names[static_cast<int>(category)];
+}
+
+struct Allocator::State {
+  mutable std::mutex mutex;
+  std::map<std::pair<Device, size_t>, std::vector<void*>>
+      cache;  // (device, class size) -> free blocks
+  std::array<MemoryUsage, kMemoryCategories> usage{};
+  MemoryUsage total;
+  int64_t reserved = 0;
+  int64_t limit = 0;
+  bool direct = false;
+
+  void release_cache() {
+    for (auto& [key, blocks] : cache) {
+      for (void* block : blocks) system_free(block, key.first);
+      reserved -= static_cast<int64_t>(key.second * blocks.size());
+    }
+    cache.clear();
+  }
+
+  std::string table() const {
+    std::string text = fmt::format("{:<16} {:>12} {:>12}\n", "memory (MiB)", "now", "peak");
+    for (int i = 0; i < kMemoryCategories; ++i) {
+      text += fmt::format("{:<16} {:>12.1f} {:>12.1f}\n", name_of(static_cast<MemoryCategory>(i)),
+                          usage[i].bytes / 1048576.0, usage[i].peak_bytes / 1048576.0);
+    }
+    return text + fmt::format("{:<16} {:>12.1f} {:>12.1f}\n", "total", total.bytes / 1048576.0,
+                              total.peak_bytes / 1048576.0);
+  }
+};
+
+Allocator::Allocator() : state_(new State) {
+  const char* direct = std::getenv("MINIBERT_DIRECT_ALLOCATOR");
+  state_->direct = direct && std::string(direct) == "1";
+}
+Allocator::~Allocator() = default;
+
+Allocator& Allocator::instance() {
+  static Allocator* allocator = new Allocator;
+  return *allocator;
+}
+
+void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) {
+  std::lock_guard lock(state_->mutex);
+  State& s = *state_;
+  const size_t size = class_of(bytes);
+  void* block = nullptr;
+  if (s.limit == 0 || s.total.bytes + static_cast<int64_t>(bytes) <= s.limit) {
+    auto& blocks = s.cache[{device, size}];
+    if (!blocks.empty()) {
+      block = blocks.back();
+      blocks.pop_back();
+    } else {
+      block = system_allocate(
+          s.direct ? (bytes + kAlignment - 1) / kAlignment * kAlignment + (bytes == 0) * kAlignment
+                   : size,
+          device);
+      if (!block) {
+        s.release_cache();
+        block = system_allocate(size, device);
+      }
+      if (block) s.reserved += static_cast<int64_t>(size);
+    }
+  }
+  if (!block) {
+    fail<OutOfMemory>(
+        "allocator: {:.1f} MiB for {} on {} could not be had.\n{}Use a smaller --micro-batch-size "
+        "(the result is the same, "
+        "accumulation makes up for it), a shorter --sequence-length, or a smaller model.",
+        bytes / 1048576.0, name_of(category), name_of(device), s.table());
+  }
+  for (MemoryUsage* usage : {&s.usage[static_cast<int>(category)], &s.total}) {
+    usage->bytes += static_cast<int64_t>(bytes);
+    usage->peak_bytes = std::max(usage->peak_bytes, usage->bytes);
+  }
+  return block;
+}
+
+void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Device device) noexcept {
+  std::lock_guard lock(state_->mutex);
+  State& s = *state_;
+  const size_t size = class_of(bytes);
+  s.usage[static_cast<int>(category)].bytes -= static_cast<int64_t>(bytes);
+  s.total.bytes -= static_cast<int64_t>(bytes);
+  if (s.direct) {
+    system_free(pointer, device);
+    s.reserved -= static_cast<int64_t>(size);
+  } else {
+    s.cache[{device, size}].push_back(pointer);
+  }
+}
+
+MemoryUsage Allocator::usage(MemoryCategory category) const {
+  std::lock_guard lock(state_->mutex);
+  return state_->usage[static_cast<int>(category)];
+}
+MemoryUsage Allocator::total() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->total;
+}
+int64_t Allocator::reserved_bytes() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->reserved;
+}
+void Allocator::reset_peak() {
+  std::lock_guard lock(state_->mutex);
+  for (MemoryUsage& usage : state_->usage) usage.peak_bytes = usage.bytes;
+  state_->total.peak_bytes = state_->total.bytes;
+}
+void Allocator::release_cache() {
+  std::lock_guard lock(state_->mutex);
+  state_->release_cache();
+}
+void Allocator::set_direct(bool direct) {
+  std::lock_guard lock(state_->mutex);
+  state_->release_cache();
+  state_->direct = direct;
+}
+void Allocator::set_limit(int64_t bytes) {
+  std::lock_guard lock(state_->mutex);
+  state_->limit = bytes;
+}
+std::string Allocator::table() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->table();
+}
+
+}  // namespace minibert

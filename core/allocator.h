@@ -1,0 +1,65 @@
+// allocator.h: caching allocator that counts bytes by what they are for.
+// Called by core/tensor.cpp alone. Freed blocks are kept by size class and handed out again, so
+// that a training step asks the system for nothing after the first; `direct` mode passes each
+// request to the system, for memory checkers. Easy to break: a block is 64-byte aligned and its
+// tail up to the class size is not zeroed. Test: ctest -R Allocator.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "core/device.h"
+
+namespace minibert {
+
+enum class MemoryCategory : uint8_t {
+  weights,
+  gradients,
+  optimizer_state,
+  activations,
+  workspace,
+  data
+};
+inline constexpr int kMemoryCategories = 6;
+const char* name_of(MemoryCategory category);
+
+struct MemoryUsage {
+  int64_t bytes = 0;       // in use now, in bytes as asked for
+  int64_t peak_bytes = 0;  // most in use at one time since the start or reset_peak()
+};
+
+/// One process-wide allocator. All functions may be called from any thread.
+/// Errors: OutOfMemory with the table of categories and what to do, when the system refuses.
+class Allocator {
+ public:
+  static Allocator& instance();
+
+  void* allocate(size_t bytes, MemoryCategory category, Device device);
+  void free(void* pointer, size_t bytes, MemoryCategory category, Device device) noexcept;
+
+  MemoryUsage usage(MemoryCategory category) const;
+  MemoryUsage total() const;
+  /// Bytes held from the system: in use plus cached.
+  int64_t reserved_bytes() const;
+  void reset_peak();
+  /// Gives all cached blocks back to the system.
+  void release_cache();
+  /// true: no caching. Set it before the first allocation (environment:
+  /// MINIBERT_DIRECT_ALLOCATOR=1).
+  void set_direct(bool direct);
+  /// Refuses requests that would pass this many bytes in use; 0 is no limit. Tests use it to
+  /// provoke OutOfMemory.
+  void set_limit(int64_t bytes);
+  /// Lines "category  now  peak" for people.
+  std::string table() const;
+
+ private:
+  Allocator();
+  ~Allocator();
+  struct State;
+  State* state_;  // leaked on purpose: tensors in static storage may outlive it
+};
+
+}  // namespace minibert

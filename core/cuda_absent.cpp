@@ -1,0 +1,27 @@
+// cuda_absent.cpp: the CUDA backend of a build that has none. The absence is this file; no other
+// code asks.
+#include "core/device.h"
+#include "core/error.h"
+
+namespace minibert {
+
+bool cuda_available() {
+  return false;
+}
+
+std::string cuda_unavailable_reason() {
+  return "this build of minibert has CPU kernels only. Use --device cpu";
+}
+
+void* cuda_allocate(size_t bytes) {
+  fail<UsageError>("device cuda: {} bytes were asked for, but {}", bytes,
+                   cuda_unavailable_reason());
+}
+
+void cuda_free(void*) noexcept {}
+
+void cuda_kernel_absent(const char* op) {
+  fail<UsageError>("{}: called on device cuda, but {}", op, cuda_unavailable_reason());
+}
+
+}  // namespace minibert

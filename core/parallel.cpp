@@ -1,0 +1,98 @@
+// parallel.cpp: parallel.h over OpenMP, or on the calling thread where OpenMP is off.
+#include "core/parallel.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <string>
+
+#include <sched.h>
+
+#include "core/error.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+namespace minibert {
+namespace {
+
+// CPU quota of the cgroup (version 2, then 1) in CPUs; infinity where there is none.
+double cgroup_quota() {
+  std::ifstream v2("/sys/fs/cgroup/cpu.max");
+  std::string quota;
+  double period = 0;
+  if (v2 >> quota >> period && quota != "max" && period > 0)
+    return std::atof(quota.c_str()) / period;
+  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+      v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+  double microseconds = 0;
+  if (v1_quota >> microseconds && v1_period >> period && microseconds > 0 && period > 0)
+    return microseconds / period;
+  return INFINITY;
+}
+
+std::atomic<int> g_threads{0};
+
+int default_threads() {
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  const int wanted = text ? std::atoi(text) : 0;
+  return wanted >= 1 ? std::min(wanted, 1024) : available_cpus();
+}
+
+}  // namespace
+
+int available_cpus() {
+  cpu_set_t set;
+  int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  const double quota = cgroup_quota();
+  if (std::isfinite(quota)) cpus = std::min(cpus, static_cast<int>(std::ceil(quota)));
+  return std::max(1, cpus);
+}
+
+int num_threads() {
+  if (g_threads == 0) set_num_threads(default_threads());
+  return g_threads;
+}
+
+void set_num_threads(int threads) {
+  MB_CHECK(threads >= 1 && threads <= 1024, "threads is {}, expected 1 to 1024", threads);
+  g_threads = threads;
+#ifdef _OPENMP
+  omp_set_num_threads(threads);  // oneDNN follows it
+#endif
+}
+
+#ifdef _OPENMP
+void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body) {
+  const int threads = static_cast<int>(std::min<int64_t>(num_threads(), blocks));
+  if (threads <= 1 || omp_in_parallel()) {
+    for (int64_t block = 0; block < blocks; ++block) body(block);
+    return;
+  }
+  std::exception_ptr first_error;
+  int64_t first_block = blocks;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t block = 0; block < blocks; ++block) {
+    try {
+      body(block);
+    } catch (...) {
+#pragma omp critical(minibert_parallel_error)
+      if (block < first_block) {
+        first_block = block;
+        first_error = std::current_exception();
+      }
+    }
+  }
+  if (first_error) std::rethrow_exception(first_error);
+}
+#else
+void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body) {
+  for (int64_t block = 0; block < blocks; ++block) body(block);
+}
+#endif
+
+}  // namespace minibert

@@ -1,0 +1,81 @@
+// tolerance.h: the one table of tolerances, by dtype and by class of op. Tests take theirs from
+// here and from nowhere else. An error is measured against the double reference, relative to the
+// largest magnitude of the expected tensor: max |got - expected| / max |expected|. f32 accumulation
+// over K terms grows like sqrt(K) * 2^-24: the figures allow K of a few thousand. Raising one to
+// make a test pass is not a fix.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "core/tensor.h"
+
+namespace minibert::testing {
+
+struct Tolerance {
+  static constexpr double exact = 0;           // copies, gathers, integer results
+  static constexpr double elementwise = 5e-7;  // a few roundings an element; erf, exp, tanh to 1e-7
+  static constexpr double reduction =
+      2e-6;  // sums of f32 products: GEMM, norms, LayerNorm, attention, softmax
+  static constexpr double gradient = 6e-6;   // backward passes: three times the forward's
+  static constexpr double optimizer = 1e-6;  // a trajectory of 20 steps
+  static constexpr double gradcheck = 2e-3;  // central differences in f32
+};
+
+/// Largest |got - expected| over the largest |expected|; where everything expected is 0, the
+/// largest |got|.
+inline double relative_error(std::span<const float> got, std::span<const float> expected) {
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    largest = std::max(largest, std::abs(static_cast<double>(expected[i])));
+    const double difference = std::abs(static_cast<double>(got[i]) - expected[i]);
+    error = std::isnan(difference) ? INFINITY : std::max(error, difference);
+  }
+  return largest > 0 ? error / largest : error;
+}
+
+/// EXPECT_TRUE(near(...)): prints tensor, first bad index, got, expected, largest error and where,
+/// share of tolerance used.
+inline ::testing::AssertionResult near(const std::string& name, std::span<const float> got,
+                                       std::span<const float> expected, double tolerance) {
+  if (got.size() != expected.size()) {
+    return ::testing::AssertionFailure()
+           << name << " has " << got.size() << " elements, expected " << expected.size();
+  }
+  double largest = 0;
+  for (float x : expected) largest = std::max(largest, std::abs(static_cast<double>(x)));
+  const double allowed = tolerance * (largest > 0 ? largest : 1);
+  size_t first = got.size(), worst = 0;
+  double error = 0;
+  for (size_t i = 0; i < got.size(); ++i) {
+    double difference = std::abs(static_cast<double>(got[i]) - expected[i]);
+    if (std::isnan(difference))
+      difference = (std::isnan(got[i]) && std::isnan(expected[i])) ? 0 : INFINITY;
+    if (difference > allowed && first == got.size()) first = i;
+    if (difference > error) error = difference, worst = i;
+  }
+  if (first == got.size()) return ::testing::AssertionSuccess();
+  return ::testing::AssertionFailure() << fmt::format(
+             "{}: first bad index {}: got {}, expected {}; largest error {:.3g} at {} (got {}, "
+             "expected {}), {:.1f} times the "
+             "tolerance {:.1g} of the largest {:.3g}",
+             name, first, got[first], expected[first], error, worst, got[worst], expected[worst],
+             error / allowed, tolerance, largest);
+}
+
+inline ::testing::AssertionResult near(const std::string& name, const Tensor& got,
+                                       const Tensor& expected, double tolerance) {
+  if (!(got.shape() == expected.shape())) {
+    return ::testing::AssertionFailure()
+           << name << " is " << got.shape().str() << ", expected " << expected.shape().str();
+  }
+  return near(name, got.span<float>(), expected.span<float>(), tolerance);
+}
+
+}  // namespace minibert::testing

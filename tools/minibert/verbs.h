@@ -1,0 +1,20 @@
+// verbs.h: one function a verb file, called by main.cpp to add its subcommand.
+// A verb parses its flags, calls the libraries and prints; it throws minibert::Error and never
+// exits.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace minibert {
+
+void add_tokenizer_verb(CLI::App& app);  // tokenizer train | encode
+void add_data_verb(CLI::App& app);       // data build | inspect
+void add_train_verb(CLI::App& app);
+void add_eval_verb(CLI::App& app);  // eval mlm
+void add_fill_mask_verb(CLI::App& app);
+void add_embed_verb(CLI::App& app);
+void add_env_verb(CLI::App& app);
+void add_gradcheck_verb(CLI::App& app);
+void add_bench_verb(CLI::App& app);  // bench OP..., bench step
+
+}  // namespace minibert
