@@ -33,7 +33,8 @@ function(minibert_floor name)
       add_library(${target}_${level} OBJECT ${simd_sources})
       target_include_directories(${target}_${level} PRIVATE ${CMAKE_CURRENT_SOURCE_DIR} ${HIGHWAY_INCLUDE_DIR})
       target_compile_options(${target}_${level} PRIVATE ${MINIBERT_SIMD_FLAGS_${level}} -ffp-contract=off)
-      target_compile_definitions(${target}_${level} PRIVATE MB_SIMD_NAMESPACE=simd_${level} HWY_COMPILE_ONLY_STATIC)
+      target_compile_definitions(${target}_${level} PRIVATE MB_SIMD_NAMESPACE=simd_${level} HWY_COMPILE_ONLY_STATIC
+                                 HWY_DISABLE_PCLMUL_AES)  # else Highway stops at SSSE3: the levels lack those two
       target_link_libraries(${target}_${level} PRIVATE minibert_dependencies_core)
       target_sources(${target} PRIVATE $<TARGET_OBJECTS:${target}_${level}>)
     endforeach()
