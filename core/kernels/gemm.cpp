@@ -1,0 +1,111 @@
+// gemm.cpp: reference and caller of the fast implementations of general matrix multiplication.
+#include "core/kernels/gemm.h"
+
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/kernels/check.h"
+#include "core/kernels/gelu.h"
+
+namespace minibert {
+namespace {
+
+struct GemmSizes {
+  int64_t M, N, K;
+};
+
+GemmSizes sizes_of(const GemmArgs& args) {
+  return {args.a.dim(args.transpose_a ? 1 : 0), args.b.dim(args.transpose_b ? 0 : 1),
+          args.a.dim(args.transpose_a ? 0 : 1)};
+}
+
+// Errors: UsageError with both shapes.
+void check(const GemmArgs& args) {
+  using Epilogue = GemmArgs::Epilogue;
+  check_rank("gemm", "a", args.a, 2);
+  check_rank("gemm", "b", args.b, 2);
+  const auto [M, N, K] = sizes_of(args);
+  MB_CHECK(args.b.dim(args.transpose_b ? 1 : 0) == K,
+           "gemm: b is {}{}, expected {} for its inner dimension, as in a {}{}",
+           args.b.shape().str(), args.transpose_b ? " transposed" : "", K, args.a.shape().str(),
+           args.transpose_a ? " transposed" : "");
+  check_tensor("gemm", "c", args.c, {M, N}, "rows of op(a), columns of op(b)");
+  if (args.bias.defined()) check_tensor("gemm", "bias", args.bias, {N}, "columns of op(b)");
+  if (args.pre_activation.defined())
+    check_tensor("gemm", "pre_activation", args.pre_activation, {M, N}, "the shape of c");
+  if (args.column_sum.defined())
+    check_tensor("gemm", "column_sum", args.column_sum, {N}, "columns of op(b)");
+  MB_CHECK(!args.accumulate || args.epilogue == Epilogue::none,
+           "gemm: accumulate is on together with an epilogue, expected one of the two");
+  MB_CHECK(args.epilogue != Epilogue::dgelu || args.pre_activation.defined(),
+           "gemm: pre_activation is not given, expected {} (dgelu reads it)", args.c.shape().str());
+  MB_CHECK(args.epilogue != Epilogue::dgelu || !args.bias.defined(),
+           "gemm: a bias is given together with dgelu, expected none");
+}
+
+}  // namespace
+
+double gemm_flops(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  return 2.0 * M * N * K;
+}
+
+double gemm_bytes(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  const int outputs = 1 + (args.accumulate ? 1 : 0) + (args.pre_activation.defined() ? 1 : 0);
+  return 4.0 * (M * K + K * N + outputs * M * N);
+}
+
+// ---- 6. Reference
+// -----------------------------------------------------------------------------------------------
+void gemm_reference(const GemmArgs& args) {
+  using Epilogue = GemmArgs::Epilogue;
+  check(args);
+  const auto [M, N, K] = sizes_of(args);
+  const float *a = args.a.data<float>(), *b = args.b.data<float>();
+  float* c = args.c.data<float>();
+  std::vector<double> row(static_cast<size_t>(N));
+  std::vector<double> column_sum(static_cast<size_t>(N), 0.0);
+  for (int64_t m = 0; m < M; ++m) {
+    for (int64_t n = 0; n < N; ++n) row[n] = args.bias.defined() ? args.bias.data<float>()[n] : 0;
+    for (int64_t k = 0; k < K; ++k) {
+      const double x = args.transpose_a ? a[k * M + m] : a[m * K + k];
+      for (int64_t n = 0; n < N; ++n)
+        row[n] += x * (args.transpose_b ? b[n * K + k] : b[k * N + n]);
+    }
+    for (int64_t n = 0; n < N; ++n) {
+      double value = row[n];
+      if (args.accumulate) value += c[m * N + n];
+      if (args.epilogue == Epilogue::bias_gelu) {
+        if (args.pre_activation.defined())
+          args.pre_activation.data<float>()[m * N + n] = static_cast<float>(value);
+        value = gelu_value(value, args.gelu);
+      }
+      if (args.epilogue == Epilogue::dgelu) {
+        value *= gelu_slope(args.pre_activation.data<float>()[m * N + n], args.gelu);
+        column_sum[n] += value;
+      }
+      c[m * N + n] = static_cast<float>(value);
+    }
+  }
+  if (!args.column_sum.defined()) return;
+  float* sums = args.column_sum.data<float>();
+  for (int64_t n = 0; n < N; ++n)
+    sums[n] = static_cast<float>((args.accumulate_column_sum ? sums[n] : 0.0) + column_sum[n]);
+}
+
+// ---- 7. Fast CPU
+// ------------------------------------------------------------------------------------------------
+void gemm(const GemmArgs& args, Stream) {
+  check(args);
+  dispatch("gemm", args.c.device(), gemm_flops(args), gemm_bytes(args),
+           [&] { gemm_reference(args); });
+}
+
+std::string gemm_implementation() {
+  return "built-in (reference)";
+}
+
+void gemm_force_builtin(bool) {}
+
+}  // namespace minibert
