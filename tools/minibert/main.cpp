@@ -1,35 +1,58 @@
 // main.cpp: the command line. Adds every verb, runs the one that was asked for, and turns errors
-// into exit codes. The only place that prints errors and exits. Codes: 0 done, 1 internal, 2 usage,
-// 3 data, 4 numeric, 5 communication, 6 out of memory, 7 checkpoint, 75 saved after a signal.
+// into exit codes. The only place that prints errors and exits.
 #include <cstdio>
 #include <new>
 
+#include <fmt/format.h>
+
 #include "core/error.h"
+#include "core/version.h"
 #include "tools/minibert/verbs.h"
 
 namespace {
 
+constexpr const char* kExitCodes =
+    "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, 5 "
+    "communication, "
+    "6 out of memory, 7 checkpoint, 75 saved after a signal (start it again to go on).";
+
+// Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
 int run(int argc, char** argv) {
-  CLI::App app{"minibert: pre-trains BERT with LAMB, natively.", "minibert"};
-  app.set_version_flag("--version", "minibert");
+  using namespace minibert;
+  CLI::App app{"minibert pre-trains BERT with LAMB, natively: no Python at run time.", "minibert"};
+  app.set_version_flag("--version", fmt::format("minibert {} ({})\n{}\n{}", version(), git_commit(),
+                                                compiler(), libraries()));
+  app.footer(kExitCodes);
   app.require_subcommand(1);
-  CLI11_PARSE(app, argc, argv);
+  // Verbs in the order of a first walk through the product. Each adds its own line.
+  add_env_verb(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
+  }
   return 0;
+}
+
+int report(const minibert::Error& error) {
+  std::fflush(stdout);
+  std::fprintf(stderr, "error: %s\n", error.what());
+  return error.exit_code();
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  using namespace minibert;
   try {
     return run(argc, argv);
-  } catch (const minibert::Error& error) {
-    std::fprintf(stderr, "error: %s\n", error.what());
-    return error.exit_code();
+  } catch (const Error& error) {
+    return report(error);
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\n");
-    return static_cast<int>(minibert::ErrorCategory::out_of_memory);
+    return report(OutOfMemory(
+        "the system refused memory. Use a smaller --micro-batch-size or a smaller model."));
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "error: %s. This is a bug in minibert: please report it.\n", error.what());
-    return static_cast<int>(minibert::ErrorCategory::internal);
+    return report(InternalError(
+        fmt::format("{}. This is a bug in minibert: please report it.", error.what())));
   }
 }

@@ -1,0 +1,76 @@
+// env.cpp: `minibert env`: what this build is and what this machine has. Prints no figure that it
+// did not read or compute.
+#include <fstream>
+#include <memory>
+#include <string>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "core/kernels/gemm.h"
+#include "core/parallel.h"
+#include "core/simd.h"
+#include "core/version.h"
+#include "tools/minibert/verbs.h"
+
+namespace minibert {
+namespace {
+
+// First value of a "key : value" line in /proc/cpuinfo, or "unknown".
+std::string cpu_model() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
+  }
+  return "unknown";
+}
+
+std::string supported_levels() {
+  std::string text;
+  for (SimdLevel level : {SimdLevel::v2, SimdLevel::v3, SimdLevel::v4}) {
+    if (simd_level_supported(level)) text += std::string(text.empty() ? "" : " ") + name_of(level);
+  }
+  return text;
+}
+
+nlohmann::ordered_json describe() {
+  nlohmann::ordered_json facts;
+  facts["version"] = version();
+  facts["commit"] = git_commit();
+  facts["compiler"] = compiler();
+  facts["libraries"] = libraries();
+  facts["cpu"] = cpu_model();
+  facts["cpus"] = available_cpus();
+  facts["threads"] = num_threads();
+  facts["simd"] = name_of(simd_level());
+  facts["simd_supported"] = supported_levels();
+  facts["gemm"] = gemm_implementation();
+  facts["memory_gib"] = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
+                        static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
+  facts["cuda"] = cuda_available() ? "yes" : "no: " + cuda_unavailable_reason();
+  return facts;
+}
+
+}  // namespace
+
+void add_env_verb(CLI::App& app) {
+  auto* sub = app.add_subcommand("env", "what this build is and what this machine has");
+  auto json = std::make_shared<bool>(false);
+  sub->add_flag("--json", *json, "one JSON object");
+  sub->callback([json] {
+    const nlohmann::ordered_json facts = describe();
+    if (*json) {
+      fmt::print("{}\n", facts.dump());
+      return;
+    }
+    for (const auto& [key, value] : facts.items()) {
+      fmt::print("{:<15} {}\n", key,
+                 value.is_string()         ? value.get<std::string>()
+                 : value.is_number_float() ? fmt::format("{:.1f}", value.get<double>())
+                                           : value.dump());
+    }
+  });
+}
+
+}  // namespace minibert
