@@ -1,11 +1,15 @@
 // main.cpp: the command line. Adds every verb, runs the one that was asked for, and turns errors
 // into exit codes. The only place that prints errors and exits.
+#include <algorithm>
 #include <cstdio>
 #include <new>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 #include "core/version.h"
 #include "tools/minibert/verbs.h"
 
@@ -15,6 +19,18 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, 5 "
     "communication, "
     "6 out of memory, 7 checkpoint, 75 saved after a signal (start it again to go on).";
+
+// A first word that is no verb gets the nearest one, where CLI11 would only say that a verb is
+// required.
+void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> verbs;
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    verbs.push_back(verb->get_name());
+  if (std::find(verbs.begin(), verbs.end(), argv[1]) != verbs.end()) return;
+  minibert::fail<minibert::UsageError>("there is no verb \"{}\".{} minibert --help lists them.",
+                                       argv[1], minibert::did_you_mean(argv[1], verbs));
+}
 
 // Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
 int run(int argc, char** argv) {
@@ -26,6 +42,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   // Verbs in the order of a first walk through the product. Each adds its own line.
   add_env_verb(app);
+  reject_unknown_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

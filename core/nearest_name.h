@@ -1,0 +1,18 @@
+// nearest_name.h: the name that a user probably meant. Called by configuration, verbs and ops when
+// a name is unknown. Test: ctest -R NearestName.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace minibert {
+
+/// The name with the smallest edit distance to `wanted`, or "" where none is within a third of its
+/// length (at least 2).
+std::string nearest_name(std::string_view wanted, const std::vector<std::string>& names);
+
+/// " Did you mean X?", or "" where nothing is near.
+std::string did_you_mean(std::string_view wanted, const std::vector<std::string>& names);
+
+}  // namespace minibert
