@@ -1,5 +1,7 @@
 // layer_norm.h: layer normalisation with the bias, dropout and residual sum that precede it in
-// BERT. Called by autograd/layer_norm.cpp (add_norm). Source: arXiv 1607.06450, sec. 3.
+// BERT. Called by autograd/layer_norm.cpp (add_norm). Easy to get wrong: eps is inside the root;
+// dweight, dbeta and dbias are sums over T, so their order decides the bits. Source: arXiv
+// 1607.06450, sec. 3. Test: ctest -R layer_norm.
 #pragma once
 
 #include "core/random.h"
@@ -7,8 +9,36 @@
 
 namespace minibert {
 
-// ---- 5. Interface
-// ---------------------------------------------------------------------------------------------------
+// ---- 1. Mathematics ----
+//   z = residual + m * (x + bias)      m = keep ? 65536 / (65536 - threshold) : 0  (1: no dropout)
+//   mean = sum_H(z) / H     rstd = 1 / sqrt(sum_H((z - mean)^2) / H + eps)
+//   xhat = (z - mean) * rstd     y = xhat * weight + beta          (weight is gamma)
+// Backward, g = dy * weight. mean and rstd depend on every z of the row:
+//   d mean / dz_h = 1 / H     d rstd / dz_h = -rstd^2 xhat_h / H
+//   dz_h = sum_k g_k d xhat_k / dz_h = sum_k g_k (rstd (delta_kh - 1 / H) - rstd xhat_k xhat_h / H)
+//        = rstd * (g_h - avg_H(g) - xhat_h * avg_H(g * xhat))
+//   d residual = dz     dx = m * dz     dbias = sum_T(dx)
+//   dweight = sum_T(dy * xhat)     dbeta = sum_T(dy)
+//
+// ---- 2. Shapes and types ----
+//   x residual z y dy dz dx [T, H]    bias weight beta dbias dweight dbeta [H]    mean rstd [T]
+//   position row_sample [T] i32       all else f32; H >= 1; T may be 0
+//
+// ---- 3. Cost ----
+//   forward   reads x, residual, writes z, y: 4 T H elements (layer_norm_forward_bytes)
+//   backward  reads dy, z, writes dz, dx: 4 T H elements (layer_norm_backward_bytes)
+//   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (about 2
+//   operations of a vector an element) is slower than memory.
+//
+// ---- 4. Precision and determinism ----
+//   Two passes over a row that stays in the cache: first the mean, then the sum of (z - mean)^2.
+//   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32 in 2 vectors and
+//   are closed in double. A mean of 1e4 rounded to f32 is off by up to 5e-4, which is much beside a
+//   deviation of 1e-2: so both directions subtract what the rounding left, avg_H(z - mean), too.
+//   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
+//   blocks depend on T and H alone, so threads do not change bits.
+//
+// ---- 5. Interface ----
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,  rstd = 1 / sqrt(var +
 /// eps). Shapes  x, residual, z, y [T, H]; bias, weight, beta [H]; mean, rstd [T] f32; position,
 /// row_sample [T] i32. bias and residual may be undefined (0). z may be x itself (in place);
@@ -39,6 +69,10 @@ struct LayerNormBackward {
 void layer_norm_forward(const LayerNormForward& args, Stream stream = {});
 void layer_norm_backward(const LayerNormBackward& args, Stream stream = {});
 void layer_norm_forward_reference(const LayerNormForward& args);
+/// Reads rstd, which eps went into, but computes the mean again, in double.
 void layer_norm_backward_reference(const LayerNormBackward& args);
+/// Bytes read and written in full.
+double layer_norm_forward_bytes(const LayerNormForward& args);
+double layer_norm_backward_bytes(const LayerNormBackward& args);
 
 }  // namespace minibert
