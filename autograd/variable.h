@@ -15,6 +15,7 @@
 namespace minibert {
 
 struct Node;
+class RecordingScope;
 
 /// A value in a computation. Copies are the same variable. Constants, leaves (parameters, with a
 /// gradient buffer in f32) and results of ops.
@@ -33,7 +34,8 @@ class Variable {
   bool requires_grad() const;
   bool is_leaf() const;
   const std::string& name() const;
-  /// Gradient of a leaf after backward(). Undefined tensor before the first backward.
+  /// Gradient of a leaf after backward(). Undefined tensor before the first backward, and after
+  /// reset_grad().
   const Tensor& grad() const;
   /// For leaves: says that the next contribution overwrites. Called for each leaf at the start of
   /// an optimizer step.
@@ -66,16 +68,22 @@ class NoGrad {
   NoGrad& operator=(const NoGrad&) = delete;
 
  private:
-  bool before_;
+  std::unique_ptr<RecordingScope> scope_;
 };
+/// Whether an op on these inputs will be recorded, so that it has to save what backward needs.
+bool will_record(const std::vector<Variable>& inputs);
 
 /// Where a backward function puts the gradient of one input.
 struct GradientTarget {
   Tensor buffer;            // shape of the input, f32; undefined if the input needs no gradient
   bool accumulate = false;  // add to it, instead of overwriting
+  bool may_share = false;   // set by the tape: this is the only contribution
   bool wanted() const { return buffer.defined(); }
+  /// Says that the gradient is `dy` itself: shares it where it can, else copies or adds.
+  void pass(const Tensor& dy);
 };
-/// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`).
+/// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`), never
+/// dy itself. Runs once, so what it captured by value is its own, to be overwritten or freed.
 using BackwardFunction = std::function<void(const Tensor& dy, std::vector<GradientTarget>& inputs)>;
 
 /// Makes the result of an op. If recording is on and an input requires a gradient, the node is
