@@ -1,0 +1,92 @@
+// modules.h: the building blocks of an encoder, in order of increasing complexity. Each is a plain
+// struct: sizes given at construction, parameters listed once (`parameters`), and, where one op
+// does the work, a call operator. Called by models/bert/bert.cpp. Easy to break: the bias of a
+// Linear that stands before a residual sum is added by add_norm, not by linear. Source: arXiv
+// 1810.04805; names: Transformers' BERT. Test: ctest -R nn_modules.
+#pragma once
+
+#include "autograd/ops.h"
+#include "nn/parameter.h"
+
+namespace minibert {
+
+/// y = x weight^T + bias.  weight [out, in]; bias [out].
+struct Linear {
+  int64_t in = 0, out = 0;
+  Variable weight, bias;
+
+  void parameters(ParameterWalk& walk);
+  Variable operator()(const Variable& x) const { return linear(x, weight, bias); }
+};
+
+/// A table of rows.  weight [rows, size]; `storage_rows` counts zero rows behind them, if any.
+struct Embedding {
+  int64_t rows = 0, size = 0, storage_rows = 0;
+  Variable weight;
+
+  void parameters(ParameterWalk& walk);
+};
+
+/// Layer normalisation over the last dimension.  weight, bias [size].
+struct LayerNorm {
+  int64_t size = 0;
+  float eps = 1e-12f;
+  Variable weight, bias;
+
+  void parameters(ParameterWalk& walk);
+  Variable operator()(const Variable& x) const { return layer_norm(x, weight, bias, eps); }
+};
+
+/// Three Linear layers in one GEMM: query, key, value side by side.  weight [3H, H]; bias [3H].
+/// Three tensors by name, "query.weight" and so on.
+struct QueryKeyValue {
+  int64_t size = 0;
+  Variable weight, bias;
+
+  void parameters(ParameterWalk& walk);
+};
+
+/// y = LayerNorm(residual + dropout(dense(x))): how each half of an encoder layer ends.
+struct DenseAddNorm {
+  Linear dense;
+  LayerNorm layer_norm;
+
+  void parameters(ParameterWalk& walk);
+  /// `product` is x dense.weight^T, still without the bias.  product, residual [T, H].
+  Variable finish(const Variable& product, const Variable& residual, const RowPlaces& places,
+                  const Dropout& dropout) const;
+};
+
+/// The dropout sites of one encoder layer.
+struct LayerDropout {
+  Dropout attention;         // on attention's probabilities
+  Dropout attention_output;  // before the first residual sum
+  Dropout feed_forward;      // before the second
+};
+
+/// One post-LayerNorm encoder layer: self-attention, then feed-forward, each followed by dropout,
+/// residual sum and LayerNorm.  x, y [T, H].
+struct EncoderLayer {
+  struct Attention {
+    QueryKeyValue self;
+    DenseAddNorm output;
+    void parameters(ParameterWalk& walk);
+  };
+  struct Intermediate {
+    Linear dense;
+    void parameters(ParameterWalk& walk);
+  };
+
+  int heads = 1;
+  Gelu gelu = Gelu::erf;
+  Attention attention;
+  Intermediate intermediate;
+  DenseAddNorm output;
+
+  EncoderLayer(int64_t hidden_size, int64_t intermediate_size, int heads, float eps, Gelu gelu);
+  void parameters(ParameterWalk& walk);
+  Variable operator()(const Variable& x, const Sequences& sequences, const RowPlaces& places,
+                      const LayerDropout& dropout) const;
+};
+
+}  // namespace minibert
