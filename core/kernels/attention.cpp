@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/kernels/attention_simd.h"
 #include "core/parallel.h"
 
 namespace minibert {
@@ -255,20 +256,87 @@ void attention_backward_reference(const AttentionBackward& args) {
 }
 
 // ---- 7. Fast CPU ----
+namespace {
+
+// One task a (sequence, head), whatever the number of threads; its scratch is its own.
+template <typename Head>
+void for_each_head(const Sizes& s, int64_t (*scratch_floats)(int64_t, int64_t),
+                   const Tensor& cu_seqlens, const Head& head) {
+  const int32_t* first = cu_seqlens.data<int32_t>();
+  parallel_blocks(s.B * s.A, [&](int64_t task) {
+    const int64_t b = task / s.A, S = first[b + 1] - first[b];
+    if (S == 0) return;
+    const Tensor scratch =
+        Tensor::empty({scratch_floats(S, s.D)}, DType::f32, MemoryCategory::workspace);
+    head(b, task % s.A, first[b], S, scratch.data<float>());
+  });
+}
+
+// What forward and backward have in common. `Args` is AttentionForward or AttentionBackward.
+template <typename Args>
+AttentionHead make_head(const Args& args, const Sizes& s, int64_t b, int64_t a, int64_t row,
+                        int64_t S, float* scratch) {
+  AttentionHead h;
+  h.length = S;
+  h.size = s.D;
+  h.qkv_stride = 3 * s.A * s.D;
+  h.out_stride = s.A * s.D;
+  h.lse_stride = s.A;
+  h.q = args.qkv.template data<float>() + row * h.qkv_stride + a * s.D;
+  h.k = h.q + s.A * s.D;
+  h.v = h.k + s.A * s.D;
+  h.out = args.out.template data<float>() + row * h.out_stride + a * s.D;
+  h.lse = args.lse.template data<float>() + row * s.A + a;
+  h.scale = args.scale;
+  h.seed = args.dropout.seed;
+  h.threshold = args.dropout.threshold;
+  h.dropout_scale = args.dropout.scale;
+  h.step_layer_purpose = args.dropout.step_layer_purpose;
+  h.head = static_cast<uint32_t>(a);
+  if (args.dropout.active())
+    h.sample = static_cast<uint32_t>(args.sample.template data<int32_t>()[b]);
+  h.scratch = scratch;
+  return h;
+}
+
+void forward_cpu(const AttentionForward& args, const Sizes& s, int64_t T) {
+  zero_tail(args.out, T);
+  zero_tail(args.lse, T);
+  for_each_head(s, attention_forward_scratch, args.cu_seqlens,
+                [&](int64_t b, int64_t a, int64_t row, int64_t S, float* scratch) {
+                  MB_SIMD(attention_head_forward)(make_head(args, s, b, a, row, S, scratch));
+                });
+}
+
+void backward_cpu(const AttentionBackward& args, const Sizes& s, int64_t T) {
+  zero_tail(args.dqkv, T);
+  for_each_head(s, attention_backward_scratch, args.cu_seqlens,
+                [&](int64_t b, int64_t a, int64_t row, int64_t S, float* scratch) {
+                  AttentionHead h = make_head(args, s, b, a, row, S, scratch);
+                  h.dout = args.dout.data<float>() + row * h.out_stride + a * s.D;
+                  h.dq = args.dqkv.data<float>() + row * h.qkv_stride + a * s.D;
+                  h.dk = h.dq + s.A * s.D;
+                  h.dv = h.dk + s.A * s.D;
+                  MB_SIMD(attention_head_backward)(h);
+                });
+}
+
+}  // namespace
+
 void attention_forward(const AttentionForward& args, Stream) {
   const Sizes s = check(args);
   const int64_t T = args.cu_seqlens.data<int32_t>()[s.B];
-  const double bytes = 4.0 * (4 * s.A * s.D + s.A) * T;
+  const double bytes = 4.0 * static_cast<double>((4 * s.A * s.D + s.A) * T);
   dispatch("attention_forward", args.qkv.device(), attention_forward_flops(args), bytes,
-           [&] { attention_forward_reference(args); });
+           [&] { forward_cpu(args, s, T); });
 }
 
 void attention_backward(const AttentionBackward& args, Stream) {
   const Sizes s = check(args);
   const int64_t T = args.cu_seqlens.data<int32_t>()[s.B];
-  const double bytes = 4.0 * (9 * s.A * s.D + s.A) * T;
+  const double bytes = 4.0 * static_cast<double>((9 * s.A * s.D + s.A) * T);
   dispatch("attention_backward", args.qkv.device(), attention_backward_flops(args), bytes,
-           [&] { attention_backward_reference(args); });
+           [&] { backward_cpu(args, s, T); });
 }
 
 }  // namespace minibert
