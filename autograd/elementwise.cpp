@@ -68,11 +68,7 @@ Variable sum(const Variable& x) {
   Tensor y = Tensor::empty({});
   *y.data<float>() = static_cast<float>(sum(x.value()));
   return make_result("sum", y, {x}, [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-    const Tensor& dx = inputs[0].buffer;
-    if (!inputs[0].accumulate) return fill(dx, dy.item());
-    Tensor same = Tensor::empty(dx.shape());
-    fill(same, dy.item());
-    add_forward(dx, same, dx);
+    inputs[0].write([&](const Tensor& dx) { fill(dx, dy.item()); });
   });
 }
 

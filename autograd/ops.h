@@ -52,6 +52,10 @@ Variable layer_norm(const Variable& x, const Variable& weight, const Variable& b
 Variable add_norm(const Variable& x, const Variable& bias, const Variable& residual,
                   const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
                   const Dropout& dropout);
+/// The same, for an x that nobody else will read (a temporary): the sum is written over it.
+Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
+                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
+                  const Dropout& dropout);
 
 // ---- Attention ----
 /// Sequences of a packed batch: what attention needs.

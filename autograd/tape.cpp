@@ -23,6 +23,14 @@ void GradientTarget::pass(const Tensor& dy) {
     buffer.copy_from(dy.reshape(buffer.shape()));
 }
 
+void GradientTarget::write(const std::function<void(const Tensor&)>& kernel) const {
+  if (!wanted()) return;
+  if (!accumulate) return kernel(buffer);
+  const Tensor contribution = Tensor::empty(buffer.shape());
+  kernel(contribution);
+  scale(contribution, 1.0f, buffer, /* accumulate= */ true);
+}
+
 namespace {
 
 using StatePtr = std::shared_ptr<Variable::State>;

@@ -81,6 +81,9 @@ struct GradientTarget {
   bool wanted() const { return buffer.defined(); }
   /// Says that the gradient is `dy` itself: shares it where it can, else copies or adds.
   void pass(const Tensor& dy);
+  /// For kernels that can only overwrite: `kernel` gets the buffer, or one to be added to it. Does
+  /// nothing if the gradient isn't wanted.
+  void write(const std::function<void(const Tensor&)>& kernel) const;
 };
 /// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`), never
 /// dy itself. Runs once, so what it captured by value is its own, to be overwritten or freed.

@@ -63,6 +63,8 @@ class Tensor {
                      Device device = Device::cpu);
 
   bool defined() const { return storage_ != nullptr; }
+  /// Whether no other tensor shares the storage: nobody would notice if it were overwritten.
+  bool unique() const { return storage_.use_count() == 1; }
   const Shape& shape() const { return shape_; }
   int rank() const { return shape_.rank(); }
   int64_t dim(int axis) const { return shape_[axis]; }

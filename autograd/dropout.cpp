@@ -1,0 +1,25 @@
+// dropout.cpp: dropout on hidden rows. Nothing is saved: the mask is a function of a counter
+// (core/random.h), so backward draws it again. In BERT most dropout is inside add_norm and
+// attention; this op stands after the embeddings and before a classifier. Kernel:
+// core/kernels/elementwise.h. Test: ctest -R autograd_op_info.
+#include "autograd/check.h"
+#include "autograd/ops.h"
+#include "core/kernels/elementwise.h"
+
+namespace minibert {
+
+Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& dropout) {
+  check_rank("dropout", "x", x, 2);
+  if (!dropout.active()) return x;
+  check_index("dropout", "position", places.position, x.shape()[0], "row of x");
+  check_index("dropout", "row_sample", places.row_sample, x.shape()[0], "row of x");
+  Tensor y = Tensor::empty(x.shape());
+  dropout_rows(x.value(), places.position, places.row_sample, dropout, y, /* accumulate= */ false);
+  return make_result("dropout", y, {x},
+                     [places, dropout](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       dropout_rows(dy, places.position, places.row_sample, dropout,
+                                    inputs[0].buffer, inputs[0].accumulate);
+                     });
+}
+
+}  // namespace minibert

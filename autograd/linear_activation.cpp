@@ -1,0 +1,57 @@
+// linear_activation.cpp: a linear layer and what is applied to it: linear_gelu (the MLM head's
+// transform) and linear_tanh (the pooler). Composed twins: autograd/composed.cpp. Test: ctest -R
+// autograd_composed.
+#include "autograd/check.h"
+#include "autograd/linear.h"
+#include "core/kernels/elementwise.h"
+
+namespace minibert {
+namespace {
+
+// inputs: x, weight, bias of the linear layer; dpre [T, N] is the gradient of its result.
+void backward_linear(const Tensor& dpre, const Tensor& x, const Tensor& weight,
+                     std::vector<GradientTarget>& inputs) {
+  linear_backward_x(dpre, weight, inputs[0]);
+  linear_backward_weight(dpre, x, inputs[1]);
+  linear_backward_bias(dpre, inputs[2]);
+}
+
+}  // namespace
+
+Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias, Gelu kind) {
+  check_rank("linear_gelu", "bias", bias, 1);
+  check_linear("linear_gelu", x, weight, bias);
+  Tensor y = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  GemmArgs args = linear_gemm(x.value(), weight.value(), y);
+  args.bias = bias.value();
+  args.epilogue = GemmArgs::Epilogue::bias_gelu;
+  args.gelu = kind;
+  if (will_record({x, weight, bias})) args.pre_activation = Tensor::empty(y.shape());
+  gemm(args);
+  return make_result("linear_gelu", y, {x, weight, bias},
+                     [x = x.value(), weight = weight.value(), pre = args.pre_activation, kind](
+                         const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       const Tensor& dpre = pre;  // in place: pre is needed no more
+                       gelu_backward(pre, dy, dpre, kind, /* accumulate= */ false);
+                       backward_linear(dpre, x, weight, inputs);
+                     });
+}
+
+Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& bias) {
+  check_rank("linear_tanh", "bias", bias, 1);
+  check_linear("linear_tanh", x, weight, bias);
+  Tensor y = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  GemmArgs args = linear_gemm(x.value(), weight.value(), y);
+  args.bias = bias.value();
+  gemm(args);
+  tanh_forward(y, y);
+  return make_result("linear_tanh", y, {x, weight, bias},
+                     [x = x.value(), weight = weight.value(), y](
+                         const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       const Tensor dpre = Tensor::empty(y.shape());
+                       tanh_backward(y, dy, dpre, /* accumulate= */ false);
+                       backward_linear(dpre, x, weight, inputs);
+                     });
+}
+
+}  // namespace minibert
