@@ -1,0 +1,76 @@
+// atomic_file.cpp: write beside, sync, rename, sync the folder. See atomic_file.h.
+#include "models/text/atomic_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+namespace minibert {
+namespace {
+
+/// A file descriptor and the temporary name it goes by until it is renamed.
+class TemporaryFile {
+ public:
+  explicit TemporaryFile(const std::filesystem::path& target)
+      : target_(target), path_(target.string() + ".tmp." + std::to_string(::getpid())) {
+    descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (descriptor_ < 0) give_up("created");
+  }
+  ~TemporaryFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    if (!renamed_) ::unlink(path_.c_str());
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+  void write(std::string_view contents) {
+    while (!contents.empty()) {
+      const ssize_t written = ::write(descriptor_, contents.data(), contents.size());
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) give_up("written");
+      contents.remove_prefix(static_cast<size_t>(written));
+    }
+    if (::fsync(descriptor_) != 0) give_up("synced");
+  }
+
+  void rename_over_target() {
+    if (::rename(path_.c_str(), target_.c_str()) != 0) give_up("renamed");
+    renamed_ = true;
+  }
+
+ private:
+  [[noreturn]] void give_up(const char* step) const {
+    fail<DataError>(
+        "{}: file can't be {} ({}). Check that the folder exists and is writable, and the free "
+        "space.",
+        target_.string(), step, std::strerror(errno));
+  }
+
+  std::filesystem::path target_, path_;
+  int descriptor_ = -1;
+  bool renamed_ = false;
+};
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor =
+      ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;  // some file systems do not open folders; the file itself is synced
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+}  // namespace
+
+void write_file_atomically(const std::filesystem::path& file, std::string_view contents) {
+  TemporaryFile temporary(file);
+  temporary.write(contents);
+  temporary.rename_over_target();
+  sync_folder(file.parent_path());
+}
+
+}  // namespace minibert

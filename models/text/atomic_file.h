@@ -1,0 +1,15 @@
+// atomic_file.h: a small text file that appears complete or not at all.
+// Called by vocab.cpp, tokenizer_config.cpp and the verbs. Writes NAME.tmp.PID beside it, fsync,
+// rename, fsync of the folder; a failure removes the temporary file and leaves what stood there.
+// Test: ctest -R text/vocab.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+namespace minibert {
+
+/// Errors: DataError naming file and cause (folder missing, no permission, disk full).
+void write_file_atomically(const std::filesystem::path& file, std::string_view contents);
+
+}  // namespace minibert

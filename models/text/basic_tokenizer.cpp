@@ -1,0 +1,106 @@
+// basic_tokenizer.cpp: the way of a non-ASCII character: drop, space, ideograph, or letters after
+// NFD and lower case. The ASCII way is the loop in basic_tokenizer.h. Easy to break: a mark that
+// strip_accents removes still ends a run of pending marks when its combining class is 0. Test:
+// ctest -R text/basic_tokenizer.
+#include "models/text/basic_tokenizer.h"
+
+#include <algorithm>
+
+namespace minibert {
+
+using Properties = CharacterProperties;
+
+BasicTokenizer::BasicTokenizer(const TokenizerOptions& options)
+    : options_(options), table_(CharacterTable::instance()) {
+  kind_.fill(AsciiKind::beyond);
+  for (uint32_t c = 0; c < 128; ++c) {
+    const Properties properties = table_[c];
+    kind_[c] = properties.any(Properties::kDrop)          ? AsciiKind::drop
+               : properties.any(Properties::kSpace)       ? AsciiKind::space
+               : properties.any(Properties::kPunctuation) ? AsciiKind::punctuation
+                                                          : AsciiKind::letter;
+    ascii_[c] = static_cast<char>(options_.lowercase ? table_.lower(c)[0] : c);
+  }
+}
+
+std::vector<std::string> BasicTokenizer::split(std::string_view text) const {
+  std::vector<std::string> words;
+  split(text, [&](std::string_view word) { words.emplace_back(word); });
+  return words;
+}
+
+size_t BasicTokenizer::take_non_ascii(std::string_view text, size_t at, State& state) const {
+  while (at < text.size()) {
+    const DecodedCharacter character = decode_utf8(text, at);
+    const uint32_t c = character.code_point;
+    const Properties properties = table_[c];
+    if (c < 128 && !properties.any(Properties::kDrop)) break;
+    at += character.length;
+    if (properties.any(Properties::kDrop)) continue;
+    const bool is_space = properties.any(Properties::kSpace);
+    const bool is_own_word = options_.split_chinese && properties.any(Properties::kCjk);
+    if (is_space || is_own_word) {
+      flush_pending(state);
+      finish_word(state);
+    }
+    if (!is_space) options_.strip_accents ? take_decomposed(c, state) : take_composed(c, state);
+    if (is_own_word) {
+      flush_pending(state);
+      finish_word(state);
+    }
+  }
+  flush_pending(state);
+  return at;
+}
+
+void BasicTokenizer::take_decomposed(uint32_t code_point, State& state) const {
+  const bool decomposes = table_[code_point].any(Properties::kDecomposes);
+  const std::array<uint32_t, 4> parts =
+      decomposes ? table_.decomposition(code_point) : std::array<uint32_t, 4>{code_point, 0, 0, 0};
+  for (const uint32_t part : parts) {
+    if (part == 0) break;
+    const Properties properties = table_[part];
+    const uint8_t combining_class = properties.combining_class();
+    if (combining_class == 0) flush_pending(state);
+    if (properties.any(Properties::kMark)) continue;
+    if (combining_class == 0) {
+      take_composed(part, state);
+    } else {
+      state.pending.push_back({part, combining_class});
+    }
+  }
+}
+
+void BasicTokenizer::flush_pending(State& state) const {
+  if (state.pending.empty()) return;
+  std::stable_sort(state.pending.begin(), state.pending.end(),
+                   [](const PendingMark& a, const PendingMark& b) {
+                     return a.combining_class < b.combining_class;
+                   });
+  for (const PendingMark& mark : state.pending) take_composed(mark.code_point, state);
+  state.pending.clear();
+}
+
+void BasicTokenizer::take_composed(uint32_t code_point, State& state) const {
+  if (!options_.lowercase || !table_[code_point].any(Properties::kHasLower)) {
+    return append_final(code_point, state);
+  }
+  for (const uint32_t lowered : table_.lower(code_point)) {
+    if (lowered != 0) append_final(lowered, state);
+  }
+}
+
+void BasicTokenizer::append_final(uint32_t code_point, State& state) const {
+  const bool is_punctuation = table_[code_point].any(Properties::kPunctuation);
+  if (is_punctuation) finish_word(state);
+  append_utf8(code_point, state.word);
+  if (is_punctuation) finish_word(state);
+}
+
+void BasicTokenizer::finish_word(State& state) {
+  if (state.word.empty()) return;
+  state.finished.push_back(state.word);
+  state.word.clear();
+}
+
+}  // namespace minibert

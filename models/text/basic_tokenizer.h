@@ -1,0 +1,112 @@
+// basic_tokenizer.h: text into normalised words, as BERT's BasicTokenizer and `tokenizers`'
+// BertNormalizer + BertPreTokenizer do it: clean, space out CJK, NFD and strip accents, lower case,
+// split at spaces and punctuation. Called by wordpiece.cpp for ids and by wordpiece_trainer.cpp for
+// counts. The whole is one pass over the bytes. Easy to break: characters that cleaning drops
+// disappear before NFD, so marks on both sides of one still reorder. Test: ctest -R
+// text/basic_tokenizer. Source: google-research/bert @ eedf571 tokenization.py; ids follow
+// `tokenizers`.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/text/unicode.h"
+
+namespace minibert {
+
+struct TokenizerOptions {
+  bool lowercase = true;
+  bool strip_accents = true;  // Transformers' default is to follow lowercase
+  bool split_chinese = true;  // each CJK ideograph is a word
+  bool recognise_special_tokens =
+      true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in raw text are the tokens
+
+  /// The options of a cased (false, false) or an uncased (true, true) model.
+  static TokenizerOptions cased() { return {.lowercase = false, .strip_accents = false}; }
+  bool operator==(const TokenizerOptions&) const = default;
+};
+
+class BasicTokenizer {
+ public:
+  explicit BasicTokenizer(const TokenizerOptions& options);
+
+  /// Calls `on_word(std::string_view)` for each word, in order; the view lives until `on_word`
+  /// returns. Malformed UTF-8 counts as U+FFFD, which cleaning drops. `recognise_special_tokens`
+  /// plays no part here.
+  template <typename OnWord>
+  void split(std::string_view text, OnWord&& on_word) const;
+
+  std::vector<std::string> split(std::string_view text) const;
+
+ private:
+  enum class AsciiKind : uint8_t { letter, space, punctuation, drop, beyond };
+
+  /// Marks of one run, waiting for the next starter so that NFD can order them by combining class.
+  struct PendingMark {
+    uint32_t code_point;
+    uint8_t combining_class;
+  };
+
+  /// A word in the making. `finished` holds words that a non-ASCII run completed.
+  struct State {
+    std::string word;
+    std::vector<PendingMark> pending;
+    std::vector<std::string> finished;
+  };
+
+  /// Takes the characters from `at` on up to the next ASCII one that is not dropped; returns where
+  /// it stopped.
+  size_t take_non_ascii(std::string_view text, size_t at, State& state) const;
+  void take_decomposed(uint32_t code_point, State& state) const;
+  void take_composed(uint32_t code_point, State& state) const;
+  void append_final(uint32_t code_point, State& state) const;
+  static void finish_word(State& state);
+  void flush_pending(State& state) const;
+
+  TokenizerOptions options_;
+  const CharacterTable& table_;
+  std::array<AsciiKind, 256> kind_;
+  std::array<char, 128> ascii_;  // lower case where options ask for it
+};
+
+template <typename OnWord>
+void BasicTokenizer::split(std::string_view text, OnWord&& on_word) const {
+  State state;
+  const auto end_word = [&] {
+    if (state.word.empty()) return;
+    on_word(std::string_view(state.word));
+    state.word.clear();
+  };
+  for (size_t i = 0; i < text.size();) {
+    const auto byte = static_cast<uint8_t>(text[i]);
+    switch (kind_[byte]) {
+      case AsciiKind::letter:
+        state.word.push_back(ascii_[byte]);
+        ++i;
+        break;
+      case AsciiKind::space:
+        end_word();
+        ++i;
+        break;
+      case AsciiKind::punctuation:
+        end_word();
+        on_word(text.substr(i, 1));
+        ++i;
+        break;
+      case AsciiKind::drop:
+        ++i;
+        break;
+      case AsciiKind::beyond:
+        i = take_non_ascii(text, i, state);
+        for (const std::string& word : state.finished) on_word(std::string_view(word));
+        state.finished.clear();
+        break;
+    }
+  }
+  end_word();
+}
+
+}  // namespace minibert

@@ -1,0 +1,67 @@
+// wordpiece_trie.h: longest-prefix matching of word pieces by a double-array trie: one load and one
+// compare a byte. Called by wordpiece.cpp. Two roots: pieces that begin a word, and those that
+// continue one (written `##x` in vocab.txt, kept here without the `##`). Built once from the whole
+// vocabulary, then only read. Easy to break: transition(state, byte) is valid only where check[]
+// names the state. Test: ctest -R text/wordpiece. Source: J. Aoe, "An efficient digital search
+// algorithm by using a double-array structure" (1989).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace minibert {
+
+class WordPieceTrie {
+ public:
+  struct Match {
+    int32_t id;     // -1 where no piece matches
+    size_t length;  // bytes of the longest piece
+  };
+
+  /// Piece i of the vocabulary has id i; an empty piece and a bare "##" match nothing.
+  explicit WordPieceTrie(const std::vector<std::string>& tokens);
+
+  /// The longest piece that is a prefix of `text`. O(length of the match), not of the text.
+  Match longest_initial(std::string_view text) const { return longest(kInitialRoot, text); }
+  Match longest_continuation(std::string_view text) const {
+    return longest(kContinuationRoot, text);
+  }
+
+ private:
+  static constexpr int32_t kInitialRoot = 0, kContinuationRoot = 1;
+
+  struct Cell {
+    int32_t base = 0;    // children of this state lie at base + byte
+    int32_t check = -1;  // parent state; -1 is a free cell
+  };
+
+  struct Key {
+    std::string_view text;
+    int32_t id;
+  };
+
+  Match longest(int32_t state, std::string_view text) const {
+    Match best{-1, 0};
+    for (size_t i = 0; i < text.size(); ++i) {
+      const int32_t next = cells_[state].base + static_cast<uint8_t>(text[i]);
+      if (cells_[next].check != state) break;
+      state = next;
+      if (ids_[state] >= 0) best = {ids_[state], i + 1};
+    }
+    return best;
+  }
+
+  void build(int32_t root, std::vector<Key> keys);
+  void add_children(int32_t state, const Key* begin, const Key* end, size_t depth);
+  int32_t find_base(const std::vector<uint8_t>& labels);
+  void reserve_cells(size_t size);
+
+  std::vector<Cell> cells_;
+  std::vector<int32_t> ids_;  // id of the piece that ends in a state, or -1
+  size_t first_free_ = 2;     // no free cell lies before this one
+};
+
+}  // namespace minibert
