@@ -10,8 +10,8 @@ namespace {
 
 constexpr size_t kBytes = 256;
 constexpr size_t kLongestPiece =
-    4 * 100;                       // bytes: no word of more than 100 characters is cut into pieces
-constexpr int kCrowdedTries = 64;  // after so many misses the search starts further right, for good
+    4 * 100;  // bytes: no word of more than 100 characters is cut into pieces
+constexpr int kHolesTried = 64;
 
 }  // namespace
 
@@ -24,7 +24,7 @@ WordPieceTrie::WordPieceTrie(const std::vector<std::string>& tokens) {
     if (text.empty() || text.size() > kLongestPiece) continue;
     (continues ? continuation : initial).push_back({text, static_cast<int32_t>(i)});
   }
-  reserve_cells(2 + kBytes);
+  reserve_cells(2 * kBytes + 2);
   cells_[kInitialRoot].check = cells_[kContinuationRoot].check = -2;  // taken, and nobody's child
   build(kInitialRoot, std::move(initial));
   build(kContinuationRoot, std::move(continuation));
@@ -59,17 +59,22 @@ void WordPieceTrie::add_children(int32_t state, const Key* begin, const Key* end
   }
 }
 
+/// First fit among the first holes, else behind all cells in use, so that building stays linear.
 int32_t WordPieceTrie::find_base(const std::vector<uint8_t>& labels) {
-  while (cells_[first_free_].check != -1) reserve_cells(++first_free_ + kBytes);
-  int tries = 0;
-  for (size_t at = std::max<size_t>(first_free_, labels.front() + size_t{2});; ++at) {
-    reserve_cells(at + 2 * kBytes);
+  while (cells_[first_free_].check != -1) reserve_cells(++first_free_ + 1);
+  int misses = 0;
+  for (size_t at = first_free_;; ++at) {
+    if (misses == kHolesTried) at = used_;
+    reserve_cells(at + kBytes);
     if (cells_[at].check != -1) continue;
     const size_t base = at - labels.front();
     const bool fits = std::all_of(labels.begin(), labels.end(),
                                   [&](uint8_t label) { return cells_[base + label].check == -1; });
-    if (fits) return static_cast<int32_t>(base);
-    if (++tries == kCrowdedTries) first_free_ = std::max(first_free_, at);
+    if (fits) {
+      used_ = std::max(used_, base + labels.back() + 1);
+      return static_cast<int32_t>(base);
+    }
+    ++misses;
   }
 }
 
