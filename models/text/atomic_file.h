@@ -1,7 +1,7 @@
 // atomic_file.h: a small text file that appears complete or not at all.
 // Called by vocab.cpp, tokenizer_config.cpp and the verbs. Writes NAME.tmp.PID beside it, fsync,
 // rename, fsync of the folder; a failure removes the temporary file and leaves what stood there.
-// Test: ctest -R text/vocab.
+// Test: ctest -R text_vocab.
 #pragma once
 
 #include <filesystem>

@@ -1,7 +1,7 @@
 // unicode.h: UTF-8 in and out, and BERT's view of one code point in one table look-up.
 // Called by basic_tokenizer.cpp, vocab.cpp and wordpiece.cpp; data from unicode_tables.h.
 // Easy to break: a malformed byte sequence decodes to U+FFFD and never reads past the end of the
-// text. Test: ctest -R text/unicode. Source: Unicode 15 section 3.9, table 3-7 (well-formed UTF-8,
+// text. Test: ctest -R text_unicode. Source: Unicode 15 section 3.9, table 3-7 (well-formed UTF-8,
 // maximal subparts).
 #pragma once
 

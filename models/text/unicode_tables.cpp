@@ -1,7 +1,7 @@
-// unicode_tables.cpp: how BERT's tokenizer sees each code point. Generated; do not edit by hand.
+// unicode_tables.cpp: how BERT's tokenizer sees each code point. Generated; not edited by hand.
 // Made by tools/unicode_tables/generate.py from tokenizers 0.23.3 by probing its
-// BertNormalizer, NFD and BertPreTokenizer over all code points. Meaning of each table: unicode_tables.h.
-// Test: ctest -R text/unicode (checksums of the library's answers over all code points).
+// BertNormalizer, NFD and BertPreTokenizer over all code points. What each table means:
+// unicode_tables.h. Test: ctest -R text_unicode (the library's answers over all code points).
 // clang-format off
 #include "models/text/unicode_tables.h"
 

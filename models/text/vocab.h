@@ -1,7 +1,7 @@
 // vocab.h: a WordPiece vocabulary, one token a line of vocab.txt, the id is the 0-based line
 // number. Called by wordpiece.cpp, the data builder (random replacement ids, special ids) and the
 // checkpoint writer. Easy to break: ids are line numbers, so a line can't be dropped or repaired
-// silently: every fault is a DataError. Test: ctest -R text/vocab. Format: google-research/bert
+// silently: every fault is a DataError. Test: ctest -R text_vocab. Format: google-research/bert
 // vocab.txt, as `tokenizers` and Transformers read it.
 #pragma once
 

@@ -2,7 +2,7 @@
 // Called by the data builder, the verbs and whoever feeds a model text. Words come from
 // basic_tokenizer.h, pieces from wordpiece_trie.h: each word is cut greedily into its longest
 // pieces, or is [UNK] as a whole. Easy to break: `[MASK]` in the text is the token only where
-// options say so; training data treat it as characters. Test: ctest -R text/wordpiece,
+// options say so; training data treat it as characters. Test: ctest -R text_wordpiece,
 // tools/goldens/tokenizer_parity.py. Source: google-research/bert @ eedf571 tokenization.py (its
 // 200-character rule is 100 in `tokenizers`, whose ids are followed).
 #pragma once

@@ -1,5 +1,5 @@
 // wordpiece_trie.cpp: building the double array, first fit, children of a state placed together.
-// Called once per tokenizer; 30,000 pieces take some milliseconds. Test: ctest -R text/wordpiece.
+// Called once per tokenizer; 30,000 pieces take some milliseconds. Test: ctest -R text_wordpiece.
 #include "models/text/wordpiece_trie.h"
 
 #include <algorithm>

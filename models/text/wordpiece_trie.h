@@ -2,7 +2,7 @@
 // compare a byte. Called by wordpiece.cpp. Two roots: pieces that begin a word, and those that
 // continue one (written `##x` in vocab.txt, kept here without the `##`). Built once from the whole
 // vocabulary, then only read. Easy to break: transition(state, byte) is valid only where check[]
-// names the state. Test: ctest -R text/wordpiece. Source: J. Aoe, "An efficient digital search
+// names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital search
 // algorithm by using a double-array structure" (1989).
 #pragma once
 

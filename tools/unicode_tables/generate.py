@@ -143,10 +143,10 @@ def mapping(c, text):
 
 def render(tables):
     parts = [
-        "// unicode_tables.cpp: how BERT's tokenizer sees each code point. Generated; do not edit by hand.",
+        "// unicode_tables.cpp: how BERT's tokenizer sees each code point. Generated; not edited by hand.",
         f"// Made by tools/unicode_tables/generate.py from tokenizers {tokenizers.__version__} by probing its",
-        "// BertNormalizer, NFD and BertPreTokenizer over all code points. Meaning of each table: unicode_tables.h.",
-        "// Test: ctest -R text/unicode (checksums of the library's answers over all code points).",
+        "// BertNormalizer, NFD and BertPreTokenizer over all code points. What each table means:",
+        "// unicode_tables.h. Test: ctest -R text_unicode (the library's answers over all code points).",
         "// clang-format off",
         '#include "models/text/unicode_tables.h"',
         "",
