@@ -1,5 +1,6 @@
 # Finds the libraries of the project, prints version and use of each, and names the install command of a missing one.
-# Public result: minibert_dependencies_core, an interface target that `core` links.
+# Public results: minibert_dependencies_core, an interface target that `core` links; minibert_dependencies_text (zlib, zstd) for
+# `models`.
 function(minibert_missing what package)
   message(FATAL_ERROR "${what} is missing. Install it with: apt-get install ${package}   (or run tools/install-dependencies)")
 endfunction()
@@ -44,6 +45,9 @@ find_library(ZSTD_LIBRARY zstd)
 if(NOT ZSTD_LIBRARY)
   minibert_missing("zstd" libzstd-dev)
 endif()
+
+add_library(minibert_dependencies_text INTERFACE)
+target_link_libraries(minibert_dependencies_text INTERFACE ZLIB::ZLIB ${ZSTD_LIBRARY})
 
 if(MINIBERT_OPENMP)
   find_package(OpenMP REQUIRED COMPONENTS CXX)

@@ -1,0 +1,411 @@
+// text_reader.cpp: bytes -> decompressed bytes -> lines -> documents, one small class each. See
+// text_reader.h.
+#include "models/text/text_reader.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <regex>
+#include <string_view>
+
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/error.h"
+#include "models/text/sentence_splitter.h"
+
+namespace minibert {
+namespace {
+
+constexpr size_t kChunk = size_t{1} << 16;
+constexpr size_t kLongestLine = size_t{64} << 20;
+constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
+// ---- Bytes of a file, with their checksum
+// ------------------------------------------------------------------------
+
+class RawFile {
+ public:
+  explicit RawFile(const std::string& path) : path_(path) {
+    if (path == "-") {
+      file_ = stdin;
+      return;
+    }
+    file_ = std::fopen(path.c_str(), "rb");
+    MB_CHECK_AS(DataError, file_ != nullptr,
+                "{}: cannot be opened ({}). Check the path and its permissions.", path,
+                std::strerror(errno));
+  }
+  ~RawFile() {
+    if (file_ != stdin) std::fclose(file_);
+  }
+  RawFile(const RawFile&) = delete;
+  RawFile& operator=(const RawFile&) = delete;
+
+  /// Fills `buffer` with the next chunk; empty at the end.
+  void read(std::string& buffer) {
+    buffer.resize(kChunk);
+    const size_t got = std::fread(buffer.data(), 1, kChunk, file_);
+    MB_CHECK_AS(DataError, got > 0 || !std::ferror(file_),
+                "{}: cannot be read ({}). Is it a folder?", path_, std::strerror(errno));
+    buffer.resize(got);
+    bytes_ += static_cast<int64_t>(got);
+    crc_ = static_cast<uint32_t>(
+        ::crc32(crc_, reinterpret_cast<const Bytef*>(buffer.data()), static_cast<uInt>(got)));
+  }
+  int64_t bytes() const { return bytes_; }
+  uint32_t crc() const { return crc_; }
+
+ private:
+  std::string path_;
+  std::FILE* file_ = nullptr;
+  int64_t bytes_ = 0;
+  uint32_t crc_ = 0;
+};
+
+// ---- Decompression
+// ---------------------------------------------------------------------------------------------
+
+class Decoder {
+ public:
+  virtual ~Decoder() = default;
+  /// Appends to `text` what `input` decodes to.
+  virtual void decode(std::string_view input, std::string& text) = 0;
+  /// True where the stream may end.
+  virtual bool complete() const { return true; }
+};
+
+class PlainDecoder : public Decoder {
+ public:
+  void decode(std::string_view input, std::string& text) override { text.append(input); }
+};
+
+class GzipDecoder : public Decoder {
+ public:
+  explicit GzipDecoder(std::string path) : path_(std::move(path)) {
+    MB_ASSERT(inflateInit2(&stream_, 16 + MAX_WBITS) == Z_OK, "text_reader: zlib cannot start");
+  }
+  ~GzipDecoder() override { inflateEnd(&stream_); }
+
+  void decode(std::string_view input, std::string& text) override {
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
+    stream_.avail_in = static_cast<uInt>(input.size());
+    while (stream_.avail_in > 0) {
+      if (complete_) inflateReset(&stream_);  // files may be concatenated, as `cat a.gz b.gz`
+      complete_ = false;
+      inflate_some(text);
+    }
+  }
+  bool complete() const override { return complete_; }
+
+ private:
+  void inflate_some(std::string& text) {
+    do {
+      const size_t before = text.size();
+      text.resize(before + kChunk);
+      stream_.next_out = reinterpret_cast<Bytef*>(text.data() + before);
+      stream_.avail_out = static_cast<uInt>(kChunk);
+      const int status = inflate(&stream_, Z_NO_FLUSH);
+      text.resize(before + kChunk - stream_.avail_out);
+      complete_ = status == Z_STREAM_END;
+      MB_CHECK_AS(
+          DataError, complete_ || status == Z_OK || status == Z_BUF_ERROR,
+          "{}: gzip stream is damaged ({}), expected valid data. Copy or download the file again.",
+          path_, stream_.msg ? stream_.msg : "no detail");
+    } while (!complete_ && stream_.avail_out == 0);
+  }
+
+  std::string path_;
+  z_stream stream_{};
+  bool complete_ = false;
+};
+
+class ZstdDecoder : public Decoder {
+ public:
+  explicit ZstdDecoder(std::string path) : path_(std::move(path)), stream_(ZSTD_createDStream()) {
+    MB_ASSERT(stream_ != nullptr, "text_reader: zstd cannot start");
+  }
+  ~ZstdDecoder() override { ZSTD_freeDStream(stream_); }
+
+  void decode(std::string_view input, std::string& text) override {
+    ZSTD_inBuffer in{input.data(), input.size(), 0};
+    bool output_full = false;
+    while (in.pos < in.size || output_full) {
+      const size_t before = text.size();
+      text.resize(before + kChunk);
+      ZSTD_outBuffer out{text.data() + before, kChunk, 0};
+      const size_t left = ZSTD_decompressStream(stream_, &out, &in);
+      text.resize(before + out.pos);
+      MB_CHECK_AS(
+          DataError, !ZSTD_isError(left),
+          "{}: zstd stream is damaged ({}), expected valid data. Copy or download the file again.",
+          path_, ZSTD_getErrorName(left));
+      complete_ = left == 0;
+      output_full = !complete_ && out.pos == out.size;
+    }
+  }
+  bool complete() const override { return complete_; }
+
+ private:
+  std::string path_;
+  ZSTD_DStream* stream_;
+  bool complete_ = false;
+};
+
+std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view start) {
+  if (start.starts_with("\x1F\x8B")) return std::make_unique<GzipDecoder>(path);
+  if (start.starts_with("\x28\xB5\x2F\xFD")) return std::make_unique<ZstdDecoder>(path);
+  return std::make_unique<PlainDecoder>();
+}
+
+// ---- UTF-8
+// -------------------------------------------------------------------------------------------------------
+
+bool continues(unsigned char byte) {
+  return (byte & 0xC0) == 0x80;
+}
+
+/// Length of the valid sequence at the start of `s`, or 0. Table 3-7 of the Unicode standard (no
+/// surrogates, no overlong).
+size_t valid_sequence(std::string_view s) {
+  const auto byte = [&](size_t i) { return static_cast<unsigned char>(i < s.size() ? s[i] : 0); };
+  const unsigned char first = byte(0), second = byte(1);
+  if (first < 0x80) return 1;
+  if (first >= 0xC2 && first <= 0xDF) return continues(second) ? 2 : 0;
+  if (first >= 0xE0 && first <= 0xEF) {
+    const unsigned char low = first == 0xE0 ? 0xA0 : 0x80, high = first == 0xED ? 0x9F : 0xBF;
+    return second >= low && second <= high && continues(byte(2)) ? 3 : 0;
+  }
+  if (first >= 0xF0 && first <= 0xF4) {
+    const unsigned char low = first == 0xF0 ? 0x90 : 0x80, high = first == 0xF4 ? 0x8F : 0xBF;
+    return second >= low && second <= high && continues(byte(2)) && continues(byte(3)) ? 4 : 0;
+  }
+  return 0;
+}
+
+bool blank(std::string_view line) {
+  return line.find_first_not_of(" \t\r\f\v") == std::string_view::npos;
+}
+
+std::string_view trimmed(std::string_view line) {
+  const size_t first = line.find_first_not_of(" \t\r\f\v");
+  if (first == std::string_view::npos) return {};
+  return line.substr(first, line.find_last_not_of(" \t\r\f\v") - first + 1);
+}
+
+}  // namespace
+
+int64_t replace_invalid_utf8(std::string& text) {
+  const auto ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
+  if (std::all_of(text.begin(), text.end(), ascii)) return 0;
+  std::string clean;
+  int64_t invalid = 0;
+  bool in_run = false;
+  for (size_t i = 0; i < text.size();) {
+    const size_t length = valid_sequence(std::string_view(text).substr(i));
+    if (length == 0 && !in_run) clean.append(kReplacement);
+    if (length > 0) clean.append(text, i, length);
+    in_run = length == 0;
+    invalid += in_run;
+    i += std::max<size_t>(1, length);
+  }
+  if (invalid > 0) text = std::move(clean);
+  return invalid;
+}
+
+// ---- Lines
+// -------------------------------------------------------------------------------------------------------
+
+struct LineReader::State {
+  explicit State(const std::string& path) : file(path) {
+    stats.path = path;
+    file.read(raw);
+    MB_CHECK_AS(DataError, !raw.empty(),
+                "{}: file is empty, expected text. Check the path, or leave the file out.", path);
+    decoder = make_decoder(path, raw);
+    decode_raw();
+    if (text.starts_with("\xEF\xBB\xBF")) begin = 3;
+    const size_t zero = text.find('\0');
+    MB_CHECK_AS(DataError, zero == std::string::npos,
+                "{}: holds a zero byte at offset {} of its text, expected UTF-8 text (the file "
+                "looks binary or UTF-16). "
+                "Give a text file, or convert it: iconv -t UTF-8.",
+                path, zero);
+  }
+
+  void decode_raw() {
+    const size_t before = text.size();
+    decoder->decode(raw, text);
+    stats.text_bytes += static_cast<int64_t>(text.size() - before);
+  }
+
+  /// Makes text[begin..] longer by one chunk; false at the end of the file.
+  bool fill() {
+    text.erase(0, begin);
+    begin = 0;
+    MB_CHECK_AS(DataError, text.size() <= kLongestLine,
+                "{}: line {} is longer than {} MiB, expected text with line ends. Break the text "
+                "into lines.",
+                stats.path, stats.lines + 1, kLongestLine >> 20);
+    file.read(raw);
+    if (!raw.empty()) {
+      decode_raw();
+      return true;
+    }
+    MB_CHECK_AS(DataError, decoder->complete(),
+                "{}: compressed stream ends early, expected an end mark (the file is cut off). "
+                "Copy or download it again.",
+                stats.path);
+    stats.file_bytes = file.bytes();
+    stats.crc32 = file.crc();
+    return false;
+  }
+
+  RawFile file;
+  std::unique_ptr<Decoder> decoder;
+  std::string raw, text;
+  size_t begin = 0;  // of the next line in text
+  bool ended = false;
+  SourceStats stats;
+};
+
+LineReader::LineReader(const std::string& path) : state_(std::make_unique<State>(path)) {}
+LineReader::~LineReader() = default;
+LineReader::LineReader(LineReader&&) noexcept = default;
+const SourceStats& LineReader::stats() const {
+  return state_->stats;
+}
+
+bool LineReader::next(std::string& line) {
+  State& s = *state_;
+  size_t end = s.text.find('\n', s.begin);
+  while (end == std::string::npos && !s.ended) {
+    const size_t searched = s.text.size() - s.begin;
+    s.ended = !s.fill();
+    end = s.text.find('\n', searched);
+  }
+  if (end == std::string::npos && s.begin >= s.text.size()) return false;
+  const size_t stop = end == std::string::npos ? s.text.size() : end;
+  line.assign(s.text, s.begin, stop - s.begin);
+  s.begin = end == std::string::npos ? stop : end + 1;
+  if (line.ends_with('\r')) line.pop_back();
+  ++s.stats.lines;
+  const int64_t invalid = replace_invalid_utf8(line);
+  if (invalid > 0 && s.stats.invalid_bytes == 0) s.stats.first_invalid_line = s.stats.lines;
+  s.stats.invalid_bytes += invalid;
+  return true;
+}
+
+// ---- Documents
+// ---------------------------------------------------------------------------------------------------
+
+namespace {
+
+std::optional<std::regex> compile(const std::string& expression) {
+  if (expression.empty()) return std::nullopt;
+  try {
+    return std::regex(expression, std::regex::ECMAScript | std::regex::optimize);
+  } catch (const std::regex_error& error) {
+    fail<UsageError>(
+        "--document-break: '{}' is no regular expression ({}), expected ECMAScript syntax, as in "
+        "'^(CHAPTER|Chapter) [IVXLC0-9]+'. Quote it for the shell.",
+        expression, error.what());
+  }
+}
+
+/// Collects lines into a document and hands it over at each end of one.
+class DocumentCollector {
+ public:
+  DocumentCollector(const DocumentOptions& options, const std::function<void(Document&&)>& sink)
+      : options_(options), sink_(sink) {}
+
+  void text_line(std::string_view line) {
+    if (options_.format == TextFormat::lines) {
+      document_.emplace_back(trimmed(line));
+      return;
+    }
+    if (!paragraph_.empty()) paragraph_ += ' ';
+    paragraph_ += trimmed(line);
+  }
+  void blank_line() {
+    if (options_.format == TextFormat::paragraphs) end_paragraph();
+    if (options_.format == TextFormat::lines && options_.document_break.empty()) end_document();
+  }
+  void end_document() {
+    end_paragraph();
+    if (document_.empty()) return;
+    ++documents_;
+    sink_(std::move(document_));
+    document_ = {};
+  }
+  /// Drops what was collected: front matter.
+  void drop() {
+    paragraph_.clear();
+    document_.clear();
+  }
+  int64_t documents() const { return documents_; }
+
+ private:
+  void end_paragraph() {
+    if (paragraph_.empty()) return;
+    for (const std::string_view sentence : split_sentences(paragraph_))
+      document_.emplace_back(sentence);
+    paragraph_.clear();
+  }
+
+  const DocumentOptions& options_;
+  const std::function<void(Document&&)>& sink_;
+  std::string paragraph_;
+  Document document_;
+  int64_t documents_ = 0;
+};
+
+}  // namespace
+
+TextFormat parse_text_format(const std::string& name) {
+  if (name == "lines") return TextFormat::lines;
+  if (name == "paragraphs") return TextFormat::paragraphs;
+  fail<UsageError>(
+      "--format: '{}' is unknown, expected lines (one sentence a line, blank line between "
+      "documents) or "
+      "paragraphs (wrapped prose, blank line between paragraphs).",
+      name);
+}
+
+SourceStats read_documents(const std::string& path, const DocumentOptions& options,
+                           const std::function<void(Document&&)>& sink) {
+  const std::optional<std::regex> heading = compile(options.document_break);
+  LineReader reader(path);
+  DocumentCollector collector(options, sink);
+  std::string line;
+  bool in_front = heading.has_value();
+  int64_t text_lines = 0, front_lines = 0;
+  while (reader.next(line)) {
+    if (blank(line)) {
+      collector.blank_line();
+      continue;
+    }
+    ++text_lines;
+    if (!heading || !std::regex_search(line, *heading)) {
+      collector.text_line(line);
+      continue;
+    }
+    if (in_front && !options.keep_front_matter) {
+      front_lines = text_lines - 1;
+      collector.drop();
+    }
+    in_front = false;
+    collector.end_document();
+  }
+  collector.end_document();
+  SourceStats stats = reader.stats();
+  stats.documents = collector.documents();
+  stats.skipped_lines = front_lines;
+  MB_CHECK_AS(DataError, stats.documents > 0,
+              "{}: holds no text ({} lines, all blank or headings). Leave the file out.", path,
+              stats.lines);
+  return stats;
+}
+
+}  // namespace minibert

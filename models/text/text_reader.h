@@ -1,0 +1,82 @@
+// text_reader.h: files of raw text (plain, gzip, zstd, or "-" for standard input) to clean UTF-8
+// lines, and lines to documents of sentences. First arrow of the way of a batch: text -> documents
+// -> WordPiece ids -> examples. Called by models/text/shard_build.cpp and the tokenizer's trainer;
+// memory is bounded by the longest document. Easy to break: compression is told from the first
+// bytes, never from the name, and the checksum is that of the file as it lies on disk. Test: ctest
+// -R text_reader.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace minibert {
+
+/// What was read from one file; final once the reader has reached its end.
+struct SourceStats {
+  std::string path;
+  int64_t file_bytes = 0;  // as on disk, before decompression
+  uint32_t crc32 = 0;      // zlib's crc32 of those bytes
+  int64_t text_bytes = 0;  // after decompression
+  int64_t lines = 0;
+  int64_t invalid_bytes = 0;       // bytes that are no UTF-8, each run replaced by one U+FFFD
+  int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
+  int64_t skipped_lines = 0;       // text before the first match of document_break
+  int64_t documents = 0;           // non-empty ones
+};
+
+/// Lines of one text file, without their line ends and without a byte order mark, always valid
+/// UTF-8. Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte in
+/// its first 64 KiB), a compressed
+///         stream that is damaged or ends early, a line longer than 64 MiB.
+class LineReader {
+ public:
+  explicit LineReader(const std::string& path);
+  ~LineReader();
+  LineReader(LineReader&&) noexcept;
+
+  /// False at the end of the file. `line` keeps its capacity between calls.
+  bool next(std::string& line);
+  const SourceStats& stats() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Replaces each maximal run of bytes that starts no valid UTF-8 sequence by U+FFFD. Returns the
+/// number of such bytes.
+int64_t replace_invalid_utf8(std::string& text);
+
+enum class TextFormat {
+  lines,  // one sentence a line, a blank line between documents (Google's create_pretraining_data)
+  paragraphs,  // prose wrapped in lines, a blank line between paragraphs; sentences are found by
+               // sentence_splitter.h
+};
+
+/// Throws UsageError for any other name than "lines" or "paragraphs".
+TextFormat parse_text_format(const std::string& name);
+
+struct DocumentOptions {
+  TextFormat format = TextFormat::lines;
+  /// ECMAScript regular expression, searched for in each line (`^` ties it to the start). A
+  /// matching line starts a new document and is not text itself. Text before the first match of a
+  /// file is front matter and left out, unless keep_front_matter. A file without a match is one
+  /// document. Empty: lines are cut at blank lines, and a file of paragraphs is one document.
+  std::string document_break;
+  bool keep_front_matter = false;
+};
+
+/// One document: its sentences in order, none empty.
+using Document = std::vector<std::string>;
+
+/// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
+/// the end of a file. Errors  as LineReader; DataError if the file holds no text at all; UsageError
+/// if document_break is no regular expression.
+SourceStats read_documents(const std::string& path, const DocumentOptions& options,
+                           const std::function<void(Document&&)>& sink);
+
+}  // namespace minibert
