@@ -1,0 +1,86 @@
+// examples.h: documents of tokenised sentences to pairs [CLS] A [SEP] B [SEP] with a next-sentence
+// label (facts: BERT's create_pretraining_data.py), without masks: masking.h adds those. Called by
+// shard_build.cpp. Easy to break: after a random B the unused sentences of the chunk are put back
+// (so fewer than half of the pairs are true next sentences), and the draws' order. The draws of a
+// document come from the stream (seed, examples, document number, duplicate), so the result does
+// not depend on threads. Test: ctest -R examples; tools/goldens/examples_reference.py.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "models/text/masking.h"
+
+namespace minibert {
+
+/// Tokenised documents in two flat arrays and two tables of borders; sentences are never empty, nor
+/// are documents.
+class DocumentSet {
+ public:
+  void begin_document() { document_begin_.push_back(static_cast<int64_t>(sentence_begin_.size())); }
+  void add_sentence(std::span<const int32_t> ids) {
+    sentence_begin_.push_back(static_cast<int64_t>(tokens_.size()));
+    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  }
+
+  int64_t documents() const { return static_cast<int64_t>(document_begin_.size()); }
+  int64_t sentences() const { return static_cast<int64_t>(sentence_begin_.size()); }
+  int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
+  /// Number of sentences of a document.
+  int64_t sentences_of(int64_t document) const {
+    return end_of(document_begin_, document, sentences()) - first(document);
+  }
+  /// Token ids of sentence `sentence` (0-based in the document).
+  std::span<const int32_t> sentence(int64_t document, int64_t sentence) const {
+    const int64_t number = first(document) + sentence;
+    const int64_t begin = sentence_begin_[static_cast<size_t>(number)];
+    return {tokens_.data() + begin,
+            static_cast<size_t>(end_of(sentence_begin_, number, tokens()) - begin)};
+  }
+  std::span<const int32_t> all_tokens() const { return tokens_; }
+
+ private:
+  int64_t first(int64_t document) const { return document_begin_[static_cast<size_t>(document)]; }
+  static int64_t end_of(const std::vector<int64_t>& begins, int64_t number, int64_t end) {
+    return static_cast<size_t>(number) + 1 < begins.size() ? begins[static_cast<size_t>(number) + 1]
+                                                           : end;
+  }
+  std::vector<int64_t> document_begin_;  // sentence numbers
+  std::vector<int64_t> sentence_begin_;  // token numbers
+  std::vector<int32_t> tokens_;
+};
+
+struct ExampleOptions {
+  int sequence_length = 128;         // tokens with [CLS] and [SEP], at most
+  double short_sequence_prob = 0.1;  // share of documents' passes with a random shorter target
+  bool nsp = true;                   // false: [CLS] A [SEP] alone, one segment, no label
+};
+
+inline constexpr int8_t kNspNext = 0, kNspRandom = 1, kNspNone = -1;
+
+/// One training example before masking.
+struct Example {
+  std::vector<int32_t> ids;     // [CLS] A [SEP] B [SEP], or [CLS] A [SEP]
+  int32_t first_segment = 0;    // tokens of segment 0: [CLS] A [SEP]
+  int8_t nsp_label = kNspNone;  // 0 = B follows A, 1 = B is random, -1 = there is no B
+};
+
+/// All examples of one document in one pass over it. The draws, in this order:
+///   once     random() < short_sequence_prob, and if so randint(2, budget) -> target; budget =
+///   sequence_length - 3 (no NSP: - 2) a chunk  (sentences until target is reached or the document
+///   ends)
+///     with NSP: randint(1, n - 1) -> sentences of A, if the chunk has n >= 2; then, if n >= 2,
+///     random() < 0.5 -> B is random;
+///               for a random B: up to ten randint(0, documents - 1) until another document is hit;
+///               randint(0, sentences - 1)
+///     both:     random() < 0.5 for each token cut (front, else back) while A and B together exceed
+///     the budget
+/// With a single document, a random B comes from the same document, as in Google's script.
+/// Units  sequence_length in tokens, at least 5.   Errors  none: options were checked by
+/// shard_build.
+std::vector<Example> create_examples(const DocumentSet& documents, int64_t document,
+                                     const TokenTable& table, const ExampleOptions& options,
+                                     DrawSource& draws);
+
+}  // namespace minibert

@@ -1,0 +1,65 @@
+// masking.cpp: candidates, choice and replacement of masked tokens. See masking.h for the order of
+// the draws.
+#include "models/text/masking.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace minibert {
+namespace {
+
+/// Groups of positions that are masked together: group g is positions starts[g] .. starts[g] +
+/// sizes[g] - 1. The pieces of a word are neighbours, except across a [CLS] or [SEP], which
+/// Google's script skips without ending a group.
+std::vector<std::vector<int32_t>> candidate_groups(std::span<const int32_t> ids,
+                                                   const TokenTable& table, bool whole_word) {
+  std::vector<std::vector<int32_t>> groups;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] == table.cls || ids[i] == table.sep) continue;
+    const bool continues =
+        whole_word && !groups.empty() && table.continues_word[static_cast<size_t>(ids[i])];
+    if (!continues) groups.emplace_back();
+    groups.back().push_back(static_cast<int32_t>(i));
+  }
+  return groups;
+}
+
+int32_t replacement(int32_t id, const TokenTable& table, DrawSource& draws) {
+  if (draws.random() < 0.8) return table.mask;
+  if (draws.random() < 0.5) return id;
+  return static_cast<int32_t>(draws.randint(0, table.vocab_size - 1));
+}
+
+}  // namespace
+
+int masked_count(int64_t length, const MaskingOptions& options) {
+  const double wanted = std::nearbyint(static_cast<double>(length) *
+                                       options.masked_lm_prob);  // half to even, as Python
+  return std::min(options.max_predictions, std::max(1, static_cast<int>(wanted)));
+}
+
+MaskedTokens mask_tokens(std::span<const int32_t> ids, const TokenTable& table,
+                         const MaskingOptions& options, DrawSource& draws) {
+  auto groups = candidate_groups(ids, table, options.whole_word);
+  draws.shuffle(groups);
+  const size_t wanted =
+      static_cast<size_t>(masked_count(static_cast<int64_t>(ids.size()), options));
+  MaskedTokens result;
+  result.ids.assign(ids.begin(), ids.end());
+  for (const auto& group : groups) {
+    if (result.positions.size() >= wanted) break;
+    if (result.positions.size() + group.size() > wanted) continue;
+    for (const int32_t position : group) {
+      const size_t at = static_cast<size_t>(position);
+      result.ids[at] = replacement(ids[at], table, draws);
+      result.positions.push_back(position);
+    }
+  }
+  std::sort(result.positions.begin(), result.positions.end());
+  for (const int32_t position : result.positions)
+    result.labels.push_back(ids[static_cast<size_t>(position)]);
+  return result;
+}
+
+}  // namespace minibert
