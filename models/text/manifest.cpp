@@ -1,0 +1,242 @@
+// manifest.cpp: manifest.json and unigram.bin to and from memory. See manifest.h.
+#include "models/text/manifest.h"
+
+#include <cstring>
+
+#include <nlohmann/json.hpp>
+#include <zlib.h>
+
+#include "core/error.h"
+#include "models/text/durable_file.h"
+
+namespace minibert {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kFormatName = "minibert-shards";
+constexpr const char* kRebuild = "Build the data again: minibert data build.";
+constexpr char kUnigramMagic[8] = {'M', 'B', 'U', 'N', 'I', 'G', 'R', '\n'};
+
+std::string hex(uint32_t value) {
+  return fmt::format("{:08x}", value);
+}
+uint32_t from_hex(const json& value) {
+  return static_cast<uint32_t>(std::stoul(value.get<std::string>(), nullptr, 16));
+}
+
+json to_json(const SourceStats& source) {
+  return {{"path", source.path},
+          {"bytes", source.file_bytes},
+          {"crc32", hex(source.crc32)},
+          {"text_bytes", source.text_bytes},
+          {"lines", source.lines},
+          {"documents", source.documents},
+          {"front_matter_lines", source.skipped_lines},
+          {"invalid_utf8_bytes", source.invalid_bytes}};
+}
+
+SourceStats source_from_json(const json& value) {
+  SourceStats source;
+  source.path = value.at("path");
+  source.file_bytes = value.at("bytes");
+  source.crc32 = from_hex(value.at("crc32"));
+  source.text_bytes = value.at("text_bytes");
+  source.lines = value.at("lines");
+  source.documents = value.at("documents");
+  source.skipped_lines = value.at("front_matter_lines");
+  source.invalid_bytes = value.at("invalid_utf8_bytes");
+  return source;
+}
+
+DataSettings settings_from_json(const json& value) {
+  DataSettings settings;
+  settings.documents.format = parse_text_format(value.at("format"));
+  settings.documents.document_break = value.at("document_break");
+  settings.documents.keep_front_matter = value.at("keep_front_matter");
+  settings.cased = value.at("cased");
+  settings.examples.sequence_length = value.at("sequence_length");
+  settings.examples.short_sequence_prob = value.at("short_sequence_prob");
+  settings.examples.nsp = value.at("nsp");
+  settings.masking.max_predictions = value.at("max_predictions");
+  settings.masking.masked_lm_prob = value.at("masked_lm_prob");
+  settings.masking.whole_word = value.at("whole_word_masking");
+  settings.dynamic_masking = value.at("masking") == "dynamic";
+  settings.duplicate_factor = value.at("duplicate_factor");
+  settings.seed = value.at("seed");
+  settings.hold_out_every = value.at("hold_out_every");
+  return settings;
+}
+
+DataCounts counts_from_json(const json& value) {
+  DataCounts counts;
+  counts.documents = value.at("documents");
+  counts.sentences = value.at("sentences");
+  counts.tokens = value.at("tokens");
+  counts.unknown_tokens = value.at("unknown_tokens");
+  counts.examples = value.at("examples");
+  counts.example_tokens = value.at("example_tokens");
+  counts.masked_tokens = value.at("masked_tokens");
+  counts.nsp_next = value.at("nsp_next");
+  counts.nsp_random = value.at("nsp_random");
+  counts.length_histogram = value.at("length_histogram").get<std::vector<int64_t>>();
+  return counts;
+}
+
+Manifest manifest_from_json(const json& value) {
+  Manifest manifest;
+  manifest.format_version = value.at("format_version");
+  manifest.settings = settings_from_json(value.at("settings"));
+  manifest.held_out = value.at("held_out");
+  const json& vocabulary = value.at("vocabulary");
+  manifest.vocabulary_hash = vocabulary.at("hash");
+  manifest.tokens.vocab_size = vocabulary.at("size");
+  manifest.tokens.cls = vocabulary.at("[CLS]");
+  manifest.tokens.sep = vocabulary.at("[SEP]");
+  manifest.tokens.mask = vocabulary.at("[MASK]");
+  manifest.tokens.unk = vocabulary.at("[UNK]");
+  for (const json& source : value.at("sources"))
+    manifest.sources.push_back(source_from_json(source));
+  for (const json& shard : value.at("shards")) {
+    manifest.shards.push_back(
+        {shard.at("file"), shard.at("examples"), shard.at("bytes"), from_hex(shard.at("crc32"))});
+  }
+  manifest.counts = counts_from_json(value.at("counts"));
+  manifest.unigram_source = value.at("unigram_source");
+  return manifest;
+}
+
+}  // namespace
+
+json to_json(const DataSettings& settings) {
+  return {{"format", settings.documents.format == TextFormat::lines ? "lines" : "paragraphs"},
+          {"document_break", settings.documents.document_break},
+          {"keep_front_matter", settings.documents.keep_front_matter},
+          {"cased", settings.cased},
+          {"sequence_length", settings.examples.sequence_length},
+          {"short_sequence_prob", settings.examples.short_sequence_prob},
+          {"nsp", settings.examples.nsp},
+          {"max_predictions", settings.masking.max_predictions},
+          {"masked_lm_prob", settings.masking.masked_lm_prob},
+          {"whole_word_masking", settings.masking.whole_word},
+          {"masking", settings.dynamic_masking ? "dynamic" : "static"},
+          {"duplicate_factor", settings.duplicate_factor},
+          {"seed", settings.seed},
+          {"hold_out_every", settings.hold_out_every}};
+}
+
+json to_json(const DataCounts& counts) {
+  return {{"documents", counts.documents},
+          {"sentences", counts.sentences},
+          {"tokens", counts.tokens},
+          {"unknown_tokens", counts.unknown_tokens},
+          {"examples", counts.examples},
+          {"example_tokens", counts.example_tokens},
+          {"masked_tokens", counts.masked_tokens},
+          {"nsp_next", counts.nsp_next},
+          {"nsp_random", counts.nsp_random},
+          {"length_histogram", counts.length_histogram}};
+}
+
+json to_json(const Manifest& manifest) {
+  json sources = json::array(), shards = json::array();
+  for (const SourceStats& source : manifest.sources) sources.push_back(to_json(source));
+  for (const ShardEntry& shard : manifest.shards) {
+    shards.push_back({{"file", shard.file},
+                      {"examples", shard.examples},
+                      {"bytes", shard.bytes},
+                      {"crc32", hex(shard.crc32)}});
+  }
+  return {{"format", kFormatName},
+          {"format_version", manifest.format_version},
+          {"settings", to_json(manifest.settings)},
+          {"held_out", manifest.held_out},
+          {"vocabulary",
+           {{"size", manifest.tokens.vocab_size},
+            {"hash", manifest.vocabulary_hash},
+            {"[CLS]", manifest.tokens.cls},
+            {"[SEP]", manifest.tokens.sep},
+            {"[MASK]", manifest.tokens.mask},
+            {"[UNK]", manifest.tokens.unk}}},
+          {"sources", sources},
+          {"shards", shards},
+          {"counts", to_json(manifest.counts)},
+          {"unigram_source", manifest.unigram_source}};
+}
+
+void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
+  write_file_durably(folder / "manifest.json", to_json(manifest).dump(1) + "\n");
+}
+
+Manifest read_manifest(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / "manifest.json";
+  MB_CHECK_AS(DataError, std::filesystem::is_directory(folder),
+              "{}: no such folder, expected one made by minibert data build. Check the path.",
+              folder.string());
+  MB_CHECK_AS(DataError, std::filesystem::exists(path),
+              "{}: is missing, expected in a folder of shards (the build did not finish, or this "
+              "is another folder). {}",
+              path.string(), kRebuild);
+  try {
+    const json value = json::parse(read_whole_file(path, kRebuild));
+    MB_CHECK_AS(DataError, value.is_object() && value.value("format", "") == kFormatName,
+                "{}: is not the manifest of a folder of shards, expected \"format\": \"{}\". {}",
+                path.string(), kFormatName, kRebuild);
+    const int version = value.value("format_version", 0);
+    MB_CHECK_AS(DataError, version == kDataFormatVersion,
+                "{}: format version is {}, expected {}. {}", path.string(), version,
+                kDataFormatVersion, kRebuild);
+    return manifest_from_json(value);
+  } catch (const json::exception& error) {
+    fail<DataError>("{}: is damaged ({}), expected the JSON that data build wrote. {}",
+                    path.string(), error.what(), kRebuild);
+  } catch (const std::logic_error& error) {  // std::stoul
+    fail<DataError>("{}: is damaged (a checksum is no number: {}). {}", path.string(), error.what(),
+                    kRebuild);
+  }
+}
+
+void write_unigram_counts(const std::filesystem::path& folder,
+                          const std::vector<uint64_t>& counts) {
+  std::string bytes(kUnigramMagic, sizeof kUnigramMagic);
+  const auto append = [&](const void* data, size_t size) {
+    bytes.append(static_cast<const char*>(data), size);
+  };
+  const uint32_t head[2] = {1, static_cast<uint32_t>(counts.size())};
+  append(head, sizeof head);
+  append(counts.data(), counts.size() * sizeof(uint64_t));
+  const uint32_t crc = static_cast<uint32_t>(
+      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+  append(&crc, sizeof crc);
+  write_file_durably(folder / "unigram.bin", bytes);
+}
+
+std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, int32_t vocab_size) {
+  const std::filesystem::path path = folder / "unigram.bin";
+  const std::string bytes = read_whole_file(path, kRebuild);
+  constexpr size_t kHead = sizeof kUnigramMagic + 2 * sizeof(uint32_t);
+  MB_CHECK_AS(
+      DataError,
+      bytes.size() >= kHead + sizeof(uint32_t) && bytes.compare(0, 8, kUnigramMagic, 8) == 0,
+      "{}: {} bytes are no table of counts. {}", path.string(), bytes.size(), kRebuild);
+  uint32_t head[2], stored_crc;
+  std::memcpy(head, bytes.data() + sizeof kUnigramMagic, sizeof head);
+  std::memcpy(&stored_crc, bytes.data() + bytes.size() - sizeof stored_crc, sizeof stored_crc);
+  const size_t body = bytes.size() - sizeof stored_crc;
+  const uint32_t crc =
+      static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), body));
+  MB_CHECK_AS(DataError, crc == stored_crc,
+              "{}: checksum is {:08x}, expected {:08x}: the file is damaged. {}", path.string(),
+              crc, stored_crc, kRebuild);
+  MB_CHECK_AS(
+      DataError,
+      head[0] == 1 && head[1] == static_cast<uint32_t>(vocab_size) &&
+          body == kHead + head[1] * 8ull,
+      "{}: version {} with {} entries, expected version 1 with {} (the vocabulary's size). {}",
+      path.string(), head[0], head[1], vocab_size, kRebuild);
+  std::vector<uint64_t> counts(head[1]);
+  std::memcpy(counts.data(), bytes.data() + kHead, counts.size() * sizeof(uint64_t));
+  return counts;
+}
+
+}  // namespace minibert

@@ -1,0 +1,35 @@
+// shard_inspect.h: what is in a folder of shards: `data inspect`. Reads and checks every byte,
+// counts anew what the manifest claims. Called by tools/minibert/data.cpp. Test: ctest -R
+// shard_build.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include <nlohmann/json_fwd.hpp>
+
+#include "models/text/manifest.h"
+
+namespace minibert {
+
+struct ShardInspection {
+  std::filesystem::path folder;
+  Manifest manifest;
+  DataCounts
+      counts;  // counted from the records; documents, sentences and text tokens are the manifest's
+  // What the model sees in place of the masked tokens. A random id that hits the token itself
+  // counts as kept. Dynamic masks: those of the data's seed and epoch 0.
+  int64_t shown_as_mask = 0, shown_as_kept = 0, shown_as_random = 0;
+  int64_t empty_masks =
+      0;  // examples without a masked token (whole words longer than the number wanted)
+};
+
+/// Errors  DataError for the first damaged byte, or counts that differ from the manifest's.
+ShardInspection inspect_shards(const std::filesystem::path& folder);
+
+nlohmann::json to_json(const ShardInspection& inspection);
+/// A few lines of text: counts, shares and a histogram of lengths.
+std::string describe(const ShardInspection& inspection);
+
+}  // namespace minibert
