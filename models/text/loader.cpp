@@ -1,0 +1,163 @@
+// loader.cpp: order of an epoch, samples of a step, cutting into micro-batches. See loader.h.
+#include "models/text/loader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+#include "core/random.h"
+
+namespace minibert {
+namespace {
+
+LoaderOptions checked(LoaderOptions options, const ShardSet& shards) {
+  const int64_t length = shards.traits().sequence_length;
+  MB_CHECK(options.global_batch_size >= 1,
+           "loader: global batch size is {}, expected at least 1. Set --global-batch-size.",
+           options.global_batch_size);
+  MB_CHECK(
+      options.micro_batch_size >= 1 && options.global_batch_size % options.micro_batch_size == 0,
+      "loader: micro-batch size is {}, expected a divisor of the global batch size {}. Change "
+      "--micro-batch-size or "
+      "--global-batch-size.",
+      options.micro_batch_size, options.global_batch_size);
+  if (options.token_capacity == 0) options.token_capacity = options.micro_batch_size * length;
+  MB_CHECK(
+      options.token_capacity >= length,
+      "loader: token capacity is {}, expected at least {} (the sequence length of {}). Raise it.",
+      options.token_capacity, length, shards.folder().string());
+  MB_CHECK(!options.nsp || shards.traits().nsp,
+           "{}: data has no next-sentence pairs, expected pairs (training with NSP). Train with "
+           "--no-nsp, or build the data "
+           "without --no-nsp.",
+           shards.folder().string());
+  return options;
+}
+
+/// How many of `lengths`, from `first` on, make the next micro-batch. At least one.
+size_t fitting(const std::vector<StoredExample>& samples, size_t first,
+               const LoaderOptions& limits) {
+  int64_t tokens = 0;
+  size_t end = first;
+  while (end < samples.size() && static_cast<int64_t>(end - first) < limits.micro_batch_size) {
+    tokens += static_cast<int64_t>(samples[end].example.ids.size());
+    if (tokens > limits.token_capacity) break;
+    ++end;
+  }
+  return end - first;
+}
+
+}  // namespace
+
+// ---- Order of an epoch
+// -------------------------------------------------------------------------------------------------
+
+EpochOrder::EpochOrder(uint64_t seed, uint32_t epoch, int64_t n) : n_(n) {
+  MB_ASSERT(n >= 1, "epoch order of {} examples", n);
+  left_size_ = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(n))));
+  right_size_ = (n + left_size_ - 1) / left_size_;
+  RandomStream stream(seed, StreamPurpose::shuffle, 0, epoch);
+  tables_.reserve(static_cast<size_t>(kRounds / 2 * (left_size_ + right_size_)));
+  for (int round = 0; round < kRounds / 2; ++round) {
+    for (int64_t r = 0; r < right_size_; ++r)
+      tables_.push_back(stream.below(static_cast<uint32_t>(left_size_)));
+    for (int64_t l = 0; l < left_size_; ++l)
+      tables_.push_back(stream.below(static_cast<uint32_t>(right_size_)));
+  }
+}
+
+int64_t EpochOrder::operator()(int64_t place) const {
+  MB_ASSERT(place >= 0 && place < n_, "epoch order: place {} of {}", place, n_);
+  int64_t at = place;
+  do {  // a place beyond n leads back into 0 .. n-1 in the end, since each pass is a permutation of
+        // a * b places
+    int64_t left = at / right_size_, right = at % right_size_;
+    const uint32_t* table = tables_.data();
+    for (int round = 0; round < kRounds / 2; ++round) {
+      left = (left + table[right]) % left_size_;
+      table += right_size_;
+      right = (right + table[left]) % right_size_;
+      table += left_size_;
+    }
+    at = left * right_size_ + right;
+  } while (at >= n_);
+  return at;
+}
+
+// ---- Training
+// ------------------------------------------------------------------------------------------------------------
+
+Loader::Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& options)
+    : shards_(std::move(shards)), options_(checked(options, *shards_)) {}
+
+double Loader::epoch_of(int64_t data_step) const {
+  return static_cast<double>(data_step) * static_cast<double>(options_.global_batch_size) /
+         static_cast<double>(shards_->examples());
+}
+
+std::vector<StoredExample> Loader::samples_of(int64_t data_step) const {
+  const int64_t first = data_step * options_.global_batch_size,
+                end = first + options_.global_batch_size;
+  const int64_t examples = shards_->examples();
+  std::vector<StoredExample> samples;
+  samples.reserve(static_cast<size_t>(options_.global_batch_size));
+  for (int64_t n = first; n < end;) {
+    const int64_t epoch = n / examples, epoch_end = (epoch + 1) * examples;
+    const EpochOrder order(options_.seed, static_cast<uint32_t>(epoch), examples);
+    for (; n < std::min(end, epoch_end); ++n) {
+      samples.push_back(shards_->read_masked(order(n - epoch * examples), options_.seed,
+                                             static_cast<uint32_t>(epoch)));
+    }
+  }
+  return samples;
+}
+
+GlobalStep Loader::load(int64_t data_step) const {
+  MB_ASSERT(data_step >= 0, "loader: data step {}", data_step);
+  const std::vector<StoredExample> samples = samples_of(data_step);
+  std::vector<int32_t> numbers(samples.size());
+  std::iota(numbers.begin(), numbers.end(), 0);
+  GlobalStep step;
+  step.data_step = data_step;
+  step.sequences = options_.global_batch_size;
+  for (size_t first = 0; first < samples.size();) {
+    const size_t count = fitting(samples, first, options_);
+    step.micro_batches.push_back(pack_examples(std::span(samples).subspan(first, count),
+                                               std::span(numbers).subspan(first, count),
+                                               options_.nsp));
+    step.tokens += step.micro_batches.back().tokens();
+    step.masked_rows += step.micro_batches.back().masked_rows();
+    first += count;
+  }
+  return step;
+}
+
+// ---- Evaluation
+// ------------------------------------------------------------------------------------------------------------
+
+EvaluationReader::EvaluationReader(std::shared_ptr<const ShardSet> shards, int64_t micro_batch_size,
+                                   bool nsp, int64_t token_capacity)
+    : shards_(std::move(shards)) {
+  limits_.global_batch_size = limits_.micro_batch_size = micro_batch_size;
+  limits_.token_capacity = token_capacity;
+  limits_.nsp = nsp;
+  limits_ = checked(limits_, *shards_);
+}
+
+std::optional<PackedBatch> EvaluationReader::next() {
+  const int64_t left = shards_->examples() - next_;
+  if (left <= 0) return std::nullopt;
+  std::vector<StoredExample> samples;
+  std::vector<int32_t> numbers;
+  for (int64_t i = 0; i < std::min(left, limits_.micro_batch_size); ++i) {
+    samples.push_back(shards_->read_masked(next_ + i, shards_->manifest().settings.seed, 0));
+    numbers.push_back(static_cast<int32_t>(next_ + i));
+  }
+  const size_t count = fitting(samples, 0, limits_);
+  next_ += static_cast<int64_t>(count);
+  return pack_examples(std::span(samples).first(count), std::span(numbers).first(count),
+                       limits_.nsp);
+}
+
+}  // namespace minibert

@@ -1,0 +1,98 @@
+// loader.h: shards to packed micro-batches. Called by models/training and eval; prefetched by
+// loader_prefetch.h. Easy to break: what a step holds is a pure function of (shards, seed, data
+// step, global batch size), and how it is cut of (micro-batch size, token capacity) too: never of
+// ranks, threads or what was loaded before. So resume needs the step's number alone, and 1 x 32 and
+// 4 x 8 give the same samples with the same masks. Test: ctest -R loader.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "models/text/packed_batch.h"
+#include "models/text/shard_set.h"
+
+namespace minibert {
+
+/// A pseudo-random order of 0 .. n-1, drawn from the stream (seed, shuffle, 0, epoch): place i of
+/// the epoch shows example order(i). Eight rounds of a Feistel network on pairs (left, right) with
+/// right < b = ceil(n / a), left < a = ceil(sqrt(n)): in turn left += f_r[right] mod a and right +=
+/// g_r[left] mod b, with tables of random numbers; places beyond n walk on. Any place is found in
+/// O(1) from tables of 8 sqrt(n) numbers, so the loader can start anywhere.
+class EpochOrder {
+ public:
+  EpochOrder(uint64_t seed, uint32_t epoch, int64_t n);
+  int64_t operator()(int64_t place) const;
+
+ private:
+  static constexpr int kRounds = 8;
+  int64_t n_, left_size_, right_size_;
+  std::vector<uint32_t>
+      tables_;  // [kRounds / 2, b + a]: offsets of left by right, then of right by left
+};
+
+struct LoaderOptions {
+  int64_t global_batch_size = 256;  // sequences a step
+  int64_t micro_batch_size = 32;    // sequences a micro-batch, at most; divides global_batch_size
+  int64_t token_capacity =
+      0;  // tokens a micro-batch, at most; 0 = micro_batch_size * sequence length
+  uint64_t seed = 12345;
+  bool nsp = true;
+};
+
+/// All samples of one step, in micro-batches.
+struct GlobalStep {
+  int64_t data_step = 0;
+  int64_t masked_rows = 0;  // P_global, over all micro-batches
+  int64_t sequences = 0;    // B_global
+  int64_t tokens = 0;       // sum of T
+  std::vector<PackedBatch> micro_batches;
+};
+
+/// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
+/// examples of the set. Step s takes samples s * G .. s * G + G - 1; `sample` of a sequence is its
+/// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
+/// in that order, as many as fit into both limits. Const and safe to share.
+class Loader {
+ public:
+  /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below
+  /// the sequence length, NSP
+  ///         asked of data without it.
+  Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& options);
+
+  const LoaderOptions& options() const { return options_; }
+  const ShardSet& shards() const { return *shards_; }
+  /// Step `data_step`, from 0. Errors  DataError if a record is damaged.
+  GlobalStep load(int64_t data_step) const;
+  /// Pass over the data in which step `data_step` begins, with the share done: 2.25 = a quarter of
+  /// the third pass.
+  double epoch_of(int64_t data_step) const;
+
+ private:
+  std::vector<StoredExample> samples_of(int64_t data_step) const;
+
+  std::shared_ptr<const ShardSet> shards_;
+  LoaderOptions options_;
+};
+
+/// One pass over a set in its order, for evaluation: the same examples and masks each time. Dynamic
+/// masks are those of the data's own seed and epoch 0. `sample` is the example's number in the set.
+class EvaluationReader {
+ public:
+  /// As Loader's limits; token_capacity 0 = micro_batch_size * sequence length.   Errors  as
+  /// Loader's.
+  EvaluationReader(std::shared_ptr<const ShardSet> shards, int64_t micro_batch_size, bool nsp,
+                   int64_t token_capacity = 0);
+
+  /// The next micro-batch; nothing at the end.
+  std::optional<PackedBatch> next();
+  void rewind() { next_ = 0; }
+
+ private:
+  std::shared_ptr<const ShardSet> shards_;
+  LoaderOptions limits_;
+  int64_t next_ = 0;
+};
+
+}  // namespace minibert

@@ -1,0 +1,55 @@
+// loader_prefetch.h: prepares the next steps on threads of its own while the trainer works. Called
+// by models/training. Easy to break: steps are handed over in order whatever the threads do, and
+// stopping never waits for a step that nobody will take. Not OpenMP: kernels own its threads. Test:
+// ctest -R loader (suite Prefetcher), also under the tsan preset.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "models/text/loader.h"
+
+namespace minibert {
+
+class Prefetcher {
+ public:
+  /// Starts to load steps first_step, first_step + 1, ...; at most `depth` of them are ready or
+  /// under way. Errors  UsageError unless depth and threads are at least 1.
+  Prefetcher(std::shared_ptr<const Loader> loader, int64_t first_step, int depth = 2,
+             int threads = 1);
+  ~Prefetcher();  // stops the threads
+  Prefetcher(const Prefetcher&) = delete;
+  Prefetcher& operator=(const Prefetcher&) = delete;
+
+  /// The next step, in order; waits for it if need be. An error of loading it is thrown here, and
+  /// again at each later call.
+  GlobalStep next();
+  /// Seconds that the last call of next() waited: `data_seconds` of metrics.jsonl.
+  double last_wait_seconds() const { return last_wait_seconds_; }
+
+ private:
+  struct Slot {
+    GlobalStep step;
+    std::exception_ptr error;
+  };
+  void work();
+
+  std::shared_ptr<const Loader> loader_;
+  const int64_t depth_;
+  double last_wait_seconds_ = 0;
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  int64_t next_to_load_, next_to_hand_over_;
+  bool stopping_ = false;
+  std::map<int64_t, Slot> ready_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace minibert
