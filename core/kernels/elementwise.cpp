@@ -1,11 +1,14 @@
 // elementwise.cpp: references of elementwise.h and the callers of its fast CPU versions.
 #include "core/kernels/elementwise.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
+#include "core/kernels/elementwise_simd.h"
 #include "core/kernels/gelu.h"
+#include "core/parallel.h"
 
 namespace minibert {
 namespace {
@@ -75,31 +78,65 @@ void dropout_rows_reference(const Tensor& x, const Tensor& position, const Tenso
 
 // ---- 7. Fast CPU
 // ------------------------------------------------------------------------------------------------
+namespace {
+
+constexpr int64_t kBlock = 16384;  // elements a thread works on at a time: three arrays fit L2
+
+// Rows a block of a [T, H] tensor holds, so that it has about kBlock elements.
+int64_t rows_per_block(int64_t H) {
+  return std::max<int64_t>(1, kBlock / std::max<int64_t>(1, H));
+}
+
+}  // namespace
+
 void gelu_forward(const Tensor& x, const Tensor& y, Gelu kind, Stream) {
   check_same("gelu_forward", x, "y", y);
-  dispatch("gelu_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(),
-           [&] { gelu_forward_reference(x, y, kind); });
+  dispatch("gelu_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(), [&] {
+    const float* in = x.data<float>();
+    float* out = y.data<float>();
+    const auto block = MB_SIMD(gelu_block);
+    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
+      block(in + begin, out + begin, end - begin, kind == Gelu::erf);
+    });
+  });
 }
 
 void gelu_backward(const Tensor& x, const Tensor& dy, const Tensor& dx, Gelu kind, bool accumulate,
                    Stream) {
   check_same("gelu_backward", x, "dy", dy);
   check_same("gelu_backward", x, "dx", dx);
-  dispatch("gelu_backward", x.device(), 40.0 * x.numel(), 12.0 * x.numel(),
-           [&] { gelu_backward_reference(x, dy, dx, kind, accumulate); });
+  dispatch("gelu_backward", x.device(), 40.0 * x.numel(), 12.0 * x.numel(), [&] {
+    const float *in = x.data<float>(), *g = dy.data<float>();
+    float* out = dx.data<float>();
+    const auto block = MB_SIMD(gelu_slope_block);
+    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
+      block(in + begin, g + begin, out + begin, end - begin, kind == Gelu::erf, accumulate);
+    });
+  });
 }
 
 void tanh_forward(const Tensor& x, const Tensor& y, Stream) {
   check_same("tanh_forward", x, "y", y);
-  dispatch("tanh_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(),
-           [&] { tanh_forward_reference(x, y); });
+  dispatch("tanh_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(), [&] {
+    const float* in = x.data<float>();
+    float* out = y.data<float>();
+    const auto block = MB_SIMD(tanh_block);
+    parallel_for(x.numel(), kBlock,
+                 [&](int64_t begin, int64_t end) { block(in + begin, out + begin, end - begin); });
+  });
 }
 
 void tanh_backward(const Tensor& y, const Tensor& dy, const Tensor& dx, bool accumulate, Stream) {
   check_same("tanh_backward", y, "dy", dy);
   check_same("tanh_backward", y, "dx", dx);
-  dispatch("tanh_backward", y.device(), 3.0 * y.numel(), 12.0 * y.numel(),
-           [&] { tanh_backward_reference(y, dy, dx, accumulate); });
+  dispatch("tanh_backward", y.device(), 3.0 * y.numel(), 12.0 * y.numel(), [&] {
+    const float *value = y.data<float>(), *g = dy.data<float>();
+    float* out = dx.data<float>();
+    const auto block = MB_SIMD(tanh_slope_block);
+    parallel_for(y.numel(), kBlock, [&](int64_t begin, int64_t end) {
+      block(value + begin, g + begin, out + begin, end - begin, accumulate);
+    });
+  });
 }
 
 void add_forward(const Tensor& a, const Tensor& b, const Tensor& y, Stream) {
@@ -108,30 +145,40 @@ void add_forward(const Tensor& a, const Tensor& b, const Tensor& y, Stream) {
   dispatch("add_forward", a.device(), a.numel(), 12.0 * a.numel(), [&] {
     const float *left = a.data<float>(), *right = b.data<float>();
     float* out = y.data<float>();
-    for (int64_t i = 0; i < y.numel(); ++i) out[i] = left[i] + right[i];
+    const auto block = MB_SIMD(add_block);
+    parallel_for(a.numel(), kBlock, [&](int64_t begin, int64_t end) {
+      block(left + begin, right + begin, out + begin, end - begin);
+    });
   });
 }
+
+namespace {
+
+// out (+)= left * right, for both directions of multiply.
+void multiply(const Tensor& left, const Tensor& right, const Tensor& out, bool accumulate) {
+  const float *l = left.data<float>(), *r = right.data<float>();
+  float* o = out.data<float>();
+  const auto block = MB_SIMD(multiply_block);
+  parallel_for(left.numel(), kBlock, [&](int64_t begin, int64_t end) {
+    block(l + begin, r + begin, o + begin, end - begin, accumulate);
+  });
+}
+
+}  // namespace
 
 void multiply_forward(const Tensor& a, const Tensor& b, const Tensor& y, Stream) {
   check_same("multiply_forward", a, "b", b);
   check_same("multiply_forward", a, "y", y);
-  dispatch("multiply_forward", a.device(), a.numel(), 12.0 * a.numel(), [&] {
-    const float *left = a.data<float>(), *right = b.data<float>();
-    float* out = y.data<float>();
-    for (int64_t i = 0; i < y.numel(); ++i) out[i] = left[i] * right[i];
-  });
+  dispatch("multiply_forward", a.device(), a.numel(), 12.0 * a.numel(),
+           [&] { multiply(a, b, y, /* accumulate= */ false); });
 }
 
 void multiply_backward(const Tensor& b, const Tensor& dy, const Tensor& da, bool accumulate,
                        Stream) {
   check_same("multiply_backward", b, "dy", dy);
   check_same("multiply_backward", b, "da", da);
-  dispatch("multiply_backward", b.device(), 2.0 * b.numel(), 12.0 * b.numel(), [&] {
-    const float *factor = b.data<float>(), *g = dy.data<float>();
-    float* out = da.data<float>();
-    for (int64_t i = 0; i < da.numel(); ++i)
-      out[i] = (accumulate ? out[i] : 0.0f) + g[i] * factor[i];
-  });
+  dispatch("multiply_backward", b.device(), 2.0 * b.numel(), 12.0 * b.numel(),
+           [&] { multiply(dy, b, da, accumulate); });
 }
 
 void scale(const Tensor& x, float factor, const Tensor& y, bool accumulate, Stream) {
@@ -139,7 +186,10 @@ void scale(const Tensor& x, float factor, const Tensor& y, bool accumulate, Stre
   dispatch("scale", x.device(), x.numel(), 8.0 * x.numel(), [&] {
     const float* in = x.data<float>();
     float* out = y.data<float>();
-    for (int64_t i = 0; i < y.numel(); ++i) out[i] = (accumulate ? out[i] : 0.0f) + in[i] * factor;
+    const auto block = MB_SIMD(scale_block);
+    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
+      block(in + begin, factor, out + begin, end - begin, accumulate);
+    });
   });
 }
 
@@ -148,24 +198,43 @@ void add_bias(const Tensor& x, const Tensor& bias, const Tensor& y, Stream) {
   check_tensor("add_bias", "bias", bias, {x.dim(1)}, "the last dimension of x");
   check_tensor("add_bias", "y", y, x.shape(), "the shape of x");
   dispatch("add_bias", x.device(), x.numel(), 8.0 * x.numel(), [&] {
-    const int64_t H = x.dim(1);
+    const int64_t T = x.dim(0), H = x.dim(1);
     const float *in = x.data<float>(), *b = bias.data<float>();
     float* out = y.data<float>();
-    for (int64_t i = 0; i < y.numel(); ++i) out[i] = in[i] + b[i % H];
+    const auto row = MB_SIMD(add_block);
+    parallel_for(T, rows_per_block(H), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) row(in + t * H, b, out + t * H, H);
+    });
   });
 }
 
 void dropout_rows(const Tensor& x, const Tensor& position, const Tensor& row_sample,
                   const Dropout& dropout, const Tensor& y, bool accumulate, Stream) {
   check_dropout(x, position, row_sample, y);
-  dispatch("dropout_rows", x.device(), 20.0 * x.numel(), 8.0 * x.numel(),
-           [&] { dropout_rows_reference(x, position, row_sample, dropout, y, accumulate); });
+  dispatch("dropout_rows", x.device(), 20.0 * x.numel(), 8.0 * x.numel(), [&] {
+    const int64_t T = x.dim(0), H = x.dim(1);
+    const DropoutSite site{dropout.seed, dropout.step_layer_purpose, dropout.threshold,
+                           dropout.scale};
+    const float* in = x.data<float>();
+    const int32_t *at = position.data<int32_t>(), *sample = row_sample.data<int32_t>();
+    float* out = y.data<float>();
+    const auto row = MB_SIMD(dropout_row);
+    parallel_for(T, rows_per_block(H), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        row(in + t * H, out + t * H, H, static_cast<uint32_t>(at[t]),
+            static_cast<uint32_t>(sample[t]), site, accumulate);
+      }
+    });
+  });
 }
 
 void fill(const Tensor& y, float value, Stream) {
   check_type("fill", "y", y);
   dispatch("fill", y.device(), 0, 4.0 * y.numel(), [&] {
-    for (float& element : y.span<float>()) element = value;
+    float* out = y.data<float>();
+    const auto block = MB_SIMD(fill_block);
+    parallel_for(y.numel(), kBlock,
+                 [&](int64_t begin, int64_t end) { block(out + begin, value, end - begin); });
   });
 }
 

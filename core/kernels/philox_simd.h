@@ -1,0 +1,103 @@
+// philox_simd.h: Philox4x32-10 on vectors, for dropout in *_simd.cpp files.
+// Called by elementwise, layer_norm and attention. Gives exactly the words of core/random.h: a
+// 64-bit lane holds one counter's word in its low half, since that is what a 32 x 32 -> 64 bit
+// multiplication reads; what the high half holds does not matter. Easy to break: the order of the
+// lanes, so that the words come out beside the columns that they serve. Everything is inlined into
+// minibert::MB_SIMD_NAMESPACE. Test: ctest -R kernels_elementwise (all levels against random.h).
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hwy/highway.h"
+
+namespace minibert::MB_SIMD_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+using WordTag = hn::ScalableTag<uint32_t>;
+using WordVec = hn::Vec<WordTag>;
+
+/// Two vectors of random words.
+struct WordPair {
+  WordVec first, second;
+};
+
+/// The ten round keys of one seed. Make one outside the loop.
+struct PhiloxKeys {
+  uint64_t low[10], high[10];
+
+  explicit PhiloxKeys(uint64_t seed) {
+    uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+    for (int round = 0; round < 10; ++round) {
+      low[round] = key0;
+      high[round] = key1;
+      key0 += 0x9E3779B9u;
+      key1 += 0xBB67AE85u;
+    }
+  }
+};
+
+/// Philox of the counters {group, word1, word2, word3}, a 64-bit lane each. The result's 64-bit
+/// lanes hold, low half first, outputs (0, 1) in `first` and (2, 3) in `second`.
+HWY_INLINE WordPair philox_lanes(WordVec group, uint32_t word1, uint32_t word2, uint32_t word3,
+                                 const PhiloxKeys& keys) {
+  const WordTag d;
+  const hn::Repartition<uint64_t, WordTag> dw;
+  const auto low_half = hn::Set(dw, uint64_t{0xFFFFFFFFu});
+  const auto mul0 = hn::Set(d, 0xD2511F53u), mul1 = hn::Set(d, 0xCD9E8D57u);
+  auto c0 = hn::BitCast(dw, group), c1 = hn::Set(dw, uint64_t{word1});
+  auto c2 = hn::Set(dw, uint64_t{word2}), c3 = hn::Set(dw, uint64_t{word3});
+  for (int round = 0; round < 10; ++round) {
+    const auto product0 = hn::MulEven(hn::BitCast(d, c0), mul0);
+    const auto product1 = hn::MulEven(hn::BitCast(d, c2), mul1);
+    c0 = hn::Xor3(hn::ShiftRight<32>(product1), c1, hn::Set(dw, keys.low[round]));
+    c1 = product1;
+    c2 = hn::Xor3(hn::ShiftRight<32>(product0), c3, hn::Set(dw, keys.high[round]));
+    c3 = product0;
+  }
+  const auto first = hn::Or(hn::And(c0, low_half), hn::ShiftLeft<32>(c1));
+  const auto second = hn::Or(hn::And(c2, low_half), hn::ShiftLeft<32>(c3));
+  return {hn::BitCast(d, first), hn::BitCast(d, second)};
+}
+
+/// Random words of 2 * Lanes(WordTag) hidden columns of one row, in order, the first of them
+/// 4 * first_group: `first` serves the first Lanes columns, `second` the next.
+HWY_INLINE WordPair philox_columns(uint32_t first_group, uint32_t position, uint32_t sample,
+                                   uint32_t step_layer_purpose, const PhiloxKeys& keys) {
+  const WordTag d;
+  const hn::Repartition<uint64_t, WordTag> dw;
+  // 64-bit lane 2 b holds group b and lane 2 b + 1 group b + blocks, so that interleaving pairs
+  // inside 128-bit blocks leaves the groups in order.
+  HWY_ALIGN uint64_t offsets[HWY_MAX_BYTES / 8];
+  const size_t lanes = hn::Lanes(dw), blocks = lanes / 2;
+  for (size_t i = 0; i < lanes; ++i) offsets[i] = i / 2 + (i % 2) * blocks;
+  const auto group = hn::Add(hn::Load(dw, offsets), hn::Set(dw, uint64_t{first_group}));
+  const WordPair pairs =
+      philox_lanes(hn::BitCast(d, group), position, sample, step_layer_purpose, keys);
+  const auto first = hn::BitCast(dw, pairs.first), second = hn::BitCast(dw, pairs.second);
+  return {hn::BitCast(d, hn::InterleaveLower(dw, first, second)),
+          hn::BitCast(d, hn::InterleaveUpper(dw, first, second))};
+}
+
+/// Random words of Lanes(WordTag) keys, in order, the first of them 2 * first_group (counter word
+/// 0 = key / 2): `first` serves the query whose bit 3 is clear, `second` the query 8 further on.
+/// query_head = (query with bit 3 clear) | head << 16.
+HWY_INLINE WordPair philox_keys(uint32_t first_group, uint32_t query_head, uint32_t sample,
+                                uint32_t step_layer_purpose, const PhiloxKeys& keys) {
+  const WordTag d;
+  const hn::Repartition<uint64_t, WordTag> dw;
+  const auto group = hn::Iota(dw, first_group);
+  return philox_lanes(hn::BitCast(d, group), query_head, sample, step_layer_purpose, keys);
+}
+
+/// Which elements are kept: (word >> 16) >= threshold. Vector of `scale` where kept, else 0.
+HWY_INLINE hn::Vec<hn::ScalableTag<float>> dropout_factor(WordVec words, uint32_t threshold,
+                                                          float scale) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToSigned<WordTag> di;
+  const auto dropped =
+      hn::Lt(hn::BitCast(di, hn::ShiftRight<16>(words)), hn::Set(di, static_cast<int>(threshold)));
+  return hn::IfThenZeroElse(hn::RebindMask(d, dropped), hn::Set(d, scale));
+}
+
+}  // namespace minibert::MB_SIMD_NAMESPACE

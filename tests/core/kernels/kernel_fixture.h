@@ -1,0 +1,105 @@
+// kernel_fixture.h: what the kernels' tests share: random tensors between guard elements, every
+// instruction set of this CPU, one and two threads.
+#pragma once
+
+#include <cstring>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "core/parallel.h"
+#include "core/random.h"
+#include "core/simd.h"
+#include "core/tensor.h"
+
+namespace minibert::testing {
+
+/// A tensor whose storage has guard elements before and after it; intact() tells whether a kernel
+/// wrote outside. `misaligned` moves it off every vector boundary.
+class Guarded {
+ public:
+  explicit Guarded(Shape shape, bool misaligned = false)
+      : before_(kGuard + (misaligned ? 1 : 0)),
+        storage_(Tensor::empty({shape.numel() + before_ + kGuard})),
+        tensor_(storage_.slice(before_, shape)) {
+    for (float& x : storage_.span<float>()) x = kSentinel;
+  }
+  const Tensor& operator*() const { return tensor_; }
+  const Tensor* operator->() const { return &tensor_; }
+
+  bool intact() const {
+    const auto all = storage_.span<float>();
+    for (int64_t i = 0; i < before_; ++i)
+      if (all[i] != kSentinel) return false;
+    for (size_t i = static_cast<size_t>(before_ + tensor_.numel()); i < all.size(); ++i)
+      if (all[i] != kSentinel) return false;
+    return true;
+  }
+
+ private:
+  static constexpr int64_t kGuard = 32;
+  static constexpr float kSentinel = -1234.5f;
+  int64_t before_;
+  Tensor storage_, tensor_;
+};
+
+/// Normal values times `spread`, from a named stream: the same in every run.
+inline void fill_normal(const Tensor& t, uint64_t index, float spread = 1.0f) {
+  RandomStream stream(1234, StreamPurpose::user, index);
+  for (float& x : t.span<float>()) x = spread * static_cast<float>(stream.normal());
+}
+
+inline Tensor random_tensor(Shape shape, uint64_t index, float spread = 1.0f) {
+  Tensor t = Tensor::empty(shape);
+  fill_normal(t, index, spread);
+  return t;
+}
+
+inline Tensor integers(std::vector<int32_t> values) {
+  const Shape shape{static_cast<int64_t>(values.size())};
+  return Tensor::from<int32_t>(values, shape);
+}
+
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() &&
+         (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);
+}
+
+inline std::vector<SimdLevel> simd_levels() {
+  std::vector<SimdLevel> levels;
+  for (SimdLevel level : {SimdLevel::v2, SimdLevel::v3, SimdLevel::v4}) {
+    if (simd_level_supported(level)) levels.push_back(level);
+  }
+  return levels;
+}
+
+/// Runs the test's body under each instruction set of this CPU, and puts level and threads back.
+class EachLevel : public ::testing::TestWithParam<SimdLevel> {
+ protected:
+  void SetUp() override { set_simd_level(GetParam()); }
+  void TearDown() override {
+    set_simd_level(level_);
+    set_num_threads(threads_);
+  }
+
+ private:
+  SimdLevel level_ = simd_level();
+  int threads_ = num_threads();
+};
+
+inline std::string level_name(const ::testing::TestParamInfo<SimdLevel>& info) {
+  return name_of(info.param);
+}
+
+/// Whether `run` writes the same bits to `output` with 1 and with 2 threads.
+template <typename Run>
+bool threads_do_not_matter(const Tensor& output, Run run) {
+  set_num_threads(1);
+  run();
+  const Tensor one = output.clone();
+  set_num_threads(2);
+  run();
+  return same_bits(one, output);
+}
+
+}  // namespace minibert::testing
