@@ -1,32 +1,32 @@
 // cross_entropy.cpp: the plain cross-entropy, and the callers of the fast one.
 #include "core/kernels/cross_entropy.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/dispatch.h"
+#include "core/kernels/check.h"
 #include "core/parallel.h"
+#include "core/simd.h"
 
 namespace minibert {
-namespace {
 
-void check_tensor(const char* op, const char* what, const Tensor& x, DType dtype, Shape shape) {
-  MB_CHECK(x.defined() && x.dtype() == dtype && x.shape() == shape,
-           "{}: {} is {} {}, expected {} {}", op, what,
-           x.defined() ? name_of(x.dtype()) : "undefined", x.shape().str(), name_of(dtype),
-           shape.str());
-}
+// cross_entropy_simd.cpp
+MB_SIMD_DECLARE(float, row_maximum, (const float* x, int64_t n))
+MB_SIMD_DECLARE(double, row_exp_sum, (const float* x, int64_t n, float largest))
+MB_SIMD_DECLARE(void, row_softmax, (const float* x, int64_t n, float lse, float scale, float* dx))
+
+namespace {
 
 // What forward and backward have in common: logits, label and lse, and the labels' values.
 template <typename Args>
 void check_common(const char* op, const Args& args) {
-  MB_CHECK(args.logits.defined() && args.logits.rank() == 2, "{}: logits are {}, expected [P, V]",
-           op, args.logits.shape().str());
+  check_rank(op, "logits", args.logits, 2);
   const int64_t P = args.logits.dim(0), V = args.logits.dim(1);
-  check_tensor(op, "logits", args.logits, DType::f32, {P, V});
-  check_tensor(op, "label", args.label, DType::i32, {P});
-  check_tensor(op, "lse", args.lse, DType::f32, {P});
+  check_tensor(op, "label", args.label, {P}, "one a row of logits", DType::i32);
+  check_tensor(op, "lse", args.lse, {P}, "one a row of logits");
   MB_CHECK(args.classes >= 1 && args.classes <= V,
-           "{}: classes is {}, expected 1 to {} = columns of logits", op, args.classes, V);
+           "{}: classes is {}, expected 1 to {} (columns of logits)", op, args.classes, V);
   const int32_t* label = args.label.template data<int32_t>();
   for (int64_t p = 0; p < P; ++p) {
     MB_CHECK_AS(DataError, label[p] >= 0 && label[p] < args.classes,
@@ -40,14 +40,14 @@ void check(const CrossEntropyForward& args) {
   constexpr const char* kOp = "cross_entropy_forward";
   check_common(kOp, args);
   const int64_t P = args.logits.dim(0);
-  check_tensor(kOp, "row_loss", args.row_loss, DType::f32, {P});
-  check_tensor(kOp, "correct", args.correct, DType::u8, {P});
+  check_tensor(kOp, "row_loss", args.row_loss, {P}, "one a row of logits");
+  check_tensor(kOp, "correct", args.correct, {P}, "one a row of logits", DType::u8);
 }
 
 void check(const CrossEntropyBackward& args) {
   constexpr const char* kOp = "cross_entropy_backward";
   check_common(kOp, args);
-  check_tensor(kOp, "dlogits", args.dlogits, DType::f32, args.logits.shape());
+  check_tensor(kOp, "dlogits", args.dlogits, args.logits.shape(), "as logits");
 }
 
 }  // namespace
@@ -93,18 +93,67 @@ void cross_entropy_backward_reference(const CrossEntropyBackward& args) {
 // ---- 7. Fast CPU
 // ---------------------------------------------------------------------------------------------------
 
+namespace {
+
+// Rows a task works on: about 64 Ki logits.
+int64_t grain(int64_t V) {
+  return std::max<int64_t>(1, (1 << 16) / V);
+}
+
+// Whether the first of the largest logits is the label's. False where largest is NaN.
+bool is_first_largest(const float* x, int32_t label, float largest) {
+  return x[label] == largest && std::find(x, x + label, largest) == x + label;
+}
+
+void forward_row(const CrossEntropyForward& args, int64_t p) {
+  const float* x = args.logits.data<float>() + p * args.logits.dim(1);
+  const int32_t label = args.label.data<int32_t>()[p];
+  const float largest = MB_SIMD(row_maximum)(x, args.classes);
+  // 0 where the largest is infinite: the true sum is then NaN
+  const double sum = MB_SIMD(row_exp_sum)(x, args.classes, largest);
+  const double lse = sum > 0 ? largest + std::log(sum) : std::nan("");
+  args.lse.data<float>()[p] = static_cast<float>(lse);
+  args.row_loss.data<float>()[p] = static_cast<float>(lse - x[label]);
+  args.correct.data<uint8_t>()[p] = is_first_largest(x, label, largest);
+}
+
+void backward_row(const CrossEntropyBackward& args, int64_t p) {
+  const int64_t V = args.logits.dim(1), C = args.classes;
+  const float* x = args.logits.data<float>() + p * V;
+  float* dx = args.dlogits.data<float>() + p * V;
+  const int32_t label = args.label.data<int32_t>()[p];
+  const double lse = args.lse.data<float>()[p];
+  // read before dx overwrites it; expm1 keeps the digits where softmax is nearly 1
+  const double of_label = std::expm1(x[label] - lse) * args.scale;
+  if (std::isnan(lse)) {
+    std::fill(dx, dx + C, std::nanf(""));  // the vectorised exp would give 0
+  } else {
+    MB_SIMD(row_softmax)(x, C, static_cast<float>(lse), args.scale, dx);
+    dx[label] = static_cast<float>(of_label);
+  }
+  std::fill(dx + C, dx + V, 0.0f);
+}
+
+}  // namespace
+
 void cross_entropy_forward(const CrossEntropyForward& args, Stream stream) {
   check(args);
   const double n = static_cast<double>(args.logits.dim(0) * args.classes);
-  dispatch("cross_entropy_forward", args.logits.device(), 20 * n, 4 * n,
-           [&] { cross_entropy_forward_reference(args); });
+  dispatch("cross_entropy_forward", args.logits.device(), 20 * n, 4 * n, [&] {
+    parallel_for(args.logits.dim(0), grain(args.classes), [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) forward_row(args, p);
+    });
+  });
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& args, Stream stream) {
   check(args);
   const double n = static_cast<double>(args.logits.numel());
-  dispatch("cross_entropy_backward", args.logits.device(), 20 * n, 8 * n,
-           [&] { cross_entropy_backward_reference(args); });
+  dispatch("cross_entropy_backward", args.logits.device(), 20 * n, 8 * n, [&] {
+    parallel_for(args.logits.dim(0), grain(args.classes), [&](int64_t begin, int64_t end) {
+      for (int64_t p = begin; p < end; ++p) backward_row(args, p);
+    });
+  });
 }
 
 }  // namespace minibert

@@ -9,7 +9,6 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/arena.h"
 #include "core/tensor.h"
 
 namespace minibert {
@@ -33,8 +32,8 @@ namespace minibert {
 // ---- 3. Cost
 // -------------------------------------------------------------------------------------------------
 //   bound by memory:  AdamW 28 bytes a weight (reads w g m v, writes w m v);
-//   LAMB 24 (reads w g m v, writes m v) and 16 (reads w m v, writes w): 40, less where a group of
-//   tensors stays in cache between its passes. tensor_norms 4. About 15 FLOP a weight and pass.
+//   LAMB 24 (reads w g m v, writes m v) and 16 (reads w m v, writes w): 40;
+//   tensor_norms 4. About 15 FLOP a weight and pass.
 // ---- 4. Precision and determinism
 // -------------------------------------------------------------------------------------------------
 //   Element arithmetic in f32. Squares are summed in double: f32 would overflow at 1e19 and lose an
