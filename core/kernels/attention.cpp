@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "core/kernels/attention_simd.h"
+#include "core/kernels/check.h"
 #include "core/parallel.h"
 
 namespace minibert {
@@ -18,19 +20,10 @@ struct Sizes {
   int64_t N, A, D, B;
 };
 
-void check_float(const char* op, const char* name, const Tensor& tensor, const Shape& expected,
-                 const Tensor& qkv) {
-  MB_CHECK(tensor.defined() && tensor.dtype() == DType::f32 && tensor.shape() == expected,
-           "{}: {} is {} {}, expected f32 {} (qkv is {}).", op, name,
-           tensor.defined() ? name_of(tensor.dtype()) : "undefined", tensor.shape().str(),
-           expected.str(), qkv.shape().str());
-}
-
 void check_sequences(const char* op, const Tensor& cu_seqlens, const Tensor& sample, int64_t N,
                      const Dropout& dropout) {
-  MB_CHECK(cu_seqlens.defined() && cu_seqlens.dtype() == DType::i32 && cu_seqlens.rank() == 1 &&
-               cu_seqlens.numel() >= 1,
-           "{}: cu_seqlens is {}, expected i32 [B+1].", op, cu_seqlens.shape().str());
+  check_rank(op, "cu_seqlens", cu_seqlens, 1, DType::i32);
+  MB_CHECK(cu_seqlens.numel() >= 1, "{}: cu_seqlens is [0], expected [B+1].", op);
   const int64_t B = cu_seqlens.numel() - 1;
   const int32_t* first = cu_seqlens.data<int32_t>();
   MB_CHECK(first[0] == 0, "{}: cu_seqlens starts with {}, expected 0.", op, first[0]);
@@ -45,16 +38,15 @@ void check_sequences(const char* op, const Tensor& cu_seqlens, const Tensor& sam
   }
   MB_CHECK(first[B] <= N, "{}: cu_seqlens ends with {}, expected at most {} = rows of qkv.", op,
            first[B], N);
-  MB_CHECK(!dropout.active() ||
-               (sample.defined() && sample.dtype() == DType::i32 && sample.shape() == Shape{B}),
-           "{}: sample is {}, expected i32 [{}]: one number a sequence of cu_seqlens {}.", op,
-           sample.shape().str(), B, cu_seqlens.shape().str());
+  if (dropout.active())
+    check_tensor(op, "sample", sample, {B}, "for cu_seqlens " + cu_seqlens.shape().str(),
+                 DType::i32);
 }
 
 Sizes check_qkv(const char* op, const Tensor& qkv, const Tensor& cu_seqlens, const Tensor& sample,
                 const Dropout& dropout) {
-  MB_CHECK(qkv.defined() && qkv.dtype() == DType::f32 && qkv.rank() == 4 && qkv.dim(1) == 3,
-           "{}: qkv is {}, expected f32 [N, 3, A, D].", op, qkv.shape().str());
+  check_rank(op, "qkv", qkv, 4);
+  MB_CHECK(qkv.dim(1) == 3, "{}: qkv is {}, expected [N, 3, A, D].", op, qkv.shape().str());
   const int64_t N = qkv.dim(0), A = qkv.dim(2), D = qkv.dim(3);
   MB_CHECK(D >= 1 && D <= 256, "{}: head size is {} (qkv is {}), expected 1 to 256.", op, D,
            qkv.shape().str());
@@ -67,18 +59,20 @@ Sizes check_qkv(const char* op, const Tensor& qkv, const Tensor& cu_seqlens, con
 Sizes check(const AttentionForward& args) {
   const char* op = "attention_forward";
   const Sizes s = check_qkv(op, args.qkv, args.cu_seqlens, args.sample, args.dropout);
-  check_float(op, "out", args.out, Shape{s.N, s.A, s.D}, args.qkv);
-  check_float(op, "lse", args.lse, Shape{s.N, s.A}, args.qkv);
+  const std::string why = "for qkv " + args.qkv.shape().str();
+  check_tensor(op, "out", args.out, {s.N, s.A, s.D}, why);
+  check_tensor(op, "lse", args.lse, {s.N, s.A}, why);
   return s;
 }
 
 Sizes check(const AttentionBackward& args) {
   const char* op = "attention_backward";
   const Sizes s = check_qkv(op, args.qkv, args.cu_seqlens, args.sample, args.dropout);
-  check_float(op, "out", args.out, Shape{s.N, s.A, s.D}, args.qkv);
-  check_float(op, "lse", args.lse, Shape{s.N, s.A}, args.qkv);
-  check_float(op, "dout", args.dout, Shape{s.N, s.A, s.D}, args.qkv);
-  check_float(op, "dqkv", args.dqkv, args.qkv.shape(), args.qkv);
+  const std::string why = "for qkv " + args.qkv.shape().str();
+  check_tensor(op, "out", args.out, {s.N, s.A, s.D}, why);
+  check_tensor(op, "lse", args.lse, {s.N, s.A}, why);
+  check_tensor(op, "dout", args.dout, {s.N, s.A, s.D}, why);
+  check_tensor(op, "dqkv", args.dqkv, args.qkv.shape(), why);
   return s;
 }
 

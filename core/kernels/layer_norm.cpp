@@ -2,72 +2,77 @@
 // (layer_norm_simd.cpp). Contract and mathematics: layer_norm.h. Test: ctest -R layer_norm.
 #include "core/kernels/layer_norm.h"
 
+#include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "core/dispatch.h"
+#include "core/kernels/check.h"
+#include "core/kernels/layer_norm_simd.h"
+#include "core/kernels/reduce.h"
 #include "core/parallel.h"
 
 namespace minibert {
 namespace {
 
-// Checks one operand against the shape that x (or dy), called `main`, asks for.
-struct Checker {
-  const char* op;
-  const char* main_name;
-  Shape main;
-
-  void operator()(const char* name, const Tensor& tensor, const Shape& expected,
-                  DType dtype = DType::f32) const {
-    MB_CHECK(tensor.defined() && tensor.dtype() == dtype && tensor.shape() == expected,
-             "{}: {} is {} {}, expected {} {} ({} is {}).", op, name,
-             tensor.defined() ? name_of(tensor.dtype()) : "undefined", tensor.shape().str(),
-             name_of(dtype), expected.str(), main_name, main.str());
-  }
-  void optional(const char* name, const Tensor& tensor, const Shape& expected) const {
-    if (tensor.defined()) (*this)(name, tensor, expected);
-  }
+// Shapes that follow from the main operand, x or dy [T, H].
+struct Shapes {
+  Shape TH, T, H;
+  std::string why;  // "for x [37, 768]"
 };
 
-Checker check_main(const char* op, const char* name, const Tensor& tensor) {
-  MB_CHECK(
-      tensor.defined() && tensor.dtype() == DType::f32 && tensor.rank() == 2 && tensor.dim(1) >= 1,
-      "{}: {} is {}, expected f32 [T, H] with H at least 1.", op, name, tensor.shape().str());
-  return {op, name, tensor.shape()};
+Shapes shapes_of(const char* op, const char* name, const Tensor& main) {
+  check_rank(op, name, main, 2);
+  MB_CHECK(main.dim(1) >= 1, "{}: {} is {}, expected [T, H] with H at least 1.", op, name,
+           main.shape().str());
+  return {main.shape(),
+          {main.dim(0)},
+          {main.dim(1)},
+          fmt::format("for {} {}", name, main.shape().str())};
+}
+
+void check_optional(const char* op, const char* name, const Tensor& t, const Shape& shape,
+                    const std::string& why) {
+  if (t.defined()) check_tensor(op, name, t, shape, why);
+}
+
+// `Args` is LayerNormForward or LayerNormBackward.
+template <typename Args>
+void check_dropout(const char* op, const Args& args, const Shapes& s) {
+  if (!args.dropout.active()) return;
+  check_tensor(op, "position", args.position, s.T, s.why, DType::i32);
+  check_tensor(op, "row_sample", args.row_sample, s.T, s.why, DType::i32);
 }
 
 void check(const LayerNormForward& args) {
-  const Checker check = check_main("layer_norm_forward", "x", args.x);
-  const Shape TH = args.x.shape(), T{TH[0]}, H{TH[1]};
-  check.optional("bias", args.bias, H);
-  check.optional("residual", args.residual, TH);
-  check("weight", args.weight, H);
-  check("beta", args.beta, H);
-  check("y", args.y, TH);
-  check("mean", args.mean, T);
-  check("rstd", args.rstd, T);
+  const char* op = "layer_norm_forward";
+  const Shapes s = shapes_of(op, "x", args.x);
+  check_optional(op, "bias", args.bias, s.H, s.why);
+  check_optional(op, "residual", args.residual, s.TH, s.why);
+  check_tensor(op, "weight", args.weight, s.H, s.why);
+  check_tensor(op, "beta", args.beta, s.H, s.why);
+  check_tensor(op, "y", args.y, s.TH, s.why);
+  check_tensor(op, "mean", args.mean, s.T, s.why);
+  check_tensor(op, "rstd", args.rstd, s.T, s.why);
   const bool plain = !args.bias.defined() && !args.residual.defined() && !args.dropout.active();
-  if (args.z.defined() || !plain) check("z", args.z, TH);
-  if (!args.dropout.active()) return;
-  check("position", args.position, T, DType::i32);
-  check("row_sample", args.row_sample, T, DType::i32);
+  if (args.z.defined() || !plain) check_tensor(op, "z", args.z, s.TH, s.why);
+  check_dropout(op, args, s);
 }
 
 void check(const LayerNormBackward& args) {
-  const Checker check = check_main("layer_norm_backward", "dy", args.dy);
-  const Shape TH = args.dy.shape(), T{TH[0]}, H{TH[1]};
-  check("z", args.z, TH);
-  check("mean", args.mean, T);
-  check("rstd", args.rstd, T);
-  check("weight", args.weight, H);
-  check("dz", args.dz, TH);
-  check.optional("dbias", args.dbias, H);
-  check.optional("dweight", args.dweight, H);
-  check.optional("dbeta", args.dbeta, H);
-  if (args.dx.defined() || args.dropout.active()) check("dx", args.dx, TH);
-  if (!args.dropout.active()) return;
-  check("position", args.position, T, DType::i32);
-  check("row_sample", args.row_sample, T, DType::i32);
+  const char* op = "layer_norm_backward";
+  const Shapes s = shapes_of(op, "dy", args.dy);
+  check_tensor(op, "z", args.z, s.TH, s.why);
+  check_tensor(op, "mean", args.mean, s.T, s.why);
+  check_tensor(op, "rstd", args.rstd, s.T, s.why);
+  check_tensor(op, "weight", args.weight, s.H, s.why);
+  check_tensor(op, "dz", args.dz, s.TH, s.why);
+  check_optional(op, "dbias", args.dbias, s.H, s.why);
+  check_optional(op, "dweight", args.dweight, s.H, s.why);
+  check_optional(op, "dbeta", args.dbeta, s.H, s.why);
+  if (args.dx.defined() || args.dropout.active()) check_tensor(op, "dx", args.dx, s.TH, s.why);
+  check_dropout(op, args, s);
 }
 
 }  // namespace
@@ -172,16 +177,121 @@ void layer_norm_backward_reference(const LayerNormBackward& args) {
 }
 
 // ---- 7. Fast CPU ----
+namespace {
+
+// Rows of a block of the forward pass: enough to be worth a thread's while.
+constexpr int64_t kForwardRows = 16;
+
+// Rows of a block of the backward pass, which also has its own sums over columns: at least 32, so
+// that these sums cost little, and at most 128 blocks. Depends on T alone.
+int64_t backward_rows(int64_t T) {
+  return std::max<int64_t>(32, (T + 127) / 128);
+}
+
+// Pointer to the first float, or null where the tensor is undefined.
+float* data_or_null(const Tensor& t) {
+  return t.defined() ? t.data<float>() : nullptr;
+}
+
+template <typename Args>
+RowDropout row_dropout(const Args& args) {
+  RowDropout d;
+  if (!args.dropout.active()) return d;
+  d.position = args.position.template data<int32_t>();
+  d.row_sample = args.row_sample.template data<int32_t>();
+  d.seed = args.dropout.seed;
+  d.step_layer_purpose = args.dropout.step_layer_purpose;
+  d.threshold = args.dropout.threshold;
+  d.scale = args.dropout.scale;
+  return d;
+}
+
+// A task's row of dropout factors; undefined without dropout.
+Tensor factor_row(const Dropout& dropout, int64_t H) {
+  if (!dropout.active()) return {};
+  return Tensor::empty({layer_norm_padded_size(H)}, DType::f32, MemoryCategory::workspace);
+}
+
+void forward_cpu(const LayerNormForward& args) {
+  LayerNormForwardRows rows;
+  rows.H = args.x.dim(1);
+  rows.x = args.x.data<float>();
+  rows.bias = data_or_null(args.bias);
+  rows.residual = data_or_null(args.residual);
+  rows.weight = args.weight.data<float>();
+  rows.beta = args.beta.data<float>();
+  rows.z = data_or_null(args.z);
+  rows.y = args.y.data<float>();
+  rows.mean = args.mean.data<float>();
+  rows.rstd = args.rstd.data<float>();
+  rows.eps = args.eps;
+  rows.dropout = row_dropout(args);
+  parallel_for(args.x.dim(0), kForwardRows, [&](int64_t begin, int64_t end) {
+    const Tensor factor = factor_row(args.dropout, rows.H);
+    LayerNormForwardRows mine = rows;
+    mine.factor = data_or_null(factor);
+    MB_SIMD(layer_norm_forward_rows)(mine, begin, end);
+  });
+}
+
+// Sums over columns of each block of rows, [blocks, H], added in block order by finish().
+struct ColumnSums {
+  Tensor target, partial;
+  bool accumulate;
+
+  ColumnSums(const Tensor& target, bool accumulate, int64_t blocks)
+      : target(target), accumulate(accumulate) {
+    if (target.defined())
+      partial = Tensor::empty({blocks, target.dim(0)}, DType::f32, MemoryCategory::workspace);
+  }
+  float* block(int64_t number) const {
+    return target.defined() ? partial.data<float>() + number * target.dim(0) : nullptr;
+  }
+  void finish() const {
+    if (target.defined()) column_sum(partial, target, accumulate);
+  }
+};
+
+void backward_cpu(const LayerNormBackward& args) {
+  const int64_t T = args.dy.dim(0), grain = backward_rows(T), blocks = (T + grain - 1) / grain;
+  const ColumnSums dbias(args.dbias, args.accumulate_dbias, blocks),
+      dweight(args.dweight, args.accumulate_dweight, blocks),
+      dbeta(args.dbeta, args.accumulate_dbeta, blocks);
+  LayerNormBackwardRows rows;
+  rows.H = args.dy.dim(1);
+  rows.dy = args.dy.data<float>();
+  rows.z = args.z.data<float>();
+  rows.mean = args.mean.data<float>();
+  rows.rstd = args.rstd.data<float>();
+  rows.weight = args.weight.data<float>();
+  rows.dz = args.dz.data<float>();
+  rows.dx = data_or_null(args.dx);
+  rows.accumulate_dz = args.accumulate_dz;
+  rows.dropout = row_dropout(args);
+  parallel_for(T, grain, [&](int64_t begin, int64_t end) {
+    const Tensor factor = factor_row(args.dropout, rows.H);
+    LayerNormBackwardRows mine = rows;
+    mine.factor = data_or_null(factor);
+    mine.dbias = dbias.block(begin / grain);
+    mine.dweight = dweight.block(begin / grain);
+    mine.dbeta = dbeta.block(begin / grain);
+    MB_SIMD(layer_norm_backward_rows)(mine, begin, end);
+  });
+  for (const ColumnSums* sums : {&dbias, &dweight, &dbeta}) sums->finish();
+}
+
+}  // namespace
+
 void layer_norm_forward(const LayerNormForward& args, Stream) {
   check(args);
-  dispatch("layer_norm_forward", args.x.device(), 10.0 * args.x.numel(),
-           layer_norm_forward_bytes(args), [&] { layer_norm_forward_reference(args); });
+  dispatch("layer_norm_forward", args.x.device(), 10.0 * static_cast<double>(args.x.numel()),
+           layer_norm_forward_bytes(args), [&] { forward_cpu(args); });
 }
 
 void layer_norm_backward(const LayerNormBackward& args, Stream) {
   check(args);
-  dispatch("layer_norm_backward", args.dy.device(), 20.0 * args.dy.numel(),
-           layer_norm_backward_bytes(args), [&] { layer_norm_backward_reference(args); });
+  dispatch("layer_norm_backward", args.dy.device(), 20.0 * static_cast<double>(args.dy.numel()),
+           layer_norm_backward_bytes(args), [&] { backward_cpu(args); });
 }
 
 }  // namespace minibert
