@@ -26,6 +26,13 @@ struct Tolerance {
   static constexpr double gradient = 6e-6;   // backward passes: three times the forward's
   static constexpr double optimizer = 1e-6;  // a trajectory of 20 steps
   static constexpr double gradcheck = 2e-3;  // central differences in f32
+  // A whole model against PyTorch: outputs and losses; |g - g64| / |g64| of a parameter's gradient,
+  // where twice PyTorch's own error is less; a gradient that is zero in exact arithmetic (key.bias)
+  // against its neighbour's norm; unit sentence vectors.
+  static constexpr double model = 1e-5;
+  static constexpr double model_gradient_floor = 1e-6;
+  static constexpr double zero_gradient = 1e-5;
+  static constexpr double sentence_vector = 1e-6;
 };
 
 /// Largest |got - expected| over the largest |expected|; where everything expected is 0, the

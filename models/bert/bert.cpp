@@ -242,6 +242,11 @@ PreTrainingOutput BertForPreTraining::forward(const PackedBatch& batch,
                                modules_->cls.predictions->bias, batch.mlm_label, config_.vocab_size,
                                context.mlm_scale, &output.mlm);
   if (context.nsp_scale == 0) return output;
+  MB_CHECK(
+      batch.nsp_label.defined() && batch.nsp_label.numel() == batch.sequences(),
+      "bert: the batch has no next-sentence labels, but nsp_scale is {}. Set it to 0, or build "
+      "the data with NSP",
+      context.nsp_scale);
   const Variable scores = nsp_logits(pooled(hidden, batch));  // [B, 2]
   output.loss =
       add(output.loss, cross_entropy(scores, batch.nsp_label, context.nsp_scale, &output.nsp));

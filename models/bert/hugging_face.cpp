@@ -1,0 +1,231 @@
+// hugging_face.cpp: which tensor of a file is which parameter, and what can go wrong.
+#include "models/bert/hugging_face.h"
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "models/text/atomic_file.h"
+
+namespace minibert {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kWordEmbeddings = "bert.embeddings.word_embeddings.weight";
+constexpr const char* kDecoderBias = "cls.predictions.bias";
+
+bool replace_suffix(std::string& name, std::string_view from, std::string_view to) {
+  if (!name.ends_with(from)) return false;
+  name.replace(name.size() - from.size(), from.size(), to);
+  return true;
+}
+
+/// Our name (today's Hugging Face name, with `bert.`) of a name in a file.
+std::string canonical_name(std::string name) {
+  replace_suffix(name, ".gamma", ".weight") || replace_suffix(name, ".beta", ".bias");
+  for (const char* part : {"embeddings.", "encoder.", "pooler."}) {
+    if (name.starts_with(part)) return "bert." + name;
+  }
+  if (name == "cls.predictions.decoder.weight") return kWordEmbeddings;
+  if (name == "cls.predictions.decoder.bias") return kDecoderBias;
+  return name;
+}
+
+bool is_tied_copy(const std::string& file_name) {
+  return file_name.starts_with("cls.predictions.decoder.");
+}
+
+/// The tensors of a file under our names. Copies of the tied decoder stand apart.
+struct Contents {
+  const SafetensorsFile* file;
+  std::map<std::string, const SafetensorsEntry*> by_name;
+  std::map<std::string, const SafetensorsEntry*> tied_copies;
+
+  explicit Contents(const SafetensorsFile& f) : file(&f) {
+    for (const SafetensorsEntry& entry : f.entries()) {
+      auto& names = is_tied_copy(entry.name) ? tied_copies : by_name;
+      const auto [place, is_new] = names.emplace(canonical_name(entry.name), &entry);
+      MB_CHECK_AS(DataError, is_new,
+                  "{}: tensors {} and {} are both the parameter {}, expected one of them", f.path(),
+                  place->second->name, entry.name, place->first);
+    }
+    for (const auto& [name, entry] : tied_copies) by_name.emplace(name, entry);
+  }
+  bool has(const std::string& name) const { return by_name.contains(name); }
+};
+
+void check_shape(const Contents& contents, const SafetensorsEntry& entry, const Shape& wanted) {
+  const bool same = entry.shape.size() == static_cast<size_t>(wanted.rank()) &&
+                    Shape(std::span<const int64_t>(entry.shape)) == wanted;
+  MB_CHECK_AS(DataError, same,
+              "{}: tensor {} is {}, expected {} (from config.json's sizes). File and config.json "
+              "do not belong together",
+              contents.file->path(), entry.name, entry.shape_str(), wanted.str());
+}
+
+std::string list_of(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 6;
+  const size_t shown = std::min(names.size(), kShown);
+  std::string text = fmt::format(
+      "{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
+  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+/// The decoder of a file must be the word embeddings: this program has no other.
+void check_tied_copies(const Contents& contents) {
+  for (const auto& [name, copy] : contents.tied_copies) {
+    const SafetensorsEntry* original = contents.by_name.at(name);
+    if (original == copy) continue;
+    bool equal = original->shape == copy->shape;
+    if (equal) {
+      std::vector<float> a(static_cast<size_t>(original->numel())), b(a.size());
+      contents.file->read_f32(original->name, a);
+      contents.file->read_f32(copy->name, b);
+      equal = a == b;
+    }
+    MB_CHECK_AS(DataError, equal,
+                "{}: tensor {} differs from {}, expected equal values (the decoder shares the word "
+                "embeddings here). A model with an untied decoder cannot be loaded",
+                contents.file->path(), copy->name, original->name);
+  }
+}
+
+BertParts parts_in(const Contents& contents) {
+  return {.pooler = contents.has("bert.pooler.dense.weight"),
+          .mlm_head = contents.has("cls.predictions.transform.dense.weight"),
+          .nsp_head = contents.has("cls.seq_relationship.weight")};
+}
+
+std::vector<std::string> load_contents(const Contents& contents, BertForPreTraining& model) {
+  const ParameterTable& table = model.arena().table();
+  std::vector<std::string> missing;
+  for (const ParameterSlice& slice : table.slices()) {
+    if (!contents.has(slice.name)) missing.push_back(slice.name);
+  }
+  MB_CHECK_AS(DataError, missing.empty(), "{}: {} of {} tensors are missing: {}",
+              contents.file->path(), missing.size(), table.count(), list_of(missing));
+  check_tied_copies(contents);
+  for (int number = 0; number < table.count(); ++number) {
+    const ParameterSlice& slice = table[number];
+    const SafetensorsEntry& entry = *contents.by_name.at(slice.name);
+    check_shape(contents, entry, slice.shape);
+    contents.file->read_f32(entry.name, model.arena().weight(number).span<float>().first(
+                                            static_cast<size_t>(slice.used())));
+  }
+  std::vector<std::string> unused;
+  for (const auto& [name, entry] : contents.by_name) {
+    if (table.find(name) < 0) unused.push_back(entry->name);
+  }
+  return unused;
+}
+
+/// Says how to get model.safetensors out of what is there instead.
+[[noreturn]] void fail_without_safetensors(const fs::path& folder) {
+  struct Other {
+    const char* file;
+    const char* what;
+    const char* how;
+  };
+  constexpr const char* kWithTransformers =
+      "python -c \"from transformers import BertForPreTraining as B; "
+      "B.from_pretrained('IN').save_pretrained('OUT')\"";
+  constexpr const char* kFromTensorFlow =
+      "pip install 'transformers<5' tensorflow torch; python -c \"from transformers import "
+      "BertForPreTraining as B; B.from_pretrained('IN', from_tf=True).save_pretrained('OUT')\"";
+  const Other others[] = {
+      {"pytorch_model.bin", "PyTorch's own format", kWithTransformers},
+      {"model.safetensors.index.json", "a model in several files", kWithTransformers},
+      {"tf_model.h5", "a TensorFlow model", kFromTensorFlow},
+      {"bert_model.ckpt.index", "Google's TensorFlow checkpoint", kFromTensorFlow},
+      {"model.ckpt.index", "a TensorFlow checkpoint", kFromTensorFlow},
+      {"flax_model.msgpack", "a Flax model", kFromTensorFlow}};
+  for (const Other& other : others) {
+    if (!fs::exists(folder / other.file)) continue;
+    fail<DataError>(
+        "{}: holds {} ({}), expected model.safetensors. Convert it once, on any machine with "
+        "Python: {}",
+        folder.string(), other.file, other.what, other.how);
+  }
+  fail<DataError>(
+      "{}: has no model.safetensors. Expected a Transformers folder: config.json, "
+      "model.safetensors, vocab.txt",
+      folder.string());
+}
+
+SafetensorsFile open_weights(const fs::path& folder) {
+  const fs::path file = folder / "model.safetensors";
+  if (!fs::exists(file)) fail_without_safetensors(folder);
+  return SafetensorsFile(file.string());
+}
+
+}  // namespace
+
+BertConfig load_hugging_face_config(const fs::path& folder) {
+  MB_CHECK_AS(DataError, fs::is_directory(folder),
+              "{}: is not a folder, expected a Transformers folder: config.json, "
+              "model.safetensors, vocab.txt",
+              folder.string());
+  const fs::path file = folder / "config.json";
+  std::ifstream stream(file, std::ios::binary);
+  if (!stream && !fs::exists(folder / "model.safetensors")) {
+    if (!fs::exists(file)) fail_without_safetensors(folder);
+  }
+  MB_CHECK_AS(DataError, stream.good(), "{}: cannot be opened", file.string());
+  std::stringstream text;
+  text << stream.rdbuf();
+  return BertConfig::from_json(text.str(), file.string());
+}
+
+LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertParts& required) {
+  const BertConfig config = load_hugging_face_config(folder);
+  const SafetensorsFile file = open_weights(folder);
+  const Contents contents(file);
+  BertParts parts = parts_in(contents);
+  // A required part that is absent stays in the model, so that loading lists its tensors as
+  // missing.
+  parts.pooler |= required.pooler;
+  parts.mlm_head |= required.mlm_head;
+  parts.nsp_head |= required.nsp_head;
+  LoadedBert loaded{BertForPreTraining(config, use, parts), {}};
+  loaded.unused = load_contents(contents, loaded.model);
+  return loaded;
+}
+
+std::vector<std::string> load_weights(const fs::path& path, BertForPreTraining& model) {
+  const SafetensorsFile file(path.string());
+  return load_contents(Contents(file), model);
+}
+
+std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat) {
+  MB_CHECK(flat.numel() == table.size(),
+           "named_slices: the buffer has {} elements, expected {} as the table says", flat.numel(),
+           table.size());
+  std::vector<NamedTensor> tensors;
+  for (const ParameterSlice& slice : table.slices()) {
+    tensors.push_back({slice.name, flat.slice(slice.offset, slice.shape)});
+  }
+  return tensors;
+}
+
+namespace {
+
+/// Transformers' class with just these parts.
+const char* architecture_of(const BertParts& parts) {
+  if (parts.mlm_head) return parts.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";
+  return parts.nsp_head ? "BertForNextSentencePrediction" : "BertModel";
+}
+
+}  // namespace
+
+void save_hugging_face(const fs::path& folder, const BertForPreTraining& model) {
+  write_file_atomically(folder / "config.json",
+                        model.config().to_json(architecture_of(model.parts())));
+  write_safetensors((folder / "model.safetensors").string(),
+                    named_slices(model.arena().table(), model.arena().weights()));
+}
+
+}  // namespace minibert

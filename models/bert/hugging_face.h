@@ -1,0 +1,50 @@
+// hugging_face.h: Transformers folders in and out: config.json and model.safetensors (vocab.txt and
+// tokenizer_config.json belong to models/text). Called by the verbs, eval and models/training.
+// Easy to break: a checkpoint of ours is such a folder too, so names, shapes and the tied decoder
+// follow Transformers to the letter, the vocabulary's padding rows never reach a file, and query,
+// key and value are three tensors there. Test: ctest -R hugging_face.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/bert/bert.h"
+#include "models/bert/safetensors.h"
+
+namespace minibert {
+
+/// config.json of a folder. Errors: DataError naming the file and the field.
+BertConfig load_hugging_face_config(const std::filesystem::path& folder);
+
+struct LoadedBert {
+  BertForPreTraining model;
+  /// Tensors of the file that no part of the model uses (a classifier's head, position ids).
+  std::vector<std::string> unused;
+};
+
+/// Reads config.json and model.safetensors. The model has the parts whose tensors are in the file;
+/// those of `required` must be. Old names (gamma, beta) and new, with the prefix `bert.` or without
+/// it; F32, F16, BF16 and F64; copies of the tied decoder are accepted if they are equal.
+/// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
+/// folder
+///         with PyTorch's or TensorFlow's own format, the command that converts it.
+LoadedBert load_hugging_face(const std::filesystem::path& folder,
+                             ModelUse use = ModelUse::inference,
+                             const BertParts& required = {
+                                 .pooler = false, .mlm_head = false, .nsp_head = false});
+
+/// Reads the weights of a file into a model that is already there; every parameter of the model
+/// must be in the file. Returns what it did not use. Errors as above.
+std::vector<std::string> load_weights(const std::filesystem::path& file, BertForPreTraining& model);
+
+/// What a file holds, by Hugging Face name: views of the model's arena, without padding rows. The
+/// optimizer's moments are written under the same names: `flat` may be any buffer that is laid out
+/// by the model's table.
+std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat);
+
+/// Writes config.json and model.safetensors into an existing folder, each flushed to the disk.
+/// `BertForPreTraining.from_pretrained` loads it as is. Errors: CheckpointError naming the path.
+void save_hugging_face(const std::filesystem::path& folder, const BertForPreTraining& model);
+
+}  // namespace minibert
