@@ -3,6 +3,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <string>
 
 #include <fcntl.h>
@@ -56,6 +58,8 @@ class TemporaryFile {
   bool renamed_ = false;
 };
 
+}  // namespace
+
 void sync_folder(const std::filesystem::path& folder) {
   const int descriptor =
       ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -64,7 +68,15 @@ void sync_folder(const std::filesystem::path& folder) {
   ::close(descriptor);
 }
 
-}  // namespace
+std::string read_whole_file(const std::filesystem::path& file, const std::string& fix) {
+  std::ifstream in(file, std::ios::binary);
+  MB_CHECK_AS(DataError, in.good() && !std::filesystem::is_directory(file),
+              "{}: file can't be opened ({}). {}", file.string(), std::strerror(errno), fix);
+  std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  MB_CHECK_AS(DataError, !in.bad(), "{}: file can't be read ({}). {}", file.string(),
+              std::strerror(errno), fix);
+  return bytes;
+}
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view contents) {
   TemporaryFile temporary(file);

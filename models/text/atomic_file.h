@@ -1,15 +1,22 @@
 // atomic_file.h: a small text file that appears complete or not at all.
-// Called by vocab.cpp, tokenizer_config.cpp and the verbs. Writes NAME.tmp.PID beside it, fsync,
-// rename, fsync of the folder; a failure removes the temporary file and leaves what stood there.
-// Test: ctest -R text_vocab.
+// Called by vocab.cpp, manifest.cpp, shard_build.cpp and the verbs. Writes NAME.tmp.PID beside it,
+// fsync, rename, fsync of the folder; a failure removes the temporary file and leaves what stood
+// there. Test: ctest -R text_vocab.
 #pragma once
 
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace minibert {
 
 /// Errors: DataError naming file and cause (folder missing, no permission, disk full).
 void write_file_atomically(const std::filesystem::path& file, std::string_view contents);
+
+/// fsync of a folder, so that a rename inside it survives a power cut.
+void sync_folder(const std::filesystem::path& folder);
+
+/// Errors: DataError naming file, cause and `fix`.
+std::string read_whole_file(const std::filesystem::path& file, const std::string& fix);
 
 }  // namespace minibert

@@ -7,7 +7,8 @@
 #include <zlib.h>
 
 #include "core/error.h"
-#include "models/text/durable_file.h"
+#include "core/version.h"
+#include "models/text/atomic_file.h"
 
 namespace minibert {
 namespace {
@@ -149,6 +150,7 @@ json to_json(const Manifest& manifest) {
   }
   return {{"format", kFormatName},
           {"format_version", manifest.format_version},
+          {"made_by", fmt::format("minibert {}", version())},
           {"settings", to_json(manifest.settings)},
           {"held_out", manifest.held_out},
           {"vocabulary",
@@ -165,7 +167,7 @@ json to_json(const Manifest& manifest) {
 }
 
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
-  write_file_durably(folder / "manifest.json", to_json(manifest).dump(1) + "\n");
+  write_file_atomically(folder / "manifest.json", to_json(manifest).dump(1) + "\n");
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {
@@ -208,7 +210,7 @@ void write_unigram_counts(const std::filesystem::path& folder,
   const uint32_t crc = static_cast<uint32_t>(
       ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
   append(&crc, sizeof crc);
-  write_file_durably(folder / "unigram.bin", bytes);
+  write_file_atomically(folder / "unigram.bin", bytes);
 }
 
 std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, int32_t vocab_size) {

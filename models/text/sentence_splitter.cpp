@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "models/text/unicode.h"
+
 namespace minibert {
 namespace {
 
@@ -15,19 +17,11 @@ struct Letter {
   size_t bytes = 1;
 };
 
-/// The code point at text[at]; code 0 behind the end. The text is valid UTF-8.
+/// The code point at text[at]; code 0 behind the end.
 Letter letter_at(std::string_view text, size_t at) {
   if (at >= text.size()) return {};
-  const auto byte = [&](size_t i) {
-    return static_cast<unsigned char>(at + i < text.size() ? text[at + i] : 0);
-  };
-  const unsigned char first = byte(0);
-  if (first < 0x80) return {first, 1};
-  const auto low = [&](size_t i) { return static_cast<char32_t>(byte(i) & 0x3F); };
-  if (first < 0xE0) return {(static_cast<char32_t>(first & 0x1F) << 6) | low(1), 2};
-  if (first < 0xF0)
-    return {(static_cast<char32_t>(first & 0x0F) << 12) | (low(1) << 6) | low(2), 3};
-  return {(static_cast<char32_t>(first & 0x07) << 18) | (low(1) << 12) | (low(2) << 6) | low(3), 4};
+  const DecodedCharacter character = decode_utf8(text, at);
+  return {character.code_point, character.length};
 }
 
 bool one_of(char32_t code, std::u32string_view set) {

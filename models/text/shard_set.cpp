@@ -5,7 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "models/text/durable_file.h"
+#include "models/text/atomic_file.h"
 
 namespace minibert {
 namespace {

@@ -14,13 +14,13 @@
 
 #include "core/error.h"
 #include "models/text/sentence_splitter.h"
+#include "models/text/unicode.h"
 
 namespace minibert {
 namespace {
 
 constexpr size_t kChunk = size_t{1} << 16;
 constexpr size_t kLongestLine = size_t{64} << 20;
-constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
 
 // ---- Bytes of a file, with their checksum
 // ------------------------------------------------------------------------
@@ -162,28 +162,6 @@ std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view 
 // ---- UTF-8
 // -------------------------------------------------------------------------------------------------------
 
-bool continues(unsigned char byte) {
-  return (byte & 0xC0) == 0x80;
-}
-
-/// Length of the valid sequence at the start of `s`, or 0. Table 3-7 of the Unicode standard (no
-/// surrogates, no overlong).
-size_t valid_sequence(std::string_view s) {
-  const auto byte = [&](size_t i) { return static_cast<unsigned char>(i < s.size() ? s[i] : 0); };
-  const unsigned char first = byte(0), second = byte(1);
-  if (first < 0x80) return 1;
-  if (first >= 0xC2 && first <= 0xDF) return continues(second) ? 2 : 0;
-  if (first >= 0xE0 && first <= 0xEF) {
-    const unsigned char low = first == 0xE0 ? 0xA0 : 0x80, high = first == 0xED ? 0x9F : 0xBF;
-    return second >= low && second <= high && continues(byte(2)) ? 3 : 0;
-  }
-  if (first >= 0xF0 && first <= 0xF4) {
-    const unsigned char low = first == 0xF0 ? 0x90 : 0x80, high = first == 0xF4 ? 0x8F : 0xBF;
-    return second >= low && second <= high && continues(byte(2)) && continues(byte(3)) ? 4 : 0;
-  }
-  return 0;
-}
-
 bool blank(std::string_view line) {
   return line.find_first_not_of(" \t\r\f\v") == std::string_view::npos;
 }
@@ -201,14 +179,11 @@ int64_t replace_invalid_utf8(std::string& text) {
   if (std::all_of(text.begin(), text.end(), ascii)) return 0;
   std::string clean;
   int64_t invalid = 0;
-  bool in_run = false;
-  for (size_t i = 0; i < text.size();) {
-    const size_t length = valid_sequence(std::string_view(text).substr(i));
-    if (length == 0 && !in_run) clean.append(kReplacement);
-    if (length > 0) clean.append(text, i, length);
-    in_run = length == 0;
-    invalid += in_run;
-    i += std::max<size_t>(1, length);
+  for (size_t at = 0; at < text.size();) {
+    const DecodedCharacter character = decode_utf8(text, at);
+    append_utf8(character.code_point, clean);
+    if (!character.valid) invalid += character.length;
+    at += character.length;
   }
   if (invalid > 0) text = std::move(clean);
   return invalid;

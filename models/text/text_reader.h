@@ -22,7 +22,7 @@ struct SourceStats {
   uint32_t crc32 = 0;      // zlib's crc32 of those bytes
   int64_t text_bytes = 0;  // after decompression
   int64_t lines = 0;
-  int64_t invalid_bytes = 0;       // bytes that are no UTF-8, each run replaced by one U+FFFD
+  int64_t invalid_bytes = 0;       // bytes that are no UTF-8, replaced by U+FFFD
   int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
   int64_t skipped_lines = 0;       // text before the first match of document_break
   int64_t documents = 0;           // non-empty ones
@@ -47,8 +47,8 @@ class LineReader {
   std::unique_ptr<State> state_;
 };
 
-/// Replaces each maximal run of bytes that starts no valid UTF-8 sequence by U+FFFD. Returns the
-/// number of such bytes.
+/// Replaces malformed sequences by U+FFFD, as Python's decode(errors="replace") does. Returns the
+/// number of their bytes.
 int64_t replace_invalid_utf8(std::string& text);
 
 enum class TextFormat {

@@ -1,0 +1,452 @@
+// shard_build.cpp: the stages of `data build`, one class or function each. See shard_build.h.
+#include "models/text/shard_build.h"
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "models/text/atomic_file.h"
+#include "models/text/shard.h"
+#include "models/text/wordpiece.h"
+
+namespace minibert {
+namespace {
+
+constexpr int64_t kTokenizeBatchBytes = int64_t{8}
+                                        << 20;  // text that is tokenised at a time, bytes
+constexpr int64_t kSentenceGrain = 64;          // sentences a block
+constexpr int64_t kPassDocuments = 256;         // documents whose examples are in memory at a time
+
+// ---- 1. Options
+// --------------------------------------------------------------------------------------------------------
+
+void check_share(const char* flag, double value) {
+  MB_CHECK(value >= 0.0 && value <= 1.0, "{}: is {}, expected 0 to 1.", flag, value);
+}
+
+void check_options(const BuildOptions& options) {
+  const DataSettings& s = options.settings;
+  MB_CHECK(!options.files.empty(),
+           "data build: no files are given, expected at least one (- is standard input).");
+  MB_CHECK(options.dry_run || !options.output.empty(),
+           "--output: is missing, expected a folder for the shards.");
+  MB_CHECK(s.examples.sequence_length >= 5 && s.examples.sequence_length <= 65535,
+           "--sequence-length: is {}, expected 5 to 65535 tokens.", s.examples.sequence_length);
+  MB_CHECK(s.masking.max_predictions >= 1 && s.masking.max_predictions < s.examples.sequence_length,
+           "--max-predictions: is {}, expected 1 to {} (below the sequence length).",
+           s.masking.max_predictions, s.examples.sequence_length - 1);
+  check_share("--masked-lm-prob", s.masking.masked_lm_prob);
+  check_share("--short-sequence-prob", s.examples.short_sequence_prob);
+  MB_CHECK(s.duplicate_factor >= 1 && s.duplicate_factor <= 10000,
+           "--duplicate-factor: is {}, expected 1 to 10000.", s.duplicate_factor);
+  MB_CHECK(s.hold_out_every == 0 || s.hold_out_every >= 2,
+           "--hold-out-every: is {}, expected 0 (none) or at least 2 (documents).",
+           s.hold_out_every);
+  MB_CHECK(options.shard_bytes >= 1 << 10, "--shard-size: is {} bytes, expected at least 1024.",
+           options.shard_bytes);
+}
+
+void check_output(const BuildOptions& options) {
+  namespace fs = std::filesystem;
+  std::error_code ignored;
+  if (!fs::exists(options.output, ignored)) return;
+  MB_CHECK(fs::is_directory(options.output, ignored),
+           "{}: is a file, expected a folder or nothing. Choose another --output.",
+           options.output.string());
+  if (fs::is_empty(options.output, ignored)) return;
+  MB_CHECK(options.force,
+           "{}: is not empty, expected an empty or a new folder. Choose another --output, or "
+           "replace it with --force.",
+           options.output.string());
+  MB_CHECK(fs::exists(options.output / "manifest.json", ignored),
+           "{}: holds no manifest.json, expected an earlier build (--force replaces nothing else). "
+           "Empty it by hand.",
+           options.output.string());
+}
+
+// ---- 2. Text to ids
+// --------------------------------------------------------------------------------------------------
+
+/// Tokenised text on its way to one folder.
+struct Part {
+  DocumentSet documents;
+  DataCounts counts;
+  std::vector<uint64_t> unigrams;  // [V]
+};
+
+/// Takes documents in order, tokenises them many at a time, and deals them to the training part or
+/// the held-out one.
+class TextStage {
+ public:
+  TextStage(const WordPieceTokenizer& tokenizer, int64_t hold_out_every)
+      : tokenizer_(tokenizer), hold_out_every_(hold_out_every) {
+    for (Part& part : parts_) part.unigrams.resize(static_cast<size_t>(tokenizer.vocab().size()));
+  }
+
+  void add(Document&& document) {
+    for (const std::string& sentence : document)
+      pending_bytes_ += static_cast<int64_t>(sentence.size());
+    pending_.push_back(std::move(document));
+    if (pending_bytes_ >= kTokenizeBatchBytes) flush();
+  }
+
+  void flush() {
+    std::vector<const std::string*> sentences;
+    for (const Document& document : pending_) {
+      for (const std::string& sentence : document) sentences.push_back(&sentence);
+    }
+    std::vector<std::vector<int32_t>> ids(sentences.size());
+    parallel_for(
+        static_cast<int64_t>(sentences.size()), kSentenceGrain, [&](int64_t begin, int64_t end) {
+          for (int64_t i = begin; i < end; ++i)
+            ids[static_cast<size_t>(i)] = tokenizer_.encode(*sentences[static_cast<size_t>(i)]);
+        });
+    size_t first = 0;
+    for (const Document& document : pending_) {
+      deal(std::span(ids).subspan(first, document.size()));
+      first += document.size();
+    }
+    pending_.clear();
+    pending_bytes_ = 0;
+  }
+
+  Part& training() { return parts_[0]; }
+  Part& held_out() { return parts_[1]; }
+
+ private:
+  void deal(std::span<const std::vector<int32_t>> sentences) {
+    const auto has_tokens = [](const auto& sentence) { return !sentence.empty(); };
+    if (std::none_of(sentences.begin(), sentences.end(), has_tokens)) return;
+    ++dealt_;
+    Part& part = parts_[hold_out_every_ > 0 && dealt_ % hold_out_every_ == 0];
+    part.documents.begin_document();
+    ++part.counts.documents;
+    for (const auto& sentence : sentences) {
+      if (sentence.empty()) continue;
+      part.documents.add_sentence(sentence);
+      ++part.counts.sentences;
+      for (const int32_t id : sentence) ++part.unigrams[static_cast<size_t>(id)];
+      part.counts.tokens += static_cast<int64_t>(sentence.size());
+      part.counts.unknown_tokens +=
+          std::count(sentence.begin(), sentence.end(), tokenizer_.vocab().unk_id());
+    }
+  }
+
+  const WordPieceTokenizer& tokenizer_;
+  const int64_t hold_out_every_;
+  int64_t dealt_ = 0;
+  std::vector<Document> pending_;
+  int64_t pending_bytes_ = 0;
+  Part parts_[2];
+};
+
+TokenTable token_table(const Vocab& vocab) {
+  TokenTable table{vocab.size(),    vocab.cls_id(), vocab.sep_id(),
+                   vocab.mask_id(), vocab.unk_id(), {}};
+  for (const std::string& token : vocab.tokens())
+    table.continues_word.push_back(token.starts_with("##"));
+  return table;
+}
+
+// ---- 3. The recording hook
+// ---------------------------------------------------------------------------------------------
+
+/// One JSON object a line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
+/// each pass over one and
+/// {"example", "draws"} for each static mask, in the order in which they are made.
+class Recorder {
+ public:
+  explicit Recorder(const std::filesystem::path& path) {
+    if (path.empty()) return;
+    out_.open(path);
+    MB_CHECK_AS(DataError, out_.good(), "{}: cannot be written. Check the path of --record-draws.",
+                path.string());
+  }
+  bool on() const { return out_.is_open(); }
+
+  void documents(const DocumentSet& documents) {
+    if (!on()) return;
+    for (int64_t d = 0; d < documents.documents(); ++d) {
+      nlohmann::json sentences = nlohmann::json::array();
+      for (int64_t s = 0; s < documents.sentences_of(d); ++s) {
+        const auto ids = documents.sentence(d, s);
+        sentences.push_back(std::vector<int32_t>(ids.begin(), ids.end()));
+      }
+      out_ << nlohmann::json{{"document", d}, {"sentences", sentences}} << '\n';
+    }
+  }
+  void pass(int64_t document, int duplicate, const std::vector<Draw>& draws) {
+    if (on())
+      out_ << nlohmann::json{{"document", document},
+                             {"duplicate", duplicate},
+                             {"draws", to_json(draws)}}
+           << '\n';
+  }
+  void mask(int64_t example, const std::vector<Draw>& draws) {
+    if (on()) out_ << nlohmann::json{{"example", example}, {"draws", to_json(draws)}} << '\n';
+  }
+
+ private:
+  static nlohmann::json to_json(const std::vector<Draw>& draws) {
+    nlohmann::json values = nlohmann::json::array();
+    for (const Draw& draw : draws) {
+      if (draw.is_integer) {
+        values.push_back(static_cast<int64_t>(draw.value));
+      } else {
+        values.push_back(draw.value);
+      }
+    }
+    return values;
+  }
+  std::ofstream out_;
+};
+
+// ---- 4. Ids to shards
+// --------------------------------------------------------------------------------------------------
+
+/// Makes the examples of one part, some documents at a time, and writes them to one folder.
+class ShardStage {
+ public:
+  ShardStage(const std::filesystem::path& folder, const BuildOptions& options,
+             const TokenTable& table, Part& part, Recorder& recorder)
+      : folder_(folder),
+        options_(options),
+        settings_(options.settings),
+        table_(table),
+        part_(part),
+        recorder_(recorder) {
+    part_.counts.length_histogram.resize(static_cast<size_t>(settings_.examples.sequence_length) +
+                                         1);
+  }
+
+  std::vector<ShardEntry> run() {
+    recorder_.documents(part_.documents);
+    const int64_t documents = part_.documents.documents();
+    for (int duplicate = 0; duplicate < settings_.duplicate_factor; ++duplicate) {
+      for (int64_t first = 0; first < documents; first += kPassDocuments) {
+        write_pass(first, std::min(kPassDocuments, documents - first), duplicate);
+      }
+    }
+    close_shard();
+    return std::move(entries_);
+  }
+
+ private:
+  void write_pass(int64_t first, int64_t count, int duplicate) {
+    std::vector<std::vector<Example>> passes(static_cast<size_t>(count));
+    std::vector<std::vector<Draw>> draws(static_cast<size_t>(count));
+    parallel_blocks(count, [&](int64_t i) {
+      const auto at = static_cast<size_t>(i);
+      DrawSource source(
+          RandomStream(settings_.seed, StreamPurpose::examples, static_cast<uint64_t>(first + i),
+                       static_cast<uint32_t>(duplicate)),
+          recorder_.on() ? &draws[at] : nullptr);
+      passes[at] = create_examples(part_.documents, first + i, table_, settings_.examples, source);
+    });
+    std::vector<StoredExample> examples;
+    for (size_t i = 0; i < passes.size(); ++i) {
+      recorder_.pass(first + static_cast<int64_t>(i), duplicate, draws[i]);
+      for (Example& example : passes[i]) examples.push_back({std::move(example), {}, {}});
+    }
+    if (!settings_.dynamic_masking) mask(examples, duplicate);
+    for (const StoredExample& example : examples) write(example);
+  }
+
+  void mask(std::vector<StoredExample>& examples, int duplicate) {
+    std::vector<std::vector<Draw>> draws(examples.size());
+    const auto first = static_cast<uint64_t>(part_.counts.examples);
+    parallel_for(static_cast<int64_t>(examples.size()), 64, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        DrawSource source(RandomStream(settings_.seed, StreamPurpose::masking, first + i,
+                                       static_cast<uint32_t>(duplicate)),
+                          recorder_.on() ? &draws[i] : nullptr);
+        MaskedTokens masked =
+            mask_tokens(examples[i].example.ids, table_, settings_.masking, source);
+        examples[i].example.ids = std::move(masked.ids);
+        examples[i].masked_positions = std::move(masked.positions);
+        examples[i].masked_labels = std::move(masked.labels);
+      }
+    });
+    for (size_t i = 0; i < examples.size(); ++i)
+      recorder_.mask(static_cast<int64_t>(first + i), draws[i]);
+  }
+
+  void write(const StoredExample& stored) {
+    if (!writer_) {
+      name_ = fmt::format("shard-{:05}.mbs", entries_.size());
+      writer_ = std::make_unique<ShardWriter>(
+          folder_ / name_, ShardTraits{table_.vocab_size, settings_.examples.sequence_length,
+                                       !settings_.dynamic_masking, settings_.examples.nsp});
+    }
+    writer_->add(stored);
+    DataCounts& counts = part_.counts;
+    ++counts.examples;
+    counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
+    counts.masked_tokens += static_cast<int64_t>(stored.masked_positions.size());
+    counts.nsp_next += stored.example.nsp_label == kNspNext;
+    counts.nsp_random += stored.example.nsp_label == kNspRandom;
+    ++counts.length_histogram[stored.example.ids.size()];
+    if (writer_->bytes() >= options_.shard_bytes) close_shard();
+  }
+
+  void close_shard() {
+    if (!writer_) return;
+    const int64_t examples = writer_->examples();
+    const ShardWriter::Result result = writer_->finish();
+    entries_.push_back({name_, examples, result.bytes, result.crc32});
+    writer_.reset();
+  }
+
+  const std::filesystem::path& folder_;
+  const BuildOptions& options_;
+  const DataSettings& settings_;
+  const TokenTable& table_;
+  Part& part_;
+  Recorder& recorder_;
+  std::unique_ptr<ShardWriter> writer_;
+  std::string name_;
+  std::vector<ShardEntry> entries_;
+};
+
+// ---- 5. The folder
+// -----------------------------------------------------------------------------------------------------
+
+/// The unfinished output, removed unless publish() was reached.
+class PartialFolder {
+ public:
+  explicit PartialFolder(const std::filesystem::path& output)
+      : output_(output), partial_(output.string() + ".partial") {
+    std::error_code error;
+    std::filesystem::remove_all(partial_, error);  // of a build that was killed
+    if (!error) std::filesystem::create_directories(partial_, error);
+    MB_CHECK_AS(DataError, !error,
+                "{}: cannot be created ({}). Check the path of --output and its permissions.",
+                partial_.string(), error.message());
+  }
+  ~PartialFolder() {
+    std::error_code ignored;
+    if (!published_) std::filesystem::remove_all(partial_, ignored);
+  }
+  PartialFolder(const PartialFolder&) = delete;
+  PartialFolder& operator=(const PartialFolder&) = delete;
+
+  const std::filesystem::path& path() const { return partial_; }
+
+  /// Renames the folder to its final name; an earlier build (--force) makes way.
+  void publish() {
+    namespace fs = std::filesystem;
+    const fs::path old = output_.string() + ".old";
+    std::error_code error;
+    const bool replaces = fs::exists(output_) && !fs::is_empty(output_);
+    if (replaces) fs::remove_all(old, error);
+    if (replaces) fs::rename(output_, old, error);
+    fs::rename(partial_, output_, error);
+    MB_CHECK_AS(DataError, !error,
+                "{}: cannot be renamed to {} ({}). Rename it by hand: it is complete.",
+                partial_.string(), output_.string(), error.message());
+    published_ = true;
+    sync_folder(output_.parent_path());
+    if (replaces) fs::remove_all(old, error);
+  }
+
+ private:
+  std::filesystem::path output_, partial_;
+  bool published_ = false;
+};
+
+std::filesystem::path without_trailing_slash(const std::filesystem::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
+                   const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
+  write_file_atomically(folder / "vocab.txt",
+                        read_whole_file(options.vocabulary, "Give vocab.txt with --vocab."));
+  write_unigram_counts(folder, unigrams);
+  write_manifest(folder, manifest);
+}
+
+void say(const BuildOptions& options, const std::string& what) {
+  if (options.progress && !what.empty()) options.progress(what);
+}
+
+}  // namespace
+
+BuildReport build_shards(const BuildOptions& given) {
+  const auto start = std::chrono::steady_clock::now();
+  BuildOptions options = given;
+  options.output = without_trailing_slash(options.output);
+  check_options(options);
+  if (!options.dry_run) check_output(options);
+  const DataSettings& settings = options.settings;
+
+  TokenizerOptions tokenizer_options =
+      settings.cased ? TokenizerOptions::cased() : TokenizerOptions{};
+  tokenizer_options.recognise_special_tokens = false;  // `[MASK]` in the text is characters
+  const WordPieceTokenizer tokenizer(Vocab::load(options.vocabulary), tokenizer_options);
+  const TokenTable table = token_table(tokenizer.vocab());
+  std::vector<uint64_t> given_unigrams;
+  if (!options.unigram_from.empty())
+    given_unigrams = read_unigram_counts(options.unigram_from, table.vocab_size);
+
+  Manifest manifest;
+  manifest.settings = settings;
+  manifest.vocabulary_hash = fmt::format("{:016x}", tokenizer.vocab().hash());
+  manifest.tokens = table;
+  manifest.unigram_source =
+      options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
+  TextStage text(tokenizer, settings.hold_out_every);
+  for (const std::string& file : options.files) {
+    say(options, fmt::format("reading {}", file));
+    manifest.sources.push_back(read_documents(
+        file, settings.documents, [&](Document&& document) { text.add(std::move(document)); }));
+  }
+  text.flush();
+  Part& training = text.training();
+  MB_CHECK_AS(DataError, training.counts.documents > 0,
+              "data build: {} files hold no document of at least one token, expected some. Check "
+              "--format and the files.",
+              options.files.size());
+  MB_CHECK_AS(DataError, settings.hold_out_every == 0 || text.held_out().counts.documents > 0,
+              "data build: {} documents are too few for --hold-out-every {}, expected at least "
+              "that many. Check "
+              "--document-break, or lower it.",
+              training.counts.documents, settings.hold_out_every);
+
+  BuildReport report;
+  report.estimated_examples =
+      training.counts.tokens / settings.examples.sequence_length * settings.duplicate_factor;
+  const auto finish = [&](const std::filesystem::path& folder, Part& part, bool held_out,
+                          Recorder& recorder) {
+    Manifest result = manifest;
+    result.held_out = held_out;
+    if (held_out && options.unigram_from.empty())
+      result.unigram_source = "the training folder this was held out of";
+    if (!options.dry_run) result.shards = ShardStage(folder, options, table, part, recorder).run();
+    result.counts = part.counts;
+    const auto& unigrams = given_unigrams.empty() ? training.unigrams : given_unigrams;
+    if (!options.dry_run) finish_folder(folder, options, unigrams, result);
+    return result;
+  };
+  std::optional<PartialFolder> folder;
+  if (!options.dry_run) folder.emplace(options.output);
+  const std::filesystem::path path = folder ? folder->path() : std::filesystem::path{};
+  Recorder recorder(options.dry_run ? std::filesystem::path{} : options.record_draws),
+      no_recorder({});
+  if (settings.hold_out_every > 0) {
+    say(options, options.dry_run ? "" : "making the held-out examples");
+    if (folder) std::filesystem::create_directory(path / "held-out");
+    report.held_out = finish(path / "held-out", text.held_out(), /* held_out= */ true, no_recorder);
+  }
+  say(options, options.dry_run ? "" : "making the examples");
+  report.data = finish(path, training, /* held_out= */ false, recorder);
+  if (folder) folder->publish();
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+}  // namespace minibert

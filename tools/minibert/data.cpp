@@ -1,0 +1,188 @@
+// data.cpp: `minibert data build` and `minibert data inspect`: flags in, tables or JSON out. The
+// work is in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help. Test:
+// ctest -R data_verb.
+#include <cstdio>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "models/text/shard_build.h"
+#include "models/text/shard_inspect.h"
+#include "tools/minibert/verbs.h"
+
+namespace minibert {
+namespace {
+
+// ---- data build
+// ----------------------------------------------------------------------------------------------------------
+
+struct BuildFlags {
+  BuildOptions options;
+  std::string format = "lines", masking = "static";
+  bool no_nsp = false, json = false;
+  int threads = 0;
+};
+
+void print_part(const char* title, const Manifest& manifest) {
+  const DataCounts& c = manifest.counts;
+  fmt::print("{}: {} documents, {} sentences, {} tokens ({} unknown)\n", title, c.documents,
+             c.sentences, c.tokens, c.unknown_tokens);
+  if (c.examples == 0) return;
+  fmt::print("  {} examples in {} shards, mean length {:.1f} tokens", c.examples,
+             manifest.shards.size(),
+             static_cast<double>(c.example_tokens) / static_cast<double>(c.examples));
+  if (manifest.settings.examples.nsp) {
+    fmt::print(", true next sentence in {:.1f} %",
+               100.0 * static_cast<double>(c.nsp_next) / static_cast<double>(c.examples));
+  }
+  fmt::print("\n");
+}
+
+void print_sources(const Manifest& manifest) {
+  for (const SourceStats& source : manifest.sources) {
+    fmt::print("{}: {} documents in {} lines", source.path, source.documents, source.lines);
+    if (source.skipped_lines > 0)
+      fmt::print(", {} lines of front matter left out", source.skipped_lines);
+    if (source.invalid_bytes > 0) {
+      fmt::print(", {} bytes are no UTF-8 and were replaced by U+FFFD (first in line {})",
+                 source.invalid_bytes, source.first_invalid_line);
+    }
+    fmt::print("\n");
+  }
+}
+
+void print_report(const BuildFlags& flags, const BuildReport& report) {
+  if (flags.json) {
+    nlohmann::json value = {{"output", flags.options.output.string()},
+                            {"dry_run", flags.options.dry_run},
+                            {"estimated_examples", report.estimated_examples},
+                            {"seconds", report.seconds},
+                            {"data", to_json(report.data)}};
+    if (report.held_out) value["held_out"] = to_json(*report.held_out);
+    fmt::print("{}\n", value.dump());
+    return;
+  }
+  print_sources(report.data);
+  print_part("training text", report.data);
+  if (report.held_out) print_part("held-out text", *report.held_out);
+  if (flags.options.dry_run) {
+    fmt::print("dry run: nothing was written; about {} examples would be\n",
+               report.estimated_examples);
+  } else {
+    fmt::print("wrote {} in {:.1f} s\n", flags.options.output.string(), report.seconds);
+  }
+}
+
+void run_build(BuildFlags& flags) {
+  DataSettings& settings = flags.options.settings;
+  settings.documents.format = parse_text_format(flags.format);
+  MB_CHECK(flags.masking == "static" || flags.masking == "dynamic",
+           "--masking: '{}' is unknown, expected static (drawn once, stored) or dynamic (drawn by "
+           "the loader in each epoch).",
+           flags.masking);
+  settings.dynamic_masking = flags.masking == "dynamic";
+  settings.examples.nsp = !flags.no_nsp;
+  if (flags.threads != 0) set_num_threads(flags.threads);
+  flags.options.progress = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
+  print_report(flags, build_shards(flags.options));
+}
+
+void add_build(CLI::App& data) {
+  auto flags = std::make_shared<BuildFlags>();
+  BuildOptions& options = flags->options;
+  DataSettings& settings = options.settings;
+  CLI::App* build = data.add_subcommand("build", "Turn raw text into shards of MLM+NSP examples");
+  build->add_option("FILES", options.files, "Text files, plain, .gz or .zst; - is standard input")
+      ->required();
+  build->add_option("--vocab", options.vocabulary, "vocab.txt, as of tokenizer train")->required();
+  build->add_option("--output", options.output, "Folder for the shards; new or empty");
+  build->add_flag("--cased", settings.cased, "Keep case and accents");
+  build
+      ->add_option("--format", flags->format,
+                   "lines: one sentence a line, blank line between documents; paragraphs: wrapped "
+                   "prose, blank line between "
+                   "paragraphs, sentences are found")
+      ->capture_default_str();
+  build->add_option("--document-break", settings.documents.document_break,
+                    "A line that matches this ECMAScript regular expression starts a new document "
+                    "and is no text itself");
+  build->add_flag("--keep-front-matter", settings.documents.keep_front_matter,
+                  "Keep the text before a file's first --document-break as a document");
+  build
+      ->add_option("--sequence-length", settings.examples.sequence_length,
+                   "Tokens of an example, at most")
+      ->capture_default_str();
+  build
+      ->add_option("--max-predictions", settings.masking.max_predictions,
+                   "Masked tokens of an example, at most")
+      ->capture_default_str();
+  build->add_option("--masked-lm-prob", settings.masking.masked_lm_prob, "Share of tokens to mask")
+      ->capture_default_str();
+  build
+      ->add_option("--short-sequence-prob", settings.examples.short_sequence_prob,
+                   "Share of documents cut into shorter examples")
+      ->capture_default_str();
+  build
+      ->add_option("--duplicate-factor", settings.duplicate_factor,
+                   "Passes over the text, each with other cuts and masks")
+      ->capture_default_str();
+  build
+      ->add_option("--masking", flags->masking,
+                   "static: drawn once, stored; dynamic: drawn by the loader in each epoch")
+      ->capture_default_str();
+  build->add_flag("--no-nsp", flags->no_nsp, "One segment an example, no next-sentence pairs");
+  build->add_flag("--whole-word-masking", settings.masking.whole_word,
+                  "Mask all pieces of a word together");
+  build->add_option("--seed", settings.seed, "Names every random draw")->capture_default_str();
+  build
+      ->add_option("--hold-out-every", settings.hold_out_every,
+                   "Every K-th document goes to OUTPUT/held-out; 0: none")
+      ->capture_default_str();
+  build->add_option("--unigram-from", options.unigram_from,
+                    "Training shards whose token counts eval mlm compares with (for held-out text "
+                    "built on its own)");
+  build->add_option("--shard-size", options.shard_bytes, "Size of a shard, as 64MB")
+      ->transform(CLI::AsSizeValue(false));
+  build->add_option("--threads", flags->threads,
+                    "CPU threads (the result does not depend on them)");
+  build->add_option("--record-draws", options.record_draws,
+                    "Write documents and random draws here, for checking");
+  build->add_flag("--force", options.force, "Replace an earlier build in OUTPUT");
+  build->add_flag("--dry-run", options.dry_run, "Read and count, write nothing");
+  build->add_flag("--json", flags->json, "Print the report as one JSON object");
+  build->callback([flags] { run_build(*flags); });
+}
+
+// ---- data inspect
+// ----------------------------------------------------------------------------------------------------------
+
+struct InspectFlags {
+  std::filesystem::path folder;
+  bool json = false;
+};
+
+void add_inspect(CLI::App& data) {
+  auto flags = std::make_shared<InspectFlags>();
+  CLI::App* inspect =
+      data.add_subcommand("inspect", "Check a folder of shards and tell what is in it");
+  inspect->add_option("FOLDER", flags->folder, "Output of data build")->required();
+  inspect->add_flag("--json", flags->json, "Print one JSON object");
+  inspect->callback([flags] {
+    const ShardInspection found = inspect_shards(flags->folder);
+    fmt::print("{}\n", flags->json ? to_json(found).dump() : describe(found));
+  });
+}
+
+}  // namespace
+
+void add_data_verb(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "Turn raw text into training data");
+  data->require_subcommand(1);
+  add_build(*data);
+  add_inspect(*data);
+}
+
+}  // namespace minibert
