@@ -46,6 +46,8 @@ int run(int argc, char** argv) {
   reject_unknown_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::RuntimeError& exit) {  // a verb's own exit code: 75, saved after a signal
+    return exit.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
   }

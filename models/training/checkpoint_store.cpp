@@ -1,0 +1,225 @@
+// checkpoint_store.cpp: durable folders, manifests, rotation.
+#include "models/training/checkpoint_store.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <cstdlib>
+#include <fstream>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+#include <zlib.h>
+
+#include "core/error.h"
+
+namespace minibert {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kManifest = "MANIFEST.json";
+const std::string kPrefix = "checkpoint-";
+
+/// Test hook: MINIBERT_TEST_CHECKPOINT_DELAY_MS widens each window in which a kill would find a
+/// save or a rotation half done (tools/kill_test). Unset, it does nothing.
+void pause_for_tests() {
+  const char* text = std::getenv("MINIBERT_TEST_CHECKPOINT_DELAY_MS");
+  if (text) std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(text)));
+}
+
+std::string folder_name(int64_t step) {
+  return kPrefix + std::to_string(step);
+}
+
+std::optional<int64_t> step_of(const std::string& name) {
+  if (name.rfind(kPrefix, 0) != 0) return std::nullopt;
+  int64_t step = 0;
+  const char* end = name.data() + name.size();
+  const auto [stop, error] = std::from_chars(name.data() + kPrefix.size(), end, step);
+  if (error != std::errc() || stop != end) return std::nullopt;
+  return step;
+}
+
+struct FileFacts {
+  int64_t bytes = 0;
+  std::string crc32;  // eight hexadecimal digits
+};
+
+FileFacts facts_of(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  MB_CHECK_AS(CheckpointError, file, "{}: is missing or can't be read", path.string());
+  FileFacts facts;
+  uLong crc = ::crc32(0, nullptr, 0);
+  std::vector<char> buffer(1 << 20);
+  while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0) {
+    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(buffer.data()),
+                  static_cast<uInt>(file.gcount()));
+    facts.bytes += file.gcount();
+  }
+  MB_CHECK_AS(CheckpointError, file.eof(), "{}: can't be read to its end", path.string());
+  facts.crc32 = fmt::format("{:08x}", crc);
+  return facts;
+}
+
+std::string make_manifest(int64_t step, const fs::path& folder,
+                          const std::vector<CheckpointFile>& contents) {
+  nlohmann::ordered_json manifest{{"format_version", kCheckpointFormatVersion}, {"step", step}};
+  for (const CheckpointFile& file : contents) {
+    const FileFacts facts = facts_of(folder / file.name);
+    manifest["files"][file.name] = {{"bytes", facts.bytes}, {"crc32", facts.crc32}};
+  }
+  return manifest.dump(1) + "\n";
+}
+
+nlohmann::json read_manifest(const fs::path& path) {
+  MB_CHECK_AS(CheckpointError, fs::is_regular_file(path),
+              "{}: is missing, so the checkpoint was never finished", path.string());
+  nlohmann::json manifest = nlohmann::json::parse(read_text(path), nullptr, false);
+  const bool whole = manifest.is_object() && manifest.contains("format_version") &&
+                     manifest["format_version"].is_number_integer() && manifest.contains("files") &&
+                     manifest["files"].is_object();
+  MB_CHECK_AS(CheckpointError, whole, "{}: is damaged, expected a manifest in JSON", path.string());
+  const int version = manifest["format_version"];
+  MB_CHECK_AS(CheckpointError, version >= 1 && version <= kCheckpointFormatVersion,
+              "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
+              "minibert.",
+              path.string(), version, kCheckpointFormatVersion);
+  return manifest;
+}
+
+}  // namespace
+
+void verify_checkpoint(const fs::path& folder) {
+  MB_CHECK_AS(CheckpointError, fs::is_directory(folder), "{}: is no folder", folder.string());
+  const nlohmann::json manifest = read_manifest(folder / kManifest);
+  for (const auto& [name, entry] : manifest["files"].items()) {
+    const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
+                       entry["bytes"].is_number_integer() && entry["crc32"].is_string();
+    MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged",
+                (folder / kManifest).string(), name);
+    const FileFacts found = facts_of(folder / name);
+    const auto bytes = entry["bytes"].get<int64_t>();
+    MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
+                (folder / name).string(), found.bytes, bytes, kManifest);
+    const auto crc32 = entry["crc32"].get<std::string>();
+    MB_CHECK_AS(CheckpointError, found.crc32 == crc32,
+                "{}: its checksum is {}, expected {} ({}): the file is damaged",
+                (folder / name).string(), found.crc32, crc32, kManifest);
+  }
+}
+
+CheckpointStore::CheckpointStore(fs::path run_folder, FileSystem& files)
+    : folder_(std::move(run_folder)), files_(files) {}
+
+void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& contents) {
+  const fs::path temporary = folder_ / (".tmp-" + folder_name(step));
+  const fs::path target = folder_ / folder_name(step);
+  try {
+    files_.remove(temporary);
+    files_.make_folder(temporary);
+    for (const CheckpointFile& file : contents) {
+      files_.write_file(temporary / file.name, file.write);
+      pause_for_tests();
+      files_.sync(temporary / file.name);
+    }
+    files_.write_text(temporary / kManifest, make_manifest(step, temporary, contents));
+    files_.sync(temporary);
+    verify_checkpoint(temporary);
+    pause_for_tests();
+    if (fs::exists(target)) set_aside_after(step - 1);
+    files_.rename(temporary, target);
+    pause_for_tests();
+    files_.sync(folder_);
+    const fs::path link = folder_ / ".tmp-latest";
+    files_.remove(link);
+    files_.make_link(folder_name(step), link);
+    pause_for_tests();
+    files_.rename(link, folder_ / "latest");
+    files_.sync(folder_);
+  } catch (const Error& error) {
+    std::error_code ignored;
+    fs::remove_all(temporary, ignored);
+    fail<CheckpointError>("{}: not saved: {} Checkpoints from before are untouched.",
+                          target.string(), error.what());
+  }
+}
+
+void CheckpointStore::rotate(int64_t keep_last, const std::set<int64_t>& keep_steps) {
+  const std::vector<StoredCheckpoint> all = list();
+  for (size_t i = static_cast<size_t>(std::max<int64_t>(keep_last, 1)); i < all.size(); ++i) {
+    if (keep_steps.count(all[i].step)) continue;
+    const fs::path old = folder_ / (".old-" + folder_name(all[i].step));
+    files_.remove(old);
+    files_.rename(all[i].path, old);
+    pause_for_tests();
+    files_.sync(folder_);
+    files_.remove(old);
+    pause_for_tests();
+  }
+}
+
+std::vector<StoredCheckpoint> CheckpointStore::list() const {
+  std::vector<StoredCheckpoint> found;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    const auto step = step_of(entry.path().filename().string());
+    if (step && entry.is_directory()) found.push_back({*step, entry.path()});
+  }
+  std::sort(found.begin(), found.end(),
+            [](const StoredCheckpoint& a, const StoredCheckpoint& b) { return a.step > b.step; });
+  return found;
+}
+
+std::optional<StoredCheckpoint> CheckpointStore::newest_good(
+    std::vector<std::string>& complaints) const {
+  for (const StoredCheckpoint& candidate : list()) {
+    try {
+      verify_checkpoint(candidate.path);
+      return candidate;
+    } catch (const CheckpointError& error) {
+      complaints.push_back(error.what());
+    }
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> CheckpointStore::set_aside_after(int64_t step) {
+  std::vector<std::string> names;
+  for (const StoredCheckpoint& checkpoint : list()) {
+    if (checkpoint.step <= step) continue;
+    std::string name = "abandoned-" + folder_name(checkpoint.step);
+    for (int copy = 2; fs::exists(folder_ / name); ++copy)
+      name = fmt::format("abandoned-{}.{}", folder_name(checkpoint.step), copy);
+    files_.rename(checkpoint.path, folder_ / name);
+    names.push_back(name);
+  }
+  if (!names.empty()) files_.sync(folder_);
+  return names;
+}
+
+void CheckpointStore::remove_leftovers() {
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    if (name.rfind(".tmp-", 0) == 0 || name.rfind(".old-", 0) == 0)
+      leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) files_.remove(path);
+}
+
+fs::path find_checkpoint(const fs::path& path, std::vector<std::string>& complaints) {
+  MB_CHECK_AS(CheckpointError, fs::is_directory(path),
+              "{}: is no folder, expected a checkpoint or a run folder", path.string());
+  const bool is_checkpoint =
+      fs::exists(path / kManifest) || fs::exists(path / "trainer_state.json");
+  if (is_checkpoint) {
+    verify_checkpoint(path);
+    return path;
+  }
+  FileSystem files;
+  const auto newest = CheckpointStore(path, files).newest_good(complaints);
+  MB_CHECK_AS(CheckpointError, newest, "{}: no whole checkpoint is in there{}{}", path.string(),
+              complaints.empty() ? "" : ": ", fmt::join(complaints, "; "));
+  return newest->path;
+}
+
+}  // namespace minibert

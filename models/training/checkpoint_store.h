@@ -1,0 +1,73 @@
+// checkpoint_store.h: the checkpoint folders of a run: written so that none is ever half there,
+// verified before use, rotated so that the newest good one always stays.
+// Called by checkpoint.cpp (what is in one) and trainer.cpp. The order of a save, each line durable
+// before the next:
+//   .tmp-checkpoint-STEP/   every file written and synced; MANIFEST.json last; read back, compared
+//   rename to checkpoint-STEP, sync of the run folder
+//   latest -> checkpoint-STEP, replaced by a rename, sync
+//   rotation: rename to .old-checkpoint-N, sync, delete
+// Easy to break: anything between those lines may be the last thing that happens.
+// Test: ctest -R checkpoint; tools/kill_test.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "models/training/file_system.h"
+
+namespace minibert {
+
+inline constexpr int kCheckpointFormatVersion = 1;
+
+/// One file of a checkpoint, written by a function of its path.
+struct CheckpointFile {
+  std::string name;
+  std::function<void(const std::filesystem::path&)> write;
+};
+
+struct StoredCheckpoint {
+  int64_t step = 0;
+  std::filesystem::path path;
+};
+
+class CheckpointStore {
+ public:
+  /// Checkpoints of `run_folder`, which exists. `files` outlives the store.
+  CheckpointStore(std::filesystem::path run_folder, FileSystem& files);
+
+  /// Writes checkpoint-STEP with `contents` and points `latest` to it.
+  /// Errors: CheckpointError: nothing of it stays, and what was there before is as it was.
+  void save(int64_t step, const std::vector<CheckpointFile>& contents);
+  /// Deletes all but the `keep_last` newest and those of `keep_steps`.
+  void rotate(int64_t keep_last, const std::set<int64_t>& keep_steps);
+
+  /// All folders checkpoint-N, newest first, verified or not.
+  std::vector<StoredCheckpoint> list() const;
+  /// The newest that verifies. `complaints` gets a line for each newer one that doesn't.
+  std::optional<StoredCheckpoint> newest_good(std::vector<std::string>& complaints) const;
+  /// Renames checkpoints later than `step` to abandoned-checkpoint-N[.K], so that a run that goes
+  /// on from an earlier one can't be mixed up with them. Returns their new names.
+  std::vector<std::string> set_aside_after(int64_t step);
+  /// Deletes what a killed save or rotation left behind. Only under the run's lock.
+  void remove_leftovers();
+
+ private:
+  std::filesystem::path folder_;
+  FileSystem& files_;
+};
+
+/// Compares a checkpoint folder with its MANIFEST.json: every file there, of its size and checksum.
+/// Errors: CheckpointError naming the file, what was found and expected.
+void verify_checkpoint(const std::filesystem::path& folder);
+
+/// Folder that a path given by a user means: a checkpoint itself, `latest`, or the newest good one
+/// of a run folder. Errors: CheckpointError.
+std::filesystem::path find_checkpoint(const std::filesystem::path& path,
+                                      std::vector<std::string>& complaints);
+
+}  // namespace minibert

@@ -1,0 +1,377 @@
+// config.cpp: settings from TOML, environment and flags, and back to TOML.
+#include "models/training/config.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include <toml++/toml.h>
+
+#include "core/error.h"
+#include "core/nearest_name.h"
+
+namespace minibert {
+namespace {
+
+constexpr std::string_view kEnvironmentPrefix = "MINIBERT_";
+
+std::string flag_form(std::string key, char separator) {
+  std::replace(key.begin(), key.end(), '_', separator);
+  return key;
+}
+
+const ConfigKey* find_key(std::string_view name) {
+  for (const ConfigKey& key : config_keys())
+    if (key.name() == name) return &key;
+  return nullptr;
+}
+
+std::string range_text(const ConfigKey& key) {
+  if (std::isinf(key.high)) return fmt::format("at least {}", key.low);
+  return fmt::format("{} to {}", key.low, key.high);
+}
+
+void check_range(const ConfigKey& key, double value, const std::string& origin) {
+  MB_CHECK(value >= key.low && value <= key.high && std::isfinite(value),
+           "{}: {} is {}, expected {} ({}). Change it there.", origin, key.name(), value,
+           range_text(key), key.help);
+}
+
+void check_choice(const ConfigKey& key, const std::string& value, const std::string& origin) {
+  if (key.choices.empty() || std::count(key.choices.begin(), key.choices.end(), value)) return;
+  fail<UsageError>("{}: {} is \"{}\", expected one of: {}.{}", origin, key.name(), value,
+                   fmt::join(key.choices, ", "), did_you_mean(value, key.choices));
+}
+
+int64_t parse_integer(const ConfigKey& key, const std::string& text, const std::string& origin) {
+  int64_t value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  MB_CHECK(error == std::errc() && stop == end && !text.empty(),
+           "{}: {} is \"{}\", expected an integer, {} ({})", origin, key.name(), text,
+           range_text(key), key.help);
+  return value;
+}
+
+double parse_double(const ConfigKey& key, const std::string& text, const std::string& origin) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  MB_CHECK(error == std::errc() && stop == end && !text.empty(),
+           "{}: {} is \"{}\", expected a number, {} ({})", origin, key.name(), text,
+           range_text(key), key.help);
+  return value;
+}
+
+bool parse_bool(const ConfigKey& key, const std::string& text, const std::string& origin) {
+  if (text == "true" || text == "1") return true;
+  if (text == "false" || text == "0") return false;
+  fail<UsageError>("{}: {} is \"{}\", expected true or false ({})", origin, key.name(), text,
+                   key.help);
+}
+
+std::vector<std::string> split_commas(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');)
+    if (!part.empty()) parts.push_back(part);
+  return parts;
+}
+
+[[noreturn]] void wrong_type(const ConfigKey& key, const char* wanted, const std::string& origin) {
+  fail<UsageError>("{}: {} has another type, expected {} ({})", origin, key.name(), wanted,
+                   key.help);
+}
+
+/// A TOML value of the key's type, put into `config`.
+struct TomlSetter {
+  TrainConfig& config;
+  const ConfigKey& key;
+  const toml::node& node;
+  const std::string& origin;
+
+  void operator()(std::string TrainConfig::*member) const {
+    if (!node.is_string()) wrong_type(key, "a string", origin);
+    config.*member = *node.value<std::string>();
+    check_choice(key, config.*member, origin);
+  }
+  void operator()(int64_t TrainConfig::*member) const {
+    if (!node.is_integer()) wrong_type(key, "an integer", origin);
+    check_range(key, static_cast<double>(*node.value<int64_t>()), origin);
+    config.*member = *node.value<int64_t>();
+  }
+  void operator()(double TrainConfig::*member) const {
+    if (!node.is_number()) wrong_type(key, "a number", origin);
+    check_range(key, *node.value<double>(), origin);
+    config.*member = *node.value<double>();
+  }
+  void operator()(bool TrainConfig::*member) const {
+    if (!node.is_boolean()) wrong_type(key, "true or false", origin);
+    config.*member = *node.value<bool>();
+  }
+  void operator()(std::vector<std::string> TrainConfig::*member) const {
+    const toml::array* array = node.as_array();
+    if (!array) wrong_type(key, "a list of strings", origin);
+    std::vector<std::string> values;
+    for (const toml::node& element : *array) {
+      if (!element.is_string()) wrong_type(key, "a list of strings", origin);
+      values.push_back(*element.value<std::string>());
+    }
+    config.*member = values;
+  }
+};
+
+std::string quoted(const std::string& text) {
+  std::ostringstream stream;
+  stream << toml::value<std::string>(text);
+  return stream.str();
+}
+
+/// A setting as TOML text.
+struct TomlText {
+  const TrainConfig& config;
+  std::string operator()(std::string TrainConfig::*member) const { return quoted(config.*member); }
+  std::string operator()(int64_t TrainConfig::*member) const {
+    return fmt::format("{}", config.*member);
+  }
+  std::string operator()(double TrainConfig::*member) const {
+    return fmt::format("{}", config.*member);
+  }
+  std::string operator()(bool TrainConfig::*member) const {
+    return config.*member ? "true" : "false";
+  }
+  std::string operator()(std::vector<std::string> TrainConfig::*member) const {
+    std::vector<std::string> parts;
+    for (const std::string& value : config.*member) parts.push_back(quoted(value));
+    return fmt::format("[{}]", fmt::join(parts, ", "));
+  }
+};
+
+[[noreturn]] void unknown_key(const std::string& origin, const std::string& name) {
+  std::vector<std::string> names;
+  for (const ConfigKey& key : config_keys()) names.push_back(key.name());
+  // "max_steps" in the wrong section is as common a mistake as a wrong letter.
+  const std::string last = name.substr(name.find('.') + 1);
+  for (const ConfigKey& key : config_keys())
+    if (key.key == last) names = {key.name()};
+  const bool moved = names.size() == 1;
+  fail<UsageError>("{}: key {} is unknown.{} `minibert train --print-config` prints all keys.",
+                   origin, name,
+                   moved ? " Did you mean " + names.front() + "?" : did_you_mean(name, names));
+}
+
+/// Variables of ours that are no settings of a run: instruction set, allocator, tests.
+bool is_foreign_variable(const std::string& name) {
+  static const std::set<std::string> names{
+      "SIMD", "GEMM", "DIRECT_ALLOCATOR", "PYTHON", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
+  return names.count(name) || name.rfind("TEST_", 0) == 0;
+}
+
+std::string place(const std::string& origin, const toml::node& node) {
+  return fmt::format("{}:{}", origin, node.source().begin.line);
+}
+
+void check_format_version(const toml::node& node, const std::string& origin) {
+  const auto version = node.value<int64_t>();
+  MB_CHECK(version && *version >= 1 && *version <= kConfigFormatVersion,
+           "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
+           "minibert, or write the file anew from `minibert train --print-config`.",
+           place(origin, node), version ? std::to_string(*version) : "no integer",
+           kConfigFormatVersion);
+}
+
+}  // namespace
+
+std::string ConfigKey::flag() const {
+  return "--" + flag_form(key, '-');
+}
+
+std::string ConfigKey::environment() const {
+  std::string name(kEnvironmentPrefix);
+  for (char c : key) name += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return name;
+}
+
+void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin) {
+  toml::table document;
+  try {
+    document = toml::parse(text, origin);
+  } catch (const toml::parse_error& error) {
+    fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
+                     error.description());
+  }
+  for (const auto& [section, node] : document) {
+    const std::string section_name(section.str());
+    if (section_name == "format_version") {
+      check_format_version(node, origin);
+      continue;
+    }
+    const toml::table* table = node.as_table();
+    if (!table) unknown_key(place(origin, node), section_name);
+    for (const auto& [key, value] : *table) {
+      const std::string name = section_name + "." + std::string(key.str());
+      const std::string where = place(origin, value);
+      const ConfigKey* found = find_key(name);
+      if (!found) unknown_key(where, name);
+      std::visit(TomlSetter{config_, *found, value, where}, found->member);
+      origins_[name] = where;
+    }
+  }
+}
+
+void ConfigBuilder::apply_file(const std::string& path) {
+  std::ifstream file(path);
+  MB_CHECK(file && !std::filesystem::is_directory(path),
+           "{}: the configuration file can't be read. Check the path given to --config.", path);
+  std::ostringstream text;
+  text << file.rdbuf();
+  apply_toml(text.str(), path);
+}
+
+void ConfigBuilder::apply_environment(const char* const* environment) {
+  std::vector<std::string> names;  // without the prefix, which would make all of them near
+  for (const ConfigKey& key : config_keys())
+    names.push_back(key.environment().substr(kEnvironmentPrefix.size()));
+  for (const char* const* entry = environment; *entry; ++entry) {
+    const std::string text(*entry);
+    const size_t equals = text.find('=');
+    if (text.rfind(kEnvironmentPrefix, 0) != 0 || equals == std::string::npos) continue;
+    const std::string full_name = text.substr(0, equals);
+    const std::string name = full_name.substr(kEnvironmentPrefix.size());
+    const auto found = std::find(names.begin(), names.end(), name);
+    if (found != names.end()) {
+      const auto index = static_cast<size_t>(found - names.begin());
+      apply_text(config_keys()[index], text.substr(equals + 1), full_name);
+      continue;
+    }
+    const std::string nearest = is_foreign_variable(name) ? "" : nearest_name(name, names);
+    MB_CHECK(nearest.empty(),
+             "environment: {} is unknown. Did you mean {}{}? Unset it, or correct its name.",
+             full_name, kEnvironmentPrefix, nearest);
+  }
+}
+
+void ConfigBuilder::apply_text(const ConfigKey& key, const std::string& text,
+                               const std::string& origin) {
+  struct Setter {
+    TrainConfig& config;
+    const ConfigKey& key;
+    const std::string &text, &origin;
+    void operator()(std::string TrainConfig::*member) const {
+      check_choice(key, text, origin);
+      config.*member = text;
+    }
+    void operator()(int64_t TrainConfig::*member) const {
+      const int64_t value = parse_integer(key, text, origin);
+      check_range(key, static_cast<double>(value), origin);
+      config.*member = value;
+    }
+    void operator()(double TrainConfig::*member) const {
+      const double value = parse_double(key, text, origin);
+      check_range(key, value, origin);
+      config.*member = value;
+    }
+    void operator()(bool TrainConfig::*member) const {
+      config.*member = parse_bool(key, text, origin);
+    }
+    void operator()(std::vector<std::string> TrainConfig::*member) const {
+      config.*member = split_commas(text);
+    }
+  };
+  std::visit(Setter{config_, key, text, origin}, key.member);
+  origins_[key.name()] = origin;
+}
+
+void ConfigBuilder::apply_list(const ConfigKey& key, std::vector<std::string> values,
+                               const std::string& origin) {
+  MB_ASSERT(key.is_list(), "{} is no list", key.name());
+  config_.*std::get<std::vector<std::string> TrainConfig::*>(key.member) = std::move(values);
+  origins_[key.name()] = origin;
+}
+
+const std::string& ConfigBuilder::origin(const std::string& name) const {
+  static const std::string by_default = "default";
+  const auto found = origins_.find(name);
+  return found == origins_.end() ? by_default : found->second;
+}
+
+std::string ConfigBuilder::to_toml() const {
+  std::string text = fmt::format("format_version = {}\n", kConfigFormatVersion);
+  std::string section;
+  for (const ConfigKey& key : config_keys()) {
+    if (key.section != section) text += fmt::format("\n[{}]\n", key.section);
+    section = key.section;
+    const std::string line =
+        fmt::format("{} = {}", key.key, std::visit(TomlText{config_}, key.member));
+    text += fmt::format("{:<40}  # {}\n", line, origin(key.name()));
+  }
+  return text;
+}
+
+int64_t accumulation_steps(const TrainConfig& config) {
+  const int64_t micro = config.micro_batch_size, global = config.global_batch_size;
+  MB_CHECK(global % micro == 0,
+           "train.global_batch_size is {}, expected a multiple of train.micro_batch_size = {} (a "
+           "step is a whole number of micro-batches). Use --global-batch-size {} or another "
+           "--micro-batch-size.",
+           global, micro, std::max<int64_t>(1, (global + micro / 2) / micro) * micro);
+  return global / micro;
+}
+
+int64_t warmup_steps(const TrainConfig& config) {
+  if (config.warmup < 1) return std::llround(config.warmup * static_cast<double>(config.max_steps));
+  return static_cast<int64_t>(config.warmup);
+}
+
+std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config) {
+  std::vector<std::pair<std::string, std::string>> sets;
+  std::set<std::string> names;
+  for (const std::string& text : config.evaluation_data) {
+    const size_t equals = text.find('=');
+    std::string path = equals == std::string::npos ? text : text.substr(equals + 1);
+    while (path.size() > 1 && path.back() == '/') path.pop_back();
+    const std::string name = equals == std::string::npos
+                                 ? std::filesystem::path(path).filename().string()
+                                 : text.substr(0, equals);
+    MB_CHECK(!name.empty() && name.find_first_of("\"\\") == std::string::npos,
+             "data.evaluation_data: \"{}\" gives the set no usable name. Name it: "
+             "--evaluation-data NAME=PATH.",
+             text);
+    MB_CHECK(names.insert(name).second,
+             "data.evaluation_data: the name \"{}\" is given twice. Name the sets: "
+             "--evaluation-data NAME=PATH.",
+             name);
+    sets.emplace_back(name, path);
+  }
+  return sets;
+}
+
+void validate(const TrainConfig& config) {
+  MB_CHECK(config.precision == "fp32",
+           "train.precision is {}, expected fp32 (the others are not in this build yet). Use "
+           "--precision fp32.",
+           config.precision);
+  MB_CHECK(!config.data.empty(),
+           "data.data is empty, expected a folder of training shards. Make one with `minibert data "
+           "build` and give it with --data.");
+  MB_CHECK(!config.output_dir.empty(),
+           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
+  accumulation_steps(config);
+  evaluation_sets(config);
+  MB_CHECK(config.warmup < 1 || config.warmup == std::floor(config.warmup),
+           "optim.warmup is {}, expected whole steps, or a share of max_steps below 1",
+           config.warmup);
+  MB_CHECK(warmup_steps(config) <= config.max_steps,
+           "optim.warmup is {} steps, expected at most train.max_steps = {}. Use fewer, or a share "
+           "such as --warmup 0.1.",
+           warmup_steps(config), config.max_steps);
+  MB_CHECK(config.stop_after <= config.max_steps,
+           "train.stop_after is {}, expected at most train.max_steps = {}", config.stop_after,
+           config.max_steps);
+}
+
+}  // namespace minibert

@@ -1,0 +1,126 @@
+// config.h: every setting of a training run, and the one table that all ways of giving it come
+// from: TOML key, environment variable, flag, range, help and the resolved printout. Order:
+// defaults < recipe < --config FILE < environment MINIBERT_* < flags. Used by the verb `train` and
+// by trainer.cpp. Easy to break: a setting is added as one member here and one line of
+// config_keys() in config_keys.cpp, and nowhere else; a setting whose name changes breaks users'
+// files. Test: ctest -R config.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace minibert {
+
+inline constexpr int kConfigFormatVersion = 1;
+
+/// Units and meanings stand in the help texts of config_keys.cpp; `train --help` prints them.
+struct TrainConfig {
+  // [model]
+  std::string model = "bert-tiny";
+  int64_t num_hidden_layers = 0, hidden_size = 0, num_attention_heads = 0, intermediate_size = 0;
+  int64_t max_position_embeddings = 512;
+  double hidden_dropout = 0.1, attention_dropout = 0.1, initializer_range = 0.02;
+  bool nsp = true;
+  std::string init_from;
+
+  // [data]
+  std::string data;
+  std::vector<std::string> evaluation_data;  // "PATH" or "NAME=PATH"
+  std::string vocab;
+
+  // [train]
+  int64_t micro_batch_size = 32, global_batch_size = 32, token_capacity = 0;
+  int64_t max_steps = 1000, stop_after = 0, seed = 12345, threads = 0;
+  std::string device = "cpu", precision = "fp32";
+  bool deterministic = false, overfit_batch = false;
+
+  // [optim]
+  std::string optimizer = "lamb", schedule = "linear";
+  double learning_rate = 1e-3, warmup = 0.1, schedule_power = 1.0;
+  double weight_decay = 0.01, max_grad_norm = 1.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6;
+
+  // [checkpoint]
+  std::string output_dir, resume = "never";
+  int64_t save_every = 500, keep_last = 2;
+  double grace = 20;
+
+  // [log]
+  int64_t log_every = 10, evaluate_every = 500, trust_ratio_every = 100;
+};
+
+/// Pointer to a setting, by its type.
+using ConfigMember =
+    std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
+                 bool TrainConfig::*, std::vector<std::string> TrainConfig::*>;
+
+/// One line of the table.
+struct ConfigKey {
+  std::string section, key;  // "train", "micro_batch_size"
+  ConfigMember member;
+  double low = 0, high = 0;          // allowed range of numbers, both ends included
+  std::vector<std::string> choices;  // allowed words, or empty for any
+  std::string help;
+
+  std::string name() const { return section + "." + key; }  // "train.micro_batch_size"
+  std::string flag() const;                                 // "--micro-batch-size"
+  std::string environment() const;                          // "MINIBERT_MICRO_BATCH_SIZE"
+  bool is_switch() const { return std::holds_alternative<bool TrainConfig::*>(member); }
+  bool is_list() const {
+    return std::holds_alternative<std::vector<std::string> TrainConfig::*>(member);
+  }
+};
+
+/// The table, in the order of the printout.
+const std::vector<ConfigKey>& config_keys();
+
+/// Settings and where each came from: "default", "recipe austen", "run.toml:14",
+/// "MINIBERT_MAX_STEPS", "--max-steps".
+class ConfigBuilder {
+ public:
+  /// Reads a TOML text; `origin` names it in messages ("run.toml" or "recipe austen").
+  /// Errors: UsageError with origin and line: syntax, duplicate or unknown key (with the nearest
+  /// name), wrong type, value out of range, newer format_version.
+  void apply_toml(std::string_view text, const std::string& origin);
+  /// The same from a file. Errors: UsageError if it can't be read.
+  void apply_file(const std::string& path);
+  /// Reads MINIBERT_* from `environment` (as ::environ). Names that are one or two edits away from
+  /// a key's are errors; others belong to someone else.
+  void apply_environment(const char* const* environment);
+  /// One setting as text, as a flag or an environment variable gives it; lists are separated by
+  /// commas. Errors: UsageError.
+  void apply_text(const ConfigKey& key, const std::string& text, const std::string& origin);
+  void apply_list(const ConfigKey& key, std::vector<std::string> values, const std::string& origin);
+
+  const TrainConfig& config() const { return config_; }
+  /// Where the value of "section.key" came from.
+  const std::string& origin(const std::string& name) const;
+  /// config.resolved.toml: every setting with its origin as a comment; apply_toml reads it back to
+  /// equal values.
+  std::string to_toml() const;
+
+ private:
+  TrainConfig config_;
+  std::map<std::string, std::string> origins_;
+};
+
+/// Micro-batches a step (without token capacity, which can only add some).
+/// Errors: UsageError unless the micro-batch divides the global batch.
+int64_t accumulation_steps(const TrainConfig& config);
+
+/// Warm-up in steps: `warmup` itself, or that share of max_steps if below 1.
+int64_t warmup_steps(const TrainConfig& config);
+
+/// Name and path of each evaluation set: "chapters=data/chapters" or "data/chapters" (its name is
+/// the folder's). Errors: UsageError for a name given twice.
+std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config);
+
+/// Checks what concerns several settings at once, and what this build can't do yet.
+/// Errors: UsageError naming the settings, their values and the fix.
+void validate(const TrainConfig& config);
+
+}  // namespace minibert

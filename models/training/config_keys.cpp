@@ -1,0 +1,127 @@
+// config_keys.cpp: the table of settings. A line here is the setting's TOML key, flag (underscores
+// become dashes), environment variable, range and help.
+#include <cmath>
+#include <limits>
+
+#include "models/training/config.h"
+
+namespace minibert {
+namespace {
+
+using C = TrainConfig;
+constexpr double kAny = std::numeric_limits<double>::infinity();
+constexpr double kMost = 1e15;  // integers stay exact in a double
+
+ConfigKey number(const char* section, const char* key, ConfigMember member, double low, double high,
+                 const char* help) {
+  return {section, key, member, low, high, {}, help};
+}
+ConfigKey word(const char* section, const char* key, ConfigMember member,
+               std::vector<std::string> choices, const char* help) {
+  return {section, key, member, 0, 0, std::move(choices), help};
+}
+
+std::vector<ConfigKey> make_keys() {
+  return {
+      word("model", "model", &C::model,
+           {"bert-tiny", "bert-mini", "bert-small", "bert-base", "bert-large"},
+           "architecture by name (layers/hidden: 2/128, 4/256, 4/512, 12/768, 24/1024); the sizes "
+           "below override it"),
+      number("model", "num_hidden_layers", &C::num_hidden_layers, 0, 63,
+             "encoder layers; 0 = as the model's name says"),
+      number("model", "hidden_size", &C::hidden_size, 0, 65536,
+             "width of the encoder; 0 = as the model's name says"),
+      number("model", "num_attention_heads", &C::num_attention_heads, 0, 1024,
+             "attention heads, a divisor of hidden_size; 0 = as the model's name says (with "
+             "hidden_size given: hidden_size / 64)"),
+      number("model", "intermediate_size", &C::intermediate_size, 0, 262144,
+             "width of the feed-forward layers; 0 = as the model's name says (with hidden_size "
+             "given: 4 * hidden_size)"),
+      number("model", "max_position_embeddings", &C::max_position_embeddings, 8, 65536,
+             "longest sequence that the model can read, tokens"),
+      number("model", "hidden_dropout", &C::hidden_dropout, 0, 0.99,
+             "dropout after embeddings, attention and feed-forward"),
+      number("model", "attention_dropout", &C::attention_dropout, 0, 0.99,
+             "dropout of attention probabilities"),
+      number("model", "initializer_range", &C::initializer_range, 0, 10,
+             "standard deviation of the first weights (BERT: 0.02; models of 128 units leave the "
+             "plateau of word frequencies sooner with 0.06)"),
+      word("model", "nsp", &C::nsp, {}, "next-sentence prediction; --no-nsp trains MLM alone"),
+      word("model", "init_from", &C::init_from, {},
+           "Transformers folder whose weights to start from (continued pre-training)"),
+
+      word("data", "data", &C::data, {},
+           "folder of training shards, made by `minibert data build`"),
+      word("data", "evaluation_data", &C::evaluation_data, {},
+           "folders of held-out shards, PATH or NAME=PATH; may be given several times, the first "
+           "decides which checkpoint is the best"),
+      word("data", "vocab", &C::vocab, {}, "vocab.txt; empty = the one in the data folder"),
+
+      number("train", "micro_batch_size", &C::micro_batch_size, 1, 1 << 20,
+             "sequences a forward pass"),
+      number("train", "global_batch_size", &C::global_batch_size, 1, 1 << 24,
+             "sequences an optimizer step; a multiple of micro_batch_size"),
+      number("train", "token_capacity", &C::token_capacity, 0, kMost,
+             "tokens a forward pass, at most; 0 = micro_batch_size * sequence length"),
+      number("train", "max_steps", &C::max_steps, 1, (1 << 22) - 1,
+             "optimizer steps of the whole run; the schedule ends there"),
+      number("train", "stop_after", &C::stop_after, 0, (1 << 22) - 1,
+             "save and stop at this step, to go on later with --resume; 0 = at max_steps"),
+      number("train", "seed", &C::seed, 0, kMost,
+             "names every random decision: first weights, order of the data, masks, dropout"),
+      number("train", "threads", &C::threads, 0, 1024,
+             "threads of the kernels; 0 = what the machine or its cgroup grants"),
+      word("train", "device", &C::device, {"cpu", "cuda"}, "where to compute"),
+      word("train", "precision", &C::precision, {"fp32", "tf32", "bf16", "fp16"},
+           "arithmetic of the model"),
+      word("train", "deterministic", &C::deterministic, {},
+           "kernel choices from a fixed table instead of timing"),
+      word("train", "overfit_batch", &C::overfit_batch, {},
+           "train on the first batch over and over, to see that learning works"),
+
+      word("optim", "optimizer", &C::optimizer, {"lamb", "adamw", "adamw-torch"},
+           "lamb: arXiv 1904.00962 v5; adamw: as Google's BERT (no bias correction); adamw-torch: "
+           "as PyTorch"),
+      number("optim", "learning_rate", &C::learning_rate, 0, 100, "peak learning rate"),
+      word("optim", "schedule", &C::schedule, {"linear", "polynomial", "constant"},
+           "how the learning rate falls after the warm-up; polynomial: (1 - progress)^power"),
+      number("optim", "schedule_power", &C::schedule_power, 0, 10, "power of the polynomial"),
+      number("optim", "warmup", &C::warmup, 0, kMost,
+             "steps in which the learning rate rises from zero; below 1: share of max_steps"),
+      number("optim", "weight_decay", &C::weight_decay, 0, 100,
+             "of all weights but biases and LayerNorm"),
+      number("optim", "max_grad_norm", &C::max_grad_norm, 0, kAny,
+             "gradients are scaled down to this global norm; 0 = never"),
+      number("optim", "beta1", &C::beta1, 0, 0.999999, "decay of the first moment"),
+      number("optim", "beta2", &C::beta2, 0, 0.999999999, "decay of the second moment"),
+      number("optim", "epsilon", &C::epsilon, 1e-30, 1, "added to the root of the second moment"),
+
+      word("checkpoint", "output_dir", &C::output_dir, {}, "run folder"),
+      word("checkpoint", "resume", &C::resume, {},
+           "never: start anew; auto: go on where output_dir's newest good checkpoint stands, or "
+           "start; must: go on or fail; or the path of a checkpoint"),
+      number("checkpoint", "save_every", &C::save_every, 0, kMost,
+             "steps between checkpoints; 0 = at the end alone"),
+      number("checkpoint", "keep_last", &C::keep_last, 1, 1000000,
+             "checkpoints kept beside the best by evaluation"),
+      number("checkpoint", "grace", &C::grace, 0, 1e9,
+             "seconds that a step may go on after SIGTERM, SIGINT or SIGUSR1; one that would take "
+             "longer is dropped and the last whole step is saved"),
+
+      number("log", "log_every", &C::log_every, 1, kMost, "steps between log lines"),
+      number("log", "evaluate_every", &C::evaluate_every, 0, kMost,
+             "steps between evaluations on the held-out data; 0 = at the end alone"),
+      number("log", "trust_ratio_every", &C::trust_ratio_every, 0, kMost,
+             "steps between lines of trust_ratios.jsonl (norms and trust ratio by tensor); 0 = "
+             "never"),
+  };
+}
+
+}  // namespace
+
+const std::vector<ConfigKey>& config_keys() {
+  static const std::vector<ConfigKey> keys = make_keys();
+  return keys;
+}
+
+}  // namespace minibert

@@ -1,0 +1,155 @@
+// metrics.cpp: lines of metrics.jsonl, written and read.
+#include "models/training/metrics.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <string_view>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/error.h"
+
+namespace minibert {
+namespace {
+
+/// Number after `"key": ` in a line of ours, from `from` on. Lines are flat but for "eval".
+double field(std::string_view line, std::string_view key, size_t from = 0) {
+  const std::string pattern = fmt::format("\"{}\": ", key);
+  const size_t start = line.find(pattern, from);
+  MB_CHECK_AS(DataError, start != std::string_view::npos,
+              "metrics.jsonl: field \"{}\" is missing in: {}", key, line);
+  const std::string_view text = line.substr(start + pattern.size());
+  if (text.rfind("NaN", 0) == 0) return std::numeric_limits<double>::quiet_NaN();
+  if (text.rfind("Infinity", 0) == 0) return std::numeric_limits<double>::infinity();
+  if (text.rfind("-Infinity", 0) == 0) return -std::numeric_limits<double>::infinity();
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  MB_CHECK_AS(DataError, error == std::errc(), "metrics.jsonl: field \"{}\" is no number in: {}",
+              key, line);
+  return value;
+}
+
+/// Step of a whole line, or nothing.
+std::optional<int64_t> step_of(std::string_view line) {
+  constexpr std::string_view kStart = "{\"step\": ";
+  if (line.rfind(kStart, 0) != 0 || line.back() != '}') return std::nullopt;
+  int64_t step = 0;
+  const auto [end, error] =
+      std::from_chars(line.data() + kStart.size(), line.data() + line.size(), step);
+  if (error != std::errc()) return std::nullopt;
+  return step;
+}
+
+}  // namespace
+
+std::string json_number(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
+  return fmt::format("{}", value);
+}
+
+std::string to_json(const EvaluationResult& r) {
+  return fmt::format(
+      "{{\"mlm_loss\": {}, \"mlm_accuracy\": {}, \"unigram_cross_entropy\": {}, \"nsp_loss\": {}, "
+      "\"nsp_accuracy\": {}, \"masked_tokens\": {}}}",
+      json_number(r.mlm_loss), json_number(r.mlm_accuracy), json_number(r.unigram_cross_entropy),
+      json_number(r.nsp_loss), json_number(r.nsp_accuracy), r.masked_tokens);
+}
+
+std::string to_json(const StepRecord& r) {
+  std::string text = fmt::format("{{\"step\": {}, \"phase\": {}", r.step, r.phase);
+  const auto add = [&text](const char* key, double value) {
+    text += fmt::format(", \"{}\": {}", key, json_number(value));
+  };
+  add("loss", r.loss);
+  add("mlm_loss", r.mlm_loss);
+  add("mlm_accuracy", r.mlm_accuracy);
+  add("nsp_loss", r.nsp_loss);
+  add("nsp_accuracy", r.nsp_accuracy);
+  add("learning_rate", r.learning_rate);
+  add("grad_norm", r.grad_norm);
+  add("loss_scale", r.loss_scale);
+  text += fmt::format(", \"skipped_steps\": {}, \"sequences\": {}, \"tokens\": {}", r.skipped_steps,
+                      r.sequences, r.tokens);
+  add("step_seconds", r.step_seconds);
+  add("data_seconds", r.data_seconds);
+  add("communication_seconds", r.communication_seconds);
+  if (!r.evaluations.empty()) text += ", \"eval\": " + to_json(r.evaluations.front().second);
+  if (r.evaluations.size() > 1) {
+    text += ", \"eval_by_name\": {";
+    for (const auto& [name, result] : r.evaluations)
+      text += fmt::format("{}\"{}\": {}", text.back() == '{' ? "" : ", ", name, to_json(result));
+    text += "}";
+  }
+  return text + "}";
+}
+
+StepRecord parse_step_record(const std::string& line) {
+  StepRecord r;
+  r.step = static_cast<int64_t>(field(line, "step"));
+  r.phase = static_cast<int64_t>(field(line, "phase"));
+  r.loss = field(line, "loss");
+  r.mlm_loss = field(line, "mlm_loss");
+  r.mlm_accuracy = field(line, "mlm_accuracy");
+  r.nsp_loss = field(line, "nsp_loss");
+  r.nsp_accuracy = field(line, "nsp_accuracy");
+  r.learning_rate = field(line, "learning_rate");
+  r.grad_norm = field(line, "grad_norm");
+  r.loss_scale = field(line, "loss_scale");
+  r.skipped_steps = static_cast<int64_t>(field(line, "skipped_steps"));
+  r.sequences = static_cast<int64_t>(field(line, "sequences"));
+  r.tokens = static_cast<int64_t>(field(line, "tokens"));
+  r.step_seconds = field(line, "step_seconds");
+  r.data_seconds = field(line, "data_seconds");
+  r.communication_seconds = field(line, "communication_seconds");
+  return r;
+}
+
+LineWriter::LineWriter(const std::filesystem::path& path) : path_(path) {
+  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  MB_CHECK(file_ >= 0, "{}: can't be opened for writing: {}. Check the output folder's rights.",
+           path.string(), std::strerror(errno));
+}
+
+LineWriter::~LineWriter() {
+  if (file_ >= 0) ::close(file_);
+}
+
+void LineWriter::write(const std::string& line) {
+  const std::string text = line + "\n";
+  const ssize_t written = ::write(file_, text.data(), text.size());
+  MB_CHECK_AS(CheckpointError, written == static_cast<ssize_t>(text.size()),
+              "{}: a line can't be written: {}. Free some space, then go on with --resume auto.",
+              path_.string(), written < 0 ? std::strerror(errno) : "the disk is full");
+}
+
+void LineWriter::sync() {
+  MB_CHECK_AS(CheckpointError, ::fsync(file_) == 0, "{}: fsync failed: {}", path_.string(),
+              std::strerror(errno));
+}
+
+int64_t truncate_metrics(const std::filesystem::path& path, int64_t last_step) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return 0;
+  int64_t lines = 0;
+  uintmax_t keep = 0;
+  for (std::string line; std::getline(file, line) && !file.eof();) {
+    const auto step = line.empty() ? std::nullopt : step_of(line);
+    if (!step || *step > last_step) break;
+    keep += line.size() + 1;
+    ++lines;
+  }
+  file.close();
+  std::error_code error;
+  std::filesystem::resize_file(path, keep, error);
+  MB_CHECK_AS(CheckpointError, !error, "{}: can't be cut back to step {}: {}", path.string(),
+              last_step, error.message());
+  return lines;
+}
+
+}  // namespace minibert

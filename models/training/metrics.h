@@ -1,0 +1,69 @@
+// metrics.h: metrics.jsonl, one JSON object a step, and the curves' other files.
+// Written by trainer.cpp. Each line goes to the system in one write, so kill -9 can cut none in
+// two; a power cut can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity
+// are written, never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq
+// write and read them. Test: ctest -R metrics.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace minibert {
+
+/// What `eval mlm` prints and stands under "eval" in metrics.jsonl.
+struct EvaluationResult {
+  double mlm_loss = 0, mlm_accuracy = 0;  // nats a masked token; share of 1
+  double unigram_cross_entropy = 0;       // nats, of word frequencies in the training data, add-one
+  double nsp_loss = 0, nsp_accuracy = 0;  // nats a pair; share of 1; NaN without NSP
+  int64_t masked_tokens = 0;
+};
+
+/// One line of metrics.jsonl. Losses in nats; accuracies are shares of 1; times in seconds.
+struct StepRecord {
+  int64_t step = 0;   // data steps done, from 1
+  int64_t phase = 0;  // 0-based
+  double loss = 0, mlm_loss = 0, mlm_accuracy = 0, nsp_loss = 0, nsp_accuracy = 0;
+  double learning_rate = 0, grad_norm = 0, loss_scale = 1;
+  int64_t skipped_steps = 0, sequences = 0, tokens = 0;
+  double step_seconds = 0, data_seconds = 0, communication_seconds = 0;
+  std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
+};
+
+/// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity.
+std::string json_number(double value);
+/// {"mlm_loss": ..., ..., "masked_tokens": ...}
+std::string to_json(const EvaluationResult& result);
+/// The line, without its end. With several evaluation sets, "eval" is the first's and
+/// "eval_by_name" has them all.
+std::string to_json(const StepRecord& record);
+/// Reads a line of to_json(StepRecord) back. Errors: DataError.
+StepRecord parse_step_record(const std::string& line);
+
+/// Appends lines to a file.
+class LineWriter {
+ public:
+  /// Opens for appending; makes the file if need be. Errors: UsageError.
+  explicit LineWriter(const std::filesystem::path& path);
+  ~LineWriter();
+  LineWriter(const LineWriter&) = delete;
+  LineWriter& operator=(const LineWriter&) = delete;
+
+  /// One write(2) of line and "\n". Errors: CheckpointError (disk full).
+  void write(const std::string& line);
+  /// fsync. Errors: CheckpointError.
+  void sync();
+
+ private:
+  std::filesystem::path path_;
+  int file_ = -1;
+};
+
+/// Cuts a file of lines {"step": N, ...} before the first whose step is beyond `last_step` or that
+/// is no whole line. Returns the lines kept. A missing file has none. Errors: CheckpointError.
+int64_t truncate_metrics(const std::filesystem::path& path, int64_t last_step);
+
+}  // namespace minibert

@@ -1,0 +1,25 @@
+// recipes.h: the training recipes that are built into the binary: recipes/*.toml, word for word.
+// Embedded by cmake/MinibertRecipes.cmake; read by the verb `train`. A recipe is an ordinary
+// configuration file whose comments say why each value is what it is. Test: ctest -R config.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace minibert {
+
+struct Recipe {
+  std::string name;  // the file's, without .toml
+  std::string toml;
+};
+
+/// All recipes, by name.
+const std::vector<Recipe>& recipes();
+
+/// Errors: UsageError with the nearest name.
+const Recipe& find_recipe(const std::string& name);
+
+/// The comment lines at the top of a recipe, without "# ", as one line.
+std::string describe(const Recipe& recipe);
+
+}  // namespace minibert

@@ -1,0 +1,105 @@
+// metrics_test.cpp: the lines of metrics.jsonl, and cutting them back to a step.
+#include "models/training/metrics.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "tests/models/training/scratch_folder.h"
+
+namespace minibert {
+namespace {
+
+using testing::has, testing::message_of, testing::ScratchFolder, testing::slurp, testing::spill;
+
+StepRecord record(int64_t step) {
+  StepRecord r;
+  r.step = step;
+  r.loss = 7.5, r.mlm_loss = 6.871234567890123, r.mlm_accuracy = 1.0 / 3, r.nsp_loss = 0.562;
+  r.learning_rate = 1.1e-3, r.grad_norm = 1.92, r.sequences = 256, r.tokens = 30001;
+  r.step_seconds = 0.25;
+  return r;
+}
+
+TEST(Metrics, LineHasTheContractsFieldsInOrder) {
+  const auto line = nlohmann::ordered_json::parse(to_json(record(120)));
+  std::vector<std::string> names;
+  for (const auto& [name, value] : line.items()) names.push_back(name);
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"step", "phase", "loss", "mlm_loss", "mlm_accuracy",
+                                      "nsp_loss", "nsp_accuracy", "learning_rate", "grad_norm",
+                                      "loss_scale", "skipped_steps", "sequences", "tokens",
+                                      "step_seconds", "data_seconds", "communication_seconds"}));
+  EXPECT_EQ(line["step"], 120);
+  EXPECT_EQ(line["mlm_loss"].get<double>(), 6.871234567890123) << "reads back bit for bit";
+  EXPECT_EQ(line["mlm_accuracy"].get<double>(), 1.0 / 3);
+}
+
+TEST(Metrics, EvaluationStandsUnderEval) {
+  StepRecord r = record(10);
+  r.evaluations = {{"chapters", {3.5, 0.36, 6.2, 0.6, 0.7, 1234}},
+                   {"novel", {3.6, 0.34, 6.3, 0.65, 0.6, 99}}};
+  const auto line = nlohmann::ordered_json::parse(to_json(r));
+  EXPECT_EQ(line["eval"].dump(),
+            R"({"mlm_loss":3.5,"mlm_accuracy":0.36,"unigram_cross_entropy":6.2,"nsp_loss":0.6,)"
+            R"("nsp_accuracy":0.7,"masked_tokens":1234})");
+  EXPECT_EQ(line["eval_by_name"]["novel"]["masked_tokens"], 99);
+  r.evaluations.pop_back();
+  EXPECT_FALSE(nlohmann::json::parse(to_json(r)).contains("eval_by_name"));
+}
+
+TEST(Metrics, NaNAndInfinityAreWrittenAsPythonDoes) {
+  StepRecord r = record(3);
+  r.loss = std::nan(""), r.grad_norm = INFINITY, r.nsp_loss = -INFINITY;
+  const std::string line = to_json(r);
+  EXPECT_TRUE(has(line, "\"loss\": NaN, ")) << line;
+  EXPECT_TRUE(has(line, "\"grad_norm\": Infinity, ")) << line;
+  EXPECT_TRUE(has(line, "\"nsp_loss\": -Infinity, ")) << line;
+  const StepRecord back = parse_step_record(line);
+  EXPECT_TRUE(std::isnan(back.loss));
+  EXPECT_EQ(back.grad_norm, INFINITY);
+  EXPECT_EQ(back.nsp_loss, -INFINITY);
+}
+
+TEST(Metrics, RecordRoundTripsThroughItsLine) {
+  EXPECT_EQ(to_json(parse_step_record(to_json(record(77)))), to_json(record(77)));
+  EXPECT_TRUE(has(message_of<DataError>([] { parse_step_record("{\"step\": 3}"); }),
+                  "field \"phase\" is missing"));
+}
+
+TEST(Metrics, CuttingBackDropsLaterAndBrokenLines) {
+  ScratchFolder scratch;
+  const auto path = scratch / "metrics.jsonl";
+  std::string first_two;
+  {
+    LineWriter writer(path);
+    for (int64_t step = 1; step <= 4; ++step) {
+      writer.write(to_json(record(step)));
+      if (step == 2) writer.sync(), first_two = slurp(path);
+    }
+  }
+  const std::string all = slurp(path);
+  EXPECT_EQ(truncate_metrics(path, 9), 4);
+  EXPECT_EQ(slurp(path), all);
+  spill(path, all + "{\"step\": 5, \"phase\": 0");  // a power cut in the middle of a line
+  EXPECT_EQ(truncate_metrics(path, 9), 4);
+  EXPECT_EQ(slurp(path), all);
+  EXPECT_EQ(truncate_metrics(path, 2), 2);
+  EXPECT_EQ(slurp(path), first_two);
+  LineWriter(path).write(to_json(record(3)));
+  EXPECT_EQ(slurp(path), first_two + to_json(record(3)) + "\n") << "goes on at the cut";
+  EXPECT_EQ(truncate_metrics(path, 0), 0);
+  EXPECT_EQ(slurp(path), "");
+  EXPECT_EQ(truncate_metrics(scratch / "none.jsonl", 4), 0);
+}
+
+TEST(Metrics, UnwritableFileIsAnError) {
+  EXPECT_TRUE(has(message_of<UsageError>([] { LineWriter writer("/no/such/metrics.jsonl"); }),
+                  "/no/such/metrics.jsonl: can't be opened"));
+}
+
+}  // namespace
+}  // namespace minibert
