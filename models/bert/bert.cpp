@@ -113,6 +113,14 @@ BertForPreTraining::Modules::Modules(const BertConfig& c, const BertParts& parts
   if (parts.nsp_head) cls.seq_relationship = Linear{H, 2, {}, {}};
 }
 
+ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts) {
+  ParameterTable table;
+  std::vector<Initializer> initializers;
+  ParameterWalk declare(table, initializers);
+  BertForPreTraining::Modules(config, parts).parameters(declare);
+  return table;
+}
+
 BertForPreTraining::BertForPreTraining(BertConfig config, ModelUse use, BertParts parts)
     : config_(std::move(config)), parts_(parts) {
   config_.validate("model");
@@ -151,6 +159,16 @@ void check_batch(const PackedBatch& batch, const BertConfig& config) {
   MB_CHECK(cu_seqlens[0] == 0 && cu_seqlens[B] <= N,
            "bert: cu_seqlens runs from {} to {}, expected 0 to at most {} rows", cu_seqlens[0],
            cu_seqlens[B], N);
+  const std::span<const int32_t> ids = batch.ids.span<int32_t>();
+  for (int64_t t = 0; t < cu_seqlens[B]; ++t) {
+    // The embedding chapter would accept the padding rows of the vocabulary.
+    MB_CHECK_AS(
+        DataError,
+        ids[static_cast<size_t>(t)] >= 0 && ids[static_cast<size_t>(t)] < config.vocab_size,
+        "bert: id {} of the batch is {}, expected 0 to {} (vocab_size of the model). Data and "
+        "model do not belong together",
+        t, ids[static_cast<size_t>(t)], config.vocab_size - 1);
+  }
   for (int64_t b = 0; b < B; ++b) {
     const int64_t length = cu_seqlens[b + 1] - int64_t{cu_seqlens[b]};
     MB_CHECK(length >= 0 && length <= config.max_position_embeddings,

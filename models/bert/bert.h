@@ -39,6 +39,9 @@ struct BertParts {
   bool operator==(const BertParts&) const = default;
 };
 
+/// The parameters of a BERT, without memory for them.
+ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts = {});
+
 /// Not copyable (the leaves are bound to the arena), movable.
 class BertForPreTraining {
  public:
@@ -74,6 +77,7 @@ class BertForPreTraining {
   Tensor mlm_logits(const Variable& hidden, const Tensor& row) const;
 
  private:
+  friend ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts);
   struct Modules;
 
   Variable mlm_transform(const Variable& hidden, const Tensor& row) const;
