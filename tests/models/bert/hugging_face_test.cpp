@@ -1,0 +1,256 @@
+// hugging_face_test.cpp: folders in all the forms that people have, and what is wrong with others.
+// That Transformers itself reads and writes the same is shown by hugging_face_peer_test.py.
+#include "models/bert/hugging_face.h"
+
+#include <cstring>
+#include <fstream>
+#include <functional>
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace minibert {
+namespace {
+
+namespace fs = std::filesystem;
+
+BertConfig tiny_config() {
+  BertConfig config;
+  config.vocab_size = 70;  // 58 padding rows
+  config.hidden_size = 8;
+  config.num_hidden_layers = 2;
+  config.num_attention_heads = 2;
+  config.intermediate_size = 20;
+  config.max_position_embeddings = 12;
+  return config;
+}
+
+class HuggingFace : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() /
+              fmt::format("minibert_hugging_face_{}_{}", ::getpid(),
+                          ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+    model_.initialize(3);
+    const Tensor weights = model_.arena().weights();
+    for (const ParameterSlice& slice : model_.arena().table().slices()) {
+      float* values = weights.data<float>() + slice.offset;  // nothing stays 0 or 1
+      for (int64_t i = 0; i < slice.used(); ++i)
+        values[i] += 0.001f * static_cast<float>(i % 97 + 1);
+    }
+    save_hugging_face(folder_, model_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::vector<NamedTensor> tensors() const {
+    return named_slices(model_.arena().table(), model_.arena().weights());
+  }
+  /// Replaces model.safetensors by what `edit` makes of its tensors.
+  void rewrite(const std::function<void(std::vector<NamedTensor>&)>& edit) {
+    std::vector<NamedTensor> edited = tensors();
+    edit(edited);
+    write_safetensors((folder_ / "model.safetensors").string(), edited);
+  }
+  void rename(const std::function<std::string(std::string)>& name_of) {
+    rewrite([&](auto& all) {
+      for (NamedTensor& named : all) named.name = name_of(named.name);
+    });
+  }
+  void expect_loads() {
+    const LoadedBert loaded = load_hugging_face(folder_);
+    EXPECT_EQ(loaded.unused, std::vector<std::string>{});
+    expect_weights(loaded.model);
+  }
+  void expect_weights(const BertForPreTraining& loaded) {
+    const ParameterTable& table = loaded.arena().table();
+    for (int i = 0; i < table.count(); ++i) {
+      const Tensor got = loaded.arena().weight(i);
+      const Tensor expected = model_.arena().weight(model_.arena().table().find(table[i].name));
+      ASSERT_EQ(std::memcmp(got.raw(), expected.raw(), static_cast<size_t>(got.bytes())), 0)
+          << table[i].name;
+    }
+  }
+  std::string refusal(const BertParts& required = {false, false, false}) {
+    try {
+      load_hugging_face(folder_, ModelUse::inference, required);
+    } catch (const DataError& error) {
+      return error.what();
+    }
+    return "(accepted)";
+  }
+  void expect_refused(const std::string& says, const BertParts& required = {false, false, false}) {
+    const std::string message = refusal(required);
+    EXPECT_NE(message.find(says), std::string::npos) << message;
+    EXPECT_NE(message.find(folder_.string()), std::string::npos) << message;
+  }
+
+  fs::path folder_;
+  BertForPreTraining model_{tiny_config(), ModelUse::inference};
+};
+
+NamedTensor& find(std::vector<NamedTensor>& all, const std::string& name) {
+  for (NamedTensor& named : all) {
+    if (named.name == name) return named;
+  }
+  throw std::logic_error(name);
+}
+
+constexpr const char* kWords = "bert.embeddings.word_embeddings.weight";
+
+TEST_F(HuggingFace, LoadsWhatItSaves) {
+  expect_loads();
+  const SafetensorsFile file((folder_ / "model.safetensors").string());
+  EXPECT_EQ(file.find(kWords)->shape, (std::vector<int64_t>{70, 8}));
+  EXPECT_EQ(file.find("cls.predictions.bias")->shape, (std::vector<int64_t>{70}));
+  EXPECT_EQ(file.find("cls.predictions.decoder.weight"), nullptr);
+  const std::string key = "bert.encoder.layer.1.attention.self.key.weight";
+  EXPECT_EQ(file.find(key)->shape, (std::vector<int64_t>{8, 8}));
+}
+
+TEST_F(HuggingFace, LoadsOldNames) {
+  rename([](std::string name) {
+    const size_t norm = name.find("LayerNorm.");
+    if (norm == std::string::npos) return name;
+    return name.substr(0, norm) + (name.ends_with("weight") ? "LayerNorm.gamma" : "LayerNorm.beta");
+  });
+  expect_loads();
+}
+
+TEST_F(HuggingFace, LoadsEncodersWithoutPrefixAndHeads) {
+  rewrite([](auto& all) {
+    std::erase_if(all, [](const NamedTensor& n) { return n.name.starts_with("cls."); });
+    for (NamedTensor& named : all) named.name = named.name.substr(5);
+  });
+  expect_loads();
+  EXPECT_EQ(load_hugging_face(folder_).model.parts(), (BertParts{true, false, false}));
+  rewrite([](auto& all) {
+    std::erase_if(all, [](const NamedTensor& n) { return !n.name.starts_with("bert.e"); });
+    for (NamedTensor& named : all) named.name = named.name.substr(5);
+  });
+  expect_loads();
+  EXPECT_EQ(load_hugging_face(folder_).model.parts(), (BertParts{false, false, false}));
+  expect_refused("tensors are missing: bert.pooler.dense.weight, bert.pooler.dense.bias",
+                 {true, false, false});
+  expect_refused("missing: cls.predictions.transform.dense.weight", {false, true, false});
+}
+
+TEST_F(HuggingFace, SavesTheArchitectureOfItsParts) {
+  const auto architecture = [&](const BertParts& parts) {
+    BertForPreTraining model(tiny_config(), ModelUse::inference, parts);
+    save_hugging_face(folder_, model);
+    std::ifstream file(folder_ / "config.json");
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    const size_t from = text.find("\"Bert") + 1;
+    EXPECT_EQ(load_hugging_face(folder_).model.parts(), parts);
+    return text.substr(from, text.find('"', from) - from);
+  };
+  EXPECT_EQ(architecture({true, true, true}), "BertForPreTraining");
+  EXPECT_EQ(architecture({false, true, false}), "BertForMaskedLM");
+  EXPECT_EQ(architecture({true, false, false}), "BertModel");
+}
+
+TEST_F(HuggingFace, AcceptsEqualCopiesOfTheDecoder) {
+  rewrite([](auto& all) {
+    all.push_back({"cls.predictions.decoder.weight", find(all, kWords).tensor});
+    all.push_back({"cls.predictions.decoder.bias", find(all, "cls.predictions.bias").tensor});
+  });
+  expect_loads();
+  rename([](const std::string& name) {
+    return name == "cls.predictions.bias" ? "cls.predictions.decoder.bias" : name;
+  });
+  expect_loads();
+  rewrite([](auto& all) {
+    Tensor other = find(all, kWords).tensor.clone();
+    other.data<float>()[11] += 1e-6f;
+    all.push_back({"cls.predictions.decoder.weight", other});
+  });
+  expect_refused("cls.predictions.decoder.weight differs from bert.embeddings.word_embeddings");
+}
+
+TEST_F(HuggingFace, ConvertsHalfPrecision) {
+  const Tensor words = model_.arena().weight(0);
+  for (const DType dtype : {DType::f16, DType::bf16}) {
+    rewrite([&](auto& all) {
+      NamedTensor& named = find(all, kWords);
+      const Tensor half = Tensor::empty(named.tensor.shape(), dtype);
+      for (int64_t i = 0; i < half.numel(); ++i) {
+        const float x = named.tensor.template data<float>()[i];
+        if (dtype == DType::f16) half.data<f16>()[i] = to_f16(x);
+        if (dtype == DType::bf16) half.data<bf16>()[i] = to_bf16(x);
+      }
+      named.tensor = half;
+    });
+    const LoadedBert loaded = load_hugging_face(folder_);
+    const float relative =
+        dtype == DType::f16 ? 0x1p-11f : 0x1p-8f;  // half a unit in the last place
+    for (int64_t i = 0; i < 70 * 8; ++i) {
+      const float x = words.data<float>()[i];
+      ASSERT_NEAR(loaded.model.arena().weight(0).data<float>()[i], x,
+                  std::max(std::abs(x) * relative, 0x1p-25f))
+          << name_of(dtype) << " " << i;
+    }
+  }
+}
+
+TEST_F(HuggingFace, ListsWhatIsMissingAndWhatIsUnused) {
+  rewrite([](auto& all) {
+    std::erase_if(all, [](const NamedTensor& n) { return n.name.ends_with("query.bias"); });
+    all.push_back({"classifier.weight", Tensor::zeros({2, 8})});
+  });
+  expect_refused(
+      "2 of 46 tensors are missing: bert.encoder.layer.0.attention.self.query.bias, "
+      "bert.encoder.layer.1.attention.self.query.bias");
+  rewrite([](auto& all) { all.push_back({"classifier.weight", Tensor::zeros({2, 8})}); });
+  EXPECT_EQ(load_hugging_face(folder_).unused, std::vector<std::string>{"classifier.weight"});
+  rewrite([](auto& all) { all.clear(); });
+  expect_refused("37 of 37 tensors are missing");
+}
+
+TEST_F(HuggingFace, NamesTensorAndBothShapes) {
+  rewrite([](auto& all) { find(all, kWords).tensor = Tensor::zeros({71, 8}); });
+  expect_refused("tensor bert.embeddings.word_embeddings.weight is [71, 8], expected [70, 8]");
+  rewrite([](auto& all) { find(all, kWords).tensor = Tensor::zeros({70 * 8}); });
+  expect_refused("is [560], expected [70, 8]");
+  rewrite([](auto& all) { find(all, kWords).tensor = Tensor::zeros({70, 8}, DType::i32); });
+  expect_refused("is I32, expected F32, F16, BF16 or F64");
+  rewrite([](auto& all) {
+    all.push_back({"bert.embeddings.LayerNorm.gamma", Tensor::zeros({8})});
+  });
+  expect_refused("are both the parameter bert.embeddings.LayerNorm.weight");
+}
+
+TEST_F(HuggingFace, SaysHowToConvertOtherFormats) {
+  fs::remove(folder_ / "model.safetensors");
+  expect_refused("has no model.safetensors");
+  for (const char* name : {"tf_model.h5", "bert_model.ckpt.index"}) {
+    std::ofstream(folder_ / name) << "x";
+    expect_refused("from_tf=True");
+    fs::remove(folder_ / name);
+  }
+  std::ofstream(folder_ / "pytorch_model.bin") << "x";
+  expect_refused("B.from_pretrained('IN').save_pretrained('OUT')");
+  fs::remove(folder_ / "config.json");
+  expect_refused("pytorch_model.bin");
+  fs::remove(folder_ / "pytorch_model.bin");
+  expect_refused("has no model.safetensors");
+  fs::remove_all(folder_);
+  expect_refused("is not a folder");
+}
+
+TEST_F(HuggingFace, SavingIntoNowhereIsAnError) {
+  EXPECT_THROW(save_hugging_face(folder_ / "absent", model_), Error);
+}
+
+TEST_F(HuggingFace, LoadsWeightsIntoAModel) {
+  BertForPreTraining other(tiny_config());
+  EXPECT_TRUE(load_weights(folder_ / "model.safetensors", other).empty());
+  expect_weights(other);
+  BertConfig wider = tiny_config();
+  wider.intermediate_size = 24;
+  BertForPreTraining wrong(wider);
+  EXPECT_THROW(load_weights(folder_ / "model.safetensors", wrong), DataError);
+}
+
+}  // namespace
+}  // namespace minibert
