@@ -3,8 +3,6 @@
 #include "models/text/vocab.h"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <numeric>
 #include <tuple>
 #include <utility>
@@ -17,18 +15,6 @@ namespace minibert {
 namespace {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325, kFnvPrime = 0x100000001b3;
-
-std::string read_whole(const std::filesystem::path& file) {
-  std::error_code ignored;
-  MB_CHECK_AS(DataError, !std::filesystem::is_directory(file, ignored),
-              "{}: is a folder, expected a vocabulary file. Give the path of its vocab.txt.",
-              file.string());
-  std::ifstream stream(file, std::ios::binary);
-  MB_CHECK_AS(DataError, stream,
-              "{}: vocabulary can't be opened, expected a readable file. Check the path.",
-              file.string());
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
 
 /// Lines without their ends and trailing blanks; empty lines at the end of the file are no tokens.
 std::vector<std::string> split_lines(std::string_view text) {
@@ -46,7 +32,12 @@ std::vector<std::string> split_lines(std::string_view text) {
 }  // namespace
 
 Vocab Vocab::load(const std::filesystem::path& file) {
-  std::string text = read_whole(file);
+  std::error_code ignored;
+  MB_CHECK_AS(DataError, !std::filesystem::is_directory(file, ignored),
+              "{}: is a folder, expected a vocabulary file. Give the path of its vocab.txt.",
+              file.string());
+  std::string text = read_whole_file(
+      file, "Check the path, or make a vocabulary with `minibert tokenizer train`.");
   if (text.starts_with("\xEF\xBB\xBF"))
     text.erase(0, 3);  // a byte order mark is no part of the first token
   return from_tokens(split_lines(text), file.string());

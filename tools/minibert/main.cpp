@@ -41,6 +41,7 @@ int run(int argc, char** argv) {
   app.footer(kExitCodes);
   app.require_subcommand(1);
   // Verbs in the order of a first walk through the product. Each adds its own line.
+  add_tokenizer_verb(app);
   add_env_verb(app);
   add_data_verb(app);
   reject_unknown_verb(app, argc, argv);

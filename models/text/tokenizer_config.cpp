@@ -1,0 +1,64 @@
+// tokenizer_config.cpp: the keys of Transformers' BertTokenizer that change ids. See
+// tokenizer_config.h.
+#include "models/text/tokenizer_config.h"
+
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "models/text/atomic_file.h"
+#include "models/text/vocab.h"
+
+namespace minibert {
+namespace {
+
+constexpr const char* kFix =
+    "Copy the file again from where the model came from, or remove it for an uncased model.";
+
+/// A boolean of the file; absent or null is `otherwise`.
+bool read_flag(const nlohmann::json& config, const char* key, bool otherwise,
+               const std::string& file) {
+  const auto found = config.find(key);
+  if (found == config.end() || found->is_null()) return otherwise;
+  MB_CHECK_AS(DataError, found->is_boolean(), "{}: {} is {}, expected true or false. {}", file, key,
+              found->dump(), kFix);
+  return found->get<bool>();
+}
+
+}  // namespace
+
+TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / kTokenizerConfigFile;
+  std::error_code ignored;
+  if (!std::filesystem::exists(file, ignored)) return {};
+  const auto config =
+      nlohmann::json::parse(read_whole_file(file, kFix), nullptr, /* allow_exceptions= */ false);
+  MB_CHECK_AS(DataError, config.is_object(),
+              "{}: contents are no JSON object, expected Transformers' tokenizer settings. {}",
+              file.string(), kFix);
+  TokenizerOptions options;
+  options.lowercase = read_flag(config, "do_lower_case", true, file.string());
+  options.strip_accents = read_flag(config, "strip_accents", options.lowercase, file.string());
+  options.split_chinese = read_flag(config, "tokenize_chinese_chars", true, file.string());
+  return options;
+}
+
+void save_tokenizer_config(const std::filesystem::path& folder, const TokenizerOptions& options,
+                           int64_t model_max_length) {
+  nlohmann::ordered_json config;
+  config["tokenizer_class"] = "BertTokenizer";
+  config["do_lower_case"] = options.lowercase;
+  config["strip_accents"] = nullptr;
+  if (options.strip_accents != options.lowercase) config["strip_accents"] = options.strip_accents;
+  config["tokenize_chinese_chars"] = options.split_chinese;
+  config["pad_token"] = kPadToken;
+  config["unk_token"] = kUnkToken;
+  config["cls_token"] = kClsToken;
+  config["sep_token"] = kSepToken;
+  config["mask_token"] = kMaskToken;
+  if (model_max_length > 0) config["model_max_length"] = model_max_length;
+  write_file_atomically(folder / kTokenizerConfigFile, config.dump(2) + "\n");
+}
+
+}  // namespace minibert

@@ -1,0 +1,26 @@
+// tokenizer_config.h: tokenizer_config.json beside vocab.txt, in Transformers' form.
+// Called by whoever opens or writes a model folder. Without the file the options are those that
+// Transformers takes then: uncased. Easy to break: strip_accents null means "as do_lower_case".
+// Test: ctest -R text_tokenizer_config.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+
+#include "models/text/basic_tokenizer.h"
+
+namespace minibert {
+
+inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
+
+/// Options of the tokenizer in a model folder. recognise_special_tokens is true, as in
+/// Transformers. Errors: DataError for a file that is no JSON object, or where a key has the wrong
+/// type.
+TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder);
+
+/// Writes tokenizer_config.json (class BertTokenizer). `model_max_length` in tokens, [CLS] and
+/// [SEP] included; 0 leaves it out. Errors: DataError if it can't be written.
+void save_tokenizer_config(const std::filesystem::path& folder, const TokenizerOptions& options,
+                           int64_t model_max_length = 0);
+
+}  // namespace minibert

@@ -1,0 +1,233 @@
+// tokenizer.cpp: `minibert tokenizer train` makes a vocabulary from text, `minibert tokenizer
+// encode` prints ids. Called by main.cpp; the work is done in models/text. Standard output carries
+// results alone: remarks go to stderr. Test: ctest -R tokenizer_verb.
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "models/text/text_reader.h"
+#include "models/text/wordpiece.h"
+#include "models/text/wordpiece_trainer.h"
+#include "tools/minibert/verbs.h"
+
+namespace minibert {
+namespace {
+
+constexpr size_t kBatchBytes = size_t{4} << 20;  // text that is dealt to the threads at once
+
+void report_invalid(const SourceStats& stats) {
+  if (stats.invalid_bytes == 0) return;
+  fmt::print(stderr,
+             "warning: {}: {} bytes are not UTF-8 (first in line {}); they were replaced by "
+             "U+FFFD, which BERT drops.\n",
+             stats.path, stats.invalid_bytes, stats.first_invalid_line);
+}
+
+// ---- train
+// ----------------------------------------------------------------------------------------
+
+struct TrainFlags {
+  WordPieceTrainerOptions options;
+  std::vector<std::string> files;
+  std::string output;
+  bool cased = false, force = false, dry_run = false, json = false;
+};
+
+TokenizerOptions tokenizer_options(bool cased) {
+  return cased ? TokenizerOptions::cased() : TokenizerOptions{};
+}
+
+void count_file(const std::string& path, WordCounter& counter) {
+  LineReader reader(path);
+  std::vector<std::string> lines(1);
+  size_t bytes = 0;
+  while (reader.next(lines.back())) {
+    bytes += lines.back().size();
+    lines.emplace_back();
+    if (bytes < kBatchBytes) continue;
+    counter.add(lines);
+    lines.assign(1, {});
+    bytes = 0;
+  }
+  counter.add(lines);
+  report_invalid(reader.stats());
+}
+
+void check_output(const TrainFlags& flags) {
+  std::error_code ignored;
+  MB_CHECK(!std::filesystem::is_directory(flags.output, ignored),
+           "tokenizer train: --output {} is a folder, expected a file. Give {}/vocab.txt.",
+           flags.output, flags.output);
+  MB_CHECK(flags.force || !std::filesystem::exists(flags.output, ignored),
+           "tokenizer train: --output {} exists, expected a new file (it may be another model's "
+           "vocabulary). Choose another "
+           "name or add --force.",
+           flags.output);
+  const auto folder = std::filesystem::path(flags.output).parent_path();
+  MB_CHECK(folder.empty() || std::filesystem::is_directory(folder, ignored),
+           "tokenizer train: folder {} of --output is absent, expected an existing one. Make it: "
+           "mkdir -p {}",
+           folder.string(), folder.string());
+}
+
+void print_plan(const TrainFlags& flags) {
+  for (const std::string& file : flags.files) {
+    if (file != "-") LineReader{file};  // opens and reads the start, so faults show now
+  }
+  fmt::print(
+      "would train {} tokens ({}, min frequency {}, at most {} characters) on {} into {}; nothing "
+      "was written\n",
+      flags.options.vocab_size, flags.cased ? "cased" : "uncased", flags.options.min_frequency,
+      flags.options.limit_alphabet, fmt::join(flags.files, " "), flags.output);
+}
+
+void print_training(const TrainFlags& flags, const WordPieceTraining& training,
+                    const std::vector<WordCount>& words) {
+  int64_t occurrences = 0;
+  for (const WordCount& entry : words) occurrences += entry.count;
+  if (flags.json) {
+    nlohmann::ordered_json facts;
+    facts["output"] = flags.output;
+    facts["vocab_size"] = training.vocab.size();
+    facts["vocab_hash"] = fmt::format("{:016x}", training.vocab.hash());
+    facts["words"] = occurrences;
+    facts["distinct_words"] = words.size();
+    facts["merges"] = training.merges;
+    facts["last_merge_count"] = training.last_merge_count;
+    facts["characters_dropped"] = training.characters_dropped;
+    fmt::print("{}\n", facts.dump());
+    return;
+  }
+  fmt::print("{}: {} tokens from {} words ({} distinct); the last merge was seen {} times\n",
+             flags.output, training.vocab.size(), occurrences, words.size(),
+             training.last_merge_count);
+}
+
+void train(TrainFlags flags) {
+  if (flags.files.empty()) flags.files = {"-"};
+  check_output(flags);
+  if (flags.dry_run) return print_plan(flags);
+  WordCounter counter(tokenizer_options(flags.cased));
+  for (const std::string& file : flags.files) count_file(file, counter);
+  const std::vector<WordCount> words = counter.sorted();
+  const WordPieceTraining training = train_wordpiece(words, flags.options);
+  if (training.vocab.size() < flags.options.vocab_size) {
+    fmt::print(stderr,
+               "warning: {} tokens instead of {}: no other pair is seen {} times. Give more text, "
+               "or lower --min-frequency.\n",
+               training.vocab.size(), flags.options.vocab_size, flags.options.min_frequency);
+  }
+  if (training.characters_dropped > 0) {
+    fmt::print(
+        stderr,
+        "note: the {} rarest characters are left out of the alphabet (--limit-alphabet {}).\n",
+        training.characters_dropped, flags.options.limit_alphabet);
+  }
+  training.vocab.save(flags.output);
+  print_training(flags, training, words);
+}
+
+void add_train(CLI::App& parent) {
+  auto flags = std::make_shared<TrainFlags>();
+  auto* sub = parent.add_subcommand("train", "a WordPiece vocabulary (vocab.txt) from text");
+  sub->add_option("--vocab-size", flags->options.vocab_size,
+                  "tokens, the five special ones included")
+      ->required()
+      ->check(CLI::Range(6, 10'000'000));
+  sub->add_option("--output", flags->output, "vocabulary file to write, e.g. vocab.txt")
+      ->required();
+  sub->add_flag("--cased", flags->cased,
+                "keep case and accents (default: lower case, accents stripped)");
+  sub->add_option("--min-frequency", flags->options.min_frequency,
+                  "pieces seen less often together are not merged")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  sub->add_option("--limit-alphabet", flags->options.limit_alphabet,
+                  "characters kept, the most frequent ones")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+  sub->add_flag("--force", flags->force, "replace --output if it exists");
+  sub->add_flag("--dry-run", flags->dry_run, "check flags and files, write nothing");
+  sub->add_flag("--json", flags->json, "print the result as one JSON object");
+  sub->add_option("FILES", flags->files, "text, plain or .gz or .zst; none or - is standard input");
+  sub->callback([flags] { train(*flags); });
+}
+
+// ---- encode
+// ---------------------------------------------------------------------------------------
+
+struct EncodeFlags {
+  std::string vocab, file = "-";
+  bool cased = false, no_special_tokens = false, json = false;
+};
+
+void append_json(const WordPieceTokenizer& tokenizer, const std::string& text,
+                 const std::vector<int32_t>& ids, std::string& out) {
+  nlohmann::ordered_json line;
+  line["text"] = text;
+  line["ids"] = ids;
+  line["tokens"] = nlohmann::json::array();
+  for (const int32_t id : ids) line["tokens"].push_back(tokenizer.vocab().token(id));
+  out += line.dump();
+}
+
+void print_all(std::string& out) {
+  const bool good = std::fwrite(out.data(), 1, out.size(), stdout) == out.size();
+  MB_CHECK_AS(
+      DataError, good,
+      "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");
+  out.clear();
+}
+
+void encode(const EncodeFlags& flags) {
+  const WordPieceTokenizer tokenizer(Vocab::load(flags.vocab), tokenizer_options(flags.cased));
+  LineReader reader(flags.file);
+  std::string line, out;
+  while (reader.next(line)) {
+    const auto ids = flags.no_special_tokens ? tokenizer.encode(line)
+                                             : tokenizer.encode_with_special_tokens(line);
+    if (flags.json) {
+      append_json(tokenizer, line, ids, out);
+    } else {
+      fmt::format_to(std::back_inserter(out), "{}", fmt::join(ids, " "));
+    }
+    out += '\n';
+    if (out.size() >= kBatchBytes) print_all(out);
+  }
+  print_all(out);
+  MB_CHECK_AS(
+      DataError, std::fflush(stdout) == 0,
+      "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");
+  report_invalid(reader.stats());
+}
+
+void add_encode(CLI::App& parent) {
+  auto flags = std::make_shared<EncodeFlags>();
+  auto* sub = parent.add_subcommand(
+      "encode", "a line of ids for each line of text, equal to BertTokenizer's");
+  sub->add_option("--vocab", flags->vocab, "vocab.txt of the model")->required();
+  sub->add_flag("--cased", flags->cased, "the vocabulary is cased: keep case and accents");
+  sub->add_flag("--no-special-tokens", flags->no_special_tokens, "leave out [CLS] and [SEP]");
+  sub->add_flag("--json", flags->json, "one JSON object a line: text, ids, tokens");
+  sub->add_option("FILE", flags->file, "text, plain or .gz or .zst; none or - is standard input");
+  sub->callback([flags] { encode(*flags); });
+}
+
+}  // namespace
+
+void add_tokenizer_verb(CLI::App& app) {
+  auto* sub = app.add_subcommand("tokenizer", "WordPiece vocabularies and ids");
+  sub->require_subcommand(1);
+  add_train(*sub);
+  add_encode(*sub);
+}
+
+}  // namespace minibert
