@@ -1,8 +1,13 @@
-// elementwise.cpp: add, multiply, scale, gelu, tanh and sum: each a forward and, below it, its
-// backward. Kernels: core/kernels/elementwise.h and reduce.h. Test: ctest -R autograd_op_info.
+// elementwise.cpp: add, multiply, scale, gelu, tanh, sum and add_bias: each a forward and, below
+// it, its backward. Kernels: core/kernels/elementwise.h and reduce.h. Test: ctest -R
+// autograd_op_info.
 #include "core/kernels/elementwise.h"
 
+#include <cmath>
+#include <numeric>
+
 #include "autograd/check.h"
+#include "autograd/op_samples.h"
 #include "autograd/ops.h"
 #include "core/kernels/reduce.h"
 
@@ -70,6 +75,244 @@ Variable sum(const Variable& x) {
   return make_result("sum", y, {x}, [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
     inputs[0].write([&](const Tensor& dx) { fill(dx, dy.item()); });
   });
+}
+
+Variable add_bias(const Variable& x, const Variable& bias) {
+  check_rank("add_bias", "x", x, 2);
+  check_rank("add_bias", "bias", bias, 1);
+  check_shape("add_bias", "bias", bias.shape(), {x.shape()[1]}, "last dimension of x", x.shape());
+  Tensor y = Tensor::empty(x.shape());
+  add_bias(x.value(), bias.value(), y);
+  return make_result("add_bias", y, {x, bias},
+                     [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       inputs[0].pass(dy);
+                       if (inputs[1].wanted())
+                         column_sum(dy, inputs[1].buffer, inputs[1].accumulate);
+                     });
+}
+
+// ---- OpInfo ----
+namespace {
+
+using Variables = std::vector<Variable>;
+constexpr BertBase kBase;
+
+// One sample a shape: empty, one element, odd, longer than a vector.
+std::vector<OpSample> at_all_shapes(const std::function<OpSample(const Shape&)>& make) {
+  return {make({0, 3}), make({1}), make({37}), make({3, 67})};
+}
+
+std::string sizes_of(const Shape& shape) {
+  return "shape=" + shape.str();
+}
+
+OpSample binary_sample(const Shape& shape, uint64_t seed,
+                       Variable (*op)(const Variable&, const Variable&),
+                       double (*plain)(double, double)) {
+  SampleMaker make(seed);
+  OpSample s;
+  s.sizes = sizes_of(shape);
+  s.inputs = {make.values(shape), make.values(shape)};
+  s.forward = [op](const Variables& in) { return op(in[0], in[1]); };
+  s.reference = [plain](const std::vector<Doubles>& in) {
+    Doubles y(in[0].size());
+    for (size_t i = 0; i < y.size(); ++i) y[i] = plain(in[0][i], in[1][i]);
+    return y;
+  };
+  return s;
+}
+
+OpSample add_sample(const Shape& shape, uint64_t seed) {
+  OpSample s = binary_sample(shape, seed, add, [](double a, double b) { return a + b; });
+  const double n = static_cast<double>(shape.numel());
+  s.forward_cost = moved(3 * n, n);
+  s.backward_cost = moved(4 * n);  // two copies into leaves; shared elsewhere
+  return s;
+}
+
+OpSample multiply_sample(const Shape& shape, uint64_t seed) {
+  OpSample s = binary_sample(shape, seed, multiply, [](double a, double b) { return a * b; });
+  const double n = static_cast<double>(shape.numel());
+  s.forward_cost = moved(3 * n, n);
+  s.backward_cost = moved(6 * n, 2 * n);
+  return s;
+}
+
+// y = f(x), element by element.
+OpSample unary_sample(const Shape& shape, uint64_t seed,
+                      std::function<Variable(const Variable&)> op,
+                      std::function<double(double)> plain) {
+  SampleMaker make(seed);
+  OpSample s;
+  s.sizes = sizes_of(shape);
+  s.inputs = {make.values(shape, 1.5)};
+  s.forward = [op](const Variables& in) { return op(in[0]); };
+  s.reference = [plain](const std::vector<Doubles>& in) { return plain::map(in[0], plain); };
+  const double n = static_cast<double>(shape.numel());
+  s.forward_cost = moved(2 * n, n);
+  s.backward_cost = moved(3 * n, n);
+  return s;
+}
+
+OpSample scale_sample(const Shape& shape, uint64_t seed) {
+  OpSample s = unary_sample(
+      shape, seed, [](const Variable& x) { return scale(x, -2.5f); },
+      [](double x) { return -2.5 * x; });
+  s.backward_cost = s.forward_cost;
+  return s;
+}
+
+OpSample gelu_sample(const Shape& shape, uint64_t seed, Gelu kind) {
+  OpSample s = unary_sample(
+      shape, seed, [kind](const Variable& x) { return gelu(x, kind); },
+      [kind](double x) { return plain::gelu(x, kind); });
+  s.sizes += kind == Gelu::erf ? " erf" : " tanh";
+  return s;
+}
+
+OpSample tanh_sample(const Shape& shape, uint64_t seed) {
+  return unary_sample(
+      shape, seed, [](const Variable& x) { return tanh(x); },
+      [](double x) { return std::tanh(x); });
+}
+
+OpSample sum_sample(const Shape& shape, uint64_t seed) {
+  OpSample s = unary_sample(shape, seed, [](const Variable& x) { return sum(x); }, {});
+  s.reference = [](const std::vector<Doubles>& in) {
+    return Doubles{std::accumulate(in[0].begin(), in[0].end(), 0.0)};
+  };
+  const double n = static_cast<double>(shape.numel());
+  s.forward_cost = moved(n, n);
+  s.backward_cost = moved(n);
+  return s;
+}
+
+OpSample add_bias_sample(int64_t T, int64_t H, uint64_t seed) {
+  SampleMaker make(seed);
+  OpSample s;
+  s.sizes = fmt::format("T={} H={}", T, H);
+  s.inputs = {make.values({T, H}), make.values({H})};
+  s.forward = [](const Variables& in) { return add_bias(in[0], in[1]); };
+  s.reference = [](const std::vector<Doubles>& in) {
+    Doubles y = in[0];
+    for (size_t i = 0; i < y.size(); ++i) y[i] += in[1][i % in[1].size()];
+    return y;
+  };
+  const double n = static_cast<double>(T * H);
+  s.forward_cost = moved(2 * n + H, n);
+  s.backward_cost = moved(3 * n + H, n);
+  return s;
+}
+
+}  // namespace
+
+OpInfo add_info() {
+  return {"add",
+          "y = a + b",
+          "a, b, y any one shape",
+          "nothing",
+          {"a", "b"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            return at_all_shapes([=](const Shape& s) { return add_sample(s, seed); });
+          },
+          [](uint64_t seed) {
+            return add_sample({kBase.T, kBase.H}, seed);
+          }};
+}
+
+OpInfo multiply_info() {
+  return {"multiply",
+          "y = a * b",
+          "a, b, y any one shape",
+          "a, b",
+          {"a", "b"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            return at_all_shapes([=](const Shape& s) { return multiply_sample(s, seed); });
+          },
+          [](uint64_t seed) {
+            return multiply_sample({kBase.T, kBase.H}, seed);
+          }};
+}
+
+OpInfo scale_info() {
+  return {"scale",
+          "y = factor * x",
+          "x, y any one shape",
+          "nothing",
+          {"x"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            return at_all_shapes([=](const Shape& s) { return scale_sample(s, seed); });
+          },
+          [](uint64_t seed) {
+            return scale_sample({kBase.T, kBase.H}, seed);
+          }};
+}
+
+OpInfo gelu_info() {
+  return {"gelu",
+          "y = x/2 (1 + erf(x/sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))",
+          "x, y any one shape",
+          "x",
+          {"x"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            std::vector<OpSample> samples;
+            for (const Gelu kind : {Gelu::erf, Gelu::tanh})
+              for (OpSample& s : at_all_shapes(
+                       [=](const Shape& shape) { return gelu_sample(shape, seed, kind); }))
+                samples.push_back(std::move(s));
+            return samples;
+          },
+          [](uint64_t seed) {
+            return gelu_sample({kBase.T, kBase.F}, seed, Gelu::erf);
+          }};
+}
+
+OpInfo tanh_info() {
+  return {"tanh",
+          "y = tanh(x)",
+          "x, y any one shape",
+          "y",
+          {"x"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            return at_all_shapes([=](const Shape& s) { return tanh_sample(s, seed); });
+          },
+          [](uint64_t seed) {
+            return tanh_sample({kBase.T, kBase.H}, seed);
+          }};
+}
+
+OpInfo sum_info() {
+  return {"sum",
+          "y = sum of all x",
+          "x any shape; y []",
+          "nothing",
+          {"x"},
+          ToleranceClass::reduction,
+          [](uint64_t seed) {
+            return at_all_shapes([=](const Shape& s) { return sum_sample(s, seed); });
+          },
+          [](uint64_t seed) {
+            return sum_sample({kBase.T, kBase.H}, seed);
+          }};
+}
+
+OpInfo add_bias_info() {
+  return {"add_bias",
+          "y[t, h] = x[t, h] + bias[h]",
+          "x, y [T, H]; bias [H]",
+          "nothing",
+          {"x", "bias"},
+          ToleranceClass::elementwise,
+          [](uint64_t seed) {
+            return std::vector<OpSample>{add_bias_sample(0, 3, seed), add_bias_sample(1, 1, seed),
+                                         add_bias_sample(37, 19, seed)};
+          },
+          [](uint64_t seed) { return add_bias_sample(kBase.T, kBase.H, seed); }};
 }
 
 }  // namespace minibert

@@ -28,6 +28,8 @@ struct RowPlaces {
 Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& dropout);
 
 // ---- Rows ----
+/// y[t, h] = x[t, h] + bias[h].  x [T, H]; bias [H].
+Variable add_bias(const Variable& x, const Variable& bias);
 /// y[t] = sum over k of tables[k][indices[k][t]].  tables [rows_k, H]; indices [T] i32; y [T, H].
 Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor>& indices);
 /// y[p] = x[row[p]].  x [T, H]; row [P] i32.

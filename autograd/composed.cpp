@@ -1,0 +1,43 @@
+// composed.cpp: the fused ops, said in simple ones (composed.h).
+#include "autograd/composed.h"
+
+#include <algorithm>
+
+namespace minibert::composed {
+
+Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_bias,
+                      const Variable& down, Gelu kind) {
+  return linear(gelu(linear(x, up, up_bias), kind), down);
+}
+
+Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias, Gelu kind) {
+  return gelu(linear(x, weight, bias), kind);
+}
+
+Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& bias) {
+  return tanh(linear(x, weight, bias));
+}
+
+Variable add_norm(const Variable& x, const Variable& bias, const Variable& residual,
+                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
+                  const Dropout& dropout) {
+  const Variable dropped = minibert::dropout(add_bias(x, bias), places, dropout);
+  return layer_norm(add(residual, dropped), weight, beta, eps);
+}
+
+Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,
+                       const Sequences& sequences, int heads, const Dropout& dropout) {
+  return attention(linear(x, weight, bias), sequences, heads, dropout);
+}
+
+Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
+                        const Tensor& label, int64_t classes, float scale) {
+  const Variable logits = linear(x, weight, bias);  // [P, V]
+  const int64_t P = logits.shape()[0], V = logits.shape()[1];
+  const Tensor closed = Tensor::zeros({P, V});  // padding gets no probability
+  for (int64_t p = 0; p < P; ++p)
+    std::fill(closed.data<float>() + p * V + classes, closed.data<float>() + (p + 1) * V, -1e9f);
+  return cross_entropy(add(logits, Variable(closed)), label, scale);
+}
+
+}  // namespace minibert::composed

@@ -1,0 +1,72 @@
+// op_info.cpp: the list of ops, and the random inputs of their samples.
+#include "autograd/op_info.h"
+
+#include <cmath>
+
+#include "autograd/op_samples.h"
+#include "core/nearest_name.h"
+
+namespace minibert {
+
+// The list: in order of increasing complexity.
+#define MB_OPS(op)                                                                                \
+  op(add) op(multiply) op(scale) op(gelu) op(tanh) op(sum) op(dropout) op(add_bias) op(embedding) \
+      op(gather_rows) op(linear) op(linear_gelu) op(linear_tanh) op(feed_forward) op(layer_norm)  \
+          op(add_norm) op(attention) op(qkv_attention) op(cross_entropy) op(masked_lm_loss)
+
+#define MB_DECLARE_INFO(name) OpInfo name##_info();
+#define MB_CALL_INFO(name) name##_info(),
+MB_OPS(MB_DECLARE_INFO)
+
+const std::vector<OpInfo>& all_ops() {
+  static const std::vector<OpInfo> ops = {MB_OPS(MB_CALL_INFO)};
+  return ops;
+}
+
+const OpInfo& find_op(const std::string& name) {
+  std::vector<std::string> names;
+  for (const OpInfo& op : all_ops()) {
+    if (op.name == name) return op;
+    names.push_back(op.name);
+  }
+  fail<UsageError>("op: {} is not known, expected an op of autograd/ops.h.{} Known: {}", name,
+                   did_you_mean(name, names), fmt::join(names, ", "));
+}
+
+Tensor SampleMaker::values(Shape shape, double deviation, double mean) {
+  RandomStream random = next();
+  Tensor t = Tensor::empty(shape, DType::f32, MemoryCategory::data);
+  const double half_width = std::sqrt(3.0) * deviation;
+  for (float& x : t.span<float>())
+    x = static_cast<float>(mean + half_width * (2 * random.uniform() - 1));
+  return t;
+}
+
+Tensor SampleMaker::indices(int64_t count, int64_t bound) {
+  RandomStream random = next();
+  Tensor t = Tensor::empty({count}, DType::i32, MemoryCategory::data);
+  for (int32_t& x : t.span<int32_t>())
+    x = static_cast<int32_t>(random.below(static_cast<uint32_t>(bound)));
+  return t;
+}
+
+RowPlaces SampleMaker::places(int64_t T) {
+  return {indices(T, 128), indices(T, 1 << 20)};
+}
+
+Sequences SampleMaker::sequences(const std::vector<int64_t>& lengths) {
+  const int64_t B = static_cast<int64_t>(lengths.size());
+  Tensor cu = Tensor::zeros({B + 1}, DType::i32, MemoryCategory::data);
+  int32_t* first = cu.data<int32_t>();
+  for (int64_t length : lengths) {
+    first[1] = first[0] + static_cast<int32_t>(length);
+    ++first;
+  }
+  return {cu, indices(B, 1 << 20)};
+}
+
+Dropout SampleMaker::dropout(float p) {
+  return make_dropout(p, seed_ + 1, 3, 1, DropoutPurpose::user);
+}
+
+}  // namespace minibert

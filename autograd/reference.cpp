@@ -1,0 +1,136 @@
+// reference.cpp: the ops' formulas as plain loops in double (reference.h).
+#include "autograd/reference.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace minibert::plain {
+
+Doubles map(const Doubles& x, const std::function<double(double)>& f) {
+  Doubles y(x.size());
+  std::transform(x.begin(), x.end(), y.begin(), f);
+  return y;
+}
+
+Doubles add(const Doubles& a, const Doubles& b) {
+  Doubles y(a.size());
+  std::transform(a.begin(), a.end(), b.begin(), y.begin(), std::plus<>());
+  return y;
+}
+
+double gelu(double x, Gelu kind) {
+  if (kind == Gelu::erf) return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
+  const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+  return 0.5 * x * (1 + std::tanh(inner));
+}
+
+Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
+               int64_t K) {
+  Doubles y(static_cast<size_t>(T * N));
+  for (int64_t t = 0; t < T; ++t) {
+    for (int64_t n = 0; n < N; ++n) {
+      double total = bias.empty() ? 0 : bias[n];
+      for (int64_t k = 0; k < K; ++k) total += x[t * K + k] * weight[n * K + k];
+      y[t * N + n] = total;
+    }
+  }
+  return y;
+}
+
+Doubles dropout(const Doubles& x, int64_t T, int64_t H, const RowPlaces& places,
+                const Dropout& dropout) {
+  if (!dropout.active()) return x;
+  const double factor = 65536.0 / (65536.0 - dropout.threshold);
+  Doubles y(x.size());
+  for (int64_t t = 0; t < T; ++t) {
+    const auto position = static_cast<uint32_t>(places.position.data<int32_t>()[t]);
+    const auto sample = static_cast<uint32_t>(places.row_sample.data<int32_t>()[t]);
+    for (int64_t h = 0; h < H; ++h) {
+      const PhiloxCounter counter =
+          hidden_counter(dropout, static_cast<uint32_t>(h / 4), position, sample);
+      const uint32_t drawn = philox4x32(counter, dropout.seed)[h % 4];
+      y[t * H + h] = dropout_keeps(drawn, dropout.threshold) ? x[t * H + h] * factor : 0;
+    }
+  }
+  return y;
+}
+
+Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta, int64_t T,
+                   int64_t H, double eps) {
+  Doubles y(x.size());
+  for (int64_t t = 0; t < T; ++t) {
+    const double* row = x.data() + t * H;
+    double mean = 0, variance = 0;
+    for (int64_t h = 0; h < H; ++h) mean += row[h] / H;
+    for (int64_t h = 0; h < H; ++h) variance += (row[h] - mean) * (row[h] - mean) / H;
+    for (int64_t h = 0; h < H; ++h)
+      y[t * H + h] = (row[h] - mean) / std::sqrt(variance + eps) * weight[h] + beta[h];
+  }
+  return y;
+}
+
+namespace {
+
+// One query of one head of a sequence of S tokens, whose first row is `first`: out [D].
+struct Query {
+  int64_t first, S, A, D, head, i;
+  int32_t sample;
+
+  double at(const Doubles& qkv, int64_t row, int which, int64_t d) const {
+    return qkv[(((first + row) * 3 + which) * A + head) * D + d];
+  }
+  double score(const Doubles& qkv, int64_t j) const {
+    double dot = 0;
+    for (int64_t d = 0; d < D; ++d) dot += at(qkv, i, 0, d) * at(qkv, j, 1, d);
+    return dot / std::sqrt(static_cast<double>(D));
+  }
+  double mask(const Dropout& dropout, int64_t j) const {
+    if (!dropout.active()) return 1;
+    const auto query = static_cast<uint32_t>(i), key = static_cast<uint32_t>(j);
+    const PhiloxCounter counter = attention_counter(
+        dropout, query, key, static_cast<uint32_t>(head), static_cast<uint32_t>(sample));
+    const uint32_t drawn = philox4x32(counter, dropout.seed)[attention_output_index(query, key)];
+    return dropout_keeps(drawn, dropout.threshold) ? 65536.0 / (65536.0 - dropout.threshold) : 0;
+  }
+  void attend(const Doubles& qkv, const Dropout& dropout, Doubles& out) const {
+    Doubles weight(static_cast<size_t>(S));
+    double largest = -INFINITY, total = 0;
+    for (int64_t j = 0; j < S; ++j) largest = std::max(largest, weight[j] = score(qkv, j));
+    for (double& w : weight) total += w = std::exp(w - largest);
+    for (int64_t j = 0; j < S; ++j) {
+      for (int64_t d = 0; d < D; ++d)
+        out[((first + i) * A + head) * D + d] +=
+            weight[j] / total * mask(dropout, j) * at(qkv, j, 2, d);
+    }
+  }
+};
+
+}  // namespace
+
+Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int64_t A, int64_t D,
+                  const Dropout& dropout) {
+  Doubles out(static_cast<size_t>(N * A * D), 0.0);
+  const int32_t* cu = sequences.cu_seqlens.data<int32_t>();
+  for (int64_t b = 0; b + 1 < sequences.cu_seqlens.numel(); ++b) {
+    const int32_t sample = dropout.active() ? sequences.sample.data<int32_t>()[b] : 0;
+    for (int64_t head = 0; head < A; ++head)
+      for (int64_t i = 0; i < cu[b + 1] - cu[b]; ++i)
+        Query{cu[b], cu[b + 1] - cu[b], A, D, head, i, sample}.attend(qkv, dropout, out);
+  }
+  return out;
+}
+
+double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes) {
+  double loss = 0;
+  for (int64_t p = 0; p < label.numel(); ++p) {
+    const double* row = logits.data() + p * V;
+    const double largest = *std::max_element(row, row + classes);
+    double total = 0;
+    for (int64_t v = 0; v < classes; ++v) total += std::exp(row[v] - largest);
+    loss += largest + std::log(total) - row[label.data<int32_t>()[p]];
+  }
+  return loss;
+}
+
+}  // namespace minibert::plain

@@ -1,0 +1,37 @@
+// reference.h: each op's formula as plain loops in double, forward only. Read it first to learn
+// what an op computes. Internal to autograd's OpInfos: tests compare ops with it, and gradcheck
+// differentiates it numerically, where double leaves ten digits. Never a fallback, never fast.
+// Matrices are row-major. Test: ctest -R autograd_op_info.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "autograd/ops.h"
+
+namespace minibert::plain {
+
+using Doubles = std::vector<double>;
+
+/// y[i] = f(x[i])
+Doubles map(const Doubles& x, const std::function<double(double)>& f);
+/// y[i] = a[i] + b[i]
+Doubles add(const Doubles& a, const Doubles& b);
+double gelu(double x, Gelu kind);
+/// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or empty; y [T, N].
+Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
+               int64_t K);
+/// x [T, H] with elements dropped and scaled as core/random.h says.
+Doubles dropout(const Doubles& x, int64_t T, int64_t H, const RowPlaces& places,
+                const Dropout& dropout);
+Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta, int64_t T,
+                   int64_t H, double eps);
+/// qkv [N, 3, A, D]; result [N, A, D], zero for rows behind the last sequence.
+Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int64_t A, int64_t D,
+                  const Dropout& dropout);
+/// Sum over rows of the cross-entropy of the first `classes` of V columns.
+double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes);
+
+}  // namespace minibert::plain
