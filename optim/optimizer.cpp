@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 
 namespace minibert {
 namespace {
@@ -71,7 +72,8 @@ const OptimizerVariant& optimizer_variant(const std::string& name) {
     if (name == variant.name) return variant;
     known.push_back(variant.name);
   }
-  fail<UsageError>("optimizer: name is \"{}\", expected one of {}", name, fmt::join(known, ", "));
+  fail<UsageError>("optimizer: name is \"{}\", expected one of {}.{}", name, fmt::join(known, ", "),
+                   did_you_mean(name, known));
 }
 
 Optimizer::Optimizer(Arena& arena, OptimizerOptions options)

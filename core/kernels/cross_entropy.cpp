@@ -100,21 +100,16 @@ int64_t grain(int64_t V) {
   return std::max<int64_t>(1, (1 << 16) / V);
 }
 
-// Whether the first of the largest logits is the label's. False where largest is NaN.
-bool is_first_largest(const float* x, int32_t label, float largest) {
-  return x[label] == largest && std::find(x, x + label, largest) == x + label;
-}
-
 void forward_row(const CrossEntropyForward& args, int64_t p) {
   const float* x = args.logits.data<float>() + p * args.logits.dim(1);
   const int32_t label = args.label.data<int32_t>()[p];
   const float largest = MB_SIMD(row_maximum)(x, args.classes);
-  // 0 where the largest is infinite: the true sum is then NaN
-  const double sum = MB_SIMD(row_exp_sum)(x, args.classes, largest);
-  const double lse = sum > 0 ? largest + std::log(sum) : std::nan("");
+  const double lse = largest + std::log(MB_SIMD(row_exp_sum)(x, args.classes, largest));
   args.lse.data<float>()[p] = static_cast<float>(lse);
   args.row_loss.data<float>()[p] = static_cast<float>(lse - x[label]);
-  args.correct.data<uint8_t>()[p] = is_first_largest(x, label, largest);
+  const bool is_first_largest =
+      x[label] == largest && std::find(x, x + label, largest) == x + label;
+  args.correct.data<uint8_t>()[p] = is_first_largest && !std::isnan(lse);
 }
 
 void backward_row(const CrossEntropyBackward& args, int64_t p) {
@@ -122,15 +117,11 @@ void backward_row(const CrossEntropyBackward& args, int64_t p) {
   const float* x = args.logits.data<float>() + p * V;
   float* dx = args.dlogits.data<float>() + p * V;
   const int32_t label = args.label.data<int32_t>()[p];
-  const double lse = args.lse.data<float>()[p];
-  // read before dx overwrites it; expm1 keeps the digits where softmax is nearly 1
-  const double of_label = std::expm1(x[label] - lse) * args.scale;
-  if (std::isnan(lse)) {
-    std::fill(dx, dx + C, std::nanf(""));  // the vectorised exp would give 0
-  } else {
-    MB_SIMD(row_softmax)(x, C, static_cast<float>(lse), args.scale, dx);
-    dx[label] = static_cast<float>(of_label);
-  }
+  const float lse = args.lse.data<float>()[p];
+  // Read before dx overwrites it; expm1 keeps the digits where softmax is nearly 1.
+  const double of_label = std::expm1(static_cast<double>(x[label]) - lse) * args.scale;
+  MB_SIMD(row_softmax)(x, C, lse, args.scale, dx);
+  dx[label] = static_cast<float>(of_label);
   std::fill(dx + C, dx + V, 0.0f);
 }
 

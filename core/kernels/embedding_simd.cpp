@@ -1,23 +1,19 @@
 // embedding_simd.cpp: section 7 of the embedding chapter, compiled once per instruction set.
 // Only additions, in the order of the contract: the same bits on every instruction set.
-#include <cstdint>
-
-#include <hwy/highway.h>
+#include "core/kernels/math_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using D = hn::ScalableTag<float>;
-constexpr D d;
-constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
+constexpr FloatTag d;
+constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(FloatTag()));
 constexpr int kUnroll = 4;  // vectors of a row kept in registers while positions pass by
 
 // Adds columns [h, h + vectors * kLanes) of the listed rows of dy to row.
 template <int vectors>
 HWY_INLINE void add_columns(const float* dy, int64_t H, const int32_t* position, int64_t n,
                             int64_t h, float* row) {
-  hn::Vec<D> sum[vectors];
+  FloatVec sum[vectors];
   for (int k = 0; k < vectors; ++k) sum[k] = hn::LoadU(d, row + h + k * kLanes);
   for (int64_t i = 0; i < n; ++i) {
     const float* from = dy + position[i] * H + h;

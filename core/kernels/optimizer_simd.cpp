@@ -4,14 +4,13 @@
 // Easy to break: lamb_apply must recompute exactly the u whose norm lamb_moments took.
 #include "core/kernels/optimizer_simd.h"
 
-#include <hwy/highway.h>
+#include "core/kernels/math_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
 namespace {
 
-using D = hn::ScalableTag<float>;
-using V = hn::Vec<D>;
+using D = FloatTag;
+using V = FloatVec;
 constexpr D d;
 constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(D()));
 
@@ -113,9 +112,7 @@ double square_sum(const float* x, int64_t n) {
   Squares squares;
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) squares.add(hn::LoadU(d, x + i));
-  HWY_ALIGN float rest[kLanes] = {};
-  for (int64_t k = 0; i + k < n; ++k) rest[k] = x[i + k];
-  squares.add(hn::Load(d, rest));
+  squares.add(load_some(d, x + i, static_cast<size_t>(n - i)));
   return squares.total();
 }
 
