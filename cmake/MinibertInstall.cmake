@@ -4,3 +4,13 @@ include(CMakePackageConfigHelpers)
 set(floors core autograd nn optim models)
 list(TRANSFORM floors PREPEND minibert_)
 install(TARGETS minibert RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS ${floors} minibert_dependencies_core EXPORT minibert ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+foreach(folder core autograd nn optim models)
+  install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/minibert FILES_MATCHING PATTERN "*.h")
+endforeach()
+install(EXPORT minibert NAMESPACE minibert:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/minibert FILE minibert-targets.cmake)
+configure_package_config_file(${CMAKE_CURRENT_SOURCE_DIR}/cmake/minibert-config.cmake.in ${CMAKE_BINARY_DIR}/minibert-config.cmake
+                              INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/minibert)
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/minibert-config-version.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/minibert-config.cmake ${CMAKE_BINARY_DIR}/minibert-config-version.cmake
+        DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/minibert)
