@@ -1,32 +1,31 @@
-# minibert_floor(core DEPENDS ...): a static library minibert_core from every .cpp under core/, linked only to the floors
-# it may see (tools/check_layers proves the same from the includes). Files named *_simd.cpp are compiled once per
+# minibert_floor(models/text DEPENDS core ...): a static library minibert_models_text from every .cpp under models/text/,
+# linked only to the floors it may see (tools/check_layers proves the same from the includes). Files named *_simd.cpp are compiled once per
 # instruction set, into namespaces of their own (core/simd.h), and chosen at run time.
 set(MINIBERT_SIMD_LEVELS "v2" "v3" "v4")
 set(MINIBERT_SIMD_FLAGS_v2 -march=x86-64-v2)
 set(MINIBERT_SIMD_FLAGS_v3 -march=x86-64-v3)
 set(MINIBERT_SIMD_FLAGS_v4 -march=x86-64-v4 -mprefer-vector-width=512)
 
-function(minibert_floor name)
+function(minibert_floor folder)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  string(REPLACE "/" "_" name ${folder})
   set(target minibert_${name})
-  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  set_property(GLOBAL APPEND PROPERTY MINIBERT_FLOORS ${target})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
   set(simd_sources ${sources})
   list(FILTER simd_sources INCLUDE REGEX "_simd\\.cpp$")
   list(FILTER sources EXCLUDE REGEX "_simd\\.cpp$")
-  if(NOT sources)
-    return()  # TEMPORARY
-  endif()
   add_library(${target} STATIC ${sources})
   add_library(minibert::${name} ALIAS ${target})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}>
                                               $<INSTALL_INTERFACE:include/minibert>)
   foreach(dependency ${ARG_DEPENDS})
-    if(TARGET minibert_${dependency})
-      target_link_libraries(${target} PUBLIC minibert_${dependency})
-    elseif(TARGET ${dependency})
-      target_link_libraries(${target} PUBLIC ${dependency})
+    string(REPLACE "/" "_" dependency ${dependency})
+    if(NOT TARGET ${dependency})
+      set(dependency minibert_${dependency})
     endif()
+    target_link_libraries(${target} PUBLIC ${dependency})
   endforeach()
   if(simd_sources)
     foreach(level ${MINIBERT_SIMD_LEVELS})

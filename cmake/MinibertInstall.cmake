@@ -1,10 +1,9 @@
 # install: bin/minibert, the floors as static libraries, headers under include/minibert, and find_package(minibert).
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
-set(floors core autograd nn optim models)
-list(TRANSFORM floors PREPEND minibert_)
+get_property(floors GLOBAL PROPERTY MINIBERT_FLOORS)
 install(TARGETS minibert RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS ${floors} minibert_dependencies_core EXPORT minibert ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS ${floors} minibert_dependencies_core minibert_dependencies_text EXPORT minibert ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 foreach(folder core autograd nn optim models)
   install(DIRECTORY ${folder} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/minibert FILES_MATCHING PATTERN "*.h")
 endforeach()
