@@ -1,11 +1,19 @@
 // gemm.cpp: reference and caller of the fast implementations of general matrix multiplication.
 #include "core/kernels/gemm.h"
 
+#include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
+#include "core/kernels/elementwise_simd.h"
 #include "core/kernels/gelu.h"
+#include "core/kernels/gemm_backend.h"
+#include "core/kernels/gemm_simd.h"
+#include "core/kernels/reduce_simd.h"
+#include "core/kernels/workspace.h"
+#include "core/parallel.h"
 
 namespace minibert {
 namespace {
@@ -96,16 +104,110 @@ void gemm_reference(const GemmArgs& args) {
 
 // ---- 7. Fast CPU
 // ------------------------------------------------------------------------------------------------
+namespace {
+
+constexpr int64_t kEpilogueRows = 64;  // rows of c an epilogue works on at a time
+std::atomic<bool> g_force_builtin{false};
+
+bool uses_onednn() {
+  return gemm_onednn_available() && !g_force_builtin;
+}
+
+// c (+)= op(a) op(b), written to `c`.
+void multiply(const GemmArgs& args, const Tensor& c) {
+  const auto [M, N, K] = sizes_of(args);
+  if (M == 0 || N == 0) return;
+  if (K == 0) {
+    if (!args.accumulate) c.fill_zero();
+    return;
+  }
+  const GemmProblem problem{M,
+                            N,
+                            K,
+                            args.a.data<float>(),
+                            args.b.data<float>(),
+                            c.data<float>(),
+                            args.transpose_a,
+                            args.transpose_b,
+                            args.accumulate};
+  uses_onednn() ? gemm_onednn(problem) : gemm_builtin(problem);
+}
+
+// body(first row, one past the last, block) over fixed blocks of rows.
+template <typename Body>
+void for_row_blocks(int64_t M, Body body) {
+  parallel_for(M, kEpilogueRows,
+               [&](int64_t begin, int64_t end) { body(begin, end, begin / kEpilogueRows); });
+}
+
+void add_bias_rows(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  float* c = args.c.data<float>();
+  const float* bias = args.bias.data<float>();
+  const auto add = MB_SIMD(add_block);
+  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t) {
+    for (int64_t m = begin; m < end; ++m) add(c + m * N, bias, c + m * N, N);
+  });
+}
+
+// `pre` holds op(a) op(b): it becomes the pre-activation, and c its GELU.
+void bias_gelu_rows(const GemmArgs& args, const Tensor& pre_activation) {
+  const auto [M, N, K] = sizes_of(args);
+  float *pre = pre_activation.data<float>(), *c = args.c.data<float>();
+  const float* bias = args.bias.defined() ? args.bias.data<float>() : nullptr;
+  const auto row = MB_SIMD(gemm_bias_gelu_row);
+  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t) {
+    for (int64_t m = begin; m < end; ++m)
+      row(pre + m * N, bias, c + m * N, N, args.gelu == Gelu::erf);
+  });
+}
+
+// c *= gelu'(pre_activation), and the sums of its columns.
+void dgelu_rows(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  const bool has_sum = args.column_sum.defined();
+  const int64_t blocks = (M + kEpilogueRows - 1) / kEpilogueRows;
+  const Workspace<double> sums(has_sum ? blocks * N : 0);
+  float* c = args.c.data<float>();
+  const float* pre = args.pre_activation.data<float>();
+  const auto row = MB_SIMD(gemm_dgelu_row);
+  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t block) {
+    double* partial = has_sum ? sums.data() + block * N : nullptr;
+    if (has_sum) std::fill_n(partial, N, 0.0);
+    for (int64_t m = begin; m < end; ++m)
+      row(c + m * N, pre + m * N, partial, N, args.gelu == Gelu::erf);
+  });
+  if (!has_sum) return;
+  const auto add = MB_SIMD(add_partials);
+  add(sums.data(), blocks, N, args.column_sum.data<float>(), args.accumulate_column_sum);
+}
+
+void gemm_cpu(const GemmArgs& args) {
+  using Epilogue = GemmArgs::Epilogue;
+  if (args.epilogue == Epilogue::bias_gelu) {
+    const Tensor& pre = args.pre_activation.defined() ? args.pre_activation : args.c;
+    multiply(args, pre);
+    return bias_gelu_rows(args, pre);
+  }
+  multiply(args, args.c);
+  if (args.epilogue == Epilogue::dgelu) return dgelu_rows(args);
+  if (args.bias.defined()) add_bias_rows(args);
+}
+
+}  // namespace
+
 void gemm(const GemmArgs& args, Stream) {
   check(args);
-  dispatch("gemm", args.c.device(), gemm_flops(args), gemm_bytes(args),
-           [&] { gemm_reference(args); });
+  dispatch("gemm", args.c.device(), gemm_flops(args), gemm_bytes(args), [&] { gemm_cpu(args); });
 }
 
 std::string gemm_implementation() {
-  return "built-in (reference)";
+  return uses_onednn() ? gemm_onednn_description()
+                       : fmt::format("built-in ({})", name_of(simd_level()));
 }
 
-void gemm_force_builtin(bool) {}
+void gemm_force_builtin(bool force) {
+  g_force_builtin = force;
+}
 
 }  // namespace minibert

@@ -1,0 +1,105 @@
+// gemm_builtin.cpp: our own blocked GEMM: chunks of c, blocks of K, panels, tiles.
+// Called by gemm.cpp where oneDNN is absent, or when forced. The inner loops are in gemm_simd.cpp.
+//   for each chunk of N columns, each block of K:   pack b
+//     for each chunk of M rows:                     pack a;  multiply tile by tile
+// Packed panels [depth, width] are read with stride 1, whatever the transposes and the leading
+// dimensions. Easy to break: the cut of K is a function of K alone, and its blocks are added to c
+// in ascending order, so that neither threads nor M nor N change the bits of an element.
+// Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
+#include <algorithm>
+
+#include "core/kernels/gemm_backend.h"
+#include "core/kernels/gemm_simd.h"
+#include "core/kernels/workspace.h"
+#include "core/parallel.h"
+
+namespace minibert {
+namespace {
+
+constexpr int64_t kDepth = 768;   // most elements of K packed at a time: c is written K / 768 times
+constexpr int64_t kChunk = 3072;  // most rows or columns packed at a time
+constexpr int64_t kTileRows = 96;  // of one thread's task: multiple of 12 and of 6; its a panels
+constexpr int64_t kTileColumns = 256;  // (96 x 768 floats, 288 KiB) stay in L2
+constexpr int64_t kPackGrain = 32768;  // elements a thread packs at a time
+
+int64_t ceil_div(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Length of K's blocks: equal, but for the last.
+int64_t depth_of_blocks(int64_t K) {
+  return ceil_div(K, ceil_div(K, kDepth));
+}
+
+// One operand's lines of one chunk and block, packed.
+struct Packed {
+  GemmOperand from;  // its first line and k
+  int64_t lines, width, depth;
+  float* panels;  // panel i at panels + i * width * depth
+
+  void pack() const {
+    const int64_t grain = std::max<int64_t>(1, kPackGrain / (width * depth));
+    parallel_for(ceil_div(lines, width), grain, [&](int64_t begin, int64_t end) {
+      for (int64_t panel = begin; panel < end; ++panel) pack_panel(panel);
+    });
+  }
+  void pack_panel(int64_t panel) const {
+    const int64_t first = panel * width;
+    const GemmOperand part{from.data + first * from.line_stride, from.line_stride, from.k_stride};
+    MB_SIMD(gemm_pack)(part, std::min(width, lines - first), width, depth, panels + first * depth);
+  }
+};
+
+// c[chunk of M, chunk of N] (+)= a b for one block of K.
+void multiply_chunk(const Packed& a, const Packed& b, float* c, int64_t c_stride, bool add_c) {
+  const int64_t across = ceil_div(b.lines, kTileColumns);
+  const auto multiply = MB_SIMD(gemm_multiply);
+  parallel_blocks(ceil_div(a.lines, kTileRows) * across, [&](int64_t task) {
+    const int64_t m = task / across * kTileRows, n = task % across * kTileColumns;
+    multiply({a.panels + m * a.depth, b.panels + n * b.depth, a.depth, c + m * c_stride + n,
+              c_stride, std::min(kTileRows, a.lines - m), std::min(kTileColumns, b.lines - n),
+              add_c});
+  });
+}
+
+// A buffer for the panels of up to kChunk of `lines`.
+Workspace<float> panel_buffer(int64_t lines, int64_t width, int64_t depth) {
+  const int64_t panels = ceil_div(std::min(lines, kChunk), width);
+  return Workspace<float>(panels * width * depth);
+}
+
+}  // namespace
+
+void gemm_builtin(const GemmProblem& p) {
+  const GemmTile tile = MB_SIMD(gemm_tile)();
+  static_assert(kTileRows % 12 == 0 && kTileColumns % 32 == 0 && kChunk % kTileRows == 0 &&
+                    kChunk % kTileColumns == 0,
+                "panels do not straddle tiles, nor tiles chunks");
+  const int64_t depth = depth_of_blocks(p.K);
+  const Workspace<float> a_buffer = panel_buffer(p.M, tile.rows, depth);
+  const Workspace<float> b_buffer = panel_buffer(p.N, tile.columns, depth);
+  const int64_t a_line = p.transpose_a ? 1 : p.K, a_k = p.transpose_a ? p.M : 1;
+  const int64_t b_line = p.transpose_b ? p.K : 1, b_k = p.transpose_b ? 1 : p.N;
+  for (int64_t n = 0; n < p.N; n += kChunk) {
+    for (int64_t k = 0; k < p.K; k += depth) {
+      const int64_t length = std::min(depth, p.K - k);
+      const Packed b{{p.b + n * b_line + k * b_k, b_line, b_k},
+                     std::min(kChunk, p.N - n),
+                     tile.columns,
+                     length,
+                     b_buffer.data()};
+      b.pack();
+      for (int64_t m = 0; m < p.M; m += kChunk) {
+        const Packed a{{p.a + m * a_line + k * a_k, a_line, a_k},
+                       std::min(kChunk, p.M - m),
+                       tile.rows,
+                       length,
+                       a_buffer.data()};
+        a.pack();
+        multiply_chunk(a, b, p.c + m * p.N + n, p.N, p.accumulate || k > 0);
+      }
+    }
+  }
+}
+
+}  // namespace minibert

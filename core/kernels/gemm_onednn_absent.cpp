@@ -1,0 +1,19 @@
+// gemm_onednn_absent.cpp: oneDNN of a build without it. gemm.cpp then uses our own blocked GEMM.
+#include "core/error.h"
+#include "core/kernels/gemm_backend.h"
+
+namespace minibert {
+
+bool gemm_onednn_available() {
+  return false;
+}
+
+void gemm_onednn(const GemmProblem&) {
+  MB_ASSERT(false, "gemm: oneDNN was asked for in a build without it");
+}
+
+std::string gemm_onednn_description() {
+  return "";
+}
+
+}  // namespace minibert
