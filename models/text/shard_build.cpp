@@ -122,7 +122,7 @@ class TextStage {
     const auto has_tokens = [](const auto& sentence) { return !sentence.empty(); };
     if (std::none_of(sentences.begin(), sentences.end(), has_tokens)) return;
     ++dealt_;
-    Part& part = parts_[hold_out_every_ > 0 && dealt_ % hold_out_every_ == 0];
+    Part& part = parts_[is_held_out(dealt_, hold_out_every_)];
     part.documents.begin_document();
     ++part.counts.documents;
     for (const auto& sentence : sentences) {

@@ -73,6 +73,12 @@ struct DocumentOptions {
 /// One document: its sentences in order, none empty.
 using Document = std::vector<std::string>;
 
+/// Whether a document is held out of training: every K-th over all files, counted from 1 (0: none).
+/// One rule for `tokenizer train` and `data build`, so that neither sees what the other holds out.
+constexpr bool is_held_out(int64_t document_number, int64_t hold_out_every) {
+  return hold_out_every > 0 && document_number % hold_out_every == 0;
+}
+
 /// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
 /// the end of a file. Errors  as LineReader; DataError if the file holds no text at all; UsageError
 /// if document_break is no regular expression.

@@ -38,6 +38,9 @@ struct TrainFlags {
   WordPieceTrainerOptions options;
   std::vector<std::string> files;
   std::string output;
+  std::string format = "lines";
+  DocumentOptions documents;
+  int64_t hold_out_every = 0;
   bool cased = false, force = false, dry_run = false, json = false;
 };
 
@@ -59,6 +62,23 @@ void count_file(const std::string& path, WordCounter& counter) {
   }
   counter.add(lines);
   report_invalid(reader.stats());
+}
+
+// Counts the words of the documents that data build, with the same flags, would train on.
+void count_training_documents(const TrainFlags& flags, WordCounter& counter) {
+  DocumentOptions options = flags.documents;
+  options.format = parse_text_format(flags.format);
+  int64_t number = 0;
+  for (const std::string& file : flags.files) {
+    report_invalid(read_documents(file, options, [&](Document&& document) {
+      if (!is_held_out(++number, flags.hold_out_every)) counter.add(document);
+    }));
+  }
+}
+
+void count_words(const TrainFlags& flags, WordCounter& counter) {
+  if (flags.hold_out_every > 0) return count_training_documents(flags, counter);
+  for (const std::string& file : flags.files) count_file(file, counter);
 }
 
 void check_output(const TrainFlags& flags) {
@@ -116,7 +136,7 @@ void train(TrainFlags flags) {
   check_output(flags);
   if (flags.dry_run) return print_plan(flags);
   WordCounter counter(tokenizer_options(flags.cased));
-  for (const std::string& file : flags.files) count_file(file, counter);
+  count_words(flags, counter);
   const std::vector<WordCount> words = counter.sorted();
   const WordPieceTraining training = train_wordpiece(words, flags.options);
   if (training.vocab.size() < flags.options.vocab_size) {
@@ -154,6 +174,13 @@ void add_train(CLI::App& parent) {
                   "characters kept, the most frequent ones")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  sub->add_option("--hold-out-every", flags->hold_out_every,
+                  "leave every K-th document out, the same as data build does; with --format and "
+                  "--document-break as there")
+      ->check(CLI::NonNegativeNumber);
+  sub->add_option("--format", flags->format, "lines or paragraphs, as in data build")
+      ->capture_default_str();
+  sub->add_option("--document-break", flags->documents.document_break, "as in data build");
   sub->add_flag("--force", flags->force, "replace --output if it exists");
   sub->add_flag("--dry-run", flags->dry_run, "check flags and files, write nothing");
   sub->add_flag("--json", flags->json, "print the result as one JSON object");
