@@ -10,12 +10,14 @@
 
 #include "core/kernels/math_simd.h"
 #include "core/kernels/philox_simd.h"
+#include "hwy/cache_control.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {
 
 constexpr FloatTag kFloat;
 constexpr int64_t kLanes = HWY_MAX_BYTES / 4;
+constexpr int64_t kLineFloats = 16;  // a cache line
 
 // body(c, count) for vectors of columns from c on; count < kLanes only in the last.
 template <class Body>
@@ -39,12 +41,17 @@ HWY_INLINE double sum_lanes(FloatVec v) {
   return sum;
 }
 
-// factor[h] = 0 or dropout's scale, for the columns of row t.
+// factor[h] = 0 or dropout's scale, for the columns of row t. Meanwhile `first` and `second`, rows
+// [H] that are read next (null: none), come from memory.
 HWY_INLINE void draw_row(const RowDropout& dropout, const PhiloxKeys& keys, int64_t t, int64_t H,
-                         float* factor) {
+                         const float* first, const float* second, float* factor) {
   const auto position = static_cast<uint32_t>(dropout.position[t]);
   const auto sample = static_cast<uint32_t>(dropout.row_sample[t]);
   for (int64_t c = 0; c < H; c += 2 * kLanes) {
+    for (int64_t line = c; line < c + 2 * kLanes && line < H; line += kLineFloats) {
+      hwy::Prefetch(first + line);
+      if (second) hwy::Prefetch(second + line);
+    }
     const WordPair words = philox_columns(static_cast<uint32_t>(c / 4), position, sample,
                                           dropout.step_layer_purpose, keys);
     hn::Store(dropout_factor(words.first, dropout.threshold, dropout.scale), kFloat, factor + c);
@@ -158,25 +165,26 @@ HWY_INLINE void backward_row(const LayerNormBackwardRows& r, int64_t t) {
 
 }  // namespace
 
-void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t begin, int64_t end) {
+HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t begin, int64_t end) {
   const PhiloxKeys keys(r.dropout.seed);
   for (int64_t t = begin; t < end; ++t) {
-    if (r.dropout.threshold != 0) draw_row(r.dropout, keys, t, r.H, r.factor);
-    const float* x = r.x + t * r.H;
+    const float *x = r.x + t * r.H, *residual = r.residual ? r.residual + t * r.H : nullptr;
     float* z = r.z ? r.z + t * r.H : nullptr;
-    const double sum = sum_row(r, x, r.residual ? r.residual + t * r.H : nullptr, z);
+    if (r.dropout.threshold != 0) draw_row(r.dropout, keys, t, r.H, x, residual, r.factor);
+    const double sum = sum_row(r, x, residual, z);
     normalize_row(r, t, sum, z ? z : x, r.y + t * r.H);
   }
 }
 
-void layer_norm_backward_rows(const LayerNormBackwardRows& r, int64_t begin, int64_t end) {
+HWY_FLATTEN void layer_norm_backward_rows(const LayerNormBackwardRows& r, int64_t begin, int64_t end) {
   const PhiloxKeys keys(r.dropout.seed);
   const size_t column_bytes = sizeof(float) * static_cast<size_t>(r.H);
   if (r.dbias) memset(r.dbias, 0, column_bytes);
   if (r.dweight) memset(r.dweight, 0, column_bytes);
   if (r.dbeta) memset(r.dbeta, 0, column_bytes);
   for (int64_t t = begin; t < end; ++t) {
-    if (r.dropout.threshold != 0) draw_row(r.dropout, keys, t, r.H, r.factor);
+    if (r.dropout.threshold != 0)
+      draw_row(r.dropout, keys, t, r.H, r.dy + t * r.H, r.z + t * r.H, r.factor);
     backward_row(r, t);
   }
 }
