@@ -75,8 +75,8 @@ OpSample feed_forward_sample(int64_t T, int64_t H, int64_t F, Gelu kind, uint64_
   SampleMaker make(seed);
   OpSample s;
   s.sizes = fmt::format("T={} H={} F={} {}", T, H, F, kind == Gelu::erf ? "erf" : "tanh");
-  s.inputs = {make.values({T, H}), make.values({F, H}, 1 / std::sqrt(1.0 * H)), make.values({F}),
-              make.values({H, F}, 1 / std::sqrt(1.0 * F))};
+  s.inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
+              make.values({F}, 0.3, F == 1 ? 1 : 0), make.values({H, F}, 1 / std::sqrt(1.0 * F))};
   s.forward = [kind](const std::vector<Variable>& in) {
     return feed_forward(in[0], in[1], in[2], in[3], kind);
   };

@@ -44,6 +44,7 @@ int run(int argc, char** argv) {
   add_tokenizer_verb(app);
   add_env_verb(app);
   add_data_verb(app);
+  add_gradcheck_verb(app);
   reject_unknown_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
