@@ -1,14 +1,37 @@
 // gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
-// feed_forward.cpp, losses. Sections 1 to 4 (mathematics, shapes, cost, precision) precede the
-// interface.
+// feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found, else on our own
+// blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). Easy to break: a pre-activation that bias_gelu
+// saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: build/cpu/bin/gemm_bench.
 #pragma once
 
 #include "core/tensor.h"
 
 namespace minibert {
 
-// ---- 5. Interface
-// ---------------------------------------------------------------------------------------------------
+// ---- 1. Mathematics -----------------------------------------------------------------------------
+//   c = op(a) op(b) [+ c] [+ bias]           op(x) = x or x^T, bias added to every row
+//   A linear layer y = x W^T + bias, W [N, K] as PyTorch stores it, is three products:
+//     forward  y  [M, N] = x  [M, K] W^T          transpose_b
+//     dgrad    dx [M, K] = dy [M, N] W            no transpose
+//     wgrad    dW [N, K] = dy^T [N, M] x [M, K]   transpose_a [accumulate]
+//   bias_gelu   p = op(a) op(b) + bias,  c = gelu(p)                 (p is saved for backward)
+//   dgelu       c = (op(a) op(b)) gelu'(p),  column_sum = sum_M(c)   (the gradient of that bias)
+//   gelu(x) = x P(Z <= x) = x (1 + erf(x / sqrt 2)) / 2, or with Gelu::tanh
+//   x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.  Sources: arXiv 1606.08415; for the blocking
+//   Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
+// ---- 2. Shapes and types ------------------------------------------------------------------------
+//   a [M, K] or [K, M]    b [K, N] or [N, K]    c, pre_activation [M, N]    bias, column_sum [N]
+//   all f32, row-major, any of M, N, K may be 0 (K = 0: op(a) op(b) is 0); c must
+//   not overlap a or b
+// ---- 3. Cost ------------------------------------------------------------------------------------
+//   2 M N K FLOP (gemm_flops); each matrix moved once (gemm_bytes): bound by arithmetic from
+//   M = N = K of about 100 on. Bias and GELU are one more pass over c.
+// ---- 4. Precision and determinism ---------------------------------------------------------------
+//   Products are summed in f32. Our own GEMM: one chain of additions an element, in ascending k,
+//   cut where K alone decides, so that threads, M and N do not change its bits. oneDNN: the same
+//   bits for the same shapes, threads and machine. Column sums are taken in double over blocks of
+//   64 rows. NaN and infinity propagate; what c held before is not read unless accumulate is on.
+// ---- 5. Interface -------------------------------------------------------------------------------
 enum class Gelu { erf, tanh };
 
 /// c = op(a) op(b) [+ c] [+ bias], and what an epilogue adds. op(x) is x or its transpose; all
