@@ -165,7 +165,8 @@ HWY_INLINE void backward_row(const LayerNormBackwardRows& r, int64_t t) {
 
 }  // namespace
 
-HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t begin, int64_t end) {
+HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t begin,
+                                         int64_t end) {
   const PhiloxKeys keys(r.dropout.seed);
   for (int64_t t = begin; t < end; ++t) {
     const float *x = r.x + t * r.H, *residual = r.residual ? r.residual + t * r.H : nullptr;
@@ -176,7 +177,8 @@ HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t 
   }
 }
 
-HWY_FLATTEN void layer_norm_backward_rows(const LayerNormBackwardRows& r, int64_t begin, int64_t end) {
+HWY_FLATTEN void layer_norm_backward_rows(const LayerNormBackwardRows& r, int64_t begin,
+                                          int64_t end) {
   const PhiloxKeys keys(r.dropout.seed);
   const size_t column_bytes = sizeof(float) * static_cast<size_t>(r.H);
   if (r.dbias) memset(r.dbias, 0, column_bytes);
