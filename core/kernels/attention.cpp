@@ -56,21 +56,23 @@ Sizes check_qkv(const char* op, const Tensor& qkv, const Tensor& cu_seqlens, con
   return {N, A, D, cu_seqlens.numel() - 1};
 }
 
-Sizes check(const AttentionForward& args) {
-  const char* op = "attention_forward";
+// What forward and backward have in common.
+template <typename Args>
+Sizes check_common(const char* op, const Args& args, const std::string& why) {
   const Sizes s = check_qkv(op, args.qkv, args.cu_seqlens, args.sample, args.dropout);
-  const std::string why = "for qkv " + args.qkv.shape().str();
   check_tensor(op, "out", args.out, {s.N, s.A, s.D}, why);
   check_tensor(op, "lse", args.lse, {s.N, s.A}, why);
   return s;
 }
 
+Sizes check(const AttentionForward& args) {
+  return check_common("attention_forward", args, "for qkv " + args.qkv.shape().str());
+}
+
 Sizes check(const AttentionBackward& args) {
   const char* op = "attention_backward";
-  const Sizes s = check_qkv(op, args.qkv, args.cu_seqlens, args.sample, args.dropout);
   const std::string why = "for qkv " + args.qkv.shape().str();
-  check_tensor(op, "out", args.out, {s.N, s.A, s.D}, why);
-  check_tensor(op, "lse", args.lse, {s.N, s.A}, why);
+  const Sizes s = check_common(op, args, why);
   check_tensor(op, "dout", args.dout, {s.N, s.A, s.D}, why);
   check_tensor(op, "dqkv", args.dqkv, args.qkv.shape(), why);
   return s;

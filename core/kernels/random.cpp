@@ -1,6 +1,8 @@
 // random.cpp: dropout's masks as tensors, element by element. Contract: random.h.
 #include "core/kernels/random.h"
 
+#include "core/kernels/check.h"
+
 namespace minibert {
 
 Tensor export_attention_dropout_mask(const Dropout& dropout, int64_t length, int64_t head,
@@ -25,12 +27,9 @@ Tensor export_attention_dropout_mask(const Dropout& dropout, int64_t length, int
 
 Tensor export_hidden_dropout_mask(const Dropout& dropout, const Tensor& position,
                                   const Tensor& row_sample, int64_t hidden_size) {
-  MB_CHECK(
-      position.defined() && row_sample.defined() && position.dtype() == DType::i32 &&
-          row_sample.dtype() == DType::i32 && position.rank() == 1 &&
-          position.shape() == row_sample.shape(),
-      "export_hidden_dropout_mask: position is {} and row_sample is {}, expected i32 [T] both.",
-      position.shape().str(), row_sample.shape().str());
+  const char* op = "export_hidden_dropout_mask";
+  check_rank(op, "position", position, 1, DType::i32);
+  check_tensor(op, "row_sample", row_sample, position.shape(), "the shape of position", DType::i32);
   MB_CHECK(hidden_size >= 0, "export_hidden_dropout_mask: hidden_size is {}, expected 0 or more.",
            hidden_size);
   const int64_t T = position.numel(), H = hidden_size;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "core/kernels/random.h"
+#include "core/profile.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
 
@@ -340,6 +341,21 @@ TEST(AttentionCost, CountsTwoAndFiveProducts) {
   EXPECT_EQ(attention_backward_flops(c.backward()), 5.0 * 2 * 2 * 8 * (9 + 100));
 }
 
+TEST(AttentionCost, IsReportedToTheProfile) {
+  const Case c({3, 0, 10}, 2, 8, 0.0f, 4);
+  set_profiling(true);
+  attention_forward(c.forward());
+  attention_backward(c.backward());
+  set_profiling(false);
+  const auto entries = profile_entries();
+  const ProfileEntry forward = entries.at("attention_forward"),
+                     backward = entries.at("attention_backward");
+  EXPECT_EQ(forward.flops, attention_forward_flops(c.forward()));
+  EXPECT_EQ(backward.flops, attention_backward_flops(c.backward()));
+  EXPECT_EQ(forward.bytes, 4.0 * 13 * 2 * (4 * 8 + 1));
+  EXPECT_EQ(backward.bytes, 4.0 * 13 * 2 * (9 * 8 + 1));
+}
+
 // ---- Errors ----
 
 void expect_usage_error(const std::function<void()>& call,
@@ -386,6 +402,19 @@ TEST(AttentionErrors, NameBothShapes) {
       {"dqkv", "[8, 2, 8]", "[8, 3, 2, 8]"});
   backward([](auto& a) { a.lse = Tensor::zeros({8}); }, {"lse", "[8]", "[8, 2]"});
   backward([](auto& a) { a.out = Tensor::zeros({8, 16}); }, {"out", "[8, 16]", "[8, 2, 8]"});
+}
+
+TEST(AttentionErrors, RefuseSizesThatTheCounterCannotHold) {
+  const auto forward = [](int64_t N, int64_t A, int64_t D, float p) {
+    const Tensor qkv = Tensor::zeros({N, 3, A, D}), out = Tensor::zeros({N, A, D});
+    attention_forward({qkv, out, Tensor::zeros({N, A}), integers({0, static_cast<int32_t>(N)}),
+                       integers({0}), 1.0f, attention_dropout(p)});
+  };
+  expect_usage_error([&] { forward(65537, 1, 1, 0.1f); }, {"65537", "65536"});
+  expect_usage_error([&] { forward(1, 65536, 1, 0.1f); }, {"65536", "65535"});
+  EXPECT_NO_THROW(forward(1, 65535, 1, 0.1f));
+  expect_usage_error([&] { forward(1, 0, 4, 0.0f); }, {"heads", "0"});
+  expect_usage_error([&] { forward(1, 4, 0, 0.0f); }, {"head size", "0"});
 }
 
 TEST(AttentionErrors, SampleIsOptionalWithoutDropout) {

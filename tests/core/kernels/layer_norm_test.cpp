@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/kernels/random.h"
+#include "core/profile.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
 
@@ -403,6 +404,19 @@ TEST(LayerNormCost, CountsWhatIsReadAndWritten) {
   backward.dx = Tensor();
   backward.accumulate_dz = true;
   EXPECT_EQ(layer_norm_backward_bytes(backward), 4.0 * (4 * 30 + 40 + 6));
+}
+
+TEST(LayerNormCost, IsReportedToTheProfile) {
+  const Case c(3, 10, kAll);
+  set_profiling(true);
+  layer_norm_forward(c.forward());
+  layer_norm_backward(c.backward());
+  set_profiling(false);
+  const auto entries = profile_entries();
+  EXPECT_EQ(entries.at("layer_norm_forward").flops, 10.0 * 30);
+  EXPECT_EQ(entries.at("layer_norm_backward").flops, 20.0 * 30);
+  EXPECT_EQ(entries.at("layer_norm_forward").bytes, layer_norm_forward_bytes(c.forward()));
+  EXPECT_EQ(entries.at("layer_norm_backward").bytes, layer_norm_backward_bytes(c.backward()));
 }
 
 // ---- Errors ----

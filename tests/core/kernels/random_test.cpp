@@ -103,6 +103,12 @@ TEST(ExportedMask, RefusesWhatTheCounterCannotHold) {
   EXPECT_THROW(export_hidden_dropout_mask(dropout, integers({1, 2}), integers({1}), 4), UsageError);
   EXPECT_THROW(export_hidden_dropout_mask(dropout, Tensor(), integers({1}), 4), UsageError);
   EXPECT_THROW(export_hidden_dropout_mask(dropout, integers({1}), integers({1}), -1), UsageError);
+  EXPECT_THROW(export_hidden_dropout_mask(dropout, Tensor::zeros({1}), integers({1}), 4),
+               UsageError);
+  EXPECT_THROW(export_hidden_dropout_mask(dropout, integers({1}), Tensor::zeros({1}), 4),
+               UsageError);
+  EXPECT_EQ(export_hidden_dropout_mask(dropout, integers({1}), integers({1}), 0).numel(), 0);
+  EXPECT_EQ(export_attention_dropout_mask(dropout, 1, 65535, 0).numel(), 1);
 }
 
 }  // namespace
