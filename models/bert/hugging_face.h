@@ -19,7 +19,7 @@ BertConfig load_hugging_face_config(const std::filesystem::path& folder);
 
 struct LoadedBert {
   BertForPreTraining model;
-  /// Tensors of the file that no part of the model uses (a classifier's head, position ids).
+  /// Tensors of the file that no part of the model uses (a classifier's head).
   std::vector<std::string> unused;
 };
 

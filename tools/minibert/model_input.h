@@ -1,0 +1,56 @@
+// model_input.h: what fill-mask and embed share: the model folder they open and the texts they are
+// given. Easy to break: a text a line, one result a text, in order; all texts are checked before
+// the first result is printed.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+#include "models/bert/hugging_face.h"
+#include "models/text/wordpiece.h"
+
+namespace minibert {
+
+/// A Transformers folder or a checkpoint of ours, opened for inference.
+struct ModelFolder {
+  BertForPreTraining model;
+  WordPieceTokenizer tokenizer;
+
+  /// Errors: DataError for anything wrong with the folder, and where vocab.txt has more tokens than
+  /// the model has rows. Tensors that no part of the model uses are noted on standard error.
+  static ModelFolder open(const std::string& folder, const BertParts& required);
+};
+
+/// Where texts come from: TEXT..., --file, or standard input.
+class TextInput {
+ public:
+  void add_options(CLI::App& verb);
+  /// A text a line. Errors: UsageError for texts and a file at once, or an unknown option;
+  /// DataError for a file that cannot be read. Malformed UTF-8 is counted on standard error.
+  std::vector<std::string> read() const;
+
+ private:
+  std::vector<std::string> arguments() const;
+
+  const CLI::App* verb_ = nullptr;
+  std::string first_, file_;
+};
+
+/// Ids of every text with [CLS] and [SEP]. Errors: DataError naming the first text with more tokens
+/// than the model has positions.
+std::vector<std::vector<int32_t>> encode_texts(const ModelFolder& folder,
+                                               const std::vector<std::string>& texts);
+
+/// "text 3 ("the old ...")": how errors name a text; `number` from 0.
+std::string describe_text(const std::vector<std::string>& texts, size_t number);
+
+/// Runs the encoder over the texts, some thousand tokens at a time. `use` gets the number of the
+/// group's first text, its batch and its final hidden states.
+void encode_in_groups(
+    const BertForPreTraining& model, const std::vector<std::vector<int32_t>>& ids,
+    const std::function<void(size_t first, const PackedBatch& batch, const Variable& hidden)>& use);
+
+}  // namespace minibert
