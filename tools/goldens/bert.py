@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from transformers import BertConfig, BertForPreTraining
 from transformers.models.bert import modeling_bert
 
-LENGTHS = [48, 1, 7, 33, 16, 2]
-SAMPLES = [5, 0, 300, 9, 2, 7]  # numbers within the step: any, each once
+LENGTHS = [48, 1, 7, 33, 16, 2, 40, 25, 8, 9, 15, 48, 3, 31, 20, 12]
+SAMPLES = [5, 0, 300, 9, 2, 7, 70000, 1, 12, 3, 4, 88, 6, 31, 10, 11]
 SEED, DATA_STEP, P = 0x1234_5678_9ABC_DEF0, 77, 0.1
 CONFIG = dict(
     vocab_size=203, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=200,
