@@ -27,16 +27,17 @@ namespace minibert {
 // ---- 3. Cost ----
 //   forward   reads x, residual, writes z, y: 4 T H elements (layer_norm_forward_bytes)
 //   backward  reads dy, z, writes dz, dx: 4 T H elements (layer_norm_backward_bytes)
-//   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (about 2
-//   operations of a vector an element) is slower than memory.
+//   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (60 vector
+//   operations for 4 elements a 64-bit lane) is slower than memory.
 //
 // ---- 4. Precision and determinism ----
 //   Two passes over a row that stays in the cache: first the mean, then the sum of (z - mean)^2.
-//   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32 in 2 vectors and
-//   are closed in double. A mean of 1e4 rounded to f32 is off by up to 5e-4, which is much beside a
-//   deviation of 1e-2: so both directions subtract what the rounding left, avg_H(z - mean), too.
+//   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32, a vector
+//   of them, and their lanes are added in double. A mean of 1e4 rounded to f32 is off by up to
+//   5e-4, much beside a deviation of 1e-2: so both directions subtract what the rounding left,
+//   avg_H(z - mean), as well.
 //   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
-//   blocks depend on T and H alone, so threads do not change bits.
+//   blocks depend on T alone, so threads do not change bits.
 //
 // ---- 5. Interface ----
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,  rstd = 1 / sqrt(var +
