@@ -158,14 +158,15 @@ std::vector<std::string_view> split_sentences(std::string_view paragraph) {
   size_t begin = 0;
   const auto cut = [&](size_t end) {
     const std::string_view sentence = trim(paragraph.substr(begin, end - begin));
-    begin = end;
     if (has_word(sentence)) {
       sentences.push_back(sentence);
-    } else if (!sentences.empty() &&
-               !sentence.empty()) {  // marks alone: part of the sentence before
+    } else if (sentences.empty()) {
+      return;                        // marks alone: part of the first sentence, still to come
+    } else if (!sentence.empty()) {  // part of the sentence before
       const char* start = sentences.back().data();
       sentences.back() = {start, static_cast<size_t>(sentence.data() + sentence.size() - start)};
     }
+    begin = end;
   };
   for (size_t at = 0; at < paragraph.size();) {
     const Letter letter = letter_at(paragraph, at);

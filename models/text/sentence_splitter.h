@@ -13,15 +13,15 @@ namespace minibert {
 /// The sentences of `paragraph` (valid UTF-8, one paragraph, line ends already joined), trimmed,
 /// none empty; together they are the whole text but for blanks. A sentence ends
 ///   - after . ! ? or an ellipsis, with the closing quotes and brackets that follow, if a blank or
-///   a dash (-- or U+2014)
-///     comes next and then, after opening quotes and brackets, an upper-case letter, a digit or a
-///     letter without case,
+///   a
+///     dash (-- or U+2014) comes next and then, after opening quotes and brackets, an upper-case
+///     letter, a digit or a letter without case,
 ///   - after the ideographic full stops of Chinese and Japanese, wherever they stand,
 ///   - at the end of the paragraph;
-/// but not after a title or other abbreviation (Mr. Dr. St. Esq. No. e.g. ...) and not after a
-/// single capital (an initial), except `I`, which ends sentences more often than it abbreviates a
-/// name. Text without a letter or digit joins the sentence before it, or is dropped if there is
-/// none (`* * *`).
+/// but not after a title or other abbreviation (Mr. Dr. St. e.g. ..., and No. Vol. p. before a
+/// number), nor after a single capital (an initial), except `I`, which ends sentences more often
+/// than it abbreviates a name. Marks without a letter or digit join the sentence before them, or
+/// the first one; a paragraph of nothing else (`* * *`) has no sentences.
 std::vector<std::string_view> split_sentences(std::string_view paragraph);
 
 }  // namespace minibert

@@ -1,0 +1,319 @@
+// shard_build_test.cpp: data build from files to folders, by library and by command line: what is
+// held out, what a manifest says, faults, threads, and what data inspect finds.
+// Expected values: counted here from the text, or by hand.
+#include "models/text/shard_build.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/parallel.h"
+#include "models/text/shard_inspect.h"
+#include "tests/models/text/text_fixture.h"
+
+namespace minibert {
+namespace {
+
+using nlohmann::json;
+using testing::read_bytes;
+using testing::TemporaryFolder;
+using testing::write_bytes;
+
+class DataBuild : public ::testing::Test {
+ protected:
+  DataBuild() {
+    write_bytes(folder_ / "vocab.txt", testing::small_vocabulary());
+    // Twelve documents; the sentences of document d are "dX sY" with letters for numbers.
+    std::string text;
+    for (char d = 'a'; d < 'm'; ++d) {
+      for (char s = 'a'; s < 'a' + 10; ++s) text += std::string(1, d) + " " + s + " the end\n";
+      text += "\n";
+    }
+    write_bytes(folder_ / "lines.txt", text);
+    options_.vocabulary = folder_ / "vocab.txt";
+    options_.files = {(folder_ / "lines.txt").string()};
+    options_.output = folder_ / "shards";
+    options_.settings.examples.sequence_length = 32;
+    options_.settings.masking.max_predictions = 5;
+  }
+  int32_t id(const std::string& token) const {
+    const std::string vocabulary = testing::small_vocabulary();
+    const size_t at = ("\n" + vocabulary).find("\n" + token + "\n");
+    return static_cast<int32_t>(
+        std::count(vocabulary.begin(), vocabulary.begin() + static_cast<long>(at), '\n'));
+  }
+  testing::CommandResult minibert(const std::string& arguments) const {
+    const char* binary = std::getenv("MINIBERT_BINARY");
+    return testing::run_command(std::string(binary ? binary : "minibert") + " " + arguments);
+  }
+  std::string in(const std::string& name) const { return (folder_ / name).string(); }
+
+  TemporaryFolder folder_;
+  BuildOptions options_;
+};
+
+TEST_F(DataBuild, CountsTheTextAndItsTokens) {
+  const BuildReport report = build_shards(options_);
+  const DataCounts& counts = report.data.counts;
+  EXPECT_EQ(counts.documents, 12);
+  EXPECT_EQ(counts.sentences, 120);
+  EXPECT_EQ(counts.tokens, 12 * 10 * (1 + 1 + 1 + 3));  // "end" is e ##n ##d here
+  EXPECT_EQ(counts.unknown_tokens, 0);
+  const auto shards = ShardSet::open(options_.output);
+  const auto unigrams = shards->unigram_counts();
+  EXPECT_EQ(unigrams[static_cast<size_t>(id("the"))], 120u);
+  EXPECT_EQ(unigrams[static_cast<size_t>(id("##n"))], 120u);
+  EXPECT_EQ(unigrams[static_cast<size_t>(id("k"))], 10u);  // document k; sentences are a .. j
+  EXPECT_EQ(unigrams[2], 0u);                              // [CLS]
+  EXPECT_EQ(read_bytes(options_.output / "vocab.txt"), testing::small_vocabulary());
+  ASSERT_EQ(report.data.sources.size(), 1u);
+  EXPECT_EQ(report.data.sources[0].file_bytes,
+            static_cast<int64_t>(read_bytes(folder_ / "lines.txt").size()));
+  shards->verify();
+}
+
+TEST_F(DataBuild, HoldsOutEveryKthDocument) {
+  options_.settings.hold_out_every = 5;  // documents 5 and 10: e and j
+  const BuildReport report = build_shards(options_);
+  EXPECT_EQ(report.data.counts.documents, 10);
+  ASSERT_TRUE(report.held_out);
+  EXPECT_EQ(report.held_out->counts.documents, 2);
+  const auto training = ShardSet::open(options_.output),
+             held = ShardSet::open(options_.output / "held-out");
+  // Document letters k and l are in training alone; the held-out text has none but e and j before a
+  // sentence letter. Both folders hold the training text's counts.
+  EXPECT_EQ(training->unigram_counts(), held->unigram_counts());
+  EXPECT_EQ(training->unigram_counts()[static_cast<size_t>(id("the"))], 100u);
+  for (const auto& set : {training, held}) {
+    int64_t e_tokens = 0;
+    for (int64_t e = 0; e < set->examples(); ++e) {
+      const StoredExample stored = set->read(e);
+      e_tokens += std::count(stored.masked_labels.begin(), stored.masked_labels.end(), id("l"));
+    }
+    EXPECT_EQ(e_tokens > 0, set == training);
+  }
+}
+
+TEST_F(DataBuild, HeldOutTextOnItsOwnTakesTheTrainingCounts) {
+  build_shards(options_);
+  BuildOptions other = options_;
+  write_bytes(folder_ / "other.txt", "was was\nwas\n\nhad\n");
+  other.files = {in("other.txt")};
+  other.output = folder_ / "other";
+  other.unigram_from = options_.output;
+  build_shards(other);
+  EXPECT_EQ(ShardSet::open(other.output)->unigram_counts(),
+            ShardSet::open(options_.output)->unigram_counts());
+  EXPECT_EQ(ShardSet::open(other.output)->manifest().unigram_source, options_.output.string());
+}
+
+TEST_F(DataBuild, ThreadsAndShardSizeChangeNoExample) {
+  options_.files = {(testing::source_folder() / "data/austen/northangerabbey.txt.gz").string()};
+  options_.settings.documents = {TextFormat::paragraphs, "^CHAPTER"};
+  options_.settings.duplicate_factor = 2;
+  const auto bytes_with = [&](int threads, const std::string& name) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    options_.output = folder_ / name;
+    build_shards(options_);
+    set_num_threads(before);
+    return read_bytes(options_.output / "shard-00000.mbs") +
+           read_bytes(options_.output / "manifest.json");
+  };
+  EXPECT_EQ(bytes_with(1, "one"), bytes_with(3, "three"));
+  options_.shard_bytes = 100000;
+  options_.output = folder_ / "small";
+  const BuildReport small = build_shards(options_);
+  EXPECT_GT(small.data.shards.size(), 3u);
+  const auto one = ShardSet::open(folder_ / "one"), many = ShardSet::open(options_.output);
+  ASSERT_EQ(one->examples(), many->examples());
+  for (int64_t e = 0; e < one->examples(); ++e) {
+    ASSERT_EQ(one->read(e).example.ids, many->read(e).example.ids) << e;
+  }
+}
+
+TEST_F(DataBuild, AnotherSeedGivesOtherExamples) {
+  build_shards(options_);
+  const std::string first = read_bytes(options_.output / "shard-00000.mbs");
+  options_.force = true;
+  build_shards(options_);
+  EXPECT_EQ(read_bytes(options_.output / "shard-00000.mbs"), first);
+  options_.settings.seed = 1;
+  build_shards(options_);
+  EXPECT_NE(read_bytes(options_.output / "shard-00000.mbs"), first);
+}
+
+TEST_F(DataBuild, KeepsWhatItMayNotReplace) {
+  std::filesystem::create_directory(options_.output);
+  build_shards(options_);  // an empty folder is fine
+  EXPECT_THROW(build_shards(options_), UsageError);
+  options_.force = true;
+  build_shards(options_);
+  EXPECT_FALSE(std::filesystem::exists(options_.output.string() + ".old"));
+  EXPECT_FALSE(std::filesystem::exists(options_.output.string() + ".partial"));
+  options_.output = folder_ / "home";
+  std::filesystem::create_directory(options_.output);
+  write_bytes(options_.output / "letter.txt", "dear");
+  EXPECT_THROW(build_shards(options_), UsageError);
+  EXPECT_EQ(read_bytes(options_.output / "letter.txt"), "dear");
+}
+
+TEST_F(DataBuild, AFailureLeavesTheEarlierBuild) {
+  build_shards(options_);
+  const std::string before = read_bytes(options_.output / "manifest.json");
+  options_.force = true;
+  options_.files.push_back(in("missing.txt"));
+  EXPECT_THROW(build_shards(options_), DataError);
+  EXPECT_EQ(read_bytes(options_.output / "manifest.json"), before);
+  EXPECT_FALSE(std::filesystem::exists(options_.output.string() + ".partial"));
+}
+
+TEST_F(DataBuild, StartsAfreshAfterAKilledBuild) {
+  const std::filesystem::path partial = options_.output.string() + ".partial";
+  std::filesystem::create_directory(partial);
+  write_bytes(partial / "shard-00099.mbs", "half");
+  build_shards(options_);
+  EXPECT_FALSE(std::filesystem::exists(partial));
+  EXPECT_FALSE(std::filesystem::exists(options_.output / "shard-00099.mbs"));
+}
+
+TEST_F(DataBuild, RejectsOptionsOutOfRange) {
+  const auto rejects = [&](auto change) {
+    BuildOptions changed = options_;
+    change(changed);
+    EXPECT_THROW(build_shards(changed), UsageError);
+  };
+  rejects([](BuildOptions& o) { o.files.clear(); });
+  rejects([](BuildOptions& o) { o.output.clear(); });
+  rejects([](BuildOptions& o) { o.settings.examples.sequence_length = 4; });
+  rejects([](BuildOptions& o) { o.settings.examples.sequence_length = 65536; });
+  rejects([](BuildOptions& o) { o.settings.masking.max_predictions = 0; });
+  rejects([](BuildOptions& o) { o.settings.masking.max_predictions = 32; });
+  rejects([](BuildOptions& o) { o.settings.masking.masked_lm_prob = 1.5; });
+  rejects([](BuildOptions& o) { o.settings.masking.masked_lm_prob = NAN; });
+  rejects([](BuildOptions& o) { o.settings.examples.short_sequence_prob = -0.1; });
+  rejects([](BuildOptions& o) { o.settings.duplicate_factor = 0; });
+  rejects([](BuildOptions& o) { o.settings.hold_out_every = 1; });
+  rejects([](BuildOptions& o) { o.settings.hold_out_every = -1; });
+  rejects([](BuildOptions& o) { o.shard_bytes = 0; });
+  options_.settings.hold_out_every = 13;  // there are twelve documents
+  EXPECT_THROW(build_shards(options_), DataError);
+}
+
+TEST_F(DataBuild, ADryRunWritesNothing) {
+  options_.dry_run = true;
+  options_.record_draws = folder_ / "draws.jsonl";
+  const BuildReport report = build_shards(options_);
+  EXPECT_EQ(report.data.counts.documents, 12);
+  EXPECT_FALSE(std::filesystem::exists(options_.output));
+  EXPECT_FALSE(std::filesystem::exists(options_.record_draws));
+}
+
+TEST_F(DataBuild, InspectFindsTheSharesOfTheMasks) {
+  options_.files = {(testing::source_folder() / "data/austen/northangerabbey.txt.gz").string()};
+  options_.settings.documents = {TextFormat::paragraphs, "^CHAPTER"};
+  for (const bool dynamic : {false, true}) {
+    options_.settings.dynamic_masking = dynamic;
+    options_.output = folder_ / (dynamic ? "dynamic" : "static");
+    build_shards(options_);
+    const ShardInspection found = inspect_shards(options_.output);
+    const auto n = static_cast<double>(found.counts.masked_tokens);
+    EXPECT_GT(n, 10000);
+    const auto expect_share = [&](int64_t count, double p) {
+      EXPECT_LT(std::abs(static_cast<double>(count) - n * p), 6 * std::sqrt(n * p * (1 - p)));
+    };
+    const double hit = 0.1 / found.manifest.tokens.vocab_size;  // a random id may be the token
+    expect_share(found.shown_as_mask, 0.8 + hit);
+    expect_share(found.shown_as_kept, 0.1 + hit);
+    expect_share(found.shown_as_random, 0.1 - 2 * hit);
+    EXPECT_EQ(found.empty_masks, 0);
+    const auto at =
+        static_cast<double>(found.counts.nsp_next) / static_cast<double>(found.counts.examples);
+    EXPECT_LT(at, 0.5);  // chunks of one sentence have only a random B
+    EXPECT_GT(at, 0.1);
+    EXPECT_NE(describe(found).find("every checksum is right"), std::string::npos);
+  }
+}
+
+TEST_F(DataBuild, InspectNoticesAChangedManifestAndAChangedShard) {
+  build_shards(options_);
+  const std::string manifest = read_bytes(options_.output / "manifest.json");
+  json changed = json::parse(manifest);
+  changed["counts"]["nsp_next"] = changed["counts"]["nsp_next"].get<int>() + 1;
+  write_bytes(options_.output / "manifest.json", changed.dump());
+  EXPECT_THROW(inspect_shards(options_.output), DataError);
+  write_bytes(options_.output / "manifest.json", manifest);
+  inspect_shards(options_.output);
+  std::string shard = read_bytes(options_.output / "shard-00000.mbs");
+  shard[shard.size() / 2] ^= 4;
+  write_bytes(options_.output / "shard-00000.mbs", shard);
+  EXPECT_THROW(inspect_shards(options_.output), DataError);
+}
+
+// ---- The command line
+// --------------------------------------------------------------------------------
+
+TEST_F(DataBuild, VerbBuildsAndInspects) {
+  const auto built = minibert("data build --vocab " + in("vocab.txt") + " --sequence-length 32 " +
+                              "--max-predictions 5 --hold-out-every 4 --json --output " +
+                              in("shards") + " " + in("lines.txt"));
+  ASSERT_EQ(built.status, 0) << built.output;
+  const json report = json::parse(built.output.substr(built.output.find('{')));
+  EXPECT_EQ(report["data"]["counts"]["documents"], 9);
+  EXPECT_EQ(report["held_out"]["counts"]["documents"], 3);
+  EXPECT_EQ(report["data"]["settings"]["sequence_length"], 32);
+  const auto inspected = minibert("data inspect --json " + in("shards/held-out"));
+  ASSERT_EQ(inspected.status, 0) << inspected.output;
+  EXPECT_EQ(json::parse(inspected.output)["counts"], report["held_out"]["counts"]);
+  const auto words = minibert("data inspect " + in("shards"));
+  EXPECT_NE(words.output.find("9 documents, 90 sentences"), std::string::npos) << words.output;
+}
+
+TEST_F(DataBuild, VerbReadsStandardInput) {
+  const auto built = testing::run_command(
+      "cat " + in("lines.txt") + " | " + std::string(std::getenv("MINIBERT_BINARY")) +
+      " data build --vocab " + in("vocab.txt") + " --output " + in("shards") + " -");
+  ASSERT_EQ(built.status, 0) << built.output;
+  EXPECT_EQ(ShardSet::open(folder_ / "shards")->manifest().counts.documents, 12);
+}
+
+TEST_F(DataBuild, VerbSaysHowManyBytesWereReplaced) {
+  write_bytes(folder_ / "bad.txt",
+              "ok\nb\xFF"
+              "ad \xFE\n");
+  const auto built = minibert("data build --vocab " + in("vocab.txt") + " --output " +
+                              in("shards") + " " + in("bad.txt"));
+  EXPECT_EQ(built.status, 0) << built.output;
+  EXPECT_NE(built.output.find("2 bytes are no UTF-8"), std::string::npos) << built.output;
+  EXPECT_NE(built.output.find("line 2"), std::string::npos) << built.output;
+}
+
+TEST_F(DataBuild, VerbHasTheDocumentedExitCodes) {
+  const std::string build =
+      "data build --vocab " + in("vocab.txt") + " --output " + in("out") + " ";
+  write_bytes(folder_ / "binary", std::string("\x7F"
+                                              "ELF\0\0",
+                                              6));
+  write_bytes(folder_ / "empty", "");
+  for (const char* file : {"missing", "empty", "binary", "."}) {
+    const auto result = minibert(build + in(file));
+    EXPECT_EQ(result.status, 3) << result.output;
+    EXPECT_NE(result.output.find(in(file)), std::string::npos) << result.output;
+  }
+  for (const std::string flags :
+       {"--sequence-length 2", "--masked-lm-prob 2", "--format xml", "--masking sometimes",
+        "--document-break '('", "--duplicate-factor 0", "--sequence-length many", "--no-such-flag",
+        "--threads 0 --threads -3"}) {
+    const auto result = minibert(build + flags + " " + in("lines.txt"));
+    EXPECT_EQ(result.status, 2) << flags << "\n" << result.output;
+  }
+  EXPECT_EQ(minibert("data inspect " + folder_.path().string()).status, 3);
+  EXPECT_EQ(minibert("data inspect " + in("missing")).status, 3);
+  EXPECT_EQ(minibert("data").status, 2);
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "out"));
+}
+
+}  // namespace
+}  // namespace minibert

@@ -1,0 +1,190 @@
+// text_reader_test.cpp: files in three compressions, broken in many ways, to lines and documents.
+// Expected values: written by hand, and files made by zlib and zstd themselves.
+#include "models/text/text_reader.h"
+
+#include <zlib.h>
+#include <zstd.h>
+
+#include "core/error.h"
+#include "tests/models/text/text_fixture.h"
+
+namespace minibert {
+namespace {
+
+using testing::TemporaryFolder;
+using testing::write_bytes;
+
+std::string gzipped(const std::string& text) {
+  std::string out(compressBound(static_cast<uLong>(text.size())) + 64, '\0');
+  z_stream stream{};
+  deflateInit2(&stream, 9, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
+  stream.avail_in = static_cast<uInt>(text.size());
+  stream.next_out = reinterpret_cast<Bytef*>(out.data());
+  stream.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&stream, Z_FINISH), Z_STREAM_END);
+  out.resize(stream.total_out);
+  deflateEnd(&stream);
+  return out;
+}
+
+std::string zstandard(const std::string& text) {
+  std::string out(ZSTD_compressBound(text.size()), '\0');
+  out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
+  return out;
+}
+
+class TextReader : public ::testing::Test {
+ protected:
+  std::string file(const std::string& bytes) {
+    const auto path = folder_ / ("file" + std::to_string(made_++));
+    write_bytes(path, bytes);
+    return path.string();
+  }
+  std::vector<std::string> lines(const std::string& path) {
+    LineReader reader(path);
+    std::vector<std::string> found;
+    for (std::string line; reader.next(line);) found.push_back(line);
+    stats_ = reader.stats();
+    return found;
+  }
+  std::vector<Document> documents(const std::string& text, const DocumentOptions& options) {
+    std::vector<Document> found;
+    stats_ = read_documents(file(text), options,
+                            [&](Document&& document) { found.push_back(std::move(document)); });
+    return found;
+  }
+  std::string error_of(const std::string& bytes) {
+    const std::string path = file(bytes);
+    try {
+      lines(path);
+    } catch (const DataError& error) {
+      EXPECT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+      return error.what();
+    }
+    return "";
+  }
+  TemporaryFolder folder_;
+  SourceStats stats_;
+  int made_ = 0;
+};
+
+TEST_F(TextReader, CutsLinesHoweverTheyEnd) {
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(lines(file("a\nbc\n")), (Lines{"a", "bc"}));
+  EXPECT_EQ(lines(file("a\nbc")), (Lines{"a", "bc"}));
+  EXPECT_EQ(lines(file("a\r\n\r\nbc\r\n")), (Lines{"a", "", "bc"}));
+  EXPECT_EQ(lines(file("\n")), (Lines{""}));
+  EXPECT_EQ(lines(file("\xEF\xBB\xBFx\n")), (Lines{"x"}));  // byte order mark
+}
+
+// Sizes around the reader's chunk of 65,536 bytes, so that a line's end falls on either side of it.
+TEST_F(TextReader, ReadsTheSameTextFromEveryCompression) {
+  for (const int size : {1, 65534, 65535, 65536, 65537, 300000}) {
+    std::vector<std::string> expected;
+    std::string text;
+    RandomStream random(1, StreamPurpose::user, static_cast<uint64_t>(size));
+    while (static_cast<int>(text.size()) < size) {
+      expected.emplace_back(static_cast<size_t>(random.integer(0, 200)),
+                            static_cast<char>('a' + random.integer(0, 25)));
+      text += expected.back() + "\n";
+    }
+    for (const std::string& bytes : {text, gzipped(text), zstandard(text),
+                                     gzipped(text.substr(0, 10)) + gzipped(text.substr(10))}) {
+      if (text.size() < 10) continue;
+      EXPECT_EQ(lines(file(bytes)), expected) << size;
+      EXPECT_EQ(stats_.file_bytes, static_cast<int64_t>(bytes.size()));
+      EXPECT_EQ(stats_.text_bytes, static_cast<int64_t>(text.size()));
+      EXPECT_EQ(stats_.lines, static_cast<int64_t>(expected.size()));
+      EXPECT_EQ(stats_.crc32, ::crc32(0, reinterpret_cast<const Bytef*>(bytes.data()),
+                                      static_cast<uInt>(bytes.size())));
+    }
+  }
+}
+
+TEST_F(TextReader, SaysWhatIsWrongWithAFile) {
+  EXPECT_NE(error_of("").find("empty"), std::string::npos);
+  EXPECT_NE(error_of(std::string("ELF\0\1", 5)).find("binary"), std::string::npos);
+  EXPECT_NE(error_of(gzipped(std::string("a\0b", 3))).find("binary"), std::string::npos);
+  EXPECT_THROW(lines(folder_ / "missing"), DataError);
+  EXPECT_THROW(lines(folder_.path().string()), DataError);
+  std::string damaged = gzipped(std::string(5000, 'x') + "abcdefghijklmnopqrstuvwxyz");
+  damaged[damaged.size() / 2] ^= 0x55;
+  EXPECT_NE(error_of(damaged).find("damaged"), std::string::npos);
+}
+
+TEST_F(TextReader, NoticesEveryCutOfACompressedFile) {
+  std::string text;
+  for (int i = 0; i < 500; ++i) text += "line " + std::to_string(i * i) + "\n";
+  for (const std::string& bytes : {gzipped(text), zstandard(text)}) {
+    for (size_t size = 4; size < bytes.size(); size += 13) {
+      EXPECT_NE(error_of(bytes.substr(0, size)), "") << "cut to " << size << " of " << bytes.size();
+    }
+    EXPECT_EQ(error_of(bytes), "");
+  }
+}
+
+// Table 3-8 of the Unicode standard: one U+FFFD for each maximal subpart.
+TEST_F(TextReader, ReplacesAndCountsInvalidBytes) {
+  EXPECT_EQ(lines(file("ok\n\xFF"
+                       "a\xE2\x82z\n\xC3\xA9\xF0\x9F\x98\x80\n")),
+            (std::vector<std::string>{"ok",
+                                      "\xEF\xBF\xBD"
+                                      "a\xEF\xBF\xBDz",
+                                      "\xC3\xA9\xF0\x9F\x98\x80"}));
+  EXPECT_EQ(stats_.invalid_bytes, 3);
+  EXPECT_EQ(stats_.first_invalid_line, 2);
+  EXPECT_EQ(lines(file("\xED\xA0\x80\xC0\xAF"))[0].size(), 5u * 3);  // surrogate, overlong
+  EXPECT_EQ(stats_.invalid_bytes, 5);
+}
+
+TEST_F(TextReader, LinesAreSentencesAndBlankLinesEndDocuments) {
+  const auto found = documents("\n one \ntwo\n\n\n \t\nthree\n", {});
+  EXPECT_EQ(found, (std::vector<Document>{{"one", "two"}, {"three"}}));
+  EXPECT_EQ(stats_.documents, 2);
+}
+
+TEST_F(TextReader, ParagraphsAreJoinedAndSplitIntoSentences) {
+  const DocumentOptions options{.format = TextFormat::paragraphs, .document_break = ""};
+  EXPECT_EQ(documents("It was\nlate. He\n  left.\n\nNo end", options),
+            (std::vector<Document>{{"It was late.", "He left.", "No end"}}));
+}
+
+TEST_F(TextReader, HeadingsBreakDocumentsAndFrontMatterIsLeftOut) {
+  DocumentOptions options{.format = TextFormat::paragraphs,
+                          .document_break = "^(CHAPTER|Chapter) [IVXLC0-9]+"};
+  const std::string text =
+      "A NOVEL\n\nBy Me\n\nCHAPTER I\n\nOne.\nA Chapter 2 inside.\nChapter 2\nTwo.\n\nCHAPTER X\n";
+  EXPECT_EQ(documents(text, options),
+            (std::vector<Document>{{"One.", "A Chapter 2 inside."}, {"Two."}}));
+  EXPECT_EQ(stats_.skipped_lines, 2);
+  options.keep_front_matter = true;
+  EXPECT_EQ(documents(text, options).front(), (Document{"A NOVEL", "By Me"}));
+  EXPECT_EQ(stats_.skipped_lines, 0);
+  options.keep_front_matter = false;
+  EXPECT_EQ(documents("No heading.\n", options), (std::vector<Document>{{"No heading."}}));
+  options.format = TextFormat::lines;
+  EXPECT_EQ(documents("front\nCHAPTER I\na\n\nb\n", options), (std::vector<Document>{{"a", "b"}}));
+}
+
+TEST_F(TextReader, RejectsTextWithoutTextAndBrokenExpressions) {
+  EXPECT_THROW(documents("\n  \n\n", {}), DataError);
+  EXPECT_THROW(documents("CHAPTER I\n", {.document_break = "CHAPTER"}), DataError);
+  EXPECT_THROW(documents("a\n", {.document_break = "(a"}), UsageError);
+  EXPECT_THROW(parse_text_format("wikipedia"), UsageError);
+}
+
+TEST_F(TextReader, ReadsTheNovelsOfTheTree) {
+  const DocumentOptions options{.format = TextFormat::paragraphs,
+                                .document_break = "^(CHAPTER|Chapter) ([IVXLC]+|[0-9]+)"};
+  int chapters = 0;
+  for (const char* name : {"emma", "mansfieldpark", "northangerabbey", "persuasion",
+                           "prideprejudice", "sensesensibility"}) {
+    const auto path = testing::source_folder() / "data/austen" / (std::string(name) + ".txt.gz");
+    read_documents(path.string(), options, [&](Document&&) { ++chapters; });
+  }
+  EXPECT_EQ(chapters, 269);  // data/austen/SOURCE.md
+}
+
+}  // namespace
+}  // namespace minibert
