@@ -1,0 +1,122 @@
+// vocab_test.cpp: what a vocabulary file must be, and what is said where it is not.
+#include "models/text/vocab.h"
+
+#include <iterator>
+
+#include <gtest/gtest.h>
+
+#include "core/error.h"
+#include "tests/models/text/tokenizer_golden.h"
+#include "tests/models/training/scratch_folder.h"
+
+namespace minibert {
+namespace {
+
+using namespace minibert::testing;
+
+const std::string kSpecial = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+
+std::filesystem::path write(const ScratchFolder& folder, const std::string& contents) {
+  spill(folder / "vocab.txt", contents);
+  return folder / "vocab.txt";
+}
+
+/// The message of the DataError that loading `contents` throws.
+std::string fault_of(const std::string& contents) {
+  const ScratchFolder folder;
+  return message_of<DataError>([&] { Vocab::load(write(folder, contents)); });
+}
+
+void expect_parts(const std::string& message, const std::vector<std::string>& parts) {
+  for (const std::string& part : parts)
+    EXPECT_TRUE(has(message, part)) << message << "\nlacks " << part;
+}
+
+TEST(Vocab, IdsAreLineNumbers) {
+  const Vocab vocab = uncased_vocab();
+  EXPECT_EQ(vocab.size(), 30522);
+  EXPECT_EQ(vocab.pad_id(), 0);
+  EXPECT_EQ(vocab.unk_id(), 100);
+  EXPECT_EQ(vocab.cls_id(), 101);
+  EXPECT_EQ(vocab.sep_id(), 102);
+  EXPECT_EQ(vocab.mask_id(), 103);
+  EXPECT_EQ(vocab.token(1996), "the");
+  for (int32_t id = 0; id < vocab.size(); ++id) ASSERT_EQ(vocab.id(vocab.token(id)), id);
+  EXPECT_EQ(vocab.id("nosuchtoken"), -1);
+  EXPECT_EQ(vocab.id(""), -1);
+}
+
+TEST(Vocab, SpecialIdsAreThoseOfTheFiveTokens) {
+  const Vocab vocab = uncased_vocab();
+  int special = 0;
+  for (int32_t id = -1; id <= vocab.size(); ++id) special += vocab.is_special(id);
+  EXPECT_EQ(special, 5);
+  EXPECT_TRUE(vocab.is_special(103));
+}
+
+TEST(Vocab, SavedFileIsTheLoadedOneByteForByte) {
+  const ScratchFolder folder;
+  const auto copy = folder / "copy.txt";
+  uncased_vocab().save(copy);
+  EXPECT_EQ(slurp(copy), slurp(tokenizer_goldens() / "bert-base-uncased-vocab.txt"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
+      << "a temporary file was left";
+}
+
+TEST(Vocab, SavingIntoAMissingFolderIsADataError) {
+  EXPECT_THROW(cased_vocab().save("/no/such/folder/vocab.txt"), DataError);
+}
+
+TEST(Vocab, HashIsFnv1aOfTheCanonicalFile) {
+  // FNV-1a of "[UNK]\n[CLS]\n[SEP]\n[MASK]\n" by a loop of its own.
+  uint64_t expected = 0xcbf29ce484222325u;
+  for (const char c : std::string("[UNK]\n[CLS]\n[SEP]\n[MASK]\n")) {
+    expected ^= static_cast<uint8_t>(c);
+    expected *= 0x100000001b3u;
+  }
+  EXPECT_EQ(Vocab::from_tokens({"[UNK]", "[CLS]", "[SEP]", "[MASK]"}, "test").hash(), expected);
+}
+
+TEST(Vocab, ByteOrderMarkWindowsLineEndsAndBlankTailAreAccepted) {
+  const ScratchFolder folder;
+  const Vocab vocab =
+      Vocab::load(write(folder, "\xEF\xBB\xBF[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK] \r\nlast\n\n"));
+  EXPECT_EQ(vocab.size(), 5);
+  EXPECT_EQ(vocab.token(0), "[UNK]");
+  EXPECT_EQ(vocab.id("last"), 4);
+  EXPECT_EQ(vocab.pad_id(), -1);
+}
+
+TEST(Vocab, RejectsAFileWithoutASpecialToken) {
+  for (const std::string token : {"[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
+    std::string contents = kSpecial + "a\n";
+    contents.replace(contents.find(token), token.size(), "x");
+    expect_parts(fault_of(contents), {"vocab.txt", token + " is absent", "6 lines"});
+  }
+}
+
+TEST(Vocab, RejectsDuplicatesNamingBothLines) {
+  expect_parts(fault_of(kSpecial + "a\nb\nc\na\n"), {"vocab.txt", "'a'", "line 6", "line 9"});
+}
+
+TEST(Vocab, RejectsEmptyFilesEmptyLinesAndBadBytes) {
+  expect_parts(fault_of(""), {"vocab.txt", "empty"});
+  expect_parts(fault_of("\n\n"), {"vocab.txt", "empty"});
+  expect_parts(fault_of(kSpecial + "a\n\nb\n"), {"vocab.txt", "line 7", "empty"});
+  expect_parts(fault_of(kSpecial + "\xC3(\n"), {"vocab.txt", "line 6", "UTF-8"});
+}
+
+TEST(Vocab, RejectsAMissingFileAndAFolder) {
+  const ScratchFolder folder;
+  EXPECT_THROW(Vocab::load(folder / "none.txt"), DataError);
+  EXPECT_THROW(Vocab::load(folder.path()), DataError);
+}
+
+TEST(Vocab, RejectsIdsBeyondTheEnd) {
+  const Vocab vocab = cased_vocab();
+  EXPECT_THROW(vocab.token(-1), UsageError);
+  EXPECT_THROW(vocab.token(vocab.size()), UsageError);
+}
+
+}  // namespace
+}  // namespace minibert
