@@ -18,7 +18,7 @@ using Ids = std::vector<int32_t>;
 TEST(WordPiece, UncasedIdsEqualBertTokenizer) {
   const WordPieceTokenizer tokenizer(testing::uncased_vocab(), {});
   const auto& cases = testing::tokenizer_golden()["cases"];
-  ASSERT_GE(cases.size(), 380u);
+  ASSERT_GE(cases.size(), 370u);
   for (const auto& entry : cases) {
     EXPECT_EQ(tokenizer.encode(entry["text"].get<std::string>()), entry["uncased"].get<Ids>())
         << entry["text"];

@@ -1,0 +1,109 @@
+#!/usr/bin/env python3
+"""`minibert tokenizer train|encode` as a user meets it: output, exit codes, what is said. Run by ctest as tokenizer_verb."""
+import gzip
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VOCAB = str(ROOT / "tests/goldens/tokenizer/bert-base-uncased-vocab.txt")
+PROSE = "the cat sat on the mat.\nThe cats sat on the mats, and the bats sat there.\n" * 3
+
+
+def run(*arguments, text=b""):
+    text = text.encode() if isinstance(text, str) else text
+    done = subprocess.run([BINARY, "tokenizer", *map(str, arguments)], input=text, capture_output=True, timeout=60)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def expect(result, code, *parts):
+    """The exit code, and texts that standard error must hold."""
+    assert result[0] == code, result
+    for part in parts:
+        assert part in result[2], f"stderr lacks {part!r}: {result[2]}"
+    return result[1]
+
+
+def test_encode(folder):
+    # Ids of bert-base-uncased by Transformers: the 1996, cat 4937, sat 2938, . 1012.
+    assert expect(run("encode", "--vocab", VOCAB, text="The cat sat.\n\nThe [MASK]"), 0) == (
+        "101 1996 4937 2938 1012 102\n101 102\n101 1996 103 102\n")
+    assert expect(run("encode", "--vocab", VOCAB, "--no-special-tokens", text="the cat\r\n"), 0) == "1996 4937\n"
+    line = expect(run("encode", "--vocab", VOCAB, "--json", text="cat"), 0)
+    assert json.loads(line) == {"text": "cat", "ids": [101, 4937, 102], "tokens": ["[CLS]", "cat", "[SEP]"]}
+    file = folder / "text.gz"
+    file.write_bytes(gzip.compress(b"the cat\n"))
+    assert expect(run("encode", "--vocab", VOCAB, file), 0) == "101 1996 4937 102\n"
+    expect(run("encode", "--vocab", VOCAB, text=b"good\nb\xff\xfead\n"), 0, "2 bytes", "line 2", "U+FFFD")
+
+
+def test_encode_errors(folder):
+    empty = folder / "empty.txt"
+    empty.write_text("")
+    no_mask = folder / "no-mask.txt"
+    no_mask.write_text("[UNK]\n[CLS]\n[SEP]\n")
+    expect(run("encode", "--vocab", folder / "none.txt", text="a"), 3, "none.txt")
+    expect(run("encode", "--vocab", no_mask, text="a"), 3, "no-mask.txt", "[MASK]")
+    expect(run("encode", "--vocab", VOCAB, folder / "none.txt"), 3, "none.txt")
+    expect(run("encode", "--vocab", VOCAB, folder), 3, str(folder))
+    expect(run("encode", "--vocab", VOCAB, empty), 3, "empty")
+    expect(run("encode", text="a"), 2, "--vocab")
+    if os.path.exists("/dev/full"):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([BINARY, "tokenizer", "encode", "--vocab", VOCAB], input=b"a\n", stdout=full,
+                                  stderr=subprocess.PIPE, timeout=60)
+        assert done.returncode == 3 and b"can't be written" in done.stderr, done
+
+
+def test_train(folder):
+    prose, output = folder / "prose.txt", folder / "vocab.txt"
+    prose.write_text(PROSE)
+    base = ["train", "--vocab-size", 60, "--output", output]
+    expect(run(*base, "--dry-run", prose), 0)
+    assert not output.exists(), "a dry run wrote the vocabulary"
+    expect(run(*base, prose), 0)
+    tokens = output.read_text().split("\n")[:-1]
+    assert tokens[:5] == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] and "the" in tokens and "##at" in tokens, tokens
+    first = output.read_bytes()
+    expect(run(*base, prose), 2, "vocab.txt", "exists", "--force")
+    assert output.read_bytes() == first
+    facts = json.loads(expect(run(*base, "--force", "--json", text=PROSE), 0))  # the same text from standard input
+    assert output.read_bytes() == first and facts["vocab_size"] == len(tokens), facts
+    assert sorted(p.name for p in folder.iterdir() if "vocab" in p.name) == ["vocab.txt"], "a temporary file was left"
+    expect(run("encode", "--vocab", output, text="the cat"), 0)
+    cased = folder / "cased.txt"
+    expect(run("train", "--cased", "--vocab-size", 60, "--output", cased, prose), 0)
+    assert "T" in cased.read_text().split("\n") and "T" not in tokens
+
+
+def test_train_errors(folder):
+    prose = folder / "prose.txt"
+    prose.write_text(PROSE)
+    output = folder / "new.txt"
+    expect(run("train", "--vocab-size", 20, "--output", output, prose), 2, "vocabulary size is 20", "at least")
+    expect(run("train", "--vocab-size", 100, "--output", output, folder / "none.txt"), 3, "none.txt")
+    expect(run("train", "--vocab-size", 100, "--output", folder, prose), 2, "is a folder")
+    expect(run("train", "--vocab-size", 100, "--output", folder / "no" / "v.txt", prose), 2, "folder", "mkdir")
+    expect(run("train", "--vocab-size", "many", "--output", output, prose), 2, "--vocab-size")
+    expect(run("train", "--output", output, prose), 2, "--vocab-size")
+    blank = folder / "blank.txt"
+    blank.write_text(" \n\n")
+    expect(run("train", "--vocab-size", 100, "--output", output, blank), 3, "no words")
+    expect(run("train", "--vocab-size", 3000, "--output", output, prose), 0, "instead of 3000")
+    assert sorted(p.name for p in folder.iterdir() if p.name.startswith("new")) == ["new.txt"]
+
+
+def main():
+    for test in (test_encode, test_encode_errors, test_train, test_train_errors):
+        with tempfile.TemporaryDirectory() as folder:
+            test(pathlib.Path(folder))
+        print(f"{test.__name__}: passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
