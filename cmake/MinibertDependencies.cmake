@@ -47,7 +47,7 @@ if(NOT ZSTD_LIBRARY)
 endif()
 
 add_library(minibert_dependencies_text INTERFACE)
-target_link_libraries(minibert_dependencies_text INTERFACE ZLIB::ZLIB ${ZSTD_LIBRARY})
+target_link_libraries(minibert_dependencies_text INTERFACE ZLIB::ZLIB ${ZSTD_LIBRARY} spdlog::spdlog_header_only)
 
 if(MINIBERT_OPENMP)
   find_package(OpenMP REQUIRED COMPONENTS CXX)

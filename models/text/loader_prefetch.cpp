@@ -47,6 +47,12 @@ void Prefetcher::work() {
   }
 }
 
+bool Prefetcher::ready_within(double seconds) {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, std::chrono::duration<double>(seconds),
+                           [this] { return ready_.contains(next_to_hand_over_); });
+}
+
 GlobalStep Prefetcher::next() {
   const auto start = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);

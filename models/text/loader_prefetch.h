@@ -30,6 +30,9 @@ class Prefetcher {
   /// The next step, in order; waits for it if need be. An error of loading it is thrown here, and
   /// again at each later call.
   GlobalStep next();
+  /// Whether next() would not wait, after waiting for that at most so long: the trainer looks at
+  /// signals in between.
+  bool ready_within(double seconds);
   /// Seconds that the last call of next() waited: `data_seconds` of metrics.jsonl.
   double last_wait_seconds() const { return last_wait_seconds_; }
 

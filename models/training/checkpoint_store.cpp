@@ -126,22 +126,32 @@ void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& cont
     files_.sync(temporary);
     verify_checkpoint(temporary);
     pause_for_tests();
-    if (fs::exists(target)) set_aside_after(step - 1);
-    files_.rename(temporary, target);
+    const bool replaces = fs::exists(target);
+    if (replaces) {
+      files_.exchange(temporary, target);
+    } else {
+      files_.rename(temporary, target);
+    }
     pause_for_tests();
     files_.sync(folder_);
-    const fs::path link = folder_ / ".tmp-latest";
-    files_.remove(link);
-    files_.make_link(folder_name(step), link);
-    pause_for_tests();
-    files_.rename(link, folder_ / "latest");
-    files_.sync(folder_);
+    if (replaces) files_.remove(temporary);
+    point("latest", step);
   } catch (const Error& error) {
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
     fail<CheckpointError>("{}: not saved: {} Checkpoints from before are untouched.",
                           target.string(), error.what());
   }
+}
+
+void CheckpointStore::point(const std::string& name, int64_t step) {
+  if (!fs::exists(folder_ / folder_name(step))) return;
+  const fs::path link = folder_ / (".tmp-" + name);
+  files_.remove(link);
+  files_.make_link(folder_name(step), link);
+  pause_for_tests();
+  files_.rename(link, folder_ / name);
+  files_.sync(folder_);
 }
 
 void CheckpointStore::rotate(int64_t keep_last, const std::set<int64_t>& keep_steps) {

@@ -40,15 +40,18 @@ class CheckpointStore {
   /// Checkpoints of `run_folder`, which exists. `files` outlives the store.
   CheckpointStore(std::filesystem::path run_folder, FileSystem& files);
 
-  /// Writes checkpoint-STEP with `contents` and points `latest` to it.
+  /// Writes checkpoint-STEP with `contents`, in place of one of that step if there is, and points
+  /// `latest` to it.
   /// Errors: CheckpointError: nothing of it stays, and what was there before is as it was.
   void save(int64_t step, const std::vector<CheckpointFile>& contents);
+  /// Makes the link `name` point to checkpoint-STEP, if that is there.
+  void point(const std::string& name, int64_t step);
   /// Deletes all but the `keep_last` newest and those of `keep_steps`.
   void rotate(int64_t keep_last, const std::set<int64_t>& keep_steps);
 
   /// All folders checkpoint-N, newest first, verified or not.
   std::vector<StoredCheckpoint> list() const;
-  /// The newest that verifies. `complaints` gets a line for each newer one that doesn't.
+  /// The newest that verifies; `complaints` gets a line for each newer one that doesn't.
   std::optional<StoredCheckpoint> newest_good(std::vector<std::string>& complaints) const;
   /// Renames checkpoints later than `step` to abandoned-checkpoint-N[.K], so that a run that goes
   /// on from an earlier one can't be mixed up with them. Returns their new names.

@@ -42,7 +42,7 @@ struct TrainConfig {
   // [optim]
   std::string optimizer = "lamb", schedule = "linear";
   double learning_rate = 1e-3, warmup = 0.1, schedule_power = 1.0;
-  double weight_decay = 0.01, max_grad_norm = 1.0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-6;
+  double weight_decay = 0.01, max_grad_norm = 1.0, beta1 = 0.9, beta2 = 0.999, epsilon = 0;
 
   // [checkpoint]
   std::string output_dir, resume = "never";
@@ -50,7 +50,7 @@ struct TrainConfig {
   double grace = 20;
 
   // [log]
-  int64_t log_every = 10, evaluate_every = 500, trust_ratio_every = 100;
+  int64_t log_every = 10, evaluate_every = 500, evaluation_batches = 0, trust_ratio_every = 100;
 };
 
 /// Pointer to a setting, by its type.

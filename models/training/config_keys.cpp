@@ -79,12 +79,13 @@ std::vector<ConfigKey> make_keys() {
       word("train", "overfit_batch", &C::overfit_batch, {},
            "train on the first batch over and over, to see that learning works"),
 
-      word("optim", "optimizer", &C::optimizer, {"lamb", "adamw", "adamw-torch"},
-           "lamb: arXiv 1904.00962 v5; adamw: as Google's BERT (no bias correction); adamw-torch: "
-           "as PyTorch"),
+      word("optim", "optimizer", &C::optimizer, {"lamb", "adamw", "adamw-google"},
+           "lamb: arXiv 1904.00962 v5; adamw: as PyTorch's; adamw-google: as BERT's, without bias "
+           "correction"),
       number("optim", "learning_rate", &C::learning_rate, 0, 100, "peak learning rate"),
-      word("optim", "schedule", &C::schedule, {"linear", "polynomial", "constant"},
-           "how the learning rate falls after the warm-up; polynomial: (1 - progress)^power"),
+      word("optim", "schedule", &C::schedule, {"linear", "polynomial", "constant", "google-linear"},
+           "learning rate after the warm-up: linear (LAMB's, without a jump), polynomial "
+           "(NVIDIA's), constant, google-linear (BERT's own)"),
       number("optim", "schedule_power", &C::schedule_power, 0, 10, "power of the polynomial"),
       number("optim", "warmup", &C::warmup, 0, kMost,
              "steps in which the learning rate rises from zero; below 1: share of max_steps"),
@@ -94,7 +95,8 @@ std::vector<ConfigKey> make_keys() {
              "gradients are scaled down to this global norm; 0 = never"),
       number("optim", "beta1", &C::beta1, 0, 0.999999, "decay of the first moment"),
       number("optim", "beta2", &C::beta2, 0, 0.999999999, "decay of the second moment"),
-      number("optim", "epsilon", &C::epsilon, 1e-30, 1, "added to the root of the second moment"),
+      number("optim", "epsilon", &C::epsilon, 0, 1,
+             "added to the root of the second moment; 0 = the optimizer's own"),
 
       word("checkpoint", "output_dir", &C::output_dir, {}, "run folder"),
       word("checkpoint", "resume", &C::resume, {},
@@ -111,6 +113,8 @@ std::vector<ConfigKey> make_keys() {
       number("log", "log_every", &C::log_every, 1, kMost, "steps between log lines"),
       number("log", "evaluate_every", &C::evaluate_every, 0, kMost,
              "steps between evaluations on the held-out data; 0 = at the end alone"),
+      number("log", "evaluation_batches", &C::evaluation_batches, 0, kMost,
+             "micro-batches an evaluation reads, at most; 0 = all of the set"),
       number("log", "trust_ratio_every", &C::trust_ratio_every, 0, kMost,
              "steps between lines of trust_ratios.jsonl (norms and trust ratio by tensor); 0 = "
              "never"),

@@ -2,6 +2,7 @@
 #include "models/training/file_system.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -47,6 +48,11 @@ void FileSystem::sync(const fs::path& path) {
 
 void FileSystem::rename(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) failed("renamed", from, errno);
+}
+
+void FileSystem::exchange(const fs::path& a, const fs::path& b) {
+  if (::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) != 0)
+    failed("swapped", b, errno);
 }
 
 void FileSystem::make_link(const fs::path& target, const fs::path& link) {

@@ -23,6 +23,8 @@ class FileSystem {
   /// fsync of a file or of a folder's entries.
   virtual void sync(const std::filesystem::path& path);
   virtual void rename(const std::filesystem::path& from, const std::filesystem::path& to);
+  /// Swaps two folders in one go, so that neither name is ever missing.
+  virtual void exchange(const std::filesystem::path& a, const std::filesystem::path& b);
   virtual void make_link(const std::filesystem::path& target, const std::filesystem::path& link);
   /// Removes a file or a folder with all in it; what is not there is removed already.
   virtual void remove(const std::filesystem::path& path);

@@ -17,13 +17,14 @@
 namespace minibert {
 namespace {
 
-/// Number after `"key": ` in a line of ours, from `from` on. Lines are flat but for "eval".
-double field(std::string_view line, std::string_view key, size_t from = 0) {
+/// Number after the first `"key": ` of a line of ours; nothing for null.
+std::optional<double> optional_field(std::string_view line, std::string_view key) {
   const std::string pattern = fmt::format("\"{}\": ", key);
-  const size_t start = line.find(pattern, from);
+  const size_t start = line.find(pattern);
   MB_CHECK_AS(DataError, start != std::string_view::npos,
               "metrics.jsonl: field \"{}\" is missing in: {}", key, line);
   const std::string_view text = line.substr(start + pattern.size());
+  if (text.rfind("null", 0) == 0) return std::nullopt;
   if (text.rfind("NaN", 0) == 0) return std::numeric_limits<double>::quiet_NaN();
   if (text.rfind("Infinity", 0) == 0) return std::numeric_limits<double>::infinity();
   if (text.rfind("-Infinity", 0) == 0) return -std::numeric_limits<double>::infinity();
@@ -32,6 +33,12 @@ double field(std::string_view line, std::string_view key, size_t from = 0) {
   MB_CHECK_AS(DataError, error == std::errc(), "metrics.jsonl: field \"{}\" is no number in: {}",
               key, line);
   return value;
+}
+
+double field(std::string_view line, std::string_view key) {
+  const std::optional<double> value = optional_field(line, key);
+  MB_CHECK_AS(DataError, value, "metrics.jsonl: field \"{}\" is null in: {}", key, line);
+  return *value;
 }
 
 /// Step of a whole line, or nothing.
@@ -47,10 +54,11 @@ std::optional<int64_t> step_of(std::string_view line) {
 
 }  // namespace
 
-std::string json_number(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "Infinity" : "-Infinity";
-  return fmt::format("{}", value);
+std::string json_number(std::optional<double> value) {
+  if (!value) return "null";
+  if (std::isnan(*value)) return "NaN";
+  if (std::isinf(*value)) return *value > 0 ? "Infinity" : "-Infinity";
+  return fmt::format("{}", *value);
 }
 
 std::string to_json(const EvaluationResult& r) {
@@ -63,7 +71,7 @@ std::string to_json(const EvaluationResult& r) {
 
 std::string to_json(const StepRecord& r) {
   std::string text = fmt::format("{{\"step\": {}, \"phase\": {}", r.step, r.phase);
-  const auto add = [&text](const char* key, double value) {
+  const auto add = [&text](const char* key, std::optional<double> value) {
     text += fmt::format(", \"{}\": {}", key, json_number(value));
   };
   add("loss", r.loss);
@@ -96,8 +104,8 @@ StepRecord parse_step_record(const std::string& line) {
   r.loss = field(line, "loss");
   r.mlm_loss = field(line, "mlm_loss");
   r.mlm_accuracy = field(line, "mlm_accuracy");
-  r.nsp_loss = field(line, "nsp_loss");
-  r.nsp_accuracy = field(line, "nsp_accuracy");
+  r.nsp_loss = optional_field(line, "nsp_loss");
+  r.nsp_accuracy = optional_field(line, "nsp_accuracy");
   r.learning_rate = field(line, "learning_rate");
   r.grad_norm = field(line, "grad_norm");
   r.loss_scale = field(line, "loss_scale");

@@ -18,7 +18,7 @@ namespace minibert {
 struct EvaluationResult {
   double mlm_loss = 0, mlm_accuracy = 0;  // nats a masked token; share of 1
   double unigram_cross_entropy = 0;       // nats, of word frequencies in the training data, add-one
-  double nsp_loss = 0, nsp_accuracy = 0;  // nats a pair; share of 1; NaN without NSP
+  std::optional<double> nsp_loss, nsp_accuracy;  // nats a pair; share of 1; absent without NSP
   int64_t masked_tokens = 0;
 };
 
@@ -26,15 +26,16 @@ struct EvaluationResult {
 struct StepRecord {
   int64_t step = 0;   // data steps done, from 1
   int64_t phase = 0;  // 0-based
-  double loss = 0, mlm_loss = 0, mlm_accuracy = 0, nsp_loss = 0, nsp_accuracy = 0;
+  double loss = 0, mlm_loss = 0, mlm_accuracy = 0;
+  std::optional<double> nsp_loss, nsp_accuracy;  // absent (null) without NSP
   double learning_rate = 0, grad_norm = 0, loss_scale = 1;
   int64_t skipped_steps = 0, sequences = 0, tokens = 0;
   double step_seconds = 0, data_seconds = 0, communication_seconds = 0;
   std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
 };
 
-/// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity.
-std::string json_number(double value);
+/// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity; null if absent.
+std::string json_number(std::optional<double> value);
 /// {"mlm_loss": ..., ..., "masked_tokens": ...}
 std::string to_json(const EvaluationResult& result);
 /// The line, without its end. With several evaluation sets, "eval" is the first's and

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/kernels/gemm.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "core/version.h"
@@ -141,6 +142,7 @@ void RunFolder::describe_launch(const std::string& resolved_config,
                              {"cpus", available_cpus()},
                              {"threads", now.threads},
                              {"instruction_set", now.simd},
+                             {"gemm", now.gemm},
                              {"memory_bytes", memory_limit()},
                              {"environment", variables}});
   using Handler = nlohmann::ordered_json::error_handler_t;  // arguments may be no UTF-8
@@ -148,7 +150,9 @@ void RunFolder::describe_launch(const std::string& resolved_config,
 }
 
 RunEnvironment current_environment() {
-  return {version(), git_commit(), compiler(), libraries(), name_of(simd_level()), num_threads()};
+  return {version(),    git_commit(),          compiler(),
+          libraries(),  name_of(simd_level()), gemm_implementation(),
+          num_threads()};
 }
 
 std::string differences(const RunEnvironment& before, const RunEnvironment& now) {
@@ -161,6 +165,7 @@ std::string differences(const RunEnvironment& before, const RunEnvironment& now)
   add("compiler", before.compiler, now.compiler);
   add("libraries", before.libraries, now.libraries);
   add("instruction set", before.simd, now.simd);
+  add("GEMM", before.gemm, now.gemm);
   add("threads", before.threads, now.threads);
   return text;
 }

@@ -44,7 +44,7 @@ class RunFolder {
 
 /// What the bits of a run depend on beside its configuration. Kept in each checkpoint.
 struct RunEnvironment {
-  std::string version, commit, compiler, libraries, simd;
+  std::string version, commit, compiler, libraries, simd, gemm;
   int threads = 0;
   bool operator==(const RunEnvironment&) const = default;
 };

@@ -44,6 +44,8 @@ int run(int argc, char** argv) {
   add_tokenizer_verb(app);
   add_env_verb(app);
   add_data_verb(app);
+  add_train_verb(app);
+  add_eval_verb(app);
   add_fill_mask_verb(app);
   add_embed_verb(app);
   add_gradcheck_verb(app);

@@ -64,6 +64,13 @@ TEST(Metrics, NaNAndInfinityAreWrittenAsPythonDoes) {
   EXPECT_EQ(back.nsp_loss, -INFINITY);
 }
 
+TEST(Metrics, WithoutNspItsFieldsAreNull) {
+  const auto line = nlohmann::json::parse(to_json(record(1)));
+  EXPECT_TRUE(line["nsp_accuracy"].is_null());
+  EXPECT_FALSE(parse_step_record(to_json(record(1))).nsp_accuracy);
+  EXPECT_TRUE(nlohmann::json::parse(to_json(EvaluationResult{}))["nsp_loss"].is_null());
+}
+
 TEST(Metrics, RecordRoundTripsThroughItsLine) {
   EXPECT_EQ(to_json(parse_step_record(to_json(record(77)))), to_json(record(77)));
   EXPECT_TRUE(has(message_of<DataError>([] { parse_step_record("{\"step\": 3}"); }),

@@ -1,0 +1,210 @@
+// checkpoint.cpp: snapshots and their files.
+#include "models/training/checkpoint.h"
+
+#include <bit>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "models/bert/hugging_face.h"
+#include "models/text/tokenizer_config.h"
+
+namespace minibert {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kStateFormatVersion = 1;
+constexpr const char* kFormatKey = "minibert_format_version";  // in a safetensors file's metadata
+
+std::vector<NamedTensor> copies(const std::vector<NamedTensor>& tensors) {
+  std::vector<NamedTensor> result;
+  for (const NamedTensor& named : tensors) result.push_back({named.name, named.tensor.clone()});
+  return result;
+}
+
+std::vector<NamedTensor> moments_of(const Optimizer& optimizer) {
+  std::vector<NamedTensor> result;
+  for (const auto& [name, tensor] : optimizer.state()) result.push_back({name, tensor});
+  return result;
+}
+
+/// Whether a value has all exponent bits set. No early exit, so that the loop is vectorised.
+bool all_finite(std::span<const float> values) {
+  uint32_t bad = 0;
+  for (const float x : values) {
+    const auto exponent = std::bit_cast<uint32_t>(x) & 0x7F800000u;
+    bad |= static_cast<uint32_t>(exponent == 0x7F800000u);
+  }
+  return bad == 0;
+}
+
+void check_finite(const std::vector<NamedTensor>& tensors, int64_t step) {
+  for (const NamedTensor& named : tensors) {
+    MB_CHECK_AS(
+        NumericError, all_finite(named.tensor.span<float>()),
+        "step {}: {} is not finite, expected finite numbers. Nothing of this step is saved. "
+        "Go on from the checkpoint before it with a smaller --learning-rate or a longer "
+        "--warmup.",
+        step, named.name);
+  }
+}
+
+std::map<std::string, std::string> format_metadata() {
+  return {{kFormatKey, std::to_string(kCheckpointFormatVersion)}};
+}
+
+/// A field of trainer_state.json. Errors: CheckpointError.
+template <typename T>
+T get(const nlohmann::json& object, const char* key, const std::string& origin) {
+  try {
+    return object.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {
+    fail<CheckpointError>("{}: field \"{}\" is missing or of another type", origin, key);
+  }
+}
+
+void load_moments(const fs::path& path, Optimizer& optimizer) {
+  const SafetensorsFile file(path.string());
+  std::vector<std::pair<std::string, Tensor>> state;
+  for (const SafetensorsEntry& entry : file.entries())
+    state.emplace_back(entry.name, file.read(entry.name));
+  try {
+    optimizer.load_state(state);
+  } catch (const Error& error) {
+    fail<CheckpointError>("{}: {}", path.string(), error.what());
+  }
+}
+
+void check_file_version(const fs::path& path) {
+  const SafetensorsFile file(path.string());
+  const auto found = file.metadata().find(kFormatKey);
+  const std::string version = found == file.metadata().end() ? "1" : found->second;
+  MB_CHECK_AS(CheckpointError, version == std::to_string(kCheckpointFormatVersion),
+              "{}: {} is {}, expected {} (what this build reads). Use a newer minibert.",
+              path.string(), kFormatKey, version, kCheckpointFormatVersion);
+}
+
+}  // namespace
+
+std::string to_json(const TrainerState& s) {
+  nlohmann::ordered_json best;
+  if (s.best) best = {{"step", s.best->step}, {"mlm_loss", s.best->mlm_loss}};
+  const RunEnvironment& e = s.environment;
+  const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
+                                     {"data_steps", s.data_steps},
+                                     {"applied_steps", s.applied_steps},
+                                     {"best", best},
+                                     {"pending_record", s.pending_record},
+                                     {"seed", s.seed},
+                                     {"global_batch_size", s.global_batch_size},
+                                     {"optimizer", s.optimizer},
+                                     {"data_fingerprint", s.data_fingerprint},
+                                     {"environment",
+                                      {{"version", e.version},
+                                       {"git_commit", e.commit},
+                                       {"compiler", e.compiler},
+                                       {"libraries", e.libraries},
+                                       {"instruction_set", e.simd},
+                                       {"gemm", e.gemm},
+                                       {"threads", e.threads}}}};
+  return state.dump(1) + "\n";
+}
+
+TrainerState parse_trainer_state(const std::string& text, const std::string& origin) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  MB_CHECK_AS(CheckpointError, json.is_object(), "{}: is damaged, expected JSON", origin);
+  const int version = get<int>(json, "format_version", origin);
+  MB_CHECK_AS(CheckpointError, version >= 1 && version <= kStateFormatVersion,
+              "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
+              "minibert.",
+              origin, version, kStateFormatVersion);
+  TrainerState s;
+  s.data_steps = get<int64_t>(json, "data_steps", origin);
+  s.applied_steps = get<int64_t>(json, "applied_steps", origin);
+  const auto best = get<nlohmann::json>(json, "best", origin);
+  if (!best.is_null())
+    s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin)};
+  s.pending_record = get<std::string>(json, "pending_record", origin);
+  s.seed = get<uint64_t>(json, "seed", origin);
+  s.global_batch_size = get<int64_t>(json, "global_batch_size", origin);
+  s.optimizer = get<std::string>(json, "optimizer", origin);
+  s.data_fingerprint = get<std::string>(json, "data_fingerprint", origin);
+  const auto e = get<nlohmann::json>(json, "environment", origin);
+  s.environment = {get<std::string>(e, "version", origin),
+                   get<std::string>(e, "git_commit", origin),
+                   get<std::string>(e, "compiler", origin),
+                   get<std::string>(e, "libraries", origin),
+                   get<std::string>(e, "instruction_set", origin),
+                   get<std::string>(e, "gemm", origin),
+                   get<int>(e, "threads", origin)};
+  return s;
+}
+
+Snapshot::Snapshot(const BertForPreTraining& model, const Optimizer& optimizer, TrainerState state,
+                   const TokenizerFiles& tokenizer)
+    : state_(std::move(state)),
+      config_(model.config()),
+      parts_(model.parts()),
+      weights_(copies(named_slices(model.arena().table(), model.arena().weights()))),
+      moments_(copies(moments_of(optimizer))),
+      vocab_(read_text(tokenizer.vocab)),
+      tokenizer_(tokenizer.options) {
+  check_finite(weights_, state_.data_steps);
+  check_finite(moments_, state_.data_steps);
+}
+
+int64_t Snapshot::bytes() const {
+  int64_t sum = 0;
+  for (const NamedTensor& named : weights_) sum += named.tensor.bytes();
+  for (const NamedTensor& named : moments_) sum += named.tensor.bytes();
+  return sum;
+}
+
+std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
+  const auto text_file = [](std::string name, std::string text) {
+    return CheckpointFile{std::move(name), [text = std::move(text)](const fs::path& path) {
+                            FileSystem().write_text(path, text);
+                          }};
+  };
+  const char* architecture = s->parts_.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";
+  return {text_file("config.json", s->config_.to_json(architecture)),
+          {"model.safetensors",
+           [s](const fs::path& path) {
+             write_safetensors(path.string(), s->weights_, format_metadata());
+           }},
+          text_file("vocab.txt", s->vocab_),
+          {kTokenizerConfigFile,
+           [s](const fs::path& path) {
+             save_tokenizer_config(path.parent_path(), s->tokenizer_,
+                                   s->config_.max_position_embeddings);
+           }},
+          {"optimizer.safetensors",
+           [s](const fs::path& path) {
+             write_safetensors(path.string(), s->moments_, format_metadata());
+           }},
+          text_file("trainer_state.json", to_json(s->state_))};
+}
+
+int64_t checkpoint_bytes(const Arena& arena) {
+  return 3 * arena.table().parameters() * static_cast<int64_t>(sizeof(float)) + (1 << 20);
+}
+
+TrainerState load_checkpoint(const fs::path& folder, BertForPreTraining& model,
+                             Optimizer& optimizer) {
+  TrainerState state = parse_trainer_state(read_text(folder / "trainer_state.json"),
+                                           (folder / "trainer_state.json").string());
+  try {
+    check_file_version(folder / "model.safetensors");
+    check_file_version(folder / "optimizer.safetensors");
+    load_weights(folder / "model.safetensors", model);
+    load_moments(folder / "optimizer.safetensors", optimizer);
+  } catch (const DataError& error) {
+    fail<CheckpointError>("{} Was the run started with another model or vocabulary?", error.what());
+  }
+  const std::string bad = optimizer.first_non_finite_weight();
+  MB_CHECK_AS(NumericError, bad.empty(), "{}: {} is not finite", folder.string(), bad);
+  optimizer.set_applied_steps(state.applied_steps);
+  return state;
+}
+
+}  // namespace minibert

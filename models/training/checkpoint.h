@@ -1,0 +1,88 @@
+// checkpoint.h: what a checkpoint holds, taken from a model, an optimizer and the run's counters,
+// and put back. checkpoint_store.h knows how folders reach the disk, this file what is in them:
+//   config.json model.safetensors vocab.txt tokenizer_config.json   a Transformers folder, as is
+//   optimizer.safetensors   moments by parameter name: NAME.exp_avg, NAME.exp_avg_sq
+//   trainer_state.json      counters, best evaluation, data and machine
+// Called by trainer.cpp. Easy to break: random numbers and data are functions of the step's number,
+// so the counters are all that must be kept for an exact resume. Test: ctest -R checkpoint_content.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/bert/bert.h"
+#include "models/bert/safetensors.h"
+#include "models/text/basic_tokenizer.h"
+#include "models/training/checkpoint_store.h"
+#include "models/training/run_folder.h"
+#include "optim/optimizer.h"
+
+namespace minibert {
+
+struct BestEvaluation {
+  int64_t step = 0;
+  double mlm_loss = 0;  // nats, on the first evaluation set
+};
+
+/// Counters and identity of a run; all that trainer_state.json holds.
+struct TrainerState {
+  int64_t data_steps = 0;     // steps whose samples were used: the position in the data
+  int64_t applied_steps = 0;  // of them, those that changed the weights
+  std::optional<BestEvaluation> best;
+  /// Line of metrics.jsonl of step `data_steps` that still waits for its evaluation (a signal came
+  /// in between), or "".
+  std::string pending_record;
+  uint64_t seed = 0;
+  int64_t global_batch_size = 0;
+  std::string optimizer;         // name of its variant
+  std::string data_fingerprint;  // of the shards' checksums
+  RunEnvironment environment;
+};
+
+std::string to_json(const TrainerState& state);
+/// Errors: CheckpointError naming `origin`, the field, or the version.
+TrainerState parse_trainer_state(const std::string& text, const std::string& origin);
+
+/// The tokenizer that belongs to a model.
+struct TokenizerFiles {
+  std::filesystem::path vocab;  // vocab.txt, read once at the start
+  TokenizerOptions options;
+};
+
+/// Copies of everything that a checkpoint of this moment holds, so that training can go on while
+/// they are written. Memory: as the weights and both moments.
+class Snapshot {
+ public:
+  /// Errors: NumericError with the first bad tensor if a weight or a moment is NaN or infinite:
+  /// such a state is never saved.
+  Snapshot(const BertForPreTraining& model, const Optimizer& optimizer, TrainerState state,
+           const TokenizerFiles& tokenizer);
+
+  int64_t step() const { return state_.data_steps; }
+  const std::optional<BestEvaluation>& best() const { return state_.best; }
+  int64_t bytes() const;
+  /// The files; each holds on to `snapshot`.
+  static std::vector<CheckpointFile> files(std::shared_ptr<const Snapshot> snapshot);
+
+ private:
+  TrainerState state_;
+  BertConfig config_;
+  BertParts parts_;
+  std::vector<NamedTensor> weights_, moments_;
+  std::string vocab_;
+  TokenizerOptions tokenizer_;
+};
+
+/// Bytes that a checkpoint of this model takes on the disk, about: weights and both moments.
+int64_t checkpoint_bytes(const Arena& arena);
+
+/// Puts a verified checkpoint back. Errors: CheckpointError naming file and tensor, what was found
+/// and expected; NumericError for weights that are not finite.
+TrainerState load_checkpoint(const std::filesystem::path& folder, BertForPreTraining& model,
+                             Optimizer& optimizer);
+
+}  // namespace minibert

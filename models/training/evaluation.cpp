@@ -1,0 +1,64 @@
+// evaluation.cpp: sums over a pass, in double.
+#include "models/training/evaluation.h"
+
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include "models/text/loader.h"
+
+namespace minibert {
+namespace {
+
+/// -ln of each token's share of the training text, add-one: [V].
+std::vector<double> unigram_losses(const ShardSet& data) {
+  const std::vector<uint64_t> counts = data.unigram_counts();
+  const uint64_t sum = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
+  const double total = static_cast<double>(sum + counts.size());
+  std::vector<double> losses;
+  for (const uint64_t count : counts)
+    losses.push_back(-std::log(static_cast<double>(count + 1) / total));
+  return losses;
+}
+
+double ratio(double sum, int64_t rows) {
+  return rows > 0 ? sum / static_cast<double>(rows) : 0;
+}
+
+}  // namespace
+
+std::optional<EvaluationResult> evaluate(const BertForPreTraining& model,
+                                         std::shared_ptr<const ShardSet> data,
+                                         const EvaluationOptions& options,
+                                         const std::function<bool()>& stop) {
+  const NoGrad guard;
+  const std::vector<double> unigram = unigram_losses(*data);
+  EvaluationReader reader(data, options.micro_batch_size, options.nsp);
+  const StepContext context{
+      .training = false, .mlm_scale = 1.0f, .nsp_scale = options.nsp ? 1.0f : 0.0f};
+  LossStatistics mlm, nsp;
+  double unigram_sum = 0;
+  for (int64_t batch_number = 0; options.max_batches == 0 || batch_number < options.max_batches;
+       ++batch_number) {
+    if (stop()) return std::nullopt;
+    const std::optional<PackedBatch> batch = reader.next();
+    if (!batch) break;
+    const PreTrainingOutput output = model.forward(*batch, context);
+    mlm.loss_sum += output.mlm.loss_sum, nsp.loss_sum += output.nsp.loss_sum;
+    mlm.rows += output.mlm.rows, nsp.rows += output.nsp.rows;
+    mlm.correct += output.mlm.correct, nsp.correct += output.nsp.correct;
+    for (const int32_t label : batch->mlm_label.span<int32_t>())
+      unigram_sum += unigram[static_cast<size_t>(label)];
+  }
+  EvaluationResult result;
+  result.masked_tokens = mlm.rows;
+  result.mlm_loss = ratio(mlm.loss_sum, mlm.rows);
+  result.mlm_accuracy = ratio(static_cast<double>(mlm.correct), mlm.rows);
+  result.unigram_cross_entropy = ratio(unigram_sum, mlm.rows);
+  if (!options.nsp) return result;
+  result.nsp_loss = ratio(nsp.loss_sum, nsp.rows);
+  result.nsp_accuracy = ratio(static_cast<double>(nsp.correct), nsp.rows);
+  return result;
+}
+
+}  // namespace minibert

@@ -1,0 +1,36 @@
+// resume.h: where a run starts: anew, or at the newest checkpoint that is whole and loads.
+// Called by trainer.cpp under the run's lock. Easy to break: a checkpoint that can't be used is
+// said, never passed over in silence, and never leads to a fresh start over an old run.
+// Test: ctest -R trainer.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/training/checkpoint.h"
+#include "models/training/config.h"
+
+namespace minibert {
+
+/// Whether the output folder may already hold a run under this configuration.
+bool may_hold_a_run(const TrainConfig& config);
+
+/// Loads the checkpoint that `resume` asks for into model and optimizer, sets later ones aside, and
+/// removes what killed saves left. A fresh state if there is nothing to resume and `resume` allows
+/// it. `notes` gets a line for each checkpoint passed over.
+/// Errors: CheckpointError: `must` and there is none; there are some but none can be used.
+TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
+                             BertForPreTraining& model, Optimizer& optimizer,
+                             std::vector<std::string>& notes);
+
+/// Lines that say how the resumed run differs from the one that saved: then its bits may differ
+/// from an undisturbed run's.
+std::vector<std::string> what_changed(const TrainerState& saved, const TrainerState& now);
+
+/// Errors: CheckpointError if the disk can't take one checkpoint; a note if it can't take all that
+/// will be kept.
+void check_free_space(const TrainConfig& config, const Arena& arena,
+                      const std::filesystem::path& folder, std::vector<std::string>& notes);
+
+}  // namespace minibert

@@ -1,0 +1,135 @@
+// run_log.cpp: lines for people, over spdlog.
+#include "models/training/run_log.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "core/kernels/gemm.h"
+
+namespace minibert {
+namespace {
+
+std::string rate(double per_second) {
+  if (per_second >= 1000) return fmt::format("{:.1f}k", per_second / 1000);
+  return per_second >= 100 ? fmt::format("{:.0f}", per_second) : fmt::format("{:.1f}", per_second);
+}
+
+}  // namespace
+
+std::string log_line(const StepRecord& record, const Progress& p) {
+  std::string line =
+      fmt::format("step {}/{} | mlm {:.3f}", record.step, p.max_steps, record.mlm_loss);
+  if (record.nsp_loss) line += fmt::format(" nsp {:.3f}", *record.nsp_loss);
+  line +=
+      fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f} | {} seq/s", 100 * record.mlm_accuracy,
+                  record.learning_rate, record.grad_norm, rate(p.sequences_per_second));
+  if (p.share_of_peak > 0) line += fmt::format(" {:.0f}% of peak", 100 * p.share_of_peak);
+  constexpr double kGigabyte = 1 << 30;
+  return line + fmt::format(" | mem {:.1f}/{:.0f}G | eta {}",
+                            static_cast<double>(p.memory) / kGigabyte,
+                            static_cast<double>(p.memory_limit) / kGigabyte,
+                            format_duration(p.seconds_left));
+}
+
+std::string log_line(int64_t step, const std::string& name, const EvaluationResult& r) {
+  std::string line =
+      fmt::format("step {} | eval {} | mlm {:.3f} ({:.2f} below unigram {:.3f}) acc {:.1f}%", step,
+                  name, r.mlm_loss, r.unigram_cross_entropy - r.mlm_loss, r.unigram_cross_entropy,
+                  100 * r.mlm_accuracy);
+  if (r.nsp_loss)
+    line += fmt::format(" nsp {:.3f} acc {:.1f}%", *r.nsp_loss, 100 * *r.nsp_accuracy);
+  return line + fmt::format(" | {} masked tokens", r.masked_tokens);
+}
+
+std::string format_duration(double seconds) {
+  if (!std::isfinite(seconds) || seconds < 0) return "?";
+  const auto s = static_cast<int64_t>(seconds);
+  if (s < 60) return fmt::format("{}s", s);
+  if (s < 3600) return fmt::format("{}m", s / 60);
+  if (s < 86400) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
+  return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
+}
+
+double probe_peak_flops() {
+  constexpr int64_t kSize = 1024;
+  GemmArgs product;
+  product.a = Tensor::zeros({kSize, kSize});
+  product.b = Tensor::zeros({kSize, kSize});
+  product.c = Tensor::empty({kSize, kSize});
+  double best = INFINITY;
+  for (int repeat = 0; repeat < 4; ++repeat) {
+    const auto start = std::chrono::steady_clock::now();
+    gemm(product);
+    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+    best = std::min(best, seconds.count());
+  }
+  return gemm_flops(product) / best;
+}
+
+RunLog::RunLog(const std::filesystem::path& file, bool json)
+    : json_(json), terminal_(!json && ::isatty(STDOUT_FILENO) == 1) {
+  spdlog::sink_ptr console;
+  if (json) {
+    console = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  } else {
+    console = std::make_shared<spdlog::sinks::stdout_sink_mt>();
+  }
+  console->set_pattern("%v");
+  auto log = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
+  log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
+  logger_ = std::make_shared<spdlog::logger>("minibert", spdlog::sinks_init_list{console, log});
+  logger_->flush_on(spdlog::level::info);
+  // A full disk must not end the run through its log.
+  logger_->set_error_handler([](const std::string&) {});
+}
+
+RunLog::~RunLog() {
+  clear_bar();
+}
+
+void RunLog::info(const std::string& line) {
+  clear_bar();
+  logger_->info("{}", line);
+}
+
+void RunLog::warn(const std::string& line) {
+  clear_bar();
+  logger_->warn("warning: {}", line);
+}
+
+void RunLog::error(const std::string& line) {
+  clear_bar();
+  logger_->error("error: {}", line);
+}
+
+void RunLog::json(const std::string& line) {
+  if (!json_) return;
+  std::fputs((line + "\n").c_str(), stdout);
+  std::fflush(stdout);
+}
+
+void RunLog::bar(int64_t step, int64_t max_steps, double mlm_loss) {
+  if (!terminal_) return;
+  constexpr int kWidth = 30;
+  const auto full = static_cast<size_t>(kWidth * step / std::max<int64_t>(1, max_steps));
+  std::string text = std::string(full, '#') + std::string(kWidth - full, '.');
+  fmt::print("\r[{}] {}/{} mlm {:.3f} ", text, step, max_steps, mlm_loss);
+  std::fflush(stdout);
+  bar_shown_ = true;
+}
+
+void RunLog::clear_bar() {
+  if (!bar_shown_) return;
+  std::fputs("\r\033[K", stdout);
+  std::fflush(stdout);
+  bar_shown_ = false;
+}
+
+}  // namespace minibert

@@ -1,0 +1,65 @@
+// run_log.h: what a run tells people: lines on the console and in logs/rank-0.log, and on a
+// terminal a progress bar below them. Called by trainer.cpp. Easy to break: the form of the step's
+// line is a contract (product: Log line); fields that a run has not (loss scale in fp32) are left
+// out, and NaN is shown as it is. Test: ctest -R run_log.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "models/training/metrics.h"
+
+namespace spdlog {
+class logger;
+}
+
+namespace minibert {
+
+/// What a line shows beside the step's record.
+struct Progress {
+  int64_t max_steps = 0;
+  double sequences_per_second = 0;
+  double share_of_peak = 0;              // FLOP/s of the step over the probed peak; 0: not known
+  int64_t memory = 0, memory_limit = 0;  // bytes
+  double seconds_left = 0;
+};
+
+/// `step 120/7038 | mlm 6.871 nsp 0.562 acc 12.1% | lr 1.1e-03 | gnorm 1.92 | 18.4k seq/s 61% of
+/// peak | mem 21.3/80G | eta 3h12m`
+std::string log_line(const StepRecord& record, const Progress& progress);
+/// `step 120 | eval chapters | mlm 3.512 (2.71 below unigram 6.222) acc 36.1% nsp 0.601 acc 68.0% |
+/// 4096 masked tokens`
+std::string log_line(int64_t step, const std::string& name, const EvaluationResult& result);
+/// "45s", "12m", "3h12m", "2d04h"
+std::string format_duration(double seconds);
+
+/// Highest FLOP/s that one matrix product reaches here (1024 cubed, best of a few): the peak that
+/// rates are compared with. Takes about 0.1 s.
+double probe_peak_flops();
+
+class RunLog {
+ public:
+  /// Appends to `file`. With `json`, people's lines go to standard error, so that standard output
+  /// has JSON alone.
+  RunLog(const std::filesystem::path& file, bool json);
+  ~RunLog();
+
+  void info(const std::string& line);
+  void warn(const std::string& line);
+  void error(const std::string& line);
+  /// A line of JSON to standard output, if asked for.
+  void json(const std::string& line);
+  /// Redraws the bar, if standard output is a terminal.
+  void bar(int64_t step, int64_t max_steps, double mlm_loss);
+
+ private:
+  void clear_bar();
+
+  std::shared_ptr<spdlog::logger> logger_;
+  const bool json_, terminal_;
+  bool bar_shown_ = false;
+};
+
+}  // namespace minibert

@@ -1,0 +1,204 @@
+// run_setup.cpp: opening and checking what a run reads.
+#include "models/training/run_setup.h"
+
+#include <zlib.h>
+
+#include "core/device.h"
+#include "core/error.h"
+#include "models/bert/hugging_face.h"
+#include "models/text/vocab.h"
+
+namespace minibert {
+namespace fs = std::filesystem;
+namespace {
+
+/// A size from the configuration, or the one that the model's name or another size implies.
+int64_t size_or(int64_t given, int64_t implied) {
+  return given > 0 ? given : implied;
+}
+
+BertConfig configured_shape(const TrainConfig& config) {
+  BertConfig model = BertConfig::named(config.model);
+  if (config.hidden_size > 0) {
+    model.hidden_size = config.hidden_size;
+    model.num_attention_heads = std::max<int64_t>(1, config.hidden_size / 64);
+    model.intermediate_size = 4 * config.hidden_size;
+  }
+  model.num_hidden_layers = size_or(config.num_hidden_layers, model.num_hidden_layers);
+  model.num_attention_heads = size_or(config.num_attention_heads, model.num_attention_heads);
+  model.intermediate_size = size_or(config.intermediate_size, model.intermediate_size);
+  model.max_position_embeddings = config.max_position_embeddings;
+  model.initializer_range = static_cast<float>(config.initializer_range);
+  return model;
+}
+
+BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
+  const int32_t vocab_size = data.traits().vocab_size;
+  BertConfig model = configured_shape(config);
+  if (config.init_from.empty()) {
+    model.vocab_size = vocab_size;
+  } else {
+    model = load_hugging_face_config(config.init_from);
+    MB_CHECK(model.vocab_size == vocab_size,
+             "{}: vocab_size is {}, expected {} as the data in {} has it. Build the data with the "
+             "vocab.txt of that model.",
+             (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
+             config.data);
+  }
+  model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
+  model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
+  model.validate("configuration, section model");
+  return model;
+}
+
+/// vocab.txt of the run; it must be the one that the data was made with.
+TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
+  const fs::path path =
+      config.vocab.empty() ? fs::path(config.data) / "vocab.txt" : fs::path(config.vocab);
+  const std::string hash = fmt::format("{:016x}", Vocab::load(path).hash());
+  const Manifest& manifest = data.manifest();
+  MB_CHECK(hash == manifest.vocabulary_hash,
+           "{}: is another vocabulary (hash {}) than that of the data in {} (hash {}). Leave out "
+           "--vocab, or build the data with this one.",
+           path.string(), hash, config.data, manifest.vocabulary_hash);
+  return {path, manifest.settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
+}
+
+void check_lengths(const ShardSet& data, const BertConfig& model) {
+  MB_CHECK(data.traits().sequence_length <= model.max_position_embeddings,
+           "{}: sequences have up to {} tokens, expected at most {} = max_position_embeddings of "
+           "the model. Use --max-position-embeddings {}, or build the data with a smaller "
+           "--sequence-length.",
+           data.folder().string(), data.traits().sequence_length, model.max_position_embeddings,
+           data.traits().sequence_length);
+}
+
+void check_nsp(const ShardSet& data, bool nsp) {
+  MB_CHECK(!nsp || data.traits().nsp,
+           "{}: has no sentence pairs, expected them for next-sentence prediction. Use --no-nsp, "
+           "or build the data with pairs.",
+           data.folder().string());
+}
+
+/// Copies by name what the folder has of our parameters. Returns how many it lacks.
+int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
+  int missing = 0;
+  const ParameterTable& table = target.arena().table();
+  for (int i = 0; i < table.count(); ++i) {
+    const int found = source.arena().table().find(table[i].name);
+    if (found < 0) {
+      ++missing;
+      continue;
+    }
+    target.arena().weight(i).copy_from(source.arena().weight(found));
+  }
+  return missing;
+}
+
+}  // namespace
+
+RunInputs open_inputs(const TrainConfig& config) {
+  validate(config);
+  MB_CHECK(parse_device(config.device) == Device::cpu || cuda_available(), "train.device: {}",
+           cuda_unavailable_reason());
+  RunInputs inputs;
+  inputs.data = ShardSet::open(config.data);
+  inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
+  inputs.model = model_shape(config, *inputs.data);
+  inputs.tokenizer = open_tokenizer(config, *inputs.data);
+  check_lengths(*inputs.data, inputs.model);
+  check_nsp(*inputs.data, config.nsp);
+  inputs.loader = std::make_shared<Loader>(
+      inputs.data, LoaderOptions{.global_batch_size = config.global_batch_size,
+                                 .micro_batch_size = config.micro_batch_size,
+                                 .token_capacity = config.token_capacity,
+                                 .seed = static_cast<uint64_t>(config.seed),
+                                 .nsp = config.nsp});
+  const ExpectedData expected{inputs.data->traits().vocab_size,
+                              inputs.data->manifest().vocabulary_hash};
+  for (const auto& [name, path] : evaluation_sets(config)) {
+    inputs.evaluation.emplace_back(name, ShardSet::open(path, expected));
+    check_lengths(*inputs.evaluation.back().second, inputs.model);
+    check_nsp(*inputs.evaluation.back().second, config.nsp);
+  }
+  return inputs;
+}
+
+BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
+                               std::vector<std::string>& notes) {
+  BertForPreTraining model(inputs.model, ModelUse::training, inputs.parts);
+  model.initialize(static_cast<uint64_t>(config.seed));
+  if (config.init_from.empty()) return model;
+  const LoadedBert loaded = load_hugging_face(config.init_from);
+  const int missing = copy_weights(loaded.model, model);
+  notes.push_back(fmt::format("weights from {}: {} tensors, {} not in there and drawn anew",
+                              config.init_from, model.arena().table().count() - missing, missing));
+  return model;
+}
+
+OptimizerOptions optimizer_options(const TrainConfig& config) {
+  OptimizerOptions options;
+  options.name = config.optimizer;
+  options.beta1 = config.beta1;
+  options.beta2 = config.beta2;
+  if (config.epsilon > 0) options.eps = static_cast<float>(config.epsilon);
+  options.weight_decay = static_cast<float>(config.weight_decay);
+  options.max_grad_norm = static_cast<float>(config.max_grad_norm);
+  return options;
+}
+
+std::string fingerprint(const ShardSet& data) {
+  uLong crc = ::crc32(0, nullptr, 0);
+  for (const ShardEntry& shard : data.manifest().shards) {
+    const std::string line = fmt::format("{} {:08x}\n", shard.file, shard.crc32);
+    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(line.data()), static_cast<uInt>(line.size()));
+  }
+  return fmt::format("{:08x}", crc);
+}
+
+double step_flops(const BertConfig& model, const BertParts& parts, const GlobalStep& step) {
+  const auto H = static_cast<double>(model.hidden_size);
+  const auto F = static_cast<double>(model.intermediate_size);
+  const auto V = static_cast<double>(model.vocab_size);
+  double squares = 0;  // sum of squared lengths
+  for (const PackedBatch& batch : step.micro_batches) {
+    const auto cu_seqlens = batch.cu_seqlens.span<int32_t>();
+    for (size_t b = 0; b + 1 < cu_seqlens.size(); ++b) {
+      const double length = cu_seqlens[b + 1] - cu_seqlens[b];
+      squares += length * length;
+    }
+  }
+  const double linear = static_cast<double>(step.tokens) * (8 * H * H + 4 * H * F);
+  const double layers = static_cast<double>(model.num_hidden_layers) * (linear + 4 * H * squares);
+  const double mlm = static_cast<double>(step.masked_rows) * (2 * H * H + 2 * H * V);
+  const double nsp = parts.pooler ? static_cast<double>(step.sequences) * 2 * H * H : 0;
+  return 3 * (layers + mlm + nsp);
+}
+
+std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {
+  const BertForPreTraining model(inputs.model, ModelUse::inference, inputs.parts);
+  const ParameterTable& table = model.arena().table();
+  const int64_t accumulation = accumulation_steps(config);
+  const double epochs = inputs.loader->epoch_of(config.max_steps);
+  std::vector<std::string> lines;
+  lines.push_back(fmt::format("model: {} layers x {}, {} heads, vocabulary {}, {} parameters{}",
+                              inputs.model.num_hidden_layers, inputs.model.hidden_size,
+                              inputs.model.num_attention_heads, inputs.model.vocab_size,
+                              table.parameters(), inputs.parts.nsp_head ? "" : ", without NSP"));
+  lines.push_back(fmt::format("batch: micro {} x accumulation {} x ranks 1 = {} sequences a step",
+                              config.micro_batch_size, accumulation, config.global_batch_size));
+  lines.push_back(fmt::format(
+      "data: {} examples of up to {} tokens, {}; {} steps are {:.2f} passes",
+      inputs.data->examples(), inputs.data->traits().sequence_length,
+      inputs.data->traits().masked ? "static masks" : "dynamic masks", config.max_steps, epochs));
+  const double megabyte = 1 << 20;
+  lines.push_back(fmt::format(
+      "memory: {:.0f} MB weights, gradients and optimizer state, {:.0f} MB more while a checkpoint "
+      "is written; disk: {:.0f} MB a checkpoint",
+      static_cast<double>(table.size() * 16) / megabyte,
+      static_cast<double>(table.size() * 12) / megabyte,
+      static_cast<double>(checkpoint_bytes(model.arena())) / megabyte));
+  return lines;
+}
+
+}  // namespace minibert

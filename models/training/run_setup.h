@@ -1,0 +1,50 @@
+// run_setup.h: from a configuration to everything that a run reads: data, vocabulary, model's
+// shape, first weights. Called by trainer.cpp and by `train --dry-run`, which writes nothing.
+// Easy to break: model and data must agree on vocabulary, length and NSP before the first step.
+// Test: ctest -R trainer.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/bert/bert.h"
+#include "models/text/loader.h"
+#include "models/training/checkpoint.h"
+#include "models/training/config.h"
+
+namespace minibert {
+
+/// What a run reads, opened and found to fit together.
+struct RunInputs {
+  std::shared_ptr<const ShardSet> data;
+  std::shared_ptr<const Loader> loader;
+  std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
+  TokenizerFiles tokenizer;
+  BertConfig model;
+  BertParts parts;
+};
+
+/// Errors: UsageError for settings that don't fit the data; DataError for damaged data or
+/// vocabularies. Both name file or setting, what was found, expected, and the fix.
+RunInputs open_inputs(const TrainConfig& config);
+
+/// The model with its first weights: drawn from the seed, or those of `init_from` (heads that it
+/// lacks are drawn). `notes` gets a line for what a reader should know.
+BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
+                               std::vector<std::string>& notes);
+
+OptimizerOptions optimizer_options(const TrainConfig& config);
+
+/// Names the training data: a checksum over the shards' own.
+std::string fingerprint(const ShardSet& data);
+
+/// FLOPs of one training step (forward and backward) on these micro-batches: matrix products of the
+/// encoder, attention over real tokens, heads on the masked rows.
+double step_flops(const BertConfig& model, const BertParts& parts, const GlobalStep& step);
+
+/// The plan of a run in lines for people: model, batch arithmetic, data, memory, disk.
+std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs);
+
+}  // namespace minibert

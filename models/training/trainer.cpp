@@ -1,0 +1,396 @@
+// trainer.cpp: the training loop. Read step() first, then run(), then the rest from top to bottom:
+// starting or resuming, what follows a step (evaluation, log, metrics), saving.
+#include "models/training/trainer.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <optional>
+
+#include "core/allocator.h"
+#include "core/error.h"
+#include "core/parallel.h"
+#include "models/text/loader_prefetch.h"
+#include "models/training/checkpoint_writer.h"
+#include "models/training/evaluation.h"
+#include "models/training/resume.h"
+#include "models/training/run_log.h"
+#include "models/training/run_setup.h"
+#include "models/training/signals.h"
+#include "optim/schedule.h"
+
+namespace minibert {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double kSignalPollSeconds = 0.1;
+constexpr int kFailedSavesInARow = 2;  // then the run stops: it would lose too much
+
+double now() {
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
+  return time.count();
+}
+
+ScheduleOptions schedule_options(const TrainConfig& config) {
+  ScheduleOptions options;
+  options.name = config.schedule;
+  options.learning_rate = static_cast<float>(config.learning_rate);
+  options.warmup = config.warmup;
+  options.total_steps = config.max_steps;
+  options.power = config.schedule_power;
+  return options;
+}
+
+void add(LossStatistics& sum, const LossStatistics& part) {
+  sum.loss_sum += part.loss_sum, sum.rows += part.rows, sum.correct += part.correct;
+}
+
+double per_row(double sum, const LossStatistics& statistics) {
+  return sum / static_cast<double>(std::max<int64_t>(1, statistics.rows));
+}
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainRequest& request);
+  TrainResult run();
+
+ private:
+  std::optional<StepRecord> step();
+  std::optional<GlobalStep> next_batch();
+  bool too_late(int64_t done, int64_t micro_batches, double seconds_each) const;
+  [[noreturn]] void stop_non_finite(const StepRecord& record, const std::string& bad_gradient);
+
+  void begin();
+  void after_step(StepRecord record);
+  bool evaluate_into(StepRecord& record);
+  bool evaluation_due(int64_t step) const;
+  void log_step(const StepRecord& record);
+  void write_trust_ratios(int64_t step);
+
+  bool save_due();
+  void save();
+  void save_and_wait();
+  void note_save(const std::optional<std::string>& error);
+  TrainResult end(TrainEnd how);
+
+  const TrainConfig& config_;
+  const TrainRequest& request_;
+  SignalScope signals_;
+  FileSystem files_;
+  RunInputs inputs_;
+  std::vector<std::string> notes_;
+  BertForPreTraining model_;
+  Optimizer optimizer_;
+  Schedule schedule_;
+  RunFolder folder_;
+  CheckpointStore store_;
+  TrainerState state_;
+  RunLog log_;
+  std::optional<LineWriter> metrics_, trust_ratios_;
+  std::optional<Prefetcher> prefetcher_;
+  std::optional<GlobalStep> only_batch_;  // --overfit-batch
+  CheckpointWriter writer_;
+
+  int64_t saved_step_ = -1;   // of the newest checkpoint, written or under way
+  bool best_is_new_ = false;  // the last evaluation was the best so far
+  int failed_saves_ = 0;      // in a row
+  double peak_flops_ = 0;     // probed
+  double last_log_time_ = 0;  // s, and since then:
+  int64_t logged_sequences_ = 0, logged_steps_ = 0;
+  double logged_flops_ = 0;
+};
+
+// ---- The way of a batch -----------------------------------------------------------------------
+
+/// One optimizer step. Nothing, and no trace in the weights, if a signal came and the step would
+/// not end within the grace period.
+std::optional<StepRecord> Trainer::step() {
+  const double start = now();
+  const std::optional<GlobalStep> batch = next_batch();
+  if (!batch) return std::nullopt;
+  StepRecord record;
+  record.data_seconds = now() - start;
+
+  for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
+  const StepContext context{
+      .training = true,
+      .seed = static_cast<uint64_t>(config_.seed),
+      .data_step = static_cast<uint32_t>(state_.data_steps),
+      .mlm_scale = 1.0f / static_cast<float>(std::max<int64_t>(1, batch->masked_rows)),
+      .nsp_scale = config_.nsp ? 1.0f / static_cast<float>(batch->sequences) : 0.0f};
+  LossStatistics mlm, nsp;
+  const auto micro_batches = static_cast<int64_t>(batch->micro_batches.size());
+  const double compute_start = now();
+  for (int64_t i = 0; i < micro_batches; ++i) {
+    const double each = i > 0 ? (now() - compute_start) / static_cast<double>(i) : 0;
+    if (too_late(i, micro_batches, each)) return std::nullopt;
+    const PackedBatch& micro_batch = batch->micro_batches[static_cast<size_t>(i)];
+    const PreTrainingOutput output = model_.forward(micro_batch, context);
+    output.loss.backward(1.0f, model_.leaves());
+    add(mlm, output.mlm);
+    add(nsp, output.nsp);
+  }
+  const float learning_rate = schedule_.learning_rate(optimizer_.applied_steps());
+  const Optimizer::StepReport report = optimizer_.step(learning_rate);
+
+  record.step = ++state_.data_steps;
+  state_.applied_steps = optimizer_.applied_steps();
+  record.mlm_loss = per_row(mlm.loss_sum, mlm);
+  record.mlm_accuracy = per_row(static_cast<double>(mlm.correct), mlm);
+  record.loss = record.mlm_loss;
+  if (config_.nsp) {
+    record.nsp_loss = per_row(nsp.loss_sum, nsp);
+    record.nsp_accuracy = per_row(static_cast<double>(nsp.correct), nsp);
+    record.loss += *record.nsp_loss;
+  }
+  record.learning_rate = learning_rate;
+  record.grad_norm = report.grad_norm;
+  record.skipped_steps = state_.data_steps - state_.applied_steps;
+  record.sequences = batch->sequences;
+  record.tokens = batch->tokens;
+  record.step_seconds = now() - start;
+  logged_flops_ += step_flops(inputs_.model, inputs_.parts, *batch);
+  if (!report.applied || !std::isfinite(record.loss))
+    stop_non_finite(record, report.first_bad_tensor);
+  return record;
+}
+
+TrainResult Trainer::run() {
+  begin();
+  while (state_.applied_steps < config_.max_steps) {
+    if (stop_requested()) return end(TrainEnd::signal);
+    if (config_.stop_after > 0 && state_.data_steps >= config_.stop_after)
+      return end(TrainEnd::paused);
+    std::optional<StepRecord> record = step();
+    if (!record) continue;  // a signal came: the loop's first line saves
+    after_step(std::move(*record));
+    if (writer_.done()) note_save(writer_.finish());
+    if (save_due()) save();
+  }
+  // A signal may have cut the last step's evaluation off.
+  return end(state_.pending_record.empty() ? TrainEnd::finished : TrainEnd::signal);
+}
+
+std::optional<GlobalStep> Trainer::next_batch() {
+  if (config_.overfit_batch) {
+    if (!only_batch_) only_batch_ = inputs_.loader->load(0);
+    return only_batch_;
+  }
+  if (!prefetcher_) prefetcher_.emplace(inputs_.loader, state_.data_steps);
+  while (!prefetcher_->ready_within(kSignalPollSeconds))
+    if (stop_requested()) return std::nullopt;
+  return prefetcher_->next();
+}
+
+bool Trainer::too_late(int64_t done, int64_t micro_batches, double seconds_each) const {
+  if (!stop_requested()) return false;
+  if (done == 0) return true;  // nothing is lost yet
+  const double left = static_cast<double>(micro_batches - done) * seconds_each;
+  return seconds_since_stop_request() + left > config_.grace;
+}
+
+void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
+  metrics_->write(to_json(record));  // NaN and all
+  log_step(record);
+  const std::string bad_weight = optimizer_.first_non_finite_weight();
+  const std::string where = !bad_weight.empty()     ? "weight " + bad_weight
+                            : !bad_gradient.empty() ? "gradient of " + bad_gradient
+                                                    : "the loss alone";
+  fail<NumericError>(
+      "step {}: loss is {}, gradient norm is {}, expected finite numbers; first bad tensor: {}. "
+      "Nothing of this step is saved; checkpoints from before are untouched. Go on from one with a "
+      "smaller --learning-rate, a longer --warmup or a smaller --max-grad-norm.",
+      record.step, record.loss, record.grad_norm, where);
+}
+
+// ---- Starting and resuming --------------------------------------------------------------------
+
+Trainer::Trainer(const TrainRequest& request)
+    : config_(request.config),
+      request_(request),
+      inputs_(open_inputs(config_)),
+      model_(first_model(config_, inputs_, notes_)),
+      optimizer_(model_.arena(), optimizer_options(config_)),
+      schedule_(schedule_options(config_)),
+      folder_(config_.output_dir, may_hold_a_run(config_), files_),
+      store_(folder_.path(), files_),
+      state_(resume_or_start(config_, store_, model_, optimizer_, notes_)),
+      log_(folder_.log(), request.json),
+      writer_(store_, config_.keep_last) {}
+
+void Trainer::begin() {
+  const TrainerState before = state_;
+  state_.seed = static_cast<uint64_t>(config_.seed);
+  state_.global_batch_size = config_.global_batch_size;
+  state_.optimizer = config_.optimizer;
+  state_.data_fingerprint = fingerprint(*inputs_.data);
+  state_.environment = current_environment();
+  const bool resumed = state_.data_steps > 0;
+  const bool evaluation_pending = !state_.pending_record.empty();
+  saved_step_ = resumed && !evaluation_pending ? state_.data_steps : -1;
+
+  check_free_space(config_, model_.arena(), folder_.path(), notes_);
+  folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
+                          request_.environment);
+  const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
+  truncate_metrics(folder_.metrics(), logged);
+  truncate_metrics(folder_.trust_ratios(), state_.data_steps);
+  metrics_.emplace(folder_.metrics());
+  if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
+
+  if (!resumed) log_.info(request_.resolved_config);
+  for (const std::string& line : describe_plan(config_, inputs_)) log_.info(line);
+  log_.info("optimizer: " + optimizer_.describe());
+  for (const std::string& note : notes_) log_.warn(note);
+  if (resumed) {
+    log_.info(fmt::format("going on at step {} of {}", state_.data_steps, config_.max_steps));
+    for (const std::string& line : what_changed(before, state_)) log_.warn(line);
+  }
+  peak_flops_ = probe_peak_flops();
+  last_log_time_ = now();
+  if (evaluation_pending) {
+    StepRecord record = parse_step_record(state_.pending_record);
+    state_.pending_record.clear();
+    after_step(std::move(record));
+    if (save_due()) save();
+  }
+}
+
+// ---- After a step -----------------------------------------------------------------------------
+
+void Trainer::after_step(StepRecord record) {
+  logged_sequences_ += record.sequences, ++logged_steps_;
+  best_is_new_ = false;
+  if (trust_ratios_ && record.step % config_.trust_ratio_every == 0)
+    write_trust_ratios(record.step);
+  if (evaluation_due(record.step) && !evaluate_into(record)) {
+    state_.pending_record = to_json(record);  // a signal came; the resumed run evaluates
+    return;
+  }
+  metrics_->write(to_json(record));
+  const bool log_due = record.step % config_.log_every == 0 || !record.evaluations.empty();
+  if (log_due) log_step(record);
+  for (const auto& [name, result] : record.evaluations)
+    log_.info(log_line(record.step, name, result));
+  if (log_due) log_.json(to_json(record));
+  log_.bar(record.step, config_.max_steps, record.mlm_loss);
+}
+
+bool Trainer::evaluation_due(int64_t step) const {
+  if (inputs_.evaluation.empty()) return false;
+  if (state_.applied_steps >= config_.max_steps) return true;
+  return config_.evaluate_every > 0 && step % config_.evaluate_every == 0;
+}
+
+/// False if a signal came before the end.
+bool Trainer::evaluate_into(StepRecord& record) {
+  const EvaluationOptions options{.micro_batch_size = config_.micro_batch_size,
+                                  .max_batches = config_.evaluation_batches,
+                                  .nsp = config_.nsp};
+  for (const auto& [name, data] : inputs_.evaluation) {
+    const auto result = evaluate(model_, data, options, stop_requested);
+    if (!result) {
+      record.evaluations.clear();
+      return false;
+    }
+    record.evaluations.emplace_back(name, *result);
+  }
+  const double loss = record.evaluations.front().second.mlm_loss;
+  best_is_new_ = !state_.best || loss < state_.best->mlm_loss;
+  if (best_is_new_) state_.best = {record.step, loss};
+  return true;
+}
+
+void Trainer::log_step(const StepRecord& record) {
+  const double seconds = now() - last_log_time_;
+  Progress progress;
+  progress.max_steps = config_.max_steps;
+  progress.sequences_per_second = static_cast<double>(logged_sequences_) / seconds;
+  progress.share_of_peak = logged_flops_ / seconds / peak_flops_;
+  progress.memory = Allocator::instance().total().peak_bytes;
+  progress.memory_limit = memory_limit();
+  progress.seconds_left = static_cast<double>(config_.max_steps - state_.applied_steps) * seconds /
+                          static_cast<double>(std::max<int64_t>(1, logged_steps_));
+  log_.info(log_line(record, progress));
+  last_log_time_ = now();
+  logged_sequences_ = logged_steps_ = 0;
+  logged_flops_ = 0;
+}
+
+/// {"step": 100, "tensors": {NAME: {"weight_norm", "update_norm", "trust_ratio"}}}; LAMB alone has
+/// them.
+void Trainer::write_trust_ratios(int64_t step) {
+  const std::vector<TensorNorms>& norms = optimizer_.norms();
+  if (norms.empty()) return;
+  std::string line = fmt::format("{{\"step\": {}, \"tensors\": {{", step);
+  for (size_t i = 0; i < norms.size(); ++i) {
+    line +=
+        fmt::format("{}\"{}\": {{\"weight_norm\": {}, \"update_norm\": {}, \"trust_ratio\": {}}}",
+                    i == 0 ? "" : ", ", model_.arena().table()[static_cast<int>(i)].name,
+                    json_number(norms[i].weight), json_number(norms[i].update),
+                    json_number(norms[i].trust_ratio));
+  }
+  trust_ratios_->write(line + "}}");
+}
+
+// ---- Saving -----------------------------------------------------------------------------------
+
+bool Trainer::save_due() {
+  if (state_.applied_steps >= config_.max_steps) return false;  // end() saves
+  const bool asked = take_save_request();
+  const bool regular = config_.save_every > 0 && state_.data_steps % config_.save_every == 0;
+  return asked || regular || best_is_new_;
+}
+
+void Trainer::save() {
+  if (saved_step_ == state_.data_steps) return;
+  const double start = now();
+  metrics_->sync();
+  auto snapshot = std::make_shared<Snapshot>(model_, optimizer_, state_, inputs_.tokenizer);
+  if (writer_.busy()) note_save(writer_.finish());
+  writer_.start(std::move(snapshot));
+  saved_step_ = state_.data_steps;
+  log_.info(fmt::format("step {} | saving checkpoint-{} beside the training | stall {:.0f} ms",
+                        state_.data_steps, state_.data_steps, 1000 * (now() - start)));
+}
+
+/// Errors: CheckpointError if the newest state could not be saved.
+void Trainer::save_and_wait() {
+  save();
+  const std::optional<std::string> error = writer_.finish();
+  if (!error) return;
+  saved_step_ = -1;
+  fail<CheckpointError>("{}", *error);
+}
+
+/// A failed save is said, and the run goes on to the next one; two in a row stop it.
+void Trainer::note_save(const std::optional<std::string>& error) {
+  failed_saves_ = error ? failed_saves_ + 1 : 0;
+  if (!error) return;
+  log_.error(*error);
+  MB_CHECK_AS(CheckpointError, failed_saves_ < kFailedSavesInARow,
+              "{} saves in a row failed; the last: {}", failed_saves_, *error);
+}
+
+TrainResult Trainer::end(TrainEnd how) {
+  save_and_wait();
+  TrainResult result{how, how == TrainEnd::signal ? stop_signal_name() : "", state_.data_steps,
+                     folder_.path() / fmt::format("checkpoint-{}", state_.data_steps)};
+  const char* why = how == TrainEnd::finished ? "done"
+                    : how == TrainEnd::paused ? "stopped by --stop-after"
+                                              : stop_signal_name();
+  log_.info(fmt::format("{}: {} holds step {} of {}{}", why, result.checkpoint.string(),
+                        state_.data_steps, config_.max_steps,
+                        how == TrainEnd::finished ? "" : "; go on with --resume auto"));
+  return result;
+}
+
+}  // namespace
+
+TrainResult train(const TrainRequest& request) {
+  if (request.config.threads > 0) set_num_threads(static_cast<int>(request.config.threads));
+  Trainer trainer(request);
+  return trainer.run();
+}
+
+}  // namespace minibert

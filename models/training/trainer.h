@@ -1,0 +1,42 @@
+// trainer.h: pre-training, from a configuration to a run folder. Start reading at Trainer::step()
+// in trainer.cpp: the way of a batch in ten calls. Called by the verb `train` and by tests. Easy to
+// break: a step is either whole or has not happened (weights change in one call, the last of it),
+// and what has happened is a function of configuration, data and seed, never of when the run was
+// stopped. Test: ctest -R trainer; tools/kill_test.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "models/training/config.h"
+
+namespace minibert {
+
+struct TrainRequest {
+  TrainConfig config;
+  std::string resolved_config;         // ConfigBuilder::to_toml()
+  std::vector<std::string> arguments;  // of the program, for run.json
+  const char* const* environment = nullptr;
+  bool json = false;  // records of metrics.jsonl on standard output, at each log line
+};
+
+enum class TrainEnd {
+  finished,  // max_steps is reached
+  paused,    // stop_after is reached
+  signal,    // saved after a signal: exit code 75
+};
+
+struct TrainResult {
+  TrainEnd end = TrainEnd::finished;
+  std::string signal;  // its name, if one ended the run
+  int64_t steps = 0;   // data steps done
+  std::filesystem::path checkpoint;
+};
+
+/// Runs until max_steps, stop_after, a signal or an error. Installs signal handlers while it runs
+/// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight,
+/// with step and first bad tensor), CheckpointError.
+TrainResult train(const TrainRequest& request);
+
+}  // namespace minibert
