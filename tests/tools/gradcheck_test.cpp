@@ -1,34 +1,16 @@
 // gradcheck_test.cpp: the verb `minibert gradcheck`, run as users run it.
-#include <cstdio>
-#include <cstdlib>
 #include <sstream>
-#include <stdexcept>
-#include <string>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
-#include <sys/wait.h>
 
+#include "tests/run_minibert.h"
+
+namespace minibert::testing {
 namespace {
 
-struct Outcome {
-  std::string output;  // both streams
-  int code = -1;
-};
-
-Outcome minibert(const std::string& arguments) {
-  const char* binary = std::getenv("MINIBERT_BINARY");
-  if (binary == nullptr) throw std::runtime_error("MINIBERT_BINARY is not set; run this by ctest");
-  FILE* pipe = popen((std::string(binary) + " " + arguments + " 2>&1").c_str(), "r");
-  Outcome outcome;
-  char buffer[4096];
-  while (size_t n = fread(buffer, 1, sizeof buffer, pipe)) outcome.output.append(buffer, n);
-  outcome.code = WEXITSTATUS(pclose(pipe));
-  return outcome;
-}
-
 TEST(GradcheckVerb, ChecksTheOpsNamedAndPrintsATable) {
-  const Outcome outcome = minibert("gradcheck gelu layer_norm");
+  const Outcome outcome = run_minibert("gradcheck gelu layer_norm");
   EXPECT_EQ(outcome.code, 0) << outcome.output;
   for (const char* part : {"gelu", "layer_norm", "weight", "max error", "pass", "0 wrong"})
     EXPECT_NE(outcome.output.find(part), std::string::npos) << part;
@@ -36,7 +18,7 @@ TEST(GradcheckVerb, ChecksTheOpsNamedAndPrintsATable) {
 }
 
 TEST(GradcheckVerb, PrintsOneJsonObjectALine) {
-  const Outcome outcome = minibert("gradcheck linear --json --seed 3");
+  const Outcome outcome = run_minibert("gradcheck linear --json --seed 3");
   EXPECT_EQ(outcome.code, 0);
   std::istringstream lines(outcome.output);
   int count = 0;
@@ -50,15 +32,16 @@ TEST(GradcheckVerb, PrintsOneJsonObjectALine) {
 }
 
 TEST(GradcheckVerb, AnUnknownOpIsAUsageErrorWithTheNearestName) {
-  const Outcome outcome = minibert("gradcheck gelu feed_foward");
+  const Outcome outcome = run_minibert("gradcheck gelu feed_foward");
   EXPECT_EQ(outcome.code, 2);
   EXPECT_NE(outcome.output.find("Did you mean feed_forward?"), std::string::npos) << outcome.output;
   EXPECT_EQ(outcome.output.find("pass"), std::string::npos) << "work was done before the error";
 }
 
 TEST(GradcheckVerb, BadFlagsAreUsageErrors) {
-  EXPECT_EQ(minibert("gradcheck --seed x").code, 2);
-  EXPECT_EQ(minibert("gradcheck --nonsense").code, 2);
+  EXPECT_EQ(run_minibert("gradcheck --seed x").code, 2);
+  EXPECT_EQ(run_minibert("gradcheck --nonsense").code, 2);
 }
 
 }  // namespace
+}  // namespace minibert::testing

@@ -49,6 +49,7 @@ int run(int argc, char** argv) {
   add_fill_mask_verb(app);
   add_embed_verb(app);
   add_gradcheck_verb(app);
+  add_bench_verb(app);
   reject_unknown_verb(app, argc, argv);
   try {
     app.parse(argc, argv);

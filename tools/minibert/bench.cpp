@@ -1,0 +1,178 @@
+// bench.cpp: `minibert bench [OP...]`: forward and backward of ops at the shapes of BERT-base with
+// 8 sequences of 128 tokens, as their OpInfo says, beside the limits of the machine. `bench gemm`
+// and `bench step` are in files of their own. Test: ctest -R tools_bench.
+#include "tools/minibert/bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "autograd/op_info.h"
+#include "autograd/tape.h"
+#include "core/kernels/elementwise.h"
+#include "core/kernels/gemm.h"
+#include "core/parallel.h"
+
+namespace minibert {
+
+// ---- Timing and limits ----
+
+Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
+               double seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto since = [](Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  prepare();
+  run();
+  std::vector<double> times;
+  const auto begin = Clock::now();
+  while (times.size() < 3 || since(begin) < seconds) {
+    prepare();
+    const auto start = Clock::now();
+    run();
+    times.push_back(since(start));
+  }
+  std::sort(times.begin(), times.end());
+  return {times.front(), times[times.size() / 2], times.back(), static_cast<int>(times.size())};
+}
+
+double MachineLimits::bound(double flop_count, double byte_count) const {
+  return std::max(flop_count / flops, byte_count / bytes);
+}
+
+namespace {
+
+double fastest_product(int64_t M, int64_t N, int64_t K) {
+  GemmArgs args;
+  args.a = Tensor::zeros({M, K});
+  args.b = Tensor::zeros({N, K});
+  args.transpose_b = true;
+  args.c = Tensor::empty({M, N});
+  const Timing timing = time_of([] {}, [&] { gemm(args); }, 0.2);
+  return gemm_flops(args) / timing.min;
+}
+
+}  // namespace
+
+MachineLimits probe_machine() {
+  MachineLimits limits;
+  for (const bool builtin : {false, true}) {
+    gemm_force_builtin(builtin);
+    for (const auto& [M, N, K] :
+         {std::tuple{1024, 768, 768}, {1024, 3072, 768}, {1536, 1536, 1536}})
+      limits.flops = std::max(limits.flops, fastest_product(M, N, K));
+  }
+  gemm_force_builtin(false);
+  const int64_t n = 32 << 20;  // 128 MiB an array
+  const Tensor a = Tensor::zeros({n}), b = Tensor::zeros({n}), c = Tensor::zeros({n});
+  const Timing copy = time_of([] {}, [&] { scale(a, 2, c, /* accumulate= */ false); }, 0.3);
+  const Timing sum = time_of([] {}, [&] { add_forward(a, b, c); }, 0.3);
+  limits.bytes = std::max(8.0 * n / copy.min, 12.0 * n / sum.min);
+  Allocator::instance().release_cache();
+  return limits;
+}
+
+// ---- Ops ----
+namespace {
+
+struct Options {
+  std::vector<std::string> ops;
+  bool json = false;
+  int threads = 0;
+  double seconds = 0.5;
+};
+
+struct Row {
+  std::string op, pass, sizes;
+  Timing timing;
+  Cost cost;
+};
+
+std::vector<Row> measure(const OpInfo& op, double seconds) {
+  const OpSample sample = op.bert_base(1);
+  std::vector<Variable> leaves;
+  for (const Tensor& t : sample.inputs)
+    leaves.push_back(t.defined() ? Variable::leaf(t) : Variable());
+  Variable y;
+  const auto forward = [&] { y = sample.forward(leaves); };
+  const Timing forward_time = time_of([&] { y = {}; }, forward, seconds / 2);
+  const Tensor dy = Tensor::zeros(y.shape());
+  const auto prepare = [&] {
+    for (const Variable& leaf : leaves)
+      if (leaf.defined()) leaf.reset_grad();
+    forward();
+  };
+  const auto backward = [&] { run_tape(y, dy, {}, /* run_hooks= */ true); };
+  const Timing backward_time = time_of(prepare, backward, seconds / 2);
+  return {{op.name, "forward", sample.sizes, forward_time, sample.forward_cost},
+          {op.name, "backward", sample.sizes, backward_time, sample.backward_cost}};
+}
+
+void print_json(const Row& row, const MachineLimits& limits) {
+  const double s = row.timing.median;
+  const nlohmann::ordered_json line = {
+      {"op", row.op},
+      {"pass", row.pass},
+      {"sizes", row.sizes},
+      {"threads", num_threads()},
+      {"seconds", {{"min", row.timing.min}, {"median", s}, {"max", row.timing.max}}},
+      {"gflops_per_s", row.cost.flops / s / 1e9},
+      {"gb_per_s", row.cost.bytes / s / 1e9},
+      {"share_of_limit", limits.bound(row.cost.flops, row.cost.bytes) / s},
+      {"probed_gflops_per_s", limits.flops / 1e9},
+      {"probed_gb_per_s", limits.bytes / 1e9},
+  };
+  fmt::print("{}\n", line.dump());
+}
+
+void print_text(const Row& row, const MachineLimits& limits) {
+  const double s = row.timing.median;
+  fmt::print("{:<15} {:<9} {:>10.3f} {:>10.1f} {:>8.1f} {:>6.0f}%  {}\n", row.op, row.pass, 1e3 * s,
+             row.cost.flops / s / 1e9, row.cost.bytes / s / 1e9,
+             100 * limits.bound(row.cost.flops, row.cost.bytes) / s, row.sizes);
+}
+
+void run(const Options& options) {
+  MB_CHECK(options.seconds > 0, "bench: --seconds is {}, expected more than 0", options.seconds);
+  if (options.threads != 0) set_num_threads(options.threads);
+  std::vector<const OpInfo*> chosen;
+  for (const std::string& name : options.ops) chosen.push_back(&find_op(name));
+  if (chosen.empty())
+    for (const OpInfo& op : all_ops()) chosen.push_back(&op);
+  const MachineLimits limits = probe_machine();
+  if (!options.json) {
+    fmt::print("limits as probed, {} threads: {:.0f} GFLOP/s ({}), {:.1f} GB/s\n", num_threads(),
+               limits.flops / 1e9, gemm_implementation(), limits.bytes / 1e9);
+    fmt::print("{:<15} {:<9} {:>10} {:>10} {:>8} {:>7}  {}\n", "op", "pass", "median ms", "GFLOP/s",
+               "GB/s", "limit", "sizes");
+  }
+  for (const OpInfo* op : chosen)
+    for (const Row& row : measure(*op, options.seconds))
+      options.json ? print_json(row, limits) : print_text(row, limits);
+  if (!options.json)
+    fmt::print(
+        "limit: share of the time bound by the probed FLOP/s or bytes/s, whichever is "
+        "longer; above 100 % where the tensors lie in the cache\n");
+}
+
+}  // namespace
+
+void add_bench_verb(CLI::App& app) {
+  auto* sub = app.add_subcommand("bench", "time ops, matrix products or a whole training step");
+  auto options = std::make_shared<Options>();
+  sub->add_option("OP", options->ops, "ops to time, as in autograd/ops.h (default: all)");
+  sub->add_flag("--json", options->json, "one JSON object a line");
+  sub->add_option("--threads", options->threads, "default: what this process may use");
+  sub->add_option("--seconds", options->seconds, "to spend on each op")->capture_default_str();
+  add_bench_gemm(*sub);
+  add_bench_step(*sub);
+  sub->callback([sub, options] {
+    if (sub->get_subcommands().empty()) run(*options);
+  });
+}
+
+}  // namespace minibert

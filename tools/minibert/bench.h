@@ -1,0 +1,36 @@
+// bench.h: what the benchmarks share: repeated timing, and the machine's limits as measured by a
+// short probe (never typed in). Used by bench.cpp (ops), bench_gemm.cpp and bench_step.cpp. Easy to
+// break: a limit is what this program's own best kernel reached in the probe, so a share of it may
+// pass 100 % where an op's tensors lie in the cache. Test: ctest -R tools_bench.
+#pragma once
+
+#include <functional>
+
+#include "tools/minibert/verbs.h"
+
+namespace minibert {
+
+struct Timing {
+  double min = 0, median = 0, max = 0;  // seconds
+  int runs = 0;
+};
+
+/// Calls prepare() (not timed) and run() (timed) again and again, at least 3 times and for about
+/// `seconds` in all, after one call to warm up.
+Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
+               double seconds);
+
+/// What this machine reaches with the current number of threads.
+struct MachineLimits {
+  double flops = 0;  // FLOP/s: the fastest of some large matrix products, oneDNN or built-in
+  double bytes = 0;  // bytes/s: the faster of copying and adding arrays much larger than the caches
+  /// Seconds that work of this size takes at the limits: whichever of the two takes longer.
+  double bound(double flop_count, double byte_count) const;
+};
+/// Takes about 2 s and 400 MB.
+MachineLimits probe_machine();
+
+void add_bench_gemm(CLI::App& bench);
+void add_bench_step(CLI::App& bench);
+
+}  // namespace minibert

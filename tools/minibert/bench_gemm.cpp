@@ -1,0 +1,112 @@
+// bench_gemm.cpp: `minibert bench gemm`: the matrix products of a BERT-base step, by oneDNN and by
+// our own blocked kernel, in turns. Test: ctest -R tools_bench.
+#include <algorithm>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "core/kernels/gemm.h"
+#include "core/parallel.h"
+#include "tools/minibert/bench.h"
+
+namespace minibert {
+namespace {
+
+struct Options {
+  bool json = false;
+  int threads = 0;
+  double seconds = 0.5;
+  int64_t tokens = 1024;
+};
+
+/// One product of a linear layer of N outputs and K inputs on T rows.
+struct Product {
+  const char* layer;
+  const char* what;  // y = x weight^T, dx = dy weight, dweight = dy^T x
+  int64_t M, N, K;
+  bool transpose_a, transpose_b;
+};
+
+std::vector<Product> products_of(const char* layer, int64_t T, int64_t N, int64_t K) {
+  return {{layer, "y", T, N, K, false, true},
+          {layer, "dx", T, K, N, false, false},
+          {layer, "dweight", N, K, T, true, false}};
+}
+
+GemmArgs args_of(const Product& p) {
+  GemmArgs args;
+  args.transpose_a = p.transpose_a;
+  args.transpose_b = p.transpose_b;
+  args.a = p.transpose_a ? Tensor::zeros({p.K, p.M}) : Tensor::zeros({p.M, p.K});
+  args.b = p.transpose_b ? Tensor::zeros({p.N, p.K}) : Tensor::zeros({p.K, p.N});
+  args.c = Tensor::empty({p.M, p.N});
+  return args;
+}
+
+double gflops(const GemmArgs& args, bool builtin, double seconds) {
+  gemm_force_builtin(builtin);
+  const Timing timing = time_of([] {}, [&] { gemm(args); }, seconds);
+  gemm_force_builtin(false);
+  return gemm_flops(args) / timing.median / 1e9;
+}
+
+void print(const Product& p, bool json, bool has_library, double library, double builtin) {
+  const std::string shape = fmt::format("M={} N={} K={}", p.M, p.N, p.K);
+  if (!json) {
+    fmt::print("{:<12} {:<8} {:<24} {:>9} {:>9.1f} {:>6}\n", p.layer, p.what, shape,
+               has_library ? fmt::format("{:.1f}", library) : "-", builtin,
+               has_library ? fmt::format("{:.2f}", builtin / library) : "-");
+    return;
+  }
+  nlohmann::ordered_json line = {{"layer", p.layer},
+                                 {"product", p.what},
+                                 {"sizes", shape},
+                                 {"threads", num_threads()},
+                                 {"builtin_gflops_per_s", builtin}};
+  if (has_library) line["library_gflops_per_s"] = library;
+  fmt::print("{}\n", line.dump());
+}
+
+void run(const Options& options) {
+  MB_CHECK(options.seconds > 0, "bench gemm: --seconds is {}, expected more than 0",
+           options.seconds);
+  MB_CHECK(options.tokens >= 1, "bench gemm: --tokens is {}, expected 1 or more", options.tokens);
+  if (options.threads != 0) set_num_threads(options.threads);
+  const std::string library = gemm_implementation();
+  gemm_force_builtin(true);
+  const std::string builtin = gemm_implementation();
+  gemm_force_builtin(false);
+  const bool has_library = library != builtin;
+  if (!options.json) {
+    fmt::print("{} against {}, {} threads, GFLOP/s\n", has_library ? library : "no library",
+               builtin, num_threads());
+    fmt::print("{:<12} {:<8} {:<24} {:>9} {:>9} {:>6}\n", "layer", "product", "sizes", "library",
+               "built-in", "ratio");
+  }
+  constexpr int64_t H = 768, F = 3072, V = 30528;
+  const int64_t T = options.tokens, P = std::max<int64_t>(1, T * 15 / 100);
+  for (const auto& products :
+       {products_of("qkv", T, 3 * H, H), products_of("output", T, H, H), products_of("up", T, F, H),
+        products_of("down", T, H, F), products_of("decoder", P, V, H)}) {
+    for (const Product& product : products) {
+      const GemmArgs args = args_of(product);
+      const double theirs = has_library ? gflops(args, false, options.seconds / 2) : 0;
+      print(product, options.json, has_library, theirs, gflops(args, true, options.seconds / 2));
+    }
+  }
+}
+
+}  // namespace
+
+void add_bench_gemm(CLI::App& bench) {
+  auto* sub = bench.add_subcommand("gemm", "the products of a BERT-base step, oneDNN and built-in");
+  auto options = std::make_shared<Options>();
+  sub->add_flag("--json", options->json, "one JSON object a line");
+  sub->add_option("--threads", options->threads, "default: what this process may use");
+  sub->add_option("--seconds", options->seconds, "to spend on each product")->capture_default_str();
+  sub->add_option("--tokens", options->tokens, "of the batch")->capture_default_str();
+  sub->callback([options] { run(*options); });
+}
+
+}  // namespace minibert

@@ -1,0 +1,308 @@
+// bench_step.cpp: `minibert bench step`: one BERT pre-training step (forward, backward, clipping,
+// AdamW) on random ids, with the fields of ../shared/peers/bench_torch.py, so that the two can be
+// divided; then where the time went, beside the time that the matrix products alone would take at
+// the probed rate. Easy to break: the masked-token head runs on masked rows only, so the peer to
+// divide by is its `--head masked`. Test: ctest -R tools_bench.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include "core/parallel.h"
+#include "core/profile.h"
+#include "core/random.h"
+#include "core/version.h"
+#include "models/bert/bert.h"
+#include "optim/optimizer.h"
+#include "tools/minibert/bench.h"
+
+namespace minibert {
+namespace {
+
+struct Options {
+  std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu", lengths;
+  int64_t batch = 8, seq = 128, layers = 0, vocab = 30522;
+  int steps = 7, warmup = 2, threads = 0;
+  uint64_t seed = 0;
+  bool json = false;
+};
+
+void check(const Options& o) {
+  MB_CHECK(o.precision == "fp32",
+           "bench step: precision is {}, expected fp32 (the only one that "
+           "this version computes in)",
+           o.precision);
+  MB_CHECK(o.head == "masked",
+           "bench step: head is {}, expected masked (the only one there is: "
+           "logits of other rows are never made)",
+           o.head);
+  MB_CHECK(o.batch >= 1 && o.seq >= 3 && o.vocab > 5 && o.layers >= 0,
+           "bench step: batch {}, seq {}, vocab {}, layers {}, expected at least 1, 3, 6 and 0",
+           o.batch, o.seq, o.vocab, o.layers);
+  MB_CHECK(o.steps >= 1 && o.warmup >= 0,
+           "bench step: {} steps and {} to warm up, expected at "
+           "least 1 and 0",
+           o.steps, o.warmup);
+  if (parse_device(o.device) != Device::cpu)
+    fail<UsageError>("bench step: {}", cuda_unavailable_reason());
+}
+
+BertConfig config_of(const Options& o) {
+  BertConfig config = BertConfig::named(o.model);
+  if (o.layers > 0) config.num_hidden_layers = o.layers;
+  config.vocab_size = o.vocab;
+  config.max_position_embeddings = std::max(config.max_position_embeddings, o.seq);
+  config.validate("bench step");
+  return config;
+}
+
+std::vector<int64_t> read_lengths(const std::string& path) {
+  std::vector<int64_t> lengths;
+  if (path.empty()) return lengths;
+  std::ifstream file(path);
+  MB_CHECK_AS(DataError, file.good(), "{}: cannot be opened, expected a sequence length a line",
+              path);
+  for (int64_t length; file >> length;) lengths.push_back(std::max<int64_t>(length, 1));
+  MB_CHECK_AS(DataError, file.eof() && !lengths.empty(),
+              "{}: line {} is no number, expected a sequence length a line", path,
+              lengths.size() + 1);
+  return lengths;
+}
+
+Tensor i32(const std::vector<int32_t>& values) {
+  return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
+}
+
+// Random ids, 15 % of each sequence masked (at least one row), as the peer makes them.
+PackedBatch random_batch(const Options& o, const std::vector<int64_t>& lengths, int64_t number) {
+  RandomStream random(o.seed, StreamPurpose::user, static_cast<uint64_t>(number));
+  const auto below = [&](int64_t n) {
+    return static_cast<int32_t>(random.below(static_cast<uint32_t>(n)));
+  };
+  std::vector<int32_t> ids, position, row_sample, cu = {0}, rows, labels, nsp, sample;
+  for (int64_t b = 0; b < o.batch; ++b) {
+    const int64_t i = number * o.batch + b, size = static_cast<int64_t>(lengths.size());
+    const int64_t length =
+        size == 0 ? o.seq : std::min(o.seq, lengths[static_cast<size_t>(i % size)]);
+    std::vector<int32_t> order;
+    for (int32_t t = 0; t < length; ++t) {
+      ids.push_back(5 + below(o.vocab - 5));
+      position.push_back(t);
+      row_sample.push_back(static_cast<int32_t>(b));
+      order.push_back(cu.back() + t);
+    }
+    const auto masked = std::max<int64_t>(1, std::lround(0.15 * static_cast<double>(length)));
+    for (int64_t k = 0; k < masked; ++k) std::swap(order[k], order[k + below(length - k)]);
+    std::sort(order.begin(), order.begin() + masked);
+    for (int64_t k = 0; k < masked; ++k) {
+      rows.push_back(order[k]);
+      labels.push_back(ids[static_cast<size_t>(order[k])]);
+    }
+    cu.push_back(cu.back() + static_cast<int32_t>(length));
+    nsp.push_back(below(2));
+    sample.push_back(static_cast<int32_t>(b));
+  }
+  PackedBatch batch;
+  batch.ids = i32(ids);
+  batch.segment = Tensor::zeros(batch.ids.shape(), DType::i32, MemoryCategory::data);
+  batch.position = i32(position);
+  batch.row_sample = i32(row_sample);
+  batch.cu_seqlens = i32(cu);
+  batch.mlm_row = i32(rows);
+  batch.mlm_label = i32(labels);
+  batch.nsp_label = i32(nsp);
+  batch.sample = i32(sample);
+  return batch;
+}
+
+/// Model and optimizer, and one step of them.
+class Trainer {
+ public:
+  explicit Trainer(const Options& o)
+      : options_(o),
+        lengths_(read_lengths(o.lengths)),
+        model_(config_of(o)),
+        optimizer_(model_.arena(), adamw()) {
+    model_.initialize(o.seed);
+  }
+
+  struct Step {
+    double seconds, loss;
+    int64_t tokens;
+  };
+  Step step(int64_t number) {
+    const PackedBatch batch = random_batch(options_, lengths_, number);
+    StepContext context;
+    context.training = true;
+    context.seed = options_.seed;
+    context.data_step = static_cast<uint32_t>(number);
+    context.mlm_scale = 1.0f / static_cast<float>(batch.masked_rows());
+    context.nsp_scale = 1.0f / static_cast<float>(batch.sequences());
+    const auto start = std::chrono::steady_clock::now();
+    for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
+    const PreTrainingOutput output = model_.forward(batch, context);
+    output.loss.backward(1, model_.leaves());
+    optimizer_.step(1e-4f);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    return {taken.count(), output.loss.value().item(), batch.tokens()};
+  }
+
+ private:
+  static OptimizerOptions adamw() {
+    OptimizerOptions options;
+    options.name = "adamw";  // PyTorch's
+    options.max_grad_norm = 1;
+    return options;
+  }
+
+  const Options& options_;
+  std::vector<int64_t> lengths_;
+  BertForPreTraining model_;
+  Optimizer optimizer_;
+};
+
+double round_to(double x, int digits) {
+  const double power = std::pow(10, digits);
+  return std::round(x * power) / power;
+}
+
+nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
+  std::vector<double> times;
+  double total = 0, loss = 0;
+  int64_t tokens = 0;
+  for (int i = 0; i < o.warmup + o.steps; ++i) {
+    const Trainer::Step step = trainer.step(i);
+    if (i < o.warmup) continue;
+    times.push_back(step.seconds);
+    total += step.seconds;
+    tokens += step.tokens;
+    loss = step.loss;
+  }
+  std::sort(times.begin(), times.end());
+  const size_t middle = times.size() / 2;
+  const double median = times.size() % 2 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const std::string prefix = "bert-";
+  return {
+      {"peer", "minibert " + version()},
+      {"model", o.model.rfind(prefix, 0) == 0 ? o.model.substr(prefix.size()) : o.model},
+      {"batch", o.batch},
+      {"seq", o.seq},
+      {"precision", o.precision},
+      {"mode", gemm_implementation()},
+      {"head", o.head},
+      {"attention", "fused"},
+      {"threads", num_threads()},
+      {"padded", false},
+      {"step_s",
+       {{"min", round_to(times.front(), 4)},
+        {"median", round_to(median, 4)},
+        {"max", round_to(times.back(), 4)}}},
+      {"sequences_per_s", round_to(static_cast<double>(o.batch * o.steps) / total, 3)},
+      {"real_tokens_per_s", round_to(static_cast<double>(tokens) / total, 1)},
+      {"loss", round_to(loss, 4)},
+      {"peak_mib", std::lround(static_cast<double>(usage.ru_maxrss) / 1024)},
+  };
+}
+
+// One more step, with each kernel timed; adds what the products alone would take at the probed
+// rate.
+void add_profile(nlohmann::ordered_json& result, const Options& o, Trainer& trainer) {
+  set_profiling(true);
+  const double seconds = trainer.step(o.warmup + o.steps).seconds;
+  set_profiling(false);
+  const auto entries = profile_entries();
+  const MachineLimits limits = probe_machine();
+  nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
+  double product_flops = 0, known = 0;
+  std::vector<std::pair<std::string, ProfileEntry>> sorted(entries.begin(), entries.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  for (const auto& [name, entry] : sorted) {
+    if (name == "gemm") product_flops = entry.flops;
+    known += entry.seconds;
+    kernels.push_back({{"kernel", name},
+                       {"calls", entry.calls},
+                       {"seconds", entry.seconds},
+                       {"gflops", entry.flops / 1e9},
+                       {"gigabytes", entry.bytes / 1e9},
+                       {"bound_seconds", limits.bound(entry.flops, entry.bytes)}});
+  }
+  result["profiled_step_s"] = round_to(seconds, 4);
+  result["outside_kernels_s"] = round_to(seconds - known, 4);
+  result["probed_gflops_per_s"] = round_to(limits.flops / 1e9, 1);
+  result["probed_gb_per_s"] = round_to(limits.bytes / 1e9, 1);
+  result["gemm_gflop"] = round_to(product_flops / 1e9, 1);
+  result["gemm_bound_s"] = round_to(product_flops / limits.flops, 4);
+  result["kernels"] = kernels;
+}
+
+void print_table(const nlohmann::ordered_json& r) {
+  fmt::print("{}, {} x {} {}, {} threads, {}\n", r["model"].get<std::string>(),
+             r["batch"].get<int64_t>(), r["seq"].get<int64_t>(), r["precision"].get<std::string>(),
+             r["threads"].get<int>(), r["mode"].get<std::string>());
+  const auto& s = r["step_s"];
+  fmt::print(
+      "step {:.3f} s (median; {:.3f} to {:.3f}), {:.2f} sequences/s, loss {:.3f}, peak {} MiB\n",
+      s["median"].get<double>(), s["min"].get<double>(), s["max"].get<double>(),
+      r["sequences_per_s"].get<double>(), r["loss"].get<double>(), r["peak_mib"].get<int64_t>());
+  const double step = r["profiled_step_s"].get<double>();
+  fmt::print("{:<22} {:>6} {:>9} {:>6} {:>9} {:>8} {:>8}\n", "kernel", "calls", "ms", "share",
+             "GFLOP/s", "GB/s", "limit");
+  for (const auto& k : r["kernels"]) {
+    const double t = k["seconds"].get<double>();
+    fmt::print("{:<22} {:>6} {:>9.2f} {:>5.1f}% {:>9.1f} {:>8.1f} {:>7.0f}%\n",
+               k["kernel"].get<std::string>(), k["calls"].get<int64_t>(), 1e3 * t, 100 * t / step,
+               k["gflops"].get<double>() / t, k["gigabytes"].get<double>() / t,
+               100 * k["bound_seconds"].get<double>() / t);
+  }
+  const double outside = r["outside_kernels_s"].get<double>();
+  fmt::print("{:<22} {:>6} {:>9.2f} {:>5.1f}%\n", "outside kernels", "", 1e3 * outside,
+             100 * outside / step);
+  const double bound = r["gemm_bound_s"].get<double>();
+  fmt::print("{:<22} {:>6} {:>9.2f} {:>5.1f}%   {:.1f} GFLOP at the probed {:.0f} GFLOP/s\n",
+             "bound by products", "", 1e3 * bound, 100 * bound / s["median"].get<double>(),
+             r["gemm_gflop"].get<double>(), r["probed_gflops_per_s"].get<double>());
+}
+
+void run(const Options& o) {
+  check(o);
+  if (o.threads != 0) set_num_threads(o.threads);
+  Trainer trainer(o);
+  nlohmann::ordered_json result = measure(o, trainer);
+  add_profile(result, o, trainer);
+  if (o.json)
+    fmt::print("{}\n", result.dump());
+  else
+    print_table(result);
+}
+
+}  // namespace
+
+void add_bench_step(CLI::App& bench) {
+  auto* sub = bench.add_subcommand("step", "one BERT pre-training step, and where its time goes");
+  auto o = std::make_shared<Options>();
+  sub->add_option("--model", o->model, "bert-tiny|mini|small|base|large")->capture_default_str();
+  sub->add_option("--layers", o->layers, "instead of the model's own number");
+  sub->add_option("--vocab", o->vocab, "words in the vocabulary")->capture_default_str();
+  sub->add_option("--batch", o->batch, "sequences")->capture_default_str();
+  sub->add_option("--seq", o->seq, "tokens a sequence")->capture_default_str();
+  sub->add_option("--lengths", o->lengths, "file of sequence lengths, one a line (cut at --seq)");
+  sub->add_option("--precision", o->precision, "fp32")->capture_default_str();
+  sub->add_option("--head", o->head, "masked: logits of masked rows only")->capture_default_str();
+  sub->add_option("--device", o->device, "cpu")->capture_default_str();
+  sub->add_option("--threads", o->threads, "default: what this process may use");
+  sub->add_option("--steps", o->steps, "steps that are timed")->capture_default_str();
+  sub->add_option("--warmup", o->warmup, "steps before them")->capture_default_str();
+  sub->add_option("--seed", o->seed, "of ids, weights and dropout")->capture_default_str();
+  sub->add_flag("--json", o->json, "one JSON object: the fields of bench_torch.py, and kernels");
+  sub->callback([o] { run(*o); });
+}
+
+}  // namespace minibert
