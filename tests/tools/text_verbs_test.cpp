@@ -1,0 +1,182 @@
+// text_verbs_test.cpp: fill-mask and embed as a shell sees them: where texts come from, what stands
+// on which stream, what is refused and with which exit code. Values are compared with Transformers'
+// in tests/models/bert/peer_test.cpp.
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include "models/bert/hugging_face.h"
+#include "models/text/vocab.h"
+#include "tests/process.h"
+
+namespace minibert {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::ProcessResult;
+
+class TextVerbs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() /
+              fmt::format("minibert_text_verbs_{}_{}", ::getpid(),
+                          ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+    const std::vector<std::string> tokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]",
+                                             "a",     "b",     "the",   "cat",   "sat"};
+    Vocab::from_tokens(tokens, "test").save(folder_ / "vocab.txt");
+    save_model({true, true, true});
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  /// A model of 12 rows, two more than the vocabulary has tokens, and 8 positions.
+  void save_model(const BertParts& parts, int64_t vocab_size = 12) {
+    BertConfig config;
+    config.vocab_size = vocab_size;
+    config.hidden_size = 8;
+    config.num_hidden_layers = 1;
+    config.num_attention_heads = 2;
+    config.intermediate_size = 16;
+    config.max_position_embeddings = 8;
+    config.initializer_range = 0.5f;
+    BertForPreTraining model(config, ModelUse::inference, parts);
+    model.initialize(4);
+    save_hugging_face(folder_, model);
+  }
+  ProcessResult run(std::vector<std::string> words, const std::string& input = {}) {
+    words.insert(words.begin() + 1, {"--model", folder_});
+    words.insert(words.begin(), std::getenv("MINIBERT_BINARY"));
+    return testing::run_process(words, input);
+  }
+  std::vector<json> run_json(std::vector<std::string> words, const std::string& input = {}) {
+    words.insert(words.begin() + 1, "--json");
+    const ProcessResult result = run(words, input);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    std::vector<json> objects;
+    std::istringstream lines(result.out);
+    for (std::string line; std::getline(lines, line);) objects.push_back(json::parse(line));
+    return objects;
+  }
+  void expect_refused(const ProcessResult& result, int exit_code, const std::string& says) {
+    EXPECT_EQ(result.exit_code, exit_code) << result.err;
+    EXPECT_NE(result.err.find(says), std::string::npos) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+
+  fs::path folder_;
+};
+
+std::vector<std::string> texts_of(const std::vector<json>& objects) {
+  std::vector<std::string> texts;
+  for (const json& object : objects) texts.push_back(object["text"]);
+  return texts;
+}
+
+TEST_F(TextVerbs, TextsComeFromArgumentsFileOrStandardInput) {
+  const std::vector<std::string> texts = {"the [MASK]", "[MASK], a [MASK]"};
+  std::ofstream(folder_ / "texts") << texts[0] << "\r\n" << texts[1];
+  EXPECT_EQ(texts_of(run_json({"fill-mask", texts[0], texts[1]})), texts);
+  EXPECT_EQ(texts_of(run_json({"fill-mask", "--file", folder_ / "texts"})), texts);
+  EXPECT_EQ(texts_of(run_json({"fill-mask"}, texts[0] + "\n" + texts[1] + "\n")), texts);
+  EXPECT_EQ(texts_of(run_json({"embed", "--", "-a", "--file"})),
+            (std::vector<std::string>{"-a", "--file"}));
+  EXPECT_EQ(texts_of(run_json({"embed"}, "a\n\nb\n")), (std::vector<std::string>{"a", "", "b"}));
+  EXPECT_TRUE(run_json({"embed"}, "").empty());
+}
+
+TEST_F(TextVerbs, FillMaskHasTheFieldsOfTheContract) {
+  const json object = run_json({"fill-mask", "--top-k", "3", "the [MASK] sat [MASK]"}).at(0);
+  EXPECT_EQ(object["ids"], (std::vector<int>{2, 7, 4, 9, 4, 3}));
+  ASSERT_EQ(object["masks"].size(), 2u);
+  EXPECT_EQ(object["masks"][0]["position"], 2);
+  EXPECT_EQ(object["masks"][1]["position"], 4);
+  for (const json& mask : object["masks"]) {
+    ASSERT_EQ(mask["candidates"].size(), 3u);
+    double before = 1;
+    for (const json& candidate : mask["candidates"]) {
+      EXPECT_TRUE(candidate["id"].is_number_integer() && candidate["token"].is_string());
+      EXPECT_LE(candidate["probability"], before);
+      before = candidate["probability"];
+    }
+  }
+  // All tokens of the vocabulary, and not the two rows that have none.
+  const json all = run_json({"fill-mask", "--top-k", "100", "[MASK]"}).at(0);
+  EXPECT_EQ(all["masks"][0]["candidates"].size(), 10u);
+}
+
+TEST_F(TextVerbs, EmbedHasTheFieldsOfTheContract) {
+  for (const char* pooling : {"mean", "cls"}) {
+    const auto objects = run_json(
+        {"embed", "--pooling", pooling, "--normalize", "the cat", "the cat sat", "the cat"});
+    ASSERT_EQ(objects.size(), 3u);
+    EXPECT_EQ(objects[0]["ids"], (std::vector<int>{2, 7, 8, 3}));
+    EXPECT_NE(objects[0]["vector"], objects[1]["vector"]);
+    double square = 0;
+    for (const double x : objects[0]["vector"]) square += x * x;
+    EXPECT_EQ(objects[0]["vector"].size(), 8u);
+    EXPECT_NEAR(square, 1.0, 1e-6);
+  }
+}
+
+// 4,667 tokens: more than one group.
+TEST_F(TextVerbs, ManyTextsKeepTheirOrder) {
+  std::string input;
+  for (int i = 0; i < 1000; ++i) input += i % 3 == 0 ? "the cat sat a b a\n" : "b\n";
+  const auto objects = run_json({"embed"}, input);
+  ASSERT_EQ(objects.size(), 1000u);
+  for (size_t i = 0; i < objects.size(); ++i) {
+    ASSERT_EQ(objects[i]["ids"].size(), i % 3 == 0 ? 8u : 3u) << i;
+  }
+}
+
+TEST_F(TextVerbs, PeopleGetAReadableTable) {
+  const ProcessResult filled = run({"fill-mask", "--top-k", "2", "the [MASK] [MASK]"});
+  EXPECT_EQ(filled.exit_code, 0);
+  EXPECT_EQ(filled.err, "");
+  EXPECT_EQ(filled.out.find("the [MASK] [MASK]\n  [MASK] 1 of 2\n"), 0u) << filled.out;
+  EXPECT_EQ(std::count(filled.out.begin(), filled.out.end(), '%'), 4);
+  const ProcessResult embedded = run({"embed", "the cat"});
+  EXPECT_EQ(embedded.out.find("the cat\n  8 numbers, norm "), 0u) << embedded.out;
+}
+
+TEST_F(TextVerbs, RefuseWhatCannotBeDone) {
+  expect_refused(run({"fill-mask", "a [MASK]", "the cat"}), 3,
+                 "text 2 (\"the cat\") has no [MASK]");
+  expect_refused(run({"embed", "a b a b a b a"}), 3, "has 9 tokens with [CLS] and [SEP], expected");
+  expect_refused(run({"embed", "--pooling", "max", "a"}), 2, "pooling is \"max\"");
+  expect_refused(run({"embed", "--nrmalize", "a"}), 2, "there is no option --nrmalize");
+  expect_refused(run({"fill-mask", "--top-k", "0", "[MASK]"}), 2, "--top-k");
+  expect_refused(run({"embed", "--file", "/absent", "a"}), 2, "both as arguments and with --file");
+  expect_refused(run({"embed", "--file", "/absent"}), 3, "/absent: cannot be read");
+  expect_refused(run({"embed", "--file", folder_}), 3, "cannot be read");
+  fs::remove(folder_ / "vocab.txt");
+  expect_refused(run({"embed", "a"}), 3, "vocab.txt");
+}
+
+TEST_F(TextVerbs, RefuseModelsThatDoNotFit) {
+  save_model({true, true, true}, 9);
+  expect_refused(run({"embed", "a"}), 3, "has 10 tokens, expected at most 9");
+  save_model({true, false, false});
+  expect_refused(run({"fill-mask", "[MASK]"}), 3, "cls.predictions.transform.dense.weight");
+  EXPECT_EQ(run({"embed", "a"}).exit_code, 0);
+  fs::remove(folder_ / "model.safetensors");
+  expect_refused(run({"embed", "a"}), 3, "has no model.safetensors");
+  folder_ = "/absent";
+  expect_refused(run({"embed", "a"}), 3, "/absent: is not a folder");
+}
+
+TEST_F(TextVerbs, MalformedUtf8IsCountedAndPrintedAsJson) {
+  const ProcessResult result = run({"embed", "--json"}, "the \xff\xfe cat\n");
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("2 malformed UTF-8"), std::string::npos) << result.err;
+  const json object = json::parse(result.out);
+  EXPECT_EQ(object["ids"], (std::vector<int>{2, 7, 8, 3}));
+}
+
+}  // namespace
+}  // namespace minibert
