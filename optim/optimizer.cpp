@@ -84,7 +84,8 @@ Optimizer::Optimizer(Arena& arena, OptimizerOptions options)
   first_moment_ = Tensor::zeros(size, DType::f32, MemoryCategory::optimizer_state);
   second_moment_ = Tensor::zeros(size, DType::f32, MemoryCategory::optimizer_state);
   for (const ParameterSlice& slice : arena_.table().slices()) {
-    const bool decays = options_.weight_decay > 0 && !matches(slice.name, options_.no_decay);
+    // By name, as the authors' code has it: a weight decay of 0 still leaves matrices adapted.
+    const bool decays = !matches(slice.name, options_.no_decay);
     tensors_.push_back({.offset = slice.offset,
                         .count = slice.used(),
                         .decay = decays ? options_.weight_decay : 0.0f,

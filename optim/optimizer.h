@@ -26,7 +26,7 @@ struct OptimizerVariant {
   const char* name;      // as in a configuration, "lamb"
   OptimizerKind kind;    // lamb: direction x trust ratio; adamw: direction alone
   bool bias_correction;  // m / (1 - beta1^t) and v / (1 - beta2^t)
-  bool adapt_undecayed;  // LAMB: tensors without decay have a trust ratio too (else 1)
+  bool adapt_undecayed;  // LAMB: tensors named in no_decay have a trust ratio too (else 1)
   bool decay_first;      // AdamW: w *= 1 - lr * decay before the direction (PyTorch), else inside
   float eps;             // default, added outside the root
   const char* summary;   // one line with the source, for --help and the log

@@ -218,6 +218,17 @@ TEST(Optimizer, NoDecayListIsWhatTheUserSays) {
   EXPECT_NE(optimizer.norms()[2].trust_ratio, 1.0f);
 }
 
+TEST(Optimizer, AWeightDecayOfZeroStillAdaptsByName) {
+  Arena arena = small_arena();
+  OptimizerOptions options = options_of("lamb");
+  options.weight_decay = 0;
+  Optimizer optimizer(arena, options);
+  optimizer.step(0.1f);
+  EXPECT_NEAR(optimizer.norms()[0].update, 2, 1e-5);  // 1, four times: nothing of the weights
+  EXPECT_NEAR(optimizer.norms()[0].trust_ratio, 2, 1e-5);
+  EXPECT_EQ(optimizer.norms()[1].trust_ratio, 1.0f);
+}
+
 TEST(Optimizer, ClipsToTheGlobalNormOnlyAboveIt) {
   Arena arena = small_arena();  // 12 ones: norm sqrt(12)
   OptimizerOptions options;

@@ -65,6 +65,7 @@ TEST(Schedule, ConstantStaysAfterItsRamp) {
   EXPECT_FLOAT_EQ(schedule.learning_rate(0), 0.5f);
   EXPECT_FLOAT_EQ(schedule.learning_rate(3), 2.0f);
   EXPECT_FLOAT_EQ(schedule.learning_rate(1000000), 2.0f);
+  EXPECT_FLOAT_EQ(make("constant", 2.0f, 0, 0).learning_rate(0), 2.0f);
 }
 
 TEST(Schedule, DecaysToTheEndLearningRate) {
