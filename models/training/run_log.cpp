@@ -58,7 +58,7 @@ std::string format_duration(double seconds) {
 }
 
 double probe_peak_flops() {
-  constexpr int64_t kSize = 1024;
+  constexpr int64_t kSize = 512;
   GemmArgs product;
   product.a = Tensor::zeros({kSize, kSize});
   product.b = Tensor::zeros({kSize, kSize});

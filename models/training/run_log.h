@@ -35,8 +35,8 @@ std::string log_line(int64_t step, const std::string& name, const EvaluationResu
 /// "45s", "12m", "3h12m", "2d04h"
 std::string format_duration(double seconds);
 
-/// Highest FLOP/s that one matrix product reaches here (1024 cubed, best of a few): the peak that
-/// rates are compared with. Takes about 0.1 s.
+/// Highest FLOP/s that one matrix product reaches here (512 cubed, best of a few): the peak that
+/// rates are compared with.
 double probe_peak_flops();
 
 class RunLog {

@@ -1,0 +1,439 @@
+// trainer_test.cpp: whole runs on tiny data: what they leave, that a stopped run goes on bit for
+// bit, and what they refuse.
+#include "models/training/trainer.h"
+
+#include <atomic>
+#include <cmath>
+#include <csignal>
+#include <functional>
+#include <limits>
+#include <thread>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <sys/resource.h>
+
+#include "core/error.h"
+#include "models/bert/hugging_face.h"
+#include "models/training/checkpoint_store.h"
+#include "models/training/run_setup.h"
+#include "tests/models/training/tiny_data.h"
+#include "tests/tolerance.h"
+
+namespace minibert {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::build_tiny_data, testing::flip_bit, testing::has, testing::message_of;
+using testing::ScratchFolder, testing::slurp, testing::spill, testing::tiny_config;
+
+/// Data that all tests share, and a folder for their runs.
+class TrainerTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    scratch_ = new ScratchFolder;
+    data_ = build_tiny_data(*scratch_ / "text");
+  }
+  static void TearDownTestSuite() {
+    delete scratch_;
+    scratch_ = nullptr;
+  }
+
+  static TrainConfig config(const std::string& run) { return tiny_config(data_, folder(run)); }
+  static fs::path folder(const std::string& run) { return *scratch_ / run; }
+  static TrainResult run(const TrainConfig& config) {
+    return train({config, "seed = 1\n", {"minibert", "train"}, nullptr, false});
+  }
+  /// Runs the undisturbed twelve steps once for all tests that compare with them.
+  static fs::path undisturbed() {
+    const fs::path path = folder("undisturbed");
+    if (!fs::exists(path)) run(config("undisturbed"));
+    return path;
+  }
+
+  static ScratchFolder* scratch_;
+  static fs::path data_;
+};
+
+ScratchFolder* TrainerTest::scratch_ = nullptr;
+fs::path TrainerTest::data_;
+
+std::vector<nlohmann::json> lines_of(const fs::path& path) {
+  std::vector<nlohmann::json> lines;
+  std::istringstream stream(slurp(path));
+  for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
+  return lines;
+}
+
+/// metrics.jsonl without its times.
+std::vector<nlohmann::json> curve_of(const fs::path& run) {
+  std::vector<nlohmann::json> lines = lines_of(run / "metrics.jsonl");
+  for (nlohmann::json& line : lines)
+    for (const char* key : {"step_seconds", "data_seconds", "communication_seconds"})
+      EXPECT_EQ(line.erase(key), 1u) << key;
+  return lines;
+}
+
+/// Weights, moments, counters and curve are the same bits.
+void expect_same_run(const fs::path& got, const fs::path& expected, int64_t step) {
+  const std::string name = "checkpoint-" + std::to_string(step);
+  for (const char* file : {"model.safetensors", "optimizer.safetensors", "trainer_state.json",
+                           "config.json", "vocab.txt", "tokenizer_config.json"})
+    EXPECT_EQ(slurp(got / name / file), slurp(expected / name / file)) << file;
+  EXPECT_EQ(curve_of(got), curve_of(expected));
+  EXPECT_EQ(slurp(got / "trust_ratios.jsonl"), slurp(expected / "trust_ratios.jsonl"));
+}
+
+TEST_F(TrainerTest, LeavesTheRunFolderOfTheContract) {
+  const fs::path run = undisturbed();
+  for (const char* name :
+       {"config.resolved.toml", "run.json", "metrics.jsonl", "trust_ratios.jsonl",
+        "logs/rank-0.log", "checkpoint-12/config.json", "checkpoint-12/model.safetensors",
+        "checkpoint-12/vocab.txt", "checkpoint-12/tokenizer_config.json",
+        "checkpoint-12/optimizer.safetensors", "checkpoint-12/trainer_state.json",
+        "checkpoint-12/MANIFEST.json"})
+    EXPECT_TRUE(fs::exists(run / name)) << name;
+  EXPECT_EQ(fs::read_symlink(run / "latest"), "checkpoint-12");
+  EXPECT_TRUE(fs::exists(run / "best"));
+  const auto lines = lines_of(run / "metrics.jsonl");
+  ASSERT_EQ(lines.size(), 12u);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    EXPECT_EQ(lines[i]["step"], i + 1);
+    EXPECT_EQ(lines[i]["sequences"], 8);
+    EXPECT_EQ(lines[i].contains("eval"), (i + 1) % 4 == 0);
+    EXPECT_NEAR(lines[i]["loss"].get<double>(),
+                lines[i]["mlm_loss"].get<double>() + lines[i]["nsp_loss"].get<double>(), 1e-12);
+  }
+  EXPECT_EQ(lines_of(run / "trust_ratios.jsonl").size(), 6u);
+  const LoadedBert loaded = load_hugging_face(run / "latest");
+  EXPECT_TRUE(loaded.unused.empty());
+}
+
+TEST_F(TrainerTest, PausedRunGoesOnBitForBit) {
+  TrainConfig c = config("paused");
+  for (const int64_t stop : {1, 4, 5, 11}) {
+    c.stop_after = stop;
+    EXPECT_EQ(run(c).end, TrainEnd::paused);
+    c.resume = "must";
+  }
+  c.stop_after = 0;
+  EXPECT_EQ(run(c).end, TrainEnd::finished);
+  expect_same_run(folder("paused"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, FinishedRunHasNothingLeftToDo) {
+  TrainConfig c = config("finished");
+  run(c);
+  const std::string before = slurp(folder("finished") / "metrics.jsonl");
+  c.resume = "auto";
+  EXPECT_EQ(run(c).end, TrainEnd::finished);
+  EXPECT_EQ(slurp(folder("finished") / "metrics.jsonl"), before);
+}
+
+TEST_F(TrainerTest, DamagedNewestFallsBackToTheOneBeforeAndStillEndsTheSame) {
+  TrainConfig c = config("damaged");
+  c.stop_after = 7;
+  run(c);
+  flip_bit(folder("damaged") / "checkpoint-7/optimizer.safetensors", 4000);
+  c.stop_after = 0, c.resume = "auto";
+  run(c);
+  EXPECT_TRUE(has(slurp(folder("damaged") / "logs/rank-0.log"), "passed over a checkpoint"));
+  EXPECT_TRUE(fs::exists(folder("damaged") / "abandoned-checkpoint-7"));
+  expect_same_run(folder("damaged"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, NothingUsableIsAnErrorAndNotAFreshStart) {
+  TrainConfig c = config("unusable");
+  c.stop_after = 2;
+  run(c);
+  spill(folder("unusable") / "checkpoint-2/MANIFEST.json", "");
+  c.resume = "auto";
+  EXPECT_TRUE(has(message_of<CheckpointError>([&] { run(c); }), "none of its checkpoints can be"));
+  TrainConfig none = config("none");
+  none.resume = "must";
+  EXPECT_TRUE(has(message_of<CheckpointError>([&] { run(none); }), "has no checkpoint"));
+  none.resume = "atuo";
+  EXPECT_TRUE(has(message_of<UsageError>([&] { run(none); }), "Did you mean auto?"));
+}
+
+TEST_F(TrainerTest, CheckpointOfAnotherModelNamesTensorAndShapes) {
+  TrainConfig c = config("shapes");
+  c.stop_after = 2;
+  run(c);
+  c.resume = "auto", c.intermediate_size = 64;
+  const std::string message = message_of<CheckpointError>([&] { run(c); });
+  EXPECT_TRUE(has(message, "intermediate.dense")) << message;
+  EXPECT_TRUE(has(message, "128") && has(message, "64")) << message;
+}
+
+TEST_F(TrainerTest, ResumeFromAPathSetsLaterOnesAside) {
+  TrainConfig c = config("path");
+  c.keep_last = 5;
+  run(c);
+  c.resume = (folder("path") / "checkpoint-6").string();
+  run(c);
+  EXPECT_TRUE(fs::exists(folder("path") / "abandoned-checkpoint-9"));
+  EXPECT_EQ(curve_of(folder("path")), curve_of(undisturbed()));
+  TrainConfig elsewhere = config("elsewhere");
+  elsewhere.resume = (folder("path") / "checkpoint-6").string();
+  run(elsewhere);
+  EXPECT_EQ(lines_of(folder("elsewhere") / "metrics.jsonl").front()["step"], 7);
+  EXPECT_EQ(slurp(folder("elsewhere") / "checkpoint-12/model.safetensors"),
+            slurp(undisturbed() / "checkpoint-12/model.safetensors"));
+}
+
+TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
+  TrainConfig c = config("machine");
+  c.stop_after = 2;
+  run(c);
+  const fs::path state = folder("machine") / "checkpoint-2/trainer_state.json";
+  auto json = nlohmann::ordered_json::parse(slurp(state));
+  json["environment"]["instruction_set"] = "v0";
+  json["seed"] = 9;
+  FileSystem files;
+  std::vector<CheckpointFile> contents;
+  for (const auto& entry : fs::directory_iterator(folder("machine") / "checkpoint-2")) {
+    const std::string name = entry.path().filename().string();
+    if (name == "MANIFEST.json") continue;
+    const std::string text = name == "trainer_state.json" ? json.dump() : slurp(entry.path());
+    contents.push_back({name, [text](const fs::path& path) { spill(path, text); }});
+  }
+  CheckpointStore(folder("machine"), files).save(2, contents);
+  c.stop_after = 0, c.resume = "must";
+  run(c);
+  const std::string log = slurp(folder("machine") / "logs/rank-0.log");
+  EXPECT_TRUE(has(log, "instruction set v0 -> ")) << log;
+  EXPECT_TRUE(has(log, "train.seed was 9 in the checkpoint and is 12345 now")) << log;
+}
+
+// ---- Batches ----------------------------------------------------------------------------------
+
+TEST_F(TrainerTest, AccumulationChangesNoSampleAndNoLoss) {
+  TrainConfig one = config("1x32"), four = config("4x8");
+  one.micro_batch_size = one.global_batch_size = four.global_batch_size = 32;
+  four.micro_batch_size = 8;
+  run(one), run(four);
+  const auto a = curve_of(folder("1x32")), b = curve_of(folder("4x8"));
+  ASSERT_EQ(a.size(), b.size());
+  for (size_t i = 0; i < a.size(); ++i) {
+    EXPECT_EQ(a[i]["tokens"], b[i]["tokens"]);
+    for (const char* key : {"loss", "mlm_loss", "nsp_loss"})
+      EXPECT_NEAR(a[i][key].get<double>(), b[i][key].get<double>(), 1e-6) << key << " " << i + 1;
+  }
+}
+
+TEST_F(TrainerTest, OverfitBatchLearnsItByHeart) {
+  TrainConfig c = config("overfit");
+  c.overfit_batch = true, c.max_steps = 60, c.hidden_dropout = c.attention_dropout = 0;
+  c.evaluate_every = c.save_every = 0;
+  run(c);
+  const auto lines = lines_of(folder("overfit") / "metrics.jsonl");
+  EXPECT_LT(lines.back()["mlm_loss"].get<double>(), 0.5 * lines.front()["mlm_loss"].get<double>());
+  EXPECT_EQ(lines.back()["tokens"], lines.front()["tokens"]);
+}
+
+TEST_F(TrainerTest, WithoutNspTheHeadIsGoneAndItsFieldsAreNull) {
+  TrainConfig c = config("mlm");
+  c.nsp = false, c.max_steps = 4;
+  run(c);
+  EXPECT_TRUE(lines_of(folder("mlm") / "metrics.jsonl").back()["eval"]["nsp_loss"].is_null());
+  EXPECT_FALSE(load_hugging_face(folder("mlm") / "latest").model.parts().nsp_head);
+}
+
+TEST_F(TrainerTest, InitFromStartsAtThatModelsWeights) {
+  TrainConfig c = config("continued");
+  c.init_from = (undisturbed() / "latest").string();
+  const RunInputs inputs = open_inputs(c);
+  std::vector<std::string> notes;
+  const BertForPreTraining model = first_model(c, inputs, notes);
+  const LoadedBert source = load_hugging_face(c.init_from);
+  for (const ParameterSlice& slice : model.arena().table().slices()) {
+    const int mine = model.arena().table().find(slice.name);
+    const int theirs = source.model.arena().table().find(slice.name);
+    ASSERT_GE(theirs, 0) << slice.name;
+    const Tensor got = model.arena().weight(mine), expected = source.model.arena().weight(theirs);
+    EXPECT_TRUE(testing::near(slice.name, got, expected, testing::Tolerance::exact));
+  }
+  c.max_steps = 2;
+  run(c);
+  EXPECT_LT(lines_of(folder("continued") / "metrics.jsonl").front()["mlm_loss"].get<double>(),
+            lines_of(undisturbed() / "metrics.jsonl").front()["mlm_loss"].get<double>());
+}
+
+// ---- Signals ----------------------------------------------------------------------------------
+
+/// Raises `signal` as soon as `condition` holds, from a thread of its own.
+class RaiseWhen {
+ public:
+  RaiseWhen(int signal, std::function<bool()> condition)
+      : thread_([this, signal, condition = std::move(condition)] {
+          while (!stop_ && !condition()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+          if (!stop_) ::kill(::getpid(), signal);
+        }) {}
+  ~RaiseWhen() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+int64_t line_count(const fs::path& path) {
+  const std::string text = slurp(path);
+  return std::count(text.begin(), text.end(), '\n');
+}
+
+TEST_F(TrainerTest, SignalSavesAWholeStepAndTheRunGoesOnBitForBit) {
+  for (const int signal : {SIGTERM, SIGINT, SIGUSR1}) {
+    const std::string name = "signal-" + std::to_string(signal);
+    TrainConfig c = config(name);
+    TrainResult result;
+    {
+      RaiseWhen raise(signal, [&] { return line_count(folder(name) / "metrics.jsonl") >= 5; });
+      result = run(c);
+    }
+    if (result.end == TrainEnd::finished) continue;  // the machine was too busy to raise it in time
+    EXPECT_EQ(result.end, TrainEnd::signal);
+    EXPECT_GE(result.steps, 5);
+    EXPECT_TRUE(fs::exists(result.checkpoint / "MANIFEST.json"));
+    c.resume = "must";
+    EXPECT_EQ(run(c).end, TrainEnd::finished);
+    expect_same_run(folder(name), undisturbed(), 12);
+  }
+}
+
+TEST_F(TrainerTest, SignalDuringEvaluationIsHeardAndTheResumedRunEvaluates) {
+  TrainConfig c = config("evaluating");
+  // Its own sixth step is due for evaluation after a line of trust ratios: that line is the cue.
+  c.evaluate_every = 6, c.trust_ratio_every = 6;
+  TrainConfig undisturbed = c;
+  undisturbed.output_dir = folder("evaluating-undisturbed").string();
+  run(undisturbed);
+  TrainResult result;
+  {
+    RaiseWhen raise(SIGTERM,
+                    [&] { return line_count(folder("evaluating") / "trust_ratios.jsonl") >= 1; });
+    result = run(c);
+  }
+  EXPECT_EQ(result.end, TrainEnd::signal);
+  c.resume = "must";
+  run(c);
+  expect_same_run(folder("evaluating"), folder("evaluating-undisturbed"), 12);
+}
+
+TEST_F(TrainerTest, SignalBeforeTheFirstStepSavesAStartToGoOnFrom) {
+  TrainConfig c = config("early");
+  TrainResult result;
+  {
+    RaiseWhen raise(SIGTERM, [&] { return fs::exists(folder("early") / "run.json"); });
+    result = run(c);
+  }
+  EXPECT_EQ(result.end, TrainEnd::signal);
+  c.resume = "must";
+  run(c);
+  expect_same_run(folder("early"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, StepThatWouldOutlastTheGraceIsDropped) {
+  TrainConfig c = config("grace");
+  c.micro_batch_size = 1, c.global_batch_size = 512, c.grace = 0, c.max_steps = 400;
+  c.evaluation_data.clear();
+  TrainResult result;
+  {
+    RaiseWhen raise(SIGTERM, [&] { return line_count(folder("grace") / "metrics.jsonl") >= 1; });
+    result = run(c);
+  }
+  EXPECT_EQ(result.end, TrainEnd::signal);
+  EXPECT_EQ(result.steps, line_count(folder("grace") / "metrics.jsonl"));
+  c.resume = "must", c.stop_after = result.steps + 1;
+  EXPECT_EQ(run(c).end, TrainEnd::paused);
+}
+
+TEST_F(TrainerTest, Usr2SavesAndGoesOn) {
+  TrainConfig c = config("usr2");
+  c.save_every = 0, c.keep_last = 100, c.max_steps = 200, c.evaluation_data.clear();
+  TrainResult result;
+  {
+    RaiseWhen raise(SIGUSR2, [&] { return line_count(folder("usr2") / "metrics.jsonl") >= 3; });
+    result = run(c);
+  }
+  EXPECT_EQ(result.end, TrainEnd::finished);
+  FileSystem files;
+  const auto saved = CheckpointStore(folder("usr2"), files).list();
+  ASSERT_EQ(saved.size(), 2u) << "the one asked for, and the last";
+  EXPECT_GE(saved.back().step, 3);
+}
+
+// ---- What must not be saved, and what can't be ------------------------------------------------
+
+TEST_F(TrainerTest, NonFiniteWeightStopsTheRunByNameAndIsNeverSaved) {
+  const fs::path bad = folder("bad-model");
+  fs::create_directories(bad);
+  LoadedBert loaded = load_hugging_face(undisturbed() / "latest");
+  const std::string name = "bert.encoder.layer.0.output.dense.weight";
+  const int number = loaded.model.arena().table().find(name);
+  ASSERT_GE(number, 0);
+  loaded.model.arena().weight(number).data<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+  save_hugging_face(bad, loaded.model);
+  TrainConfig c = config("non-finite");
+  c.init_from = bad.string();
+  const std::string message = message_of<NumericError>([&] { run(c); });
+  EXPECT_TRUE(has(message, "step 1: loss is nan")) << message;
+  EXPECT_TRUE(has(message, "first bad tensor: weight " + name)) << message;
+  EXPECT_TRUE(has(slurp(folder("non-finite") / "metrics.jsonl"), "\"mlm_loss\": NaN"));
+  FileSystem files;
+  EXPECT_TRUE(CheckpointStore(folder("non-finite"), files).list().empty());
+}
+
+TEST_F(TrainerTest, DiskFullWhileSavingKeepsTheOldOneAndStopsWithACheckpointError) {
+  TrainConfig c = config("full");
+  c.stop_after = 3;
+  run(c);
+  rlimit before{};
+  getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{40000, before.rlim_max};  // logs fit, weights don't
+  setrlimit(RLIMIT_FSIZE, &small);
+  c.stop_after = 0, c.resume = "must", c.evaluation_data.clear();
+  const std::string message = message_of<CheckpointError>([&] { run(c); });
+  setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  EXPECT_TRUE(has(message, "not saved")) << message;
+  EXPECT_TRUE(has(slurp(folder("full") / "logs/rank-0.log"), "not saved"));
+  verify_checkpoint(folder("full") / "checkpoint-3");
+  c.evaluation_data = config("full").evaluation_data;
+  run(c);  // there is space again
+  expect_same_run(folder("full"), undisturbed(), 12);
+}
+
+// ---- What doesn't fit together ----------------------------------------------------------------
+
+TEST_F(TrainerTest, SettingsThatDontFitTheDataAreRefused) {
+  TrainConfig positions = config("x");
+  positions.max_position_embeddings = 16;
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(positions); }),
+                  "sequences have up to 24 tokens, expected at most 16"));
+  TrainConfig vocabulary = config("x");
+  spill(folder("other-vocab.txt"), testing::tiny_vocabulary(41));
+  vocabulary.vocab = folder("other-vocab.txt").string();
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(vocabulary); }), "another vocabulary"));
+  TrainConfig evaluation = config("x");
+  const fs::path other = build_tiny_data(folder("other"), 1, true, 41);
+  evaluation.evaluation_data = {other.string()};
+  EXPECT_FALSE(message_of<DataError>([&] { open_inputs(evaluation); }).empty());
+  TrainConfig pairs = config("x");
+  pairs.data = build_tiny_data(folder("single"), 1, false).string();
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(pairs); }), "Use --no-nsp"));
+  TrainConfig device = config("x");
+  device.device = "cuda";
+  EXPECT_FALSE(message_of<UsageError>([&] { open_inputs(device); }).empty());
+  TrainConfig missing = config("x");
+  missing.data = "/no/such/data";
+  EXPECT_TRUE(has(message_of<DataError>([&] { open_inputs(missing); }), "/no/such/data"));
+  EXPECT_FALSE(fs::exists(folder("x"))) << "nothing is written before all is checked";
+}
+
+}  // namespace
+}  // namespace minibert
