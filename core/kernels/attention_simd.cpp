@@ -14,10 +14,9 @@
 // sequence may be read. Test: ctest -R attention.
 #include "core/kernels/attention_simd.h"
 
+#include <hwy/highway.h>
 #include <math.h>
 #include <string.h>
-
-#include "hwy/highway.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {

@@ -5,8 +5,9 @@
 // it lies in, so that its bits do not depend on blocking over M and N.
 #include "core/kernels/gemm_simd.h"
 
+#include <hwy/cache_control.h>
+
 #include "core/kernels/gelu_simd.h"
-#include "hwy/cache_control.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {

@@ -6,11 +6,11 @@
 // Test: ctest -R layer_norm.
 #include "core/kernels/layer_norm_simd.h"
 
+#include <hwy/cache_control.h>
 #include <math.h>
 
 #include "core/kernels/math_simd.h"
 #include "core/kernels/philox_simd.h"
-#include "hwy/cache_control.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {

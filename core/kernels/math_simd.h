@@ -6,11 +6,10 @@
 // Test: ctest -R kernels_elementwise.
 #pragma once
 
+#include <hwy/highway.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-
-#include "hwy/highway.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 

@@ -6,10 +6,9 @@
 // minibert::MB_SIMD_NAMESPACE. Test: ctest -R kernels_elementwise (all levels against random.h).
 #pragma once
 
+#include <hwy/highway.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#include "hwy/highway.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 
