@@ -1,8 +1,9 @@
 // gemm_onednn.cpp: plain matrix multiplication by oneDNN's sgemm.
 // Called by gemm.cpp. sgemm copies panels of both matrices into blocks by itself, so that a leading
 // dimension of 3,072 does no harm. Its matmul primitive was tried on the shapes of BERT-base (one
-// thread of a Zen 4): with row-major operands it is 3 to 30 % slower, and with weights reordered
-// into its own layout the product is 2 % faster, but the reorder at each call costs more than that.
+// thread of a Zen 4): with row-major operands it is 2 to 30 % slower; with weights reordered into
+// its own layout the product is -7 to 11 % faster, but reordering at each call costs more than that
+// wins. Speed: build/cpu/bin/gemm_bench.
 // The bits may depend on the thread count: oneDNN may split K.
 #include <dnnl.hpp>
 
