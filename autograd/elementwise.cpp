@@ -95,11 +95,17 @@ Variable add_bias(const Variable& x, const Variable& bias) {
 namespace {
 
 using Variables = std::vector<Variable>;
-constexpr BertBase kBase;
 
-// One sample a shape: empty, one element, odd, longer than a vector.
-std::vector<OpSample> at_all_shapes(const std::function<OpSample(const Shape&)>& make) {
-  return {make({0, 3}), make({1}), make({37}), make({3, 67})};
+// Adds the samples: a shape each that is empty, one element, odd, longer than a vector; and the
+// rows of a BERT-base layer, `columns` wide.
+OpInfo at_all_shapes(OpInfo op, std::function<OpSample(const Shape&, uint64_t)> make,
+                     int64_t columns = BertBase::H) {
+  op.samples = [make](uint64_t seed) {
+    return std::vector<OpSample>{make({0, 3}, seed), make({1}, seed), make({37}, seed),
+                                 make({3, 67}, seed)};
+  };
+  op.bert_base = [make, columns](uint64_t seed) { return make({BertBase::T, columns}, seed); };
+  return op;
 }
 
 std::string sizes_of(const Shape& shape) {
@@ -209,98 +215,86 @@ OpSample add_bias_sample(int64_t T, int64_t H, uint64_t seed) {
 }  // namespace
 
 OpInfo add_info() {
-  return {"add",
-          "y = a + b",
-          "a, b, y any one shape",
-          "nothing",
-          {"a", "b"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            return at_all_shapes([=](const Shape& s) { return add_sample(s, seed); });
-          },
-          [](uint64_t seed) {
-            return add_sample({kBase.T, kBase.H}, seed);
-          }};
+  return at_all_shapes({"add",
+                        "y = a + b",
+                        "a, b, y any one shape",
+                        "nothing",
+                        {"a", "b"},
+                        ToleranceClass::elementwise,
+                        {},
+                        {}},
+                       add_sample);
 }
 
 OpInfo multiply_info() {
-  return {"multiply",
-          "y = a * b",
-          "a, b, y any one shape",
-          "a, b",
-          {"a", "b"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            return at_all_shapes([=](const Shape& s) { return multiply_sample(s, seed); });
-          },
-          [](uint64_t seed) {
-            return multiply_sample({kBase.T, kBase.H}, seed);
-          }};
+  return at_all_shapes({"multiply",
+                        "y = a * b",
+                        "a, b, y any one shape",
+                        "a, b",
+                        {"a", "b"},
+                        ToleranceClass::elementwise,
+                        {},
+                        {}},
+                       multiply_sample);
 }
 
 OpInfo scale_info() {
-  return {"scale",
-          "y = factor * x",
-          "x, y any one shape",
-          "nothing",
-          {"x"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            return at_all_shapes([=](const Shape& s) { return scale_sample(s, seed); });
-          },
-          [](uint64_t seed) {
-            return scale_sample({kBase.T, kBase.H}, seed);
-          }};
+  return at_all_shapes({"scale",
+                        "y = factor * x",
+                        "x, y any one shape",
+                        "nothing",
+                        {"x"},
+                        ToleranceClass::elementwise,
+                        {},
+                        {}},
+                       scale_sample);
 }
 
 OpInfo gelu_info() {
-  return {"gelu",
-          "y = x/2 (1 + erf(x/sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))",
-          "x, y any one shape",
-          "x",
-          {"x"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            std::vector<OpSample> samples;
-            for (const Gelu kind : {Gelu::erf, Gelu::tanh})
-              for (OpSample& s : at_all_shapes(
-                       [=](const Shape& shape) { return gelu_sample(shape, seed, kind); }))
-                samples.push_back(std::move(s));
-            return samples;
-          },
-          [](uint64_t seed) {
-            return gelu_sample({kBase.T, kBase.F}, seed, Gelu::erf);
-          }};
+  const auto at = [](Gelu kind) {
+    return [kind](const Shape& shape, uint64_t seed) { return gelu_sample(shape, seed, kind); };
+  };
+  OpInfo op = at_all_shapes(
+      {"gelu",
+       "y = x/2 (1 + erf(x/sqrt 2)), or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))",
+       "x, y any one shape",
+       "x",
+       {"x"},
+       ToleranceClass::elementwise,
+       {},
+       {}},
+      at(Gelu::erf), BertBase::F);
+  const auto approximate = at_all_shapes(op, at(Gelu::tanh)).samples;
+  op.samples = [exact = op.samples, approximate](uint64_t seed) {
+    std::vector<OpSample> samples = exact(seed);
+    for (OpSample& sample : approximate(seed)) samples.push_back(std::move(sample));
+    return samples;
+  };
+  return op;
 }
 
 OpInfo tanh_info() {
-  return {"tanh",
-          "y = tanh(x)",
-          "x, y any one shape",
-          "y",
-          {"x"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            return at_all_shapes([=](const Shape& s) { return tanh_sample(s, seed); });
-          },
-          [](uint64_t seed) {
-            return tanh_sample({kBase.T, kBase.H}, seed);
-          }};
+  return at_all_shapes({"tanh",
+                        "y = tanh(x)",
+                        "x, y any one shape",
+                        "y",
+                        {"x"},
+                        ToleranceClass::elementwise,
+                        {},
+                        {}},
+                       tanh_sample);
 }
 
 OpInfo sum_info() {
-  return {"sum",
-          "y = sum of all x",
-          "x any shape; y []",
-          "nothing",
-          {"x"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return at_all_shapes([=](const Shape& s) { return sum_sample(s, seed); });
-          },
-          [](uint64_t seed) {
-            return sum_sample({kBase.T, kBase.H}, seed);
-          }};
+  return at_all_shapes({"sum",
+                        "y = sum of all x",
+                        "x any shape; y []",
+                        "nothing",
+                        {"x"},
+                        ToleranceClass::reduction,
+                        {},
+                        {}},
+                       sum_sample);
 }
 
 OpInfo add_bias_info() {
@@ -314,7 +308,7 @@ OpInfo add_bias_info() {
             return std::vector<OpSample>{add_bias_sample(0, 3, seed), add_bias_sample(1, 1, seed),
                                          add_bias_sample(37, 19, seed)};
           },
-          [](uint64_t seed) { return add_bias_sample(kBase.T, kBase.H, seed); }};
+          [](uint64_t seed) { return add_bias_sample(BertBase::T, BertBase::H, seed); }};
 }
 
 }  // namespace minibert

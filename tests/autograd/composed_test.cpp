@@ -5,18 +5,14 @@
 
 #include "autograd/op_info.h"
 #include "autograd/tape.h"
+#include "tests/autograd/samples.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
 namespace {
 
+using testing::leaves_of;
 using testing::Tolerance;
-
-std::vector<Variable> leaves_of(const OpSample& sample) {
-  std::vector<Variable> result;
-  for (const Tensor& t : sample.inputs) result.push_back(Variable::leaf(t));
-  return result;
-}
 
 class FusedOp : public ::testing::TestWithParam<OpInfo> {};
 

@@ -9,10 +9,14 @@
 #include "autograd/gradcheck.h"
 #include "autograd/tape.h"
 #include "core/allocator.h"
+#include "tests/autograd/samples.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
 namespace {
+
+using testing::constants_of;
+using testing::leaves_of;
 
 constexpr uint64_t kSeed = 20190412;
 
@@ -27,19 +31,6 @@ double tolerance_of(ToleranceClass c) {
       return Tolerance::reduction;
   }
   return 0;
-}
-
-std::vector<Variable> constants_of(const OpSample& sample) {
-  std::vector<Variable> result;
-  for (const Tensor& t : sample.inputs) result.push_back(t.defined() ? Variable(t) : Variable());
-  return result;
-}
-
-std::vector<Variable> leaves_of(const OpSample& sample) {
-  std::vector<Variable> result;
-  for (const Tensor& t : sample.inputs)
-    result.push_back(t.defined() ? Variable::leaf(t) : Variable());
-  return result;
 }
 
 std::vector<Doubles> doubles_of(const OpSample& sample) {

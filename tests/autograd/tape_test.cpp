@@ -1,6 +1,8 @@
 // tape_test.cpp: the promises of the tape: first contribution overwrites and later ones add, leaves
 // add up over backward calls until reset, hooks run once and when final, saved tensors are freed,
 // the order is fixed, long chains don't recurse. Expected values are worked out by hand.
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "autograd/ops.h"
@@ -246,12 +248,19 @@ TEST(Tape, RefusesWhatHasNoGradientOrIsNoScalar) {
 
 TEST(Tape, AnErrorInBackwardLeavesTheRestUsable) {
   const Variable a = leaf({1});
-  const Variable bad = watched(a, [](const Tensor&) { throw NumericError("planted"); });
+  const Variable part = scale(a, 3);
+  const Variable bad = watched(part, [](const Tensor&) { throw NumericError("planted"); });
   EXPECT_THROW(sum(bad).backward(), NumericError);
   EXPECT_TRUE(grad_enabled());
-  a.reset_grad();
-  sum(scale(a, 2)).backward();
-  EXPECT_EQ(grad_of(a), (Values{2}));
+  sum(add(part, scale(a, 2))).backward();  // the error came before `part` ran
+  EXPECT_EQ(grad_of(a), (Values{5}));
+}
+
+TEST(Tape, RecordingIsEachThreadsOwn) {
+  NoGrad guard;
+  bool other = false;
+  std::thread([&] { other = grad_enabled(); }).join();
+  EXPECT_TRUE(other);
 }
 
 }  // namespace
