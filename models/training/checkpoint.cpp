@@ -163,7 +163,7 @@ int64_t Snapshot::bytes() const {
 std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
   const auto text_file = [](std::string name, std::string text) {
     return CheckpointFile{std::move(name), [text = std::move(text)](const fs::path& path) {
-                            FileSystem().write_text(path, text);
+                            write_bytes(path, text);
                           }};
   };
   const char* architecture = s->parts_.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";

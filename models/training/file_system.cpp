@@ -66,16 +66,7 @@ void FileSystem::remove(const fs::path& path) {
 }
 
 void FileSystem::write_text(const fs::path& path, std::string_view text) {
-  write_file(path, [text](const fs::path& target) {
-    const File file{::open(target.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
-    if (file.descriptor < 0) failed("written", target, errno);
-    for (size_t done = 0; done < text.size();) {
-      const ssize_t n = ::write(file.descriptor, text.data() + done, text.size() - done);
-      if (n < 0 && errno == EINTR) continue;
-      if (n <= 0) failed("written", target, n < 0 ? errno : ENOSPC);
-      done += static_cast<size_t>(n);
-    }
-  });
+  write_file(path, [text](const fs::path& target) { write_bytes(target, text); });
   sync(path);
 }
 
@@ -84,6 +75,17 @@ void FileSystem::replace_text(const fs::path& path, std::string_view text) {
   write_text(temporary, text);
   rename(temporary, path);
   sync(path.parent_path());
+}
+
+void write_bytes(const fs::path& path, std::string_view text) {
+  const File file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+  if (file.descriptor < 0) failed("written", path, errno);
+  for (size_t done = 0; done < text.size();) {
+    const ssize_t n = ::write(file.descriptor, text.data() + done, text.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) failed("written", path, n < 0 ? errno : ENOSPC);
+    done += static_cast<size_t>(n);
+  }
 }
 
 int64_t free_bytes(const fs::path& path) {

@@ -36,6 +36,9 @@ class FileSystem {
   void replace_text(const std::filesystem::path& path, std::string_view text);
 };
 
+/// Writes a file of `text`, without a sync. Errors: CheckpointError.
+void write_bytes(const std::filesystem::path& path, std::string_view text);
+
 /// Bytes that may still be written to the disk under `path` (which need not exist yet).
 int64_t free_bytes(const std::filesystem::path& path);
 

@@ -32,6 +32,26 @@ void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
                                        argv[1], minibert::did_you_mean(argv[1], verbs));
 }
 
+// An unknown flag gets the nearest one of the verb that was being parsed.
+[[noreturn]] void reject_unknown_flag(const CLI::App& app, const CLI::ExtrasError& error, int argc,
+                                      char** argv) {
+  const CLI::App* verb = &app;
+  while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : verb->get_options())
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
+    if (flag.rfind("--", 0) != 0 || std::find(flags.begin(), flags.end(), flag) != flags.end())
+      continue;
+    minibert::fail<minibert::UsageError>(
+        "{}: there is no flag {}.{} minibert {} --help lists them.", verb->get_name(), flag,
+        minibert::did_you_mean(flag, flags), verb->get_name());
+  }
+  minibert::fail<minibert::UsageError>("{}: {}. minibert {} --help shows what it takes.",
+                                       verb->get_name(), error.what(), verb->get_name());
+}
+
 // Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
 int run(int argc, char** argv) {
   using namespace minibert;
@@ -53,6 +73,8 @@ int run(int argc, char** argv) {
   reject_unknown_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ExtrasError& error) {
+    reject_unknown_flag(app, error, argc, argv);
   } catch (const CLI::RuntimeError& exit) {  // a verb's own exit code: 75, saved after a signal
     return exit.get_exit_code();
   } catch (const CLI::ParseError& error) {

@@ -178,6 +178,20 @@ TEST(CheckpointStore, SyncsFilesThenRenamesThenSyncsTheFolder) {
   EXPECT_GT(at("rename", "checkpoint-1"), at("rename", ".tmp-latest")) << "rotation comes last";
 }
 
+TEST(CheckpointStore, SameStepIsReplacedInOneGo) {
+  ScratchFolder scratch;
+  FileSystem plain;
+  CheckpointStore(scratch.path(), plain).save(2, contents(1));
+  RecordingFileSystem files(scratch.path());
+  CheckpointStore(scratch.path(), files).save(2, contents(2));
+  EXPECT_EQ(newest(scratch.path()), 2);
+  EXPECT_FALSE(fs::exists(scratch / ".tmp-checkpoint-2"));
+  for (const Call& call : files.log) {
+    EXPECT_FALSE(call.what == "remove" && call.path == "checkpoint-2");
+    EXPECT_FALSE(call.what == "rename" && call.path == "checkpoint-2");
+  }
+}
+
 TEST(CheckpointStore, LatestPointsToTheNewest) {
   ScratchFolder scratch;
   FileSystem files;
@@ -300,8 +314,8 @@ TEST(CheckpointStore, RealLimitOnFileSizeLeavesTheOldOneIntact) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{512, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
-  const std::vector<CheckpointFile> large{{"model.safetensors", [&files](const fs::path& path) {
-                                             files.write_text(path, std::string(10000, 'y'));
+  const std::vector<CheckpointFile> large{{"model.safetensors", [](const fs::path& path) {
+                                             write_bytes(path, std::string(10000, 'y'));
                                            }}};
   const std::string message = message_of<CheckpointError>([&] { store.save(2, large); });
   setrlimit(RLIMIT_FSIZE, &before);

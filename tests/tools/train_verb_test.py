@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""`minibert train` and `minibert eval mlm` as a shell sees them: flags, order of sources, messages, exit codes, JSON.
+
+Run by ctest, which sets MINIBERT_BINARY. Data is made here from a few words.
+"""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
+METRICS = ["step", "phase", "loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "grad_norm",
+           "loss_scale", "skipped_steps", "sequences", "tokens", "step_seconds", "data_seconds", "communication_seconds"]
+EVAL = ["mlm_loss", "mlm_accuracy", "unigram_cross_entropy", "nsp_loss", "nsp_accuracy", "masked_tokens"]
+
+
+def run(*arguments, **environment):
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=120,
+                          env=dict(os.environ, **environment))
+
+
+class TrainVerb(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-train-verb-")
+        cls.folder = pathlib.Path(cls.scratch.name)
+        words = [f"w{i}" for i in range(30)]
+        lines = [" ".join(words[(n + i) % 30] for i in range(3 + n % 6)) + ("\n" if n % 9 == 8 else "") for n in range(400)]
+        (cls.folder / "text").write_text("\n".join(lines))
+        (cls.folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words) + "\n")
+        built = run("data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
+                    "--sequence-length", 24, "--hold-out-every", 5, cls.folder / "text")
+        assert built.returncode == 0, built.stderr
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def settings(self, name, *more):
+        return ["train", "--data", self.folder / "data", "--output-dir", self.folder / name, "--num-hidden-layers", 1,
+                "--hidden-size", 32, "--num-attention-heads", 2, "--micro-batch-size", 4, "--global-batch-size", 8,
+                "--max-steps", 6, "--log-every", 2, *more]
+
+    def refused(self, code, text, *arguments, **environment):
+        got = run(*arguments, **environment)
+        self.assertEqual(got.returncode, code, got.stderr)
+        self.assertIn(text, got.stderr)
+
+    def test_help_and_recipes(self):
+        text = run("train", "--help").stdout
+        for flag in ("--micro-batch-size", "--resume", "--no-nsp", "--grace", "MINIBERT_MAX_STEPS"):
+            self.assertIn(flag, text)
+        recipes = run("train", "--list-recipes").stdout
+        self.assertIn("austen", recipes)
+        self.assertIn("bert-base", recipes)
+
+    def test_sources_in_order(self):
+        (self.folder / "c.toml").write_text("[train]\nseed = 2\nthreads = 2\n[optim]\nwarmup = 7\n")
+        got = run("train", "--recipe", "austen", "--config", self.folder / "c.toml", "--seed", 4, "--no-nsp",
+                  "--print-config", MINIBERT_SEED="3", MINIBERT_THREADS="3")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        lines = {line.split(" = ")[0]: line for line in got.stdout.splitlines() if " = " in line}
+        self.assertIn("= 4 ", lines["seed"])
+        self.assertIn("# --seed", lines["seed"])
+        self.assertIn("# MINIBERT_THREADS", lines["threads"])
+        self.assertIn("c.toml:5", lines["warmup"])
+        self.assertIn("# recipe austen", lines["learning_rate"])
+        self.assertIn("nsp = false", lines["nsp"])
+        (self.folder / "printed.toml").write_text(got.stdout)
+        again = run("train", "--config", self.folder / "printed.toml", "--print-config")
+        strip = lambda text: [line.split("#")[0] for line in text.splitlines()]
+        self.assertEqual(strip(again.stdout), strip(got.stdout))
+
+    def test_mistakes_name_the_fix(self):
+        self.refused(2, "Did you mean --micro-batch-size?", "train", "--micro-batchsize", 3)
+        self.refused(2, "--seed: At Most 1 required", "train", "--seed", 1, "--seed", 2)
+        self.refused(2, "Did you mean MINIBERT_MAX_STEPS?", "train", "--print-config", MINIBERT_MAXSTEPS="3")
+        self.refused(2, "not in this build yet", *self.settings("x", "--precision", "bf16"))
+        self.refused(2, "expected a multiple of train.micro_batch_size = 3", "train", "--data", self.folder / "data",
+                     "--output-dir", self.folder / "x", "--micro-batch-size", 3, "--global-batch-size", 8)
+        self.refused(2, "data.data is empty", "train")
+        self.refused(3, "/no/such", "train", "--data", "/no/such", "--output-dir", self.folder / "x")
+        self.refused(2, "Did you mean austen?", "train", "--recipe", "austin")
+        self.assertFalse((self.folder / "x").exists())
+
+    def test_dry_run_writes_nothing(self):
+        got = run(*self.settings("dry", "--dry-run"))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertIn("micro 4 x accumulation 2 x ranks 1 = 8 sequences a step", got.stdout)
+        self.assertFalse((self.folder / "dry").exists())
+
+    def test_run_resume_and_eval(self):
+        held_out = self.folder / "data/held-out"
+        name = "run"
+        got = run(*self.settings(name, "--evaluation-data", f"held={held_out}", "--json"))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        records = [json.loads(line) for line in got.stdout.splitlines()]
+        self.assertEqual([record["step"] for record in records], [2, 4, 6])
+        stored = [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+        self.assertEqual(list(stored[0]), METRICS)
+        self.assertEqual(stored[-1], records[-1])
+        self.assertIn("step 6/6 | mlm ", got.stderr)
+        evaluated = run("eval", "mlm", "--model", self.folder / name / "latest", "--data", held_out, "--json")
+        self.assertEqual(evaluated.returncode, 0, evaluated.stderr)
+        result = json.loads(evaluated.stdout)
+        self.assertEqual(list(result), EVAL)
+        self.assertEqual(result["masked_tokens"], stored[-1]["eval"]["masked_tokens"])
+        self.assertAlmostEqual(result["mlm_loss"], stored[-1]["eval"]["mlm_loss"], places=5)
+        self.refused(2, "--resume auto", *self.settings(name))
+        self.assertEqual(run(*self.settings(name, "--resume", "must")).returncode, 0)
+
+    def test_signal_saves_and_exits_75(self):
+        arguments = [str(a) for a in self.settings("signal", "--save-every", 0)]
+        arguments[arguments.index("--max-steps") + 1] = "100000"
+        process = subprocess.Popen([BINARY, *arguments], stdout=subprocess.PIPE, text=True)
+        metrics = self.folder / "signal/metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size > 0):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75)
+        self.assertIn("SIGTERM: ", output)
+        steps = len(metrics.read_text().splitlines())
+        self.assertTrue((self.folder / f"signal/checkpoint-{steps}/MANIFEST.json").exists())
+
+    def test_eval_refuses_what_does_not_fit(self):
+        self.refused(3, "/no/such", "eval", "mlm", "--model", "/no/such", "--data", self.folder / "data")
+        self.refused(2, "--model is required", "eval", "mlm", "--data", self.folder / "data")
+
+
+if __name__ == "__main__":
+    unittest.main()
