@@ -11,6 +11,11 @@
 #include "models/text/atomic_file.h"
 
 namespace minibert {
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(DataCounts, documents, sentences, tokens, unknown_tokens,
+                                   examples, example_tokens, masked_tokens, nsp_next, nsp_random,
+                                   length_histogram)
+
 namespace {
 
 using nlohmann::json;
@@ -69,21 +74,6 @@ DataSettings settings_from_json(const json& value) {
   return settings;
 }
 
-DataCounts counts_from_json(const json& value) {
-  DataCounts counts;
-  counts.documents = value.at("documents");
-  counts.sentences = value.at("sentences");
-  counts.tokens = value.at("tokens");
-  counts.unknown_tokens = value.at("unknown_tokens");
-  counts.examples = value.at("examples");
-  counts.example_tokens = value.at("example_tokens");
-  counts.masked_tokens = value.at("masked_tokens");
-  counts.nsp_next = value.at("nsp_next");
-  counts.nsp_random = value.at("nsp_random");
-  counts.length_histogram = value.at("length_histogram").get<std::vector<int64_t>>();
-  return counts;
-}
-
 Manifest manifest_from_json(const json& value) {
   Manifest manifest;
   manifest.format_version = value.at("format_version");
@@ -102,7 +92,7 @@ Manifest manifest_from_json(const json& value) {
     manifest.shards.push_back(
         {shard.at("file"), shard.at("examples"), shard.at("bytes"), from_hex(shard.at("crc32"))});
   }
-  manifest.counts = counts_from_json(value.at("counts"));
+  manifest.counts = value.at("counts").get<DataCounts>();
   manifest.unigram_source = value.at("unigram_source");
   return manifest;
 }
@@ -127,16 +117,7 @@ json to_json(const DataSettings& settings) {
 }
 
 json to_json(const DataCounts& counts) {
-  return {{"documents", counts.documents},
-          {"sentences", counts.sentences},
-          {"tokens", counts.tokens},
-          {"unknown_tokens", counts.unknown_tokens},
-          {"examples", counts.examples},
-          {"example_tokens", counts.example_tokens},
-          {"masked_tokens", counts.masked_tokens},
-          {"nsp_next", counts.nsp_next},
-          {"nsp_random", counts.nsp_random},
-          {"length_histogram", counts.length_histogram}};
+  return counts;
 }
 
 json to_json(const Manifest& manifest) {
