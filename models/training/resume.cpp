@@ -100,16 +100,16 @@ std::vector<std::string> what_changed(const TrainerState& saved, const TrainerSt
   return lines;
 }
 
-void check_free_space(const TrainConfig& config, const Arena& arena, const fs::path& folder,
+void check_free_space(const TrainConfig& config, int64_t bytes, const fs::path& folder,
                       std::vector<std::string>& notes) {
-  const int64_t each = checkpoint_bytes(arena), free = free_bytes(folder);
+  const int64_t free = free_bytes(folder);
   constexpr double kMegabyte = 1 << 20;
-  MB_CHECK_AS(CheckpointError, free >= each,
+  MB_CHECK_AS(CheckpointError, free >= bytes,
               "{}: the disk has {:.0f} MB free, expected at least {:.0f} MB for one checkpoint. "
               "Free some space or choose another --output-dir.",
               folder.string(), static_cast<double>(free) / kMegabyte,
-              static_cast<double>(each) / kMegabyte);
-  const int64_t all = each * (config.keep_last + 2);  // the best one, and one being written
+              static_cast<double>(bytes) / kMegabyte);
+  const int64_t all = bytes * (config.keep_last + 2);  // the best one, and one being written
   if (free < all)
     notes.push_back(
         fmt::format("{}: the disk has {:.0f} MB free; {} checkpoints, the best and one "

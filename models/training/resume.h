@@ -28,9 +28,9 @@ TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
 /// from an undisturbed run's.
 std::vector<std::string> what_changed(const TrainerState& saved, const TrainerState& now);
 
-/// Errors: CheckpointError if the disk can't take one checkpoint; a note if it can't take all that
-/// will be kept.
-void check_free_space(const TrainConfig& config, const Arena& arena,
-                      const std::filesystem::path& folder, std::vector<std::string>& notes);
+/// `bytes` is the size of one checkpoint. Errors: CheckpointError if the disk can't take one; a note
+/// if it can't take all that will be kept.
+void check_free_space(const TrainConfig& config, int64_t bytes, const std::filesystem::path& folder,
+                      std::vector<std::string>& notes);
 
 }  // namespace minibert

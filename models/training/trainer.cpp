@@ -3,18 +3,16 @@
 #include "models/training/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <optional>
 
-#include "core/allocator.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/loader_prefetch.h"
 #include "models/training/checkpoint_writer.h"
 #include "models/training/evaluation.h"
 #include "models/training/resume.h"
-#include "models/training/run_log.h"
+#include "models/training/run_journal.h"
 #include "models/training/run_setup.h"
 #include "models/training/signals.h"
 #include "optim/schedule.h"
@@ -25,11 +23,6 @@ namespace {
 
 constexpr double kSignalPollSeconds = 0.1;
 constexpr int kFailedSavesInARow = 2;  // then the run stops: it would lose too much
-
-double now() {
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
-  return time.count();
-}
 
 ScheduleOptions schedule_options(const TrainConfig& config) {
   ScheduleOptions options;
@@ -64,8 +57,6 @@ class Trainer {
   void after_step(StepRecord record);
   bool evaluate_into(StepRecord& record);
   bool evaluation_due(int64_t step) const;
-  void log_step(const StepRecord& record);
-  void write_trust_ratios(int64_t step);
 
   bool save_due();
   void save();
@@ -85,8 +76,7 @@ class Trainer {
   RunFolder folder_;
   CheckpointStore store_;
   TrainerState state_;
-  RunLog log_;
-  std::optional<LineWriter> metrics_, trust_ratios_;
+  RunJournal journal_;
   std::optional<Prefetcher> prefetcher_;
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   CheckpointWriter writer_;
@@ -94,10 +84,6 @@ class Trainer {
   int64_t saved_step_ = -1;   // of the newest checkpoint, written or under way
   bool best_is_new_ = false;  // the last evaluation was the best so far
   int failed_saves_ = 0;      // in a row
-  double peak_flops_ = 0;     // probed
-  double last_log_time_ = 0;  // s, and since then:
-  int64_t logged_sequences_ = 0, logged_steps_ = 0;
-  double logged_flops_ = 0;
 };
 
 // ---- The way of a batch -----------------------------------------------------------------------
@@ -105,11 +91,11 @@ class Trainer {
 /// One optimizer step. Nothing, and no trace in the weights, if a signal came and the step would
 /// not end within the grace period.
 std::optional<StepRecord> Trainer::step() {
-  const double start = now();
+  const double start = seconds_now();
   const std::optional<GlobalStep> batch = next_batch();
   if (!batch) return std::nullopt;
   StepRecord record;
-  record.data_seconds = now() - start;
+  record.data_seconds = seconds_now() - start;
 
   for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
   const StepContext context{
@@ -120,9 +106,9 @@ std::optional<StepRecord> Trainer::step() {
       .nsp_scale = config_.nsp ? 1.0f / static_cast<float>(batch->sequences) : 0.0f};
   LossStatistics mlm, nsp;
   const auto micro_batches = static_cast<int64_t>(batch->micro_batches.size());
-  const double compute_start = now();
+  const double compute_start = seconds_now();
   for (int64_t i = 0; i < micro_batches; ++i) {
-    const double each = i > 0 ? (now() - compute_start) / static_cast<double>(i) : 0;
+    const double each = i > 0 ? (seconds_now() - compute_start) / static_cast<double>(i) : 0;
     if (too_late(i, micro_batches, each)) return std::nullopt;
     const PackedBatch& micro_batch = batch->micro_batches[static_cast<size_t>(i)];
     const PreTrainingOutput output = model_.forward(micro_batch, context);
@@ -148,8 +134,8 @@ std::optional<StepRecord> Trainer::step() {
   record.skipped_steps = state_.data_steps - state_.applied_steps;
   record.sequences = batch->sequences;
   record.tokens = batch->tokens;
-  record.step_seconds = now() - start;
-  logged_flops_ += step_flops(inputs_.model, inputs_.parts, *batch);
+  record.step_seconds = seconds_now() - start;
+  journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
   if (!report.applied || !std::isfinite(record.loss))
     stop_non_finite(record, report.first_bad_tensor);
   return record;
@@ -190,8 +176,7 @@ bool Trainer::too_late(int64_t done, int64_t micro_batches, double seconds_each)
 }
 
 void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
-  metrics_->write(to_json(record));  // NaN and all
-  log_step(record);
+  journal_.write(record);  // NaN and all
   const std::string bad_weight = optimizer_.first_non_finite_weight();
   const std::string where = !bad_weight.empty()     ? "weight " + bad_weight
                             : !bad_gradient.empty() ? "gradient of " + bad_gradient
@@ -215,7 +200,7 @@ Trainer::Trainer(const TrainRequest& request)
       folder_(config_.output_dir, may_hold_a_run(config_), files_),
       store_(folder_.path(), files_),
       state_(resume_or_start(config_, store_, model_, optimizer_, notes_)),
-      log_(folder_.log(), request.json),
+      journal_(folder_, config_, request.json),
       writer_(store_, config_.keep_last) {}
 
 void Trainer::begin() {
@@ -229,25 +214,20 @@ void Trainer::begin() {
   const bool evaluation_pending = !state_.pending_record.empty();
   saved_step_ = resumed && !evaluation_pending ? state_.data_steps : -1;
 
-  check_free_space(config_, model_.arena(), folder_.path(), notes_);
+  check_free_space(config_, checkpoint_bytes(model_.arena()), folder_.path(), notes_);
   folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
                           request_.environment);
   const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
-  truncate_metrics(folder_.metrics(), logged);
-  truncate_metrics(folder_.trust_ratios(), state_.data_steps);
-  metrics_.emplace(folder_.metrics());
-  if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
-
-  if (!resumed) log_.info(request_.resolved_config);
-  for (const std::string& line : describe_plan(config_, inputs_)) log_.info(line);
-  log_.info("optimizer: " + optimizer_.describe());
-  for (const std::string& note : notes_) log_.warn(note);
+  journal_.open(logged, state_.data_steps);
+  RunLog& log = journal_.log();
+  if (!resumed) log.info(request_.resolved_config);
+  for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
+  log.info("optimizer: " + optimizer_.describe());
+  for (const std::string& note : notes_) log.warn(note);
   if (resumed) {
-    log_.info(fmt::format("going on at step {} of {}", state_.data_steps, config_.max_steps));
-    for (const std::string& line : what_changed(before, state_)) log_.warn(line);
+    log.info(fmt::format("going on at step {} of {}", state_.data_steps, config_.max_steps));
+    for (const std::string& line : what_changed(before, state_)) log.warn(line);
   }
-  peak_flops_ = probe_peak_flops();
-  last_log_time_ = now();
   if (evaluation_pending) {
     StepRecord record = parse_step_record(state_.pending_record);
     state_.pending_record.clear();
@@ -259,21 +239,13 @@ void Trainer::begin() {
 // ---- After a step -----------------------------------------------------------------------------
 
 void Trainer::after_step(StepRecord record) {
-  logged_sequences_ += record.sequences, ++logged_steps_;
   best_is_new_ = false;
-  if (trust_ratios_ && record.step % config_.trust_ratio_every == 0)
-    write_trust_ratios(record.step);
+  journal_.write_trust_ratios(record.step, model_.arena().table(), optimizer_.norms());
   if (evaluation_due(record.step) && !evaluate_into(record)) {
     state_.pending_record = to_json(record);  // a signal came; the resumed run evaluates
     return;
   }
-  metrics_->write(to_json(record));
-  const bool log_due = record.step % config_.log_every == 0 || !record.evaluations.empty();
-  if (log_due) log_step(record);
-  for (const auto& [name, result] : record.evaluations)
-    log_.info(log_line(record.step, name, result));
-  if (log_due) log_.json(to_json(record));
-  log_.bar(record.step, config_.max_steps, record.mlm_loss);
+  journal_.write(record);
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
@@ -301,38 +273,6 @@ bool Trainer::evaluate_into(StepRecord& record) {
   return true;
 }
 
-void Trainer::log_step(const StepRecord& record) {
-  const double seconds = now() - last_log_time_;
-  Progress progress;
-  progress.max_steps = config_.max_steps;
-  progress.sequences_per_second = static_cast<double>(logged_sequences_) / seconds;
-  progress.share_of_peak = logged_flops_ / seconds / peak_flops_;
-  progress.memory = Allocator::instance().total().peak_bytes;
-  progress.memory_limit = memory_limit();
-  progress.seconds_left = static_cast<double>(config_.max_steps - state_.applied_steps) * seconds /
-                          static_cast<double>(std::max<int64_t>(1, logged_steps_));
-  log_.info(log_line(record, progress));
-  last_log_time_ = now();
-  logged_sequences_ = logged_steps_ = 0;
-  logged_flops_ = 0;
-}
-
-/// {"step": 100, "tensors": {NAME: {"weight_norm", "update_norm", "trust_ratio"}}}; LAMB alone has
-/// them.
-void Trainer::write_trust_ratios(int64_t step) {
-  const std::vector<TensorNorms>& norms = optimizer_.norms();
-  if (norms.empty()) return;
-  std::string line = fmt::format("{{\"step\": {}, \"tensors\": {{", step);
-  for (size_t i = 0; i < norms.size(); ++i) {
-    line +=
-        fmt::format("{}\"{}\": {{\"weight_norm\": {}, \"update_norm\": {}, \"trust_ratio\": {}}}",
-                    i == 0 ? "" : ", ", model_.arena().table()[static_cast<int>(i)].name,
-                    json_number(norms[i].weight), json_number(norms[i].update),
-                    json_number(norms[i].trust_ratio));
-  }
-  trust_ratios_->write(line + "}}");
-}
-
 // ---- Saving -----------------------------------------------------------------------------------
 
 bool Trainer::save_due() {
@@ -344,14 +284,15 @@ bool Trainer::save_due() {
 
 void Trainer::save() {
   if (saved_step_ == state_.data_steps) return;
-  const double start = now();
-  metrics_->sync();
+  const double start = seconds_now();
+  journal_.sync();
   auto snapshot = std::make_shared<Snapshot>(model_, optimizer_, state_, inputs_.tokenizer);
   if (writer_.busy()) note_save(writer_.finish());
   writer_.start(std::move(snapshot));
   saved_step_ = state_.data_steps;
-  log_.info(fmt::format("step {} | saving checkpoint-{} beside the training | stall {:.0f} ms",
-                        state_.data_steps, state_.data_steps, 1000 * (now() - start)));
+  journal_.log().info(
+      fmt::format("step {} | saving checkpoint-{} beside the training | stall {:.0f} ms",
+                  state_.data_steps, state_.data_steps, 1000 * (seconds_now() - start)));
 }
 
 /// Errors: CheckpointError if the newest state could not be saved.
@@ -367,7 +308,7 @@ void Trainer::save_and_wait() {
 void Trainer::note_save(const std::optional<std::string>& error) {
   failed_saves_ = error ? failed_saves_ + 1 : 0;
   if (!error) return;
-  log_.error(*error);
+  journal_.log().error(*error);
   MB_CHECK_AS(CheckpointError, failed_saves_ < kFailedSavesInARow,
               "{} saves in a row failed; the last: {}", failed_saves_, *error);
 }
@@ -379,9 +320,9 @@ TrainResult Trainer::end(TrainEnd how) {
   const char* why = how == TrainEnd::finished ? "done"
                     : how == TrainEnd::paused ? "stopped by --stop-after"
                                               : stop_signal_name();
-  log_.info(fmt::format("{}: {} holds step {} of {}{}", why, result.checkpoint.string(),
-                        state_.data_steps, config_.max_steps,
-                        how == TrainEnd::finished ? "" : "; go on with --resume auto"));
+  journal_.log().info(fmt::format("{}: {} holds step {} of {}{}", why, result.checkpoint.string(),
+                                  state_.data_steps, config_.max_steps,
+                                  how == TrainEnd::finished ? "" : "; go on with --resume auto"));
   return result;
 }
 

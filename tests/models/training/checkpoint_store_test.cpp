@@ -11,14 +11,14 @@
 #include <sys/resource.h>
 
 #include "core/error.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::flip_bit, testing::has, testing::message_of, testing::ScratchFolder;
-using testing::slurp, testing::spill;
+using testing::flip_bit, testing::has, testing::message_of, testing::TemporaryFolder;
+using testing::read_bytes, testing::write_bytes;
 
 std::string content(int64_t step, const std::string& name) {
   return name + " of step " + std::to_string(step) + std::string(1000, 'x');
@@ -28,7 +28,7 @@ std::string content(int64_t step, const std::string& name) {
 std::vector<CheckpointFile> contents(int64_t step) {
   std::vector<CheckpointFile> files;
   for (const std::string name : {"model.safetensors", "trainer_state.json"})
-    files.push_back({name, [=](const fs::path& path) { spill(path, content(step, name)); }});
+    files.push_back({name, [=](const fs::path& path) { write_bytes(path, content(step, name)); }});
   return files;
 }
 
@@ -38,7 +38,7 @@ std::optional<int64_t> newest(const fs::path& folder) {
   const auto found = CheckpointStore(folder, files).newest_good(complaints);
   if (!found) return std::nullopt;
   for (const std::string name : {"model.safetensors", "trainer_state.json"})
-    EXPECT_EQ(slurp(found->path / name), content(found->step, name));
+    EXPECT_EQ(read_bytes(found->path / name), content(found->step, name));
   return found->step;
 }
 
@@ -62,7 +62,7 @@ class RecordingFileSystem : public FileSystem {
   void write_file(const fs::path& path,
                   const std::function<void(const fs::path&)>& write) override {
     FileSystem::write_file(path, write);
-    log.push_back({"write", relative(path), {}, slurp(path)});
+    log.push_back({"write", relative(path), {}, read_bytes(path)});
   }
   void sync(const fs::path& path) override {
     FileSystem::sync(path);
@@ -104,7 +104,7 @@ void replay(const std::vector<Call>& log, size_t count, bool lazy, const fs::pat
     if (call.what == "mkdir") fs::create_directory(root / call.path);
     if (call.what == "write") {
       const bool whole = !lazy || synced_later(i, call.path);
-      spill(root / call.path, whole ? call.text : call.text.substr(0, call.text.size() / 2));
+      write_bytes(root / call.path, whole ? call.text : call.text.substr(0, call.text.size() / 2));
     }
     if (call.what == "rename") fs::rename(root / call.path, root / call.other);
     if (call.what == "symlink") fs::create_symlink(call.other, root / call.path);
@@ -114,7 +114,7 @@ void replay(const std::vector<Call>& log, size_t count, bool lazy, const fs::pat
 
 /// Log of saving step 2 after step 1 and rotating step 1 away.
 std::vector<Call> log_of_second_save() {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem plain;
   CheckpointStore(scratch.path(), plain).save(1, contents(1));
   RecordingFileSystem files(scratch.path());
@@ -130,7 +130,7 @@ int losing_prefixes(const std::vector<Call>& log) {
   int losses = 0;
   for (size_t count = 0; count <= log.size(); ++count) {
     for (const bool lazy : {false, true}) {
-      ScratchFolder scratch;
+      TemporaryFolder scratch;
       FileSystem plain;
       CheckpointStore(scratch.path(), plain).save(1, contents(1));
       replay(log, count, lazy, scratch.path());
@@ -179,7 +179,7 @@ TEST(CheckpointStore, SyncsFilesThenRenamesThenSyncsTheFolder) {
 }
 
 TEST(CheckpointStore, SameStepIsReplacedInOneGo) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem plain;
   CheckpointStore(scratch.path(), plain).save(2, contents(1));
   RecordingFileSystem files(scratch.path());
@@ -193,7 +193,7 @@ TEST(CheckpointStore, SameStepIsReplacedInOneGo) {
 }
 
 TEST(CheckpointStore, LatestPointsToTheNewest) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   store.save(5, contents(5));
@@ -201,13 +201,13 @@ TEST(CheckpointStore, LatestPointsToTheNewest) {
   store.save(10, contents(10));
   EXPECT_EQ(fs::read_symlink(scratch / "latest"), "checkpoint-10");
   std::vector<std::string> complaints;
-  EXPECT_EQ(slurp(find_checkpoint(scratch / "latest", complaints) / "model.safetensors"),
+  EXPECT_EQ(read_bytes(find_checkpoint(scratch / "latest", complaints) / "model.safetensors"),
             content(10, "model.safetensors"));
 }
 
 TEST(CheckpointStore, DamageIsFoundNamedAndTheOneBeforeUsed) {
   const auto damaged = [](const std::function<void(const fs::path&)>& damage) {
-    ScratchFolder scratch;
+    TemporaryFolder scratch;
     FileSystem files;
     CheckpointStore store(scratch.path(), files);
     store.save(1, contents(1));
@@ -227,20 +227,20 @@ TEST(CheckpointStore, DamageIsFoundNamedAndTheOneBeforeUsed) {
                   "trainer_state.json: is missing"));
   EXPECT_TRUE(has(damaged([](const fs::path& p) { fs::remove(p / "MANIFEST.json"); }),
                   "MANIFEST.json: is missing, so the checkpoint was never finished"));
-  EXPECT_TRUE(has(damaged([](const fs::path& p) { spill(p / "MANIFEST.json", "{"); }),
+  EXPECT_TRUE(has(damaged([](const fs::path& p) { write_bytes(p / "MANIFEST.json", "{"); }),
                   "MANIFEST.json: is damaged"));
   EXPECT_TRUE(has(damaged([](const fs::path& p) {
-                    spill(p / "MANIFEST.json", R"({"format_version": 1, "files": {"a": 3}})");
+                    write_bytes(p / "MANIFEST.json", R"({"format_version": 1, "files": {"a": 3}})");
                   }),
                   "its entry for a is damaged"));
   EXPECT_TRUE(has(damaged([](const fs::path& p) {
-                    spill(p / "MANIFEST.json", R"({"format_version": 9, "files": {}})");
+                    write_bytes(p / "MANIFEST.json", R"({"format_version": 9, "files": {}})");
                   }),
                   "format_version is 9, expected 1 to 1"));
 }
 
 TEST(CheckpointStore, NothingWholeIsAnErrorThatListsWhatIsWrong) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   store.save(1, contents(1));
@@ -291,7 +291,7 @@ class FullDisk : public RecordingFileSystem {
 
 TEST(CheckpointStore, FullDiskAtAnyCallLeavesTheOldOneIntact) {
   for (size_t last = 0; last < 12; ++last) {
-    ScratchFolder scratch;
+    TemporaryFolder scratch;
     FileSystem plain;
     CheckpointStore(scratch.path(), plain).save(1, contents(1));
     FullDisk full(scratch.path(), last);
@@ -305,7 +305,7 @@ TEST(CheckpointStore, FullDiskAtAnyCallLeavesTheOldOneIntact) {
 }
 
 TEST(CheckpointStore, RealLimitOnFileSizeLeavesTheOldOneIntact) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   store.save(1, contents(1));
@@ -315,7 +315,7 @@ TEST(CheckpointStore, RealLimitOnFileSizeLeavesTheOldOneIntact) {
   const rlimit small{512, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
   const std::vector<CheckpointFile> large{{"model.safetensors", [](const fs::path& path) {
-                                             write_bytes(path, std::string(10000, 'y'));
+                                             minibert::write_bytes(path, std::string(10000, 'y'));
                                            }}};
   const std::string message = message_of<CheckpointError>([&] { store.save(2, large); });
   setrlimit(RLIMIT_FSIZE, &before);
@@ -326,7 +326,7 @@ TEST(CheckpointStore, RealLimitOnFileSizeLeavesTheOldOneIntact) {
 }
 
 TEST(CheckpointStore, RotationKeepsTheNewestAndTheBest) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   for (const int64_t step : {1, 2, 3, 9, 10}) store.save(step, contents(step));
@@ -339,20 +339,20 @@ TEST(CheckpointStore, RotationKeepsTheNewestAndTheBest) {
 }
 
 TEST(CheckpointStore, LaterOnesAreSetAsideNotLost) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   for (const int64_t step : {1, 2, 3}) store.save(step, contents(step));
   EXPECT_EQ(store.set_aside_after(1).size(), 2u);
   EXPECT_EQ(newest(scratch.path()), 1);
-  EXPECT_EQ(slurp(scratch / "abandoned-checkpoint-3/model.safetensors"),
+  EXPECT_EQ(read_bytes(scratch / "abandoned-checkpoint-3/model.safetensors"),
             content(3, "model.safetensors"));
   store.save(3, contents(3));
   EXPECT_EQ(store.set_aside_after(2), std::vector<std::string>{"abandoned-checkpoint-3.2"});
 }
 
 TEST(CheckpointStore, LeftoversOfAKilledSaveAreRemoved) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   CheckpointStore store(scratch.path(), files);
   store.save(1, contents(1));

@@ -8,14 +8,15 @@
 
 #include "core/error.h"
 #include "models/training/checkpoint_writer.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 #include "tests/models/training/tiny_data.h"
 
 namespace minibert {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::has, testing::message_of, testing::ScratchFolder, testing::slurp, testing::spill;
+using testing::has, testing::message_of, testing::TemporaryFolder, testing::read_bytes,
+    testing::write_bytes;
 
 BertConfig tiny_shape(int64_t hidden = 32) {
   BertConfig config = BertConfig::named("bert-tiny");
@@ -51,13 +52,13 @@ struct Trained {
 class CheckpointTest : public ::testing::Test {
  protected:
   CheckpointTest() : store_(scratch_.path(), files_) {
-    spill(scratch_ / "vocab.txt", testing::tiny_vocabulary());
+    write_bytes(scratch_ / "vocab.txt", testing::tiny_vocabulary());
     tokenizer_ = {scratch_ / "vocab.txt", {}};
   }
   std::shared_ptr<Snapshot> snapshot(const Trained& t) {
     return std::make_shared<Snapshot>(t.model, t.optimizer, t.state, tokenizer_);
   }
-  ScratchFolder scratch_;
+  TemporaryFolder scratch_;
   FileSystem files_;
   CheckpointStore store_;
   TokenizerFiles tokenizer_;

@@ -10,27 +10,21 @@
 
 #include "core/error.h"
 #include "models/training/recipes.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
+using testing::has;
+
 /// Message of the UsageError that `body` throws; "" if it throws none.
 template <typename Body>
 std::string usage_error(Body body) {
-  try {
-    body();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "";
+  return testing::message_of<UsageError>(body);
 }
 
 std::string toml_error(const std::string& text) {
   return usage_error([&] { ConfigBuilder().apply_toml(text, "run.toml"); });
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 TrainConfig runnable() {

@@ -12,7 +12,7 @@
 namespace minibert {
 namespace {
 
-using testing::build_tiny_data, testing::ScratchFolder;
+using testing::build_tiny_data, testing::TemporaryFolder;
 
 BertForPreTraining tiny_model(int64_t vocab_size) {
   BertConfig config = BertConfig::named("bert-tiny");
@@ -26,7 +26,7 @@ BertForPreTraining tiny_model(int64_t vocab_size) {
 }
 
 TEST(Evaluation, UnigramCrossEntropyIsOfTheTrainingTextsFrequencies) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   const auto folder = build_tiny_data(scratch.path());
   const auto held_out = ShardSet::open(folder / "held-out");
   const auto model = tiny_model(held_out->traits().vocab_size);
@@ -34,7 +34,7 @@ TEST(Evaluation, UnigramCrossEntropyIsOfTheTrainingTextsFrequencies) {
   // Frequencies straight from the text: every document but each sixth, words w0 .. w39.
   std::vector<double> counts(held_out->traits().vocab_size, 1.0);
   double total = static_cast<double>(counts.size());
-  std::istringstream text(testing::slurp(scratch / "text"));
+  std::istringstream text(testing::read_bytes(scratch / "text"));
   int document = 1;
   for (std::string line; std::getline(text, line);) {
     if (line.empty()) ++document;
@@ -54,7 +54,7 @@ TEST(Evaluation, UnigramCrossEntropyIsOfTheTrainingTextsFrequencies) {
 }
 
 TEST(Evaluation, LossAndAccuracyAreThoseOfTheLogits) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   const auto data = ShardSet::open(build_tiny_data(scratch.path()) / "held-out");
   const auto model = tiny_model(data->traits().vocab_size);
   const auto result = evaluate(model, data, {.micro_batch_size = 7});
@@ -88,7 +88,7 @@ TEST(Evaluation, LossAndAccuracyAreThoseOfTheLogits) {
 }
 
 TEST(Evaluation, StopsBetweenBatchesAndAtTheLimit) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   const auto data = ShardSet::open(build_tiny_data(scratch.path()) / "held-out");
   const auto model = tiny_model(data->traits().vocab_size);
   int asked = 0;

@@ -8,12 +8,13 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
-using testing::has, testing::message_of, testing::ScratchFolder, testing::slurp, testing::spill;
+using testing::has, testing::message_of, testing::TemporaryFolder, testing::read_bytes,
+    testing::write_bytes;
 
 StepRecord record(int64_t step) {
   StepRecord r;
@@ -78,28 +79,28 @@ TEST(Metrics, RecordRoundTripsThroughItsLine) {
 }
 
 TEST(Metrics, CuttingBackDropsLaterAndBrokenLines) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   const auto path = scratch / "metrics.jsonl";
   std::string first_two;
   {
     LineWriter writer(path);
     for (int64_t step = 1; step <= 4; ++step) {
       writer.write(to_json(record(step)));
-      if (step == 2) writer.sync(), first_two = slurp(path);
+      if (step == 2) writer.sync(), first_two = read_bytes(path);
     }
   }
-  const std::string all = slurp(path);
+  const std::string all = read_bytes(path);
   EXPECT_EQ(truncate_metrics(path, 9), 4);
-  EXPECT_EQ(slurp(path), all);
-  spill(path, all + "{\"step\": 5, \"phase\": 0");  // a power cut in the middle of a line
+  EXPECT_EQ(read_bytes(path), all);
+  write_bytes(path, all + "{\"step\": 5, \"phase\": 0");  // a power cut in the middle of a line
   EXPECT_EQ(truncate_metrics(path, 9), 4);
-  EXPECT_EQ(slurp(path), all);
+  EXPECT_EQ(read_bytes(path), all);
   EXPECT_EQ(truncate_metrics(path, 2), 2);
-  EXPECT_EQ(slurp(path), first_two);
+  EXPECT_EQ(read_bytes(path), first_two);
   LineWriter(path).write(to_json(record(3)));
-  EXPECT_EQ(slurp(path), first_two + to_json(record(3)) + "\n") << "goes on at the cut";
+  EXPECT_EQ(read_bytes(path), first_two + to_json(record(3)) + "\n") << "goes on at the cut";
   EXPECT_EQ(truncate_metrics(path, 0), 0);
-  EXPECT_EQ(slurp(path), "");
+  EXPECT_EQ(read_bytes(path), "");
   EXPECT_EQ(truncate_metrics(scratch / "none.jsonl", 4), 0);
 }
 

@@ -5,15 +5,16 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
-using testing::has, testing::message_of, testing::ScratchFolder, testing::slurp, testing::spill;
+using testing::has, testing::message_of, testing::TemporaryFolder, testing::read_bytes,
+    testing::write_bytes;
 
 TEST(RunFolder, SecondRunInOneFolderIsRefusedByNameOfTheFirst) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   const auto path = scratch / "run";
   {
@@ -26,40 +27,40 @@ TEST(RunFolder, SecondRunInOneFolderIsRefusedByNameOfTheFirst) {
 }
 
 TEST(RunFolder, NotEmptyNeedsResume) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
-  spill(scratch / "run.json", "{}");
+  write_bytes(scratch / "run.json", "{}");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch.path(), false, files); }),
                   "--resume auto"));
   RunFolder folder(scratch.path(), true, files);
 }
 
 TEST(RunFolder, FolderOfSomethingElseIsRefusedEvenToResume) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
-  spill(scratch / "thesis.tex", "");
+  write_bytes(scratch / "thesis.tex", "");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch.path(), true, files); }),
                   "has thesis.tex in it, expected a run"));
 }
 
 TEST(RunFolder, FileInPlaceOfTheFolderIsRefused) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
-  spill(scratch / "file", "");
+  write_bytes(scratch / "file", "");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch / "file", true, files); }),
                   "the output folder can't be made"));
 }
 
 TEST(RunFolder, EachLaunchIsDescribed) {
-  ScratchFolder scratch;
+  TemporaryFolder scratch;
   FileSystem files;
   const char* const environment[] = {"HOME=/x", "MINIBERT_SEED=3", nullptr};
   for (const int64_t step : {0, 40}) {
     RunFolder folder(scratch.path(), step > 0, files);
     folder.describe_launch("seed = 3\n", {"minibert", "train"}, step, environment);
   }
-  EXPECT_EQ(slurp(scratch / "config.resolved.toml"), "seed = 3\n");
-  const auto run = nlohmann::json::parse(slurp(scratch / "run.json"));
+  EXPECT_EQ(read_bytes(scratch / "config.resolved.toml"), "seed = 3\n");
+  const auto run = nlohmann::json::parse(read_bytes(scratch / "run.json"));
   ASSERT_EQ(run["launches"].size(), 2u);
   EXPECT_EQ(run["format_version"], 1);
   EXPECT_EQ(run["launches"][1]["first_step"], 40);

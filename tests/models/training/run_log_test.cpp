@@ -5,7 +5,7 @@
 
 #include <gtest/gtest.h>
 
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
@@ -59,14 +59,14 @@ TEST(RunLog, DurationsUseTwoUnits) {
 }
 
 TEST(RunLog, FileHasLevelAndText) {
-  testing::ScratchFolder scratch;
+  testing::TemporaryFolder scratch;
   {
     RunLog log(scratch / "logs/rank-0.log", /* json= */ true);
     log.info("started {not a format}");
     log.warn("little space");
     log.error("no space");
   }
-  const std::string text = testing::slurp(scratch / "logs/rank-0.log");
+  const std::string text = testing::read_bytes(scratch / "logs/rank-0.log");
   EXPECT_TRUE(has(text, " info started {not a format}\n")) << text;
   EXPECT_TRUE(has(text, " warning warning: little space\n")) << text;
   EXPECT_TRUE(has(text, " error error: no space\n")) << text;

@@ -11,7 +11,7 @@
 #include "core/random.h"
 #include "models/text/shard_build.h"
 #include "models/training/config.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert::testing {
 
@@ -46,8 +46,8 @@ inline std::string tiny_text(uint64_t seed, int documents) {
 inline std::filesystem::path build_tiny_data(const std::filesystem::path& folder, uint64_t seed = 1,
                                              bool nsp = true, int words = kTinyWords) {
   std::filesystem::create_directories(folder);
-  spill(folder / "vocab.txt", tiny_vocabulary(words));
-  spill(folder / "text", tiny_text(seed, 60));
+  write_bytes(folder / "vocab.txt", tiny_vocabulary(words));
+  write_bytes(folder / "text", tiny_text(seed, 60));
   BuildOptions options;
   options.vocabulary = folder / "vocab.txt";
   options.files = {(folder / "text").string()};

@@ -16,6 +16,7 @@
 #include "core/error.h"
 #include "models/bert/hugging_face.h"
 #include "models/training/checkpoint_store.h"
+#include "models/training/resume.h"
 #include "models/training/run_setup.h"
 #include "tests/models/training/tiny_data.h"
 #include "tests/tolerance.h"
@@ -25,13 +26,13 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::build_tiny_data, testing::flip_bit, testing::has, testing::message_of;
-using testing::ScratchFolder, testing::slurp, testing::spill, testing::tiny_config;
+using testing::TemporaryFolder, testing::read_bytes, testing::write_bytes, testing::tiny_config;
 
 /// Data that all tests share, and a folder for their runs.
 class TrainerTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    scratch_ = new ScratchFolder;
+    scratch_ = new TemporaryFolder;
     data_ = build_tiny_data(*scratch_ / "text");
   }
   static void TearDownTestSuite() {
@@ -51,16 +52,16 @@ class TrainerTest : public ::testing::Test {
     return path;
   }
 
-  static ScratchFolder* scratch_;
+  static TemporaryFolder* scratch_;
   static fs::path data_;
 };
 
-ScratchFolder* TrainerTest::scratch_ = nullptr;
+TemporaryFolder* TrainerTest::scratch_ = nullptr;
 fs::path TrainerTest::data_;
 
 std::vector<nlohmann::json> lines_of(const fs::path& path) {
   std::vector<nlohmann::json> lines;
-  std::istringstream stream(slurp(path));
+  std::istringstream stream(read_bytes(path));
   for (std::string line; std::getline(stream, line);) lines.push_back(nlohmann::json::parse(line));
   return lines;
 }
@@ -79,9 +80,9 @@ void expect_same_run(const fs::path& got, const fs::path& expected, int64_t step
   const std::string name = "checkpoint-" + std::to_string(step);
   for (const char* file : {"model.safetensors", "optimizer.safetensors", "trainer_state.json",
                            "config.json", "vocab.txt", "tokenizer_config.json"})
-    EXPECT_EQ(slurp(got / name / file), slurp(expected / name / file)) << file;
+    EXPECT_EQ(read_bytes(got / name / file), read_bytes(expected / name / file)) << file;
   EXPECT_EQ(curve_of(got), curve_of(expected));
-  EXPECT_EQ(slurp(got / "trust_ratios.jsonl"), slurp(expected / "trust_ratios.jsonl"));
+  EXPECT_EQ(read_bytes(got / "trust_ratios.jsonl"), read_bytes(expected / "trust_ratios.jsonl"));
 }
 
 TEST_F(TrainerTest, LeavesTheRunFolderOfTheContract) {
@@ -124,10 +125,10 @@ TEST_F(TrainerTest, PausedRunGoesOnBitForBit) {
 TEST_F(TrainerTest, FinishedRunHasNothingLeftToDo) {
   TrainConfig c = config("finished");
   run(c);
-  const std::string before = slurp(folder("finished") / "metrics.jsonl");
+  const std::string before = read_bytes(folder("finished") / "metrics.jsonl");
   c.resume = "auto";
   EXPECT_EQ(run(c).end, TrainEnd::finished);
-  EXPECT_EQ(slurp(folder("finished") / "metrics.jsonl"), before);
+  EXPECT_EQ(read_bytes(folder("finished") / "metrics.jsonl"), before);
 }
 
 TEST_F(TrainerTest, DamagedNewestFallsBackToTheOneBeforeAndStillEndsTheSame) {
@@ -137,7 +138,7 @@ TEST_F(TrainerTest, DamagedNewestFallsBackToTheOneBeforeAndStillEndsTheSame) {
   flip_bit(folder("damaged") / "checkpoint-7/optimizer.safetensors", 4000);
   c.stop_after = 0, c.resume = "auto";
   run(c);
-  EXPECT_TRUE(has(slurp(folder("damaged") / "logs/rank-0.log"), "passed over a checkpoint"));
+  EXPECT_TRUE(has(read_bytes(folder("damaged") / "logs/rank-0.log"), "passed over a checkpoint"));
   EXPECT_TRUE(fs::exists(folder("damaged") / "abandoned-checkpoint-7"));
   expect_same_run(folder("damaged"), undisturbed(), 12);
 }
@@ -146,7 +147,7 @@ TEST_F(TrainerTest, NothingUsableIsAnErrorAndNotAFreshStart) {
   TrainConfig c = config("unusable");
   c.stop_after = 2;
   run(c);
-  spill(folder("unusable") / "checkpoint-2/MANIFEST.json", "");
+  write_bytes(folder("unusable") / "checkpoint-2/MANIFEST.json", "");
   c.resume = "auto";
   EXPECT_TRUE(has(message_of<CheckpointError>([&] { run(c); }), "none of its checkpoints can be"));
   TrainConfig none = config("none");
@@ -178,8 +179,8 @@ TEST_F(TrainerTest, ResumeFromAPathSetsLaterOnesAside) {
   elsewhere.resume = (folder("path") / "checkpoint-6").string();
   run(elsewhere);
   EXPECT_EQ(lines_of(folder("elsewhere") / "metrics.jsonl").front()["step"], 7);
-  EXPECT_EQ(slurp(folder("elsewhere") / "checkpoint-12/model.safetensors"),
-            slurp(undisturbed() / "checkpoint-12/model.safetensors"));
+  EXPECT_EQ(read_bytes(folder("elsewhere") / "checkpoint-12/model.safetensors"),
+            read_bytes(undisturbed() / "checkpoint-12/model.safetensors"));
 }
 
 TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
@@ -187,7 +188,7 @@ TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
   c.stop_after = 2;
   run(c);
   const fs::path state = folder("machine") / "checkpoint-2/trainer_state.json";
-  auto json = nlohmann::ordered_json::parse(slurp(state));
+  auto json = nlohmann::ordered_json::parse(read_bytes(state));
   json["environment"]["instruction_set"] = "v0";
   json["seed"] = 9;
   FileSystem files;
@@ -195,13 +196,13 @@ TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
   for (const auto& entry : fs::directory_iterator(folder("machine") / "checkpoint-2")) {
     const std::string name = entry.path().filename().string();
     if (name == "MANIFEST.json") continue;
-    const std::string text = name == "trainer_state.json" ? json.dump() : slurp(entry.path());
-    contents.push_back({name, [text](const fs::path& path) { spill(path, text); }});
+    const std::string text = name == "trainer_state.json" ? json.dump() : read_bytes(entry.path());
+    contents.push_back({name, [text](const fs::path& path) { write_bytes(path, text); }});
   }
   CheckpointStore(folder("machine"), files).save(2, contents);
   c.stop_after = 0, c.resume = "must";
   run(c);
-  const std::string log = slurp(folder("machine") / "logs/rank-0.log");
+  const std::string log = read_bytes(folder("machine") / "logs/rank-0.log");
   EXPECT_TRUE(has(log, "instruction set v0 -> ")) << log;
   EXPECT_TRUE(has(log, "train.seed was 9 in the checkpoint and is 12345 now")) << log;
 }
@@ -281,7 +282,7 @@ class RaiseWhen {
 };
 
 int64_t line_count(const fs::path& path) {
-  const std::string text = slurp(path);
+  const std::string text = read_bytes(path);
   return std::count(text.begin(), text.end(), '\n');
 }
 
@@ -382,7 +383,7 @@ TEST_F(TrainerTest, NonFiniteWeightStopsTheRunByNameAndIsNeverSaved) {
   const std::string message = message_of<NumericError>([&] { run(c); });
   EXPECT_TRUE(has(message, "step 1: loss is nan")) << message;
   EXPECT_TRUE(has(message, "first bad tensor: weight " + name)) << message;
-  EXPECT_TRUE(has(slurp(folder("non-finite") / "metrics.jsonl"), "\"mlm_loss\": NaN"));
+  EXPECT_TRUE(has(read_bytes(folder("non-finite") / "metrics.jsonl"), "\"mlm_loss\": NaN"));
   FileSystem files;
   EXPECT_TRUE(CheckpointStore(folder("non-finite"), files).list().empty());
 }
@@ -401,11 +402,25 @@ TEST_F(TrainerTest, DiskFullWhileSavingKeepsTheOldOneAndStopsWithACheckpointErro
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_TRUE(has(message, "not saved")) << message;
-  EXPECT_TRUE(has(slurp(folder("full") / "logs/rank-0.log"), "not saved"));
+  EXPECT_TRUE(has(read_bytes(folder("full") / "logs/rank-0.log"), "not saved"));
   verify_checkpoint(folder("full") / "checkpoint-3");
   c.evaluation_data = config("full").evaluation_data;
   run(c);  // there is space again
   expect_same_run(folder("full"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, SpaceOnTheDiskIsCheckedAtTheStart) {
+  const TrainConfig c = config("space");
+  const int64_t free = free_bytes(*scratch_ / "not/yet/there");
+  std::vector<std::string> notes;
+  EXPECT_TRUE(has(
+      message_of<CheckpointError>([&] { check_free_space(c, 2 * free, folder("text"), notes); }),
+      "for one checkpoint"));
+  check_free_space(c, free / 2, folder("text"), notes);
+  ASSERT_EQ(notes.size(), 1u) << "one fits, but not all that will be kept";
+  EXPECT_TRUE(has(notes.front(), "2 checkpoints, the best and one being written"));
+  check_free_space(c, 1000, folder("text"), notes);
+  EXPECT_EQ(notes.size(), 1u);
 }
 
 // ---- What doesn't fit together ----------------------------------------------------------------
@@ -416,7 +431,7 @@ TEST_F(TrainerTest, SettingsThatDontFitTheDataAreRefused) {
   EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(positions); }),
                   "sequences have up to 24 tokens, expected at most 16"));
   TrainConfig vocabulary = config("x");
-  spill(folder("other-vocab.txt"), testing::tiny_vocabulary(41));
+  write_bytes(folder("other-vocab.txt"), testing::tiny_vocabulary(41));
   vocabulary.vocab = folder("other-vocab.txt").string();
   EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(vocabulary); }), "another vocabulary"));
   TrainConfig evaluation = config("x");

@@ -1,0 +1,76 @@
+// run_journal.cpp: records and lines.
+#include "models/training/run_journal.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+#include "core/allocator.h"
+
+namespace minibert {
+
+double seconds_now() {
+  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
+  return time.count();
+}
+
+RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json)
+    : folder_(folder), config_(config), log_(folder.log(), json) {}
+
+void RunJournal::open(int64_t last_record, int64_t last_step) {
+  truncate_metrics(folder_.metrics(), last_record);
+  truncate_metrics(folder_.trust_ratios(), last_step);
+  metrics_.emplace(folder_.metrics());
+  if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
+  peak_flops_ = probe_peak_flops();
+  last_line_ = seconds_now();
+}
+
+void RunJournal::count(const StepRecord& record, double flops) {
+  sequences_ += record.sequences;
+  flops_ += flops;
+  ++steps_;
+}
+
+void RunJournal::write(const StepRecord& record) {
+  metrics_->write(to_json(record));
+  const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
+  const bool due = record.step % config_.log_every == 0 || !record.evaluations.empty() || !finite;
+  if (due) log_step(record);
+  for (const auto& [name, result] : record.evaluations)
+    log_.info(log_line(record.step, name, result));
+  if (due) log_.json(to_json(record));
+  log_.bar(record.step, config_.max_steps, record.mlm_loss);
+}
+
+void RunJournal::log_step(const StepRecord& record) {
+  const double seconds = seconds_now() - last_line_;
+  const int64_t steps_left = config_.max_steps - (record.step - record.skipped_steps);
+  Progress progress;
+  progress.max_steps = config_.max_steps;
+  progress.sequences_per_second = static_cast<double>(sequences_) / seconds;
+  progress.share_of_peak = flops_ / seconds / peak_flops_;
+  progress.memory = Allocator::instance().total().peak_bytes;
+  progress.memory_limit = memory_limit();
+  progress.seconds_left =
+      static_cast<double>(steps_left) * seconds / static_cast<double>(std::max<int64_t>(1, steps_));
+  log_.info(log_line(record, progress));
+  last_line_ = seconds_now();
+  sequences_ = steps_ = 0;
+  flops_ = 0;
+}
+
+void RunJournal::write_trust_ratios(int64_t step, const ParameterTable& table,
+                                    const std::vector<TensorNorms>& norms) {
+  if (!trust_ratios_ || step % config_.trust_ratio_every != 0 || norms.empty()) return;
+  std::string line = fmt::format("{{\"step\": {}, \"tensors\": {{", step);
+  for (size_t i = 0; i < norms.size(); ++i) {
+    line += fmt::format(
+        "{}\"{}\": {{\"weight_norm\": {}, \"update_norm\": {}, \"trust_ratio\": {}}}",
+        i == 0 ? "" : ", ", table[static_cast<int>(i)].name, json_number(norms[i].weight),
+        json_number(norms[i].update), json_number(norms[i].trust_ratio));
+  }
+  trust_ratios_->write(line + "}}");
+}
+
+}  // namespace minibert

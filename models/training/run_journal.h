@@ -1,0 +1,54 @@
+// run_journal.h: what a run writes down step by step: metrics.jsonl, trust_ratios.jsonl, the log's
+// lines and the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the
+// files are cut back to the step that the checkpoint holds, so that the run's curve is one curve.
+// Test: ctest -R trainer.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/arena.h"
+#include "core/kernels/optimizer.h"
+#include "models/training/config.h"
+#include "models/training/metrics.h"
+#include "models/training/run_folder.h"
+#include "models/training/run_log.h"
+
+namespace minibert {
+
+class RunJournal {
+ public:
+  RunJournal(const RunFolder& folder, const TrainConfig& config, bool json);
+
+  RunLog& log() { return log_; }
+  /// Cuts metrics.jsonl behind `last_record` and trust_ratios.jsonl behind `last_step`, and opens
+  /// both; probes the peak that rates are compared with. Errors: CheckpointError.
+  void open(int64_t last_record, int64_t last_step);
+  /// Counts a step for the rates of the next log line.
+  void count(const StepRecord& record, double flops);
+  /// Writes the step's record, and its log line where one is due. Errors: CheckpointError.
+  void write(const StepRecord& record);
+  /// {"step": 100, "tensors": {NAME: {"weight_norm", "update_norm", "trust_ratio"}}}, where due.
+  void write_trust_ratios(int64_t step, const ParameterTable& table,
+                          const std::vector<TensorNorms>& norms);
+  /// Makes the records safe from a power cut, before the checkpoint that counts on them.
+  void sync() { metrics_->sync(); }
+
+ private:
+  void log_step(const StepRecord& record);
+
+  const RunFolder& folder_;
+  const TrainConfig& config_;
+  RunLog log_;
+  std::optional<LineWriter> metrics_, trust_ratios_;
+  double peak_flops_ = 0;  // FLOP/s, probed
+  double last_line_ = 0;   // seconds; and since then:
+  int64_t sequences_ = 0, steps_ = 0;
+  double flops_ = 0;
+};
+
+/// Seconds of a clock that never goes back.
+double seconds_now();
+
+}  // namespace minibert
