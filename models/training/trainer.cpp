@@ -50,7 +50,10 @@ class Trainer {
  private:
   std::optional<StepRecord> step();
   std::optional<GlobalStep> next_batch();
-  bool too_late(int64_t done, int64_t micro_batches, double seconds_each) const;
+  StepContext context_of(const GlobalStep& batch) const;
+  StepRecord record_of(const GlobalStep& batch, const LossStatistics& mlm,
+                       const LossStatistics& nsp) const;
+  bool too_late(const GlobalStep& batch, const PackedBatch& next, double seconds) const;
   [[noreturn]] void stop_non_finite(const StepRecord& record, const std::string& bad_gradient);
 
   void begin();
@@ -94,23 +97,13 @@ std::optional<StepRecord> Trainer::step() {
   const double start = seconds_now();
   const std::optional<GlobalStep> batch = next_batch();
   if (!batch) return std::nullopt;
-  StepRecord record;
-  record.data_seconds = seconds_now() - start;
+  const double data_seconds = seconds_now() - start;
 
   for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
-  const StepContext context{
-      .training = true,
-      .seed = static_cast<uint64_t>(config_.seed),
-      .data_step = static_cast<uint32_t>(state_.data_steps),
-      .mlm_scale = 1.0f / static_cast<float>(std::max<int64_t>(1, batch->masked_rows)),
-      .nsp_scale = config_.nsp ? 1.0f / static_cast<float>(batch->sequences) : 0.0f};
+  const StepContext context = context_of(*batch);
   LossStatistics mlm, nsp;
-  const auto micro_batches = static_cast<int64_t>(batch->micro_batches.size());
-  const double compute_start = seconds_now();
-  for (int64_t i = 0; i < micro_batches; ++i) {
-    const double each = i > 0 ? (seconds_now() - compute_start) / static_cast<double>(i) : 0;
-    if (too_late(i, micro_batches, each)) return std::nullopt;
-    const PackedBatch& micro_batch = batch->micro_batches[static_cast<size_t>(i)];
+  for (const PackedBatch& micro_batch : batch->micro_batches) {
+    if (too_late(*batch, micro_batch, seconds_now() - start - data_seconds)) return std::nullopt;
     const PreTrainingOutput output = model_.forward(micro_batch, context);
     output.loss.backward(1.0f, model_.leaves());
     add(mlm, output.mlm);
@@ -118,9 +111,34 @@ std::optional<StepRecord> Trainer::step() {
   }
   const float learning_rate = schedule_.learning_rate(optimizer_.applied_steps());
   const Optimizer::StepReport report = optimizer_.step(learning_rate);
-
-  record.step = ++state_.data_steps;
+  ++state_.data_steps;
   state_.applied_steps = optimizer_.applied_steps();
+
+  StepRecord record = record_of(*batch, mlm, nsp);
+  record.learning_rate = learning_rate;
+  record.grad_norm = report.grad_norm;
+  record.data_seconds = data_seconds;
+  record.step_seconds = seconds_now() - start;
+  journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
+  if (!report.applied || !std::isfinite(record.loss))
+    stop_non_finite(record, report.first_bad_tensor);
+  return record;
+}
+
+/// Losses are means over the whole global step, so each micro-batch is scaled by the step's counts.
+StepContext Trainer::context_of(const GlobalStep& batch) const {
+  const auto rows = static_cast<float>(std::max<int64_t>(1, batch.masked_rows));
+  return {.training = true,
+          .seed = static_cast<uint64_t>(config_.seed),
+          .data_step = static_cast<uint32_t>(state_.data_steps),
+          .mlm_scale = 1.0f / rows,
+          .nsp_scale = config_.nsp ? 1.0f / static_cast<float>(batch.sequences) : 0.0f};
+}
+
+StepRecord Trainer::record_of(const GlobalStep& batch, const LossStatistics& mlm,
+                              const LossStatistics& nsp) const {
+  StepRecord record;
+  record.step = state_.data_steps;
   record.mlm_loss = per_row(mlm.loss_sum, mlm);
   record.mlm_accuracy = per_row(static_cast<double>(mlm.correct), mlm);
   record.loss = record.mlm_loss;
@@ -129,15 +147,9 @@ std::optional<StepRecord> Trainer::step() {
     record.nsp_accuracy = per_row(static_cast<double>(nsp.correct), nsp);
     record.loss += *record.nsp_loss;
   }
-  record.learning_rate = learning_rate;
-  record.grad_norm = report.grad_norm;
   record.skipped_steps = state_.data_steps - state_.applied_steps;
-  record.sequences = batch->sequences;
-  record.tokens = batch->tokens;
-  record.step_seconds = seconds_now() - start;
-  journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
-  if (!report.applied || !std::isfinite(record.loss))
-    stop_non_finite(record, report.first_bad_tensor);
+  record.sequences = batch.sequences;
+  record.tokens = batch.tokens;
   return record;
 }
 
@@ -168,11 +180,14 @@ std::optional<GlobalStep> Trainer::next_batch() {
   return prefetcher_->next();
 }
 
-bool Trainer::too_late(int64_t done, int64_t micro_batches, double seconds_each) const {
+/// Whether a stop was asked for and the micro-batches from `next` on would outlast the grace period,
+/// going by those before, which took `seconds`. Before the first, nothing would be lost.
+bool Trainer::too_late(const GlobalStep& batch, const PackedBatch& next, double seconds) const {
   if (!stop_requested()) return false;
-  if (done == 0) return true;  // nothing is lost yet
-  const double left = static_cast<double>(micro_batches - done) * seconds_each;
-  return seconds_since_stop_request() + left > config_.grace;
+  const auto done = static_cast<double>(&next - batch.micro_batches.data());
+  if (done == 0) return true;
+  const double left = static_cast<double>(batch.micro_batches.size()) - done;
+  return seconds_since_stop_request() + left * seconds / done > config_.grace;
 }
 
 void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
@@ -220,7 +235,7 @@ void Trainer::begin() {
   const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
   journal_.open(logged, state_.data_steps);
   RunLog& log = journal_.log();
-  if (!resumed) log.info(request_.resolved_config);
+  log.info(request_.resolved_config);
   for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
   for (const std::string& note : notes_) log.warn(note);
