@@ -91,7 +91,7 @@ Variable qkv_attention(const Variable& x, const Variable& weight, const Variable
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 using Lengths = std::vector<int64_t>;

@@ -23,7 +23,7 @@ Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& drop
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample dropout_sample(int64_t T, int64_t H, float p, uint64_t seed) {

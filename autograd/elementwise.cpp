@@ -91,7 +91,7 @@ Variable add_bias(const Variable& x, const Variable& bias) {
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 using Variables = std::vector<Variable>;

@@ -47,7 +47,7 @@ Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor
       });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample embedding_sample(int64_t T, int64_t H, const std::vector<int64_t>& rows, uint64_t seed) {

@@ -68,7 +68,7 @@ Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample feed_forward_sample(int64_t T, int64_t H, int64_t F, Gelu kind, uint64_t seed) {

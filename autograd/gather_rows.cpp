@@ -19,7 +19,7 @@ Variable gather_rows(const Variable& x, const Tensor& row) {
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample gather_rows_sample(int64_t T, int64_t H, int64_t P, uint64_t seed) {

@@ -13,7 +13,7 @@ namespace {
 
 using Function = std::function<Variable(const std::vector<Variable>&)>;
 
-// ---- Analytic ----
+// ---- Analytic ----------------------------------------------------------------------------------
 
 struct Analytic {
   std::vector<Tensor> gradients;
@@ -71,7 +71,7 @@ Analytic analytic_gradients(const Function& forward, const std::vector<Tensor>& 
   return result;
 }
 
-// ---- Numeric ----
+// ---- Numeric -----------------------------------------------------------------------------------
 
 std::vector<Doubles> to_doubles(const std::vector<Tensor>& tensors) {
   std::vector<Doubles> result;

@@ -137,7 +137,7 @@ Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
   return add_norm(x, unseen, bias, residual, weight, beta, eps, places, dropout);
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample layer_norm_sample(int64_t T, int64_t H, float eps, uint64_t seed) {

@@ -68,7 +68,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample linear_sample(int64_t T, int64_t N, int64_t K, bool has_bias, uint64_t seed) {

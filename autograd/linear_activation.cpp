@@ -58,7 +58,7 @@ Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& 
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 using Variables = std::vector<Variable>;

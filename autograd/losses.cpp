@@ -85,7 +85,7 @@ Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variabl
                      });
 }
 
-// ---- OpInfo ----
+// ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
 OpSample cross_entropy_sample(int64_t P, int64_t V, float scale, uint64_t seed) {

@@ -11,7 +11,7 @@
 
 namespace minibert {
 
-// ---- Element-wise ----
+// ---- Element-wise ------------------------------------------------------------------------------
 Variable add(const Variable& a, const Variable& b);
 Variable multiply(const Variable& a, const Variable& b);
 Variable scale(const Variable& x, float factor);
@@ -27,7 +27,7 @@ struct RowPlaces {
 /// Dropout on hidden rows x [T, H] (core/random.h says which element is kept).
 Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& dropout);
 
-// ---- Rows ----
+// ---- Rows --------------------------------------------------------------------------------------
 /// y[t, h] = x[t, h] + bias[h].  x [T, H]; bias [H].
 Variable add_bias(const Variable& x, const Variable& bias);
 /// y[t] = sum over k of tables[k][indices[k][t]].  tables [rows_k, H]; indices [T] i32; y [T, H].
@@ -35,7 +35,7 @@ Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor
 /// y[p] = x[row[p]].  x [T, H]; row [P] i32.
 Variable gather_rows(const Variable& x, const Tensor& row);
 
-// ---- Linear layers ----
+// ---- Linear layers -----------------------------------------------------------------------------
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or undefined; y [T, N].
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {});
 /// F: y = gelu(x up^T + up_bias) down^T, without the second bias (add_norm adds it).  up [F, H];
@@ -47,7 +47,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
 /// F: y = tanh(x weight^T + bias).  The pooler.
 Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& bias);
 
-// ---- Normalisation ----
+// ---- Normalisation -----------------------------------------------------------------------------
 /// LayerNorm over the last dimension.  x [T, H]; weight, beta [H].
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& beta, float eps);
 /// F: LayerNorm(residual + dropout(x + bias)).  x, residual [T, H]; bias [H].
@@ -59,7 +59,7 @@ Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
                   const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
                   const Dropout& dropout);
 
-// ---- Attention ----
+// ---- Attention ---------------------------------------------------------------------------------
 /// Sequences of a packed batch: what attention needs.
 struct Sequences {
   Tensor cu_seqlens;  // [B+1] i32
@@ -73,7 +73,7 @@ Variable attention(const Variable& qkv, const Sequences& sequences, int heads,
 Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,
                        const Sequences& sequences, int heads, const Dropout& dropout);
 
-// ---- Losses ----
+// ---- Losses ------------------------------------------------------------------------------------
 /// What a loss says beside its value.
 struct LossStatistics {
   double loss_sum = 0;  // sum of row losses, unscaled

@@ -20,8 +20,7 @@ struct Stream {
   void* handle = nullptr;
 };
 
-// ---- The CUDA backend's entry points: core/cuda_absent.cpp in a build without it
-// -----------------------------------
+// ---- The CUDA backend's entry points: core/cuda_absent.cpp in a build without it ---------------
 /// Whether kernels can run on a CUDA device here.
 bool cuda_available();
 /// Why not, and what to do about it.

@@ -29,8 +29,7 @@ constexpr PhiloxOutput philox4x32(PhiloxCounter counter, uint64_t seed) {
   return counter;
 }
 
-// ---- Dropout's counter
-// ----------------------------------------------------------------------------------------------
+// ---- Dropout's counter -------------------------------------------------------------------------
 //   word 0  element group: for a hidden row, column / 4; for attention, key / 2
 //   word 1  position in the sequence (low 16 bits) and head (high 16 bits; 0 for a hidden row).
 //           Attention: the query's position with bit 3 cleared.

@@ -95,7 +95,7 @@ double sum_of_squared_lengths(const Tensor& cu_seqlens) {
 
 }  // namespace
 
-// ---- 3. Cost ----
+// ---- 3. Cost -----------------------------------------------------------------------------------
 double attention_forward_flops(const AttentionForward& args) {
   return 4.0 * args.qkv.dim(2) * args.qkv.dim(3) * sum_of_squared_lengths(args.cu_seqlens);
 }
@@ -104,7 +104,7 @@ double attention_backward_flops(const AttentionBackward& args) {
   return 10.0 * args.qkv.dim(2) * args.qkv.dim(3) * sum_of_squared_lengths(args.cu_seqlens);
 }
 
-// ---- 6. Reference ----
+// ---- 6. Reference ------------------------------------------------------------------------------
 namespace {
 
 // One head of one sequence, everything materialised in double. Matrices are row-major.
@@ -251,7 +251,7 @@ void attention_backward_reference(const AttentionBackward& args) {
   }
 }
 
-// ---- 7. Fast CPU ----
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 // One task a (sequence, head), whatever the number of threads; its scratch is its own.

@@ -11,7 +11,7 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics ----
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 // Per sequence of S tokens and per head; i is a query's position, j a key's, d a column of the
 // head.
 //   s_ij = scale * sum_d q_id k_jd                       scores
@@ -28,26 +28,26 @@ namespace minibert {
 //   dq_id = scale * sum_j ds_ij k_jd     dk_jd = scale * sum_i ds_ij q_id
 // delta_i needs no [S, S] sum: it is a dot product of two rows that exist already.
 //
-// ---- 2. Shapes and types ----
+// ---- 2. Shapes and types ------------------------------------------------------------------------
 //   qkv dqkv [N, 3, A, D]   out dout [N, A, D]   lse [N, A]   all f32
 //   cu_seqlens [B+1] i32    sample [B] i32 (read where dropout is active; else it may be undefined)
 //   N >= T = cu_seqlens[B]; any D from 1 to 256 (32, 64 and 128 have paths of their own); sequences
 //   of length 0 are skipped.
 //
-// ---- 3. Cost ----
+// ---- 3. Cost ------------------------------------------------------------------------------------
 //   forward  4 A D sum(S^2) FLOP (two products), backward 10 A D sum(S^2) (five; the scores are
 //   computed again). Softmax and dropout are not counted.
 //   moved  forward 4 T A D + T A elements, backward 9 T A D + T A: bound by arithmetic from S = 32
 //   or so. A task's scratch is (2 D + tile) S floats forward, (4 D + 2 tile) S backward; tile <=
 //   32 queries.
 //
-// ---- 4. Precision and determinism ----
+// ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Products and sums in f32; exp to 2 ulp. The row's maximum is subtracted before exp, so no score
 //   overflows. A task owns a (sequence, head) and walks its queries in order: no atomics, so
 //   threads, packing and neighbours do not change bits. Rows beyond T are neither read nor trusted:
 //   what lies there cannot reach a result.
 //
-// ---- 5. Interface ----
+// ---- 5. Interface -------------------------------------------------------------------------------
 /// out_i = sum_j softmax_j(q_i k_j * scale) dropout_ij v_j, within each sequence and head.
 /// Shapes  qkv [N, 3, A, D]; out [N, A, D]; lse [N, A] f32 (log of the softmax's denominator, saved
 /// for backward);

@@ -38,7 +38,7 @@ constexpr int kLanes = HWY_MAX_BYTES / 4;
 constexpr int kRows = HWY_CAP_GE512 ? 8 : 4;
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
 
-// ---- Products ----
+// ---- Products ----------------------------------------------------------------------------------
 
 // c[r][n] (+)= sum over k of a[r * a_row + k * a_step] * b[k * ldb + n], for kRows rows and
 // kVectors vectors of columns.
@@ -83,7 +83,7 @@ HWY_INLINE void multiply(const float* a, int64_t a_row, int64_t a_step, const fl
   }
 }
 
-// ---- Exponential ----
+// ---- Exponential -------------------------------------------------------------------------------
 
 // 2^x for x <= 127, relative error 1e-7; below 2^-126 it stays there. x = n + f, |f| <= 1/2: a
 // polynomial for 2^f (least maximum of the relative error, degree 6) times 2^n made from bits.
@@ -103,7 +103,7 @@ HWY_INLINE Float exp2(Float x) {
   return hn::Mul(p, hn::BitCast(kFloat, hn::Add(exponent, hn::Set(kWord, uint32_t{127} << 23))));
 }
 
-// ---- Dropout ----
+// ---- Dropout -----------------------------------------------------------------------------------
 
 constexpr uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u, kWeyl0 = 0x9E3779B9u,
                    kWeyl1 = 0xBB67AE85u;
@@ -217,7 +217,7 @@ class QuadDropout {
   Wide row_product_[kWides];
 };
 
-// ---- Moving rows ----
+// ---- Moving rows -------------------------------------------------------------------------------
 
 // Copies `rows` rows of D floats into [padded_rows, padded_size], zeros around them.
 void copy_padded(const float* from, int64_t stride, int64_t rows, int64_t D, int64_t padded_rows,
@@ -275,7 +275,7 @@ HWY_INLINE float dot(const float* x, const float* y, int64_t D) {
   return total;
 }
 
-// ---- Forward ----
+// ---- Forward -----------------------------------------------------------------------------------
 
 // scores [S, kTile] (in units of log 2) become exp(score - row maximum), dropped ones 0; largest
 // and sum are [kTile], the sum over kept and dropped alike.
@@ -346,7 +346,7 @@ void forward_head(const AttentionHead& h) {
   if (i < S) forward_tile<16, kSize>(h, i, k, v, tile);
 }
 
-// ---- Backward ----
+// ---- Backward ----------------------------------------------------------------------------------
 
 // From scores and gradients of the probabilities da [S, kTile]: scores become p m (for dv), da
 // becomes ds without the factor `scale`. log2_sum [kTile] is lse in units of log 2.

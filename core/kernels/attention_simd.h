@@ -25,7 +25,7 @@ struct AttentionHead {
   float* scratch = nullptr;  // attention_*_scratch(S, D) floats, 64-byte aligned
 };
 
-// ---- Scratch ----
+// ---- Scratch -----------------------------------------------------------------------------------
 inline constexpr int64_t kAttentionTile = 32;         // most queries at a time
 inline constexpr int64_t kAttentionKeyGroup = 8;      // keys are padded to a multiple of it
 inline constexpr int64_t kAttentionColumnGroup = 32;  // columns of a head too

@@ -32,7 +32,7 @@ void check_rows(const char* op, const Tensor& full, const char* full_name, const
 
 }  // namespace
 
-// ---- 6. and 7. Reference and CPU ----------------------------------------------------------------
+// ---- 6. and 7. Reference and CPU ---------------------------------------------------------------
 void gather_rows(const Tensor& x, const Tensor& row, const Tensor& y, Stream) {
   check_rows("gather_rows", x, "x", row, y, "y");
   const int64_t P = y.dim(0), H = y.dim(1);

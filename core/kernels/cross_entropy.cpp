@@ -52,8 +52,7 @@ void check(const CrossEntropyBackward& args) {
 
 }  // namespace
 
-// ---- 6. Reference
-// ---------------------------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 
 void cross_entropy_forward_reference(const CrossEntropyForward& args) {
   const int64_t P = args.logits.dim(0), V = args.logits.dim(1), C = args.classes;
@@ -90,8 +89,7 @@ void cross_entropy_backward_reference(const CrossEntropyBackward& args) {
   }
 }
 
-// ---- 7. Fast CPU
-// ---------------------------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 
 namespace {
 

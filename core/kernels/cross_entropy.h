@@ -9,28 +9,23 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics
-// -------------------------------------------------------------------------------------------------
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   forward    max_p = max_v x[p, v]     lse_p = max_p + log sum_v exp(x[p, v] - max_p)
 //              row_loss_p = lse_p - x[p, label_p] = -log softmax(x_p)[label_p]       v < classes
 //   backward   d row_loss_p / d x[p, v] = softmax(x_p)[v] - [v == label_p]
 //                                       = exp(x[p, v] - lse_p) - [v == label_p]
-// ---- 2. Shapes and types
-// -------------------------------------------------------------------------------------------------
+// ---- 2. Shapes and types ------------------------------------------------------------------------
 //   logits dlogits [P, V] f32     label [P] i32     lse row_loss [P] f32     correct [P] u8
 //   classes <= V; P may be 0
-// ---- 3. Cost
-// -------------------------------------------------------------------------------------------------
+// ---- 3. Cost ------------------------------------------------------------------------------------
 //   about 20 FLOP an exp, one a logit and pass; forward reads a row twice (it fits in cache: 122 KB
 //   at BERT's V), backward reads and writes it once: 4 and 8 bytes a logit of memory traffic
-// ---- 4. Precision and determinism
-// -------------------------------------------------------------------------------------------------
+// ---- 4. Precision and determinism ---------------------------------------------------------------
 //   exp to 1 ulp or so in f32; a row's sum runs in f32 lanes over 1,024 columns, then in double:
 //   one thread a row, so the thread count does not matter. A row with a NaN or +infinity, or with
 //   nothing but -infinity, gives NaN: loss, and gradient of the whole row.
 
-// ---- 5. Interface
-// ---------------------------------------------------------------------------------------------------
+// ---- 5. Interface ------------------------------------------------------------------------------
 /// row_loss_p = lse_p - logits[p, label_p], lse_p = log sum_{v < classes} exp(logits[p, v]).
 /// Shapes  logits [P, V] (columns from `classes` on are padding and ignored); label [P] i32; lse,
 /// row_loss [P] f32;

@@ -36,7 +36,7 @@ void store_all(const Tensor& y, bool accumulate, Value value) {
 
 }  // namespace
 
-// ---- 6. Reference -------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 void gelu_forward_reference(const Tensor& x, const Tensor& y, Gelu kind) {
   const float* in = x.data<float>();
   store_all(y, false, [&](int64_t i) { return gelu_value(in[i], kind); });
@@ -75,7 +75,7 @@ void dropout_rows_reference(const Tensor& x, const Tensor& position, const Tenso
   });
 }
 
-// ---- 7. Fast CPU --------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 constexpr int64_t kBlock = 16384;  // elements a thread works on at a time: three arrays fit L2

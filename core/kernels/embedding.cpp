@@ -55,8 +55,7 @@ void check(const EmbeddingBackward& args) {
 
 }  // namespace
 
-// ---- 6. Reference
-// ---------------------------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 
 void embedding_forward_reference(const EmbeddingForward& args) {
   const int64_t T = args.y.dim(0), H = args.y.dim(1);
@@ -83,8 +82,7 @@ void embedding_backward_reference(const EmbeddingBackward& args) {
   for (size_t i = 0; i < sum.size(); ++i) dtable[i] = static_cast<float>(sum[i]);
 }
 
-// ---- 7. Fast CPU
-// ---------------------------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 
 namespace {
 

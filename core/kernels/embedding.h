@@ -9,27 +9,22 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics
-// -------------------------------------------------------------------------------------------------
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   forward    y_t = sum_k table_k[index_k[t]]
 //   backward   dtable_k[r] = sum over the t with index_k[t] = r of dy_t; the same dy for each
 //   table,
 //              so backward takes one table at a time
-// ---- 2. Shapes and types
-// -------------------------------------------------------------------------------------------------
+// ---- 2. Shapes and types ------------------------------------------------------------------------
 //   table_k dtable [rows_k, H] f32     index_k [T] i32     y dy [T, H] f32
-// ---- 3. Cost
-// -------------------------------------------------------------------------------------------------
+// ---- 3. Cost ------------------------------------------------------------------------------------
 //   bound by memory:  forward (count + 1) T H floats;  backward T H floats of dy, and reads and
 //   writes of the rows hit, + rows H floats written where dtable is zeroed first
-// ---- 4. Precision and determinism
-// -------------------------------------------------------------------------------------------------
+// ---- 4. Precision and determinism ---------------------------------------------------------------
 //   sums in f32, tables in order 0, 1, 2; backward in ascending t, kept in registers per row. Same
 //   bits for every thread count and instruction set.
 //   backward sorts positions by row with a counting sort (O(T + rows)), then deals out rows.
 
-// ---- 5. Interface
-// ---------------------------------------------------------------------------------------------------
+// ---- 5. Interface ------------------------------------------------------------------------------
 /// y[t] = sum over tables k of table_k[index_k[t]].
 /// Shapes  table_k [rows_k, H]; index_k [T] i32; y [T, H].  Tables beyond `count` are ignored.
 /// Errors  DataError naming the first index outside its table (which one, where, the table's rows);

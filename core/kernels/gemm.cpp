@@ -64,7 +64,7 @@ double gemm_bytes(const GemmArgs& args) {
   return 4.0 * (M * K + K * N + outputs * M * N);
 }
 
-// ---- 6. Reference -------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 void gemm_reference(const GemmArgs& args) {
   using Epilogue = GemmArgs::Epilogue;
   check(args);
@@ -101,7 +101,7 @@ void gemm_reference(const GemmArgs& args) {
     sums[n] = static_cast<float>((args.accumulate_column_sum ? sums[n] : 0.0) + column_sum[n]);
 }
 
-// ---- 7. Fast CPU --------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 constexpr int64_t kEpilogueRows = 64;  // rows of c an epilogue works on at a time

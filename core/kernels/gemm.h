@@ -8,7 +8,7 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics -----------------------------------------------------------------------------
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   c = op(a) op(b) [+ c] [+ bias]           op(x) = x or x^T, bias added to every row
 //   A linear layer y = x W^T + bias, W [N, K] as PyTorch stores it, is three products:
 //     forward  y  [M, N] = x  [M, K] W^T          transpose_b

@@ -77,7 +77,7 @@ void check(const LayerNormBackward& args) {
 
 }  // namespace
 
-// ---- 3. Cost ----
+// ---- 3. Cost -----------------------------------------------------------------------------------
 double layer_norm_forward_bytes(const LayerNormForward& args) {
   const double TH = static_cast<double>(args.x.numel());
   const int arrays = 2 + (args.residual.defined() ? 1 : 0) + (args.z.defined() ? 1 : 0);
@@ -90,7 +90,7 @@ double layer_norm_backward_bytes(const LayerNormBackward& args) {
   return 4.0 * (arrays * TH + 4.0 * args.dy.dim(1) + 2.0 * args.dy.dim(0));
 }
 
-// ---- 6. Reference ----
+// ---- 6. Reference ------------------------------------------------------------------------------
 namespace {
 
 double dropout_factor(const Dropout& dropout, const Tensor& position, const Tensor& row_sample,
@@ -176,7 +176,7 @@ void layer_norm_backward_reference(const LayerNormBackward& args) {
   store_sums(dbeta, args.dbeta, args.accumulate_dbeta);
 }
 
-// ---- 7. Fast CPU ----
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 // Rows of a block of the forward pass: enough to be worth a thread's while.

@@ -9,7 +9,7 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics ----
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   z = residual + m * (x + bias)      m = keep ? 65536 / (65536 - threshold) : 0  (1: no dropout)
 //   mean = sum_H(z) / H     rstd = 1 / sqrt(sum_H((z - mean)^2) / H + eps)
 //   xhat = (z - mean) * rstd     y = xhat * weight + beta          (weight is gamma)
@@ -20,17 +20,17 @@ namespace minibert {
 //   d residual = dz     dx = m * dz     dbias = sum_T(dx)
 //   dweight = sum_T(dy * xhat)     dbeta = sum_T(dy)
 //
-// ---- 2. Shapes and types ----
+// ---- 2. Shapes and types ------------------------------------------------------------------------
 //   x residual z y dy dz dx [T, H]    bias weight beta dbias dweight dbeta [H]    mean rstd [T]
 //   position row_sample [T] i32       all else f32; H >= 1; T may be 0
 //
-// ---- 3. Cost ----
+// ---- 3. Cost ------------------------------------------------------------------------------------
 //   forward   reads x, residual, writes z, y: 4 T H elements (layer_norm_forward_bytes)
 //   backward  reads dy, z, writes dz, dx: 4 T H elements (layer_norm_backward_bytes)
 //   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (60 vector
 //   operations for 4 elements a 64-bit lane) is slower than memory.
 //
-// ---- 4. Precision and determinism ----
+// ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Two passes over a row that stays in the cache: first the mean, then the sum of (z - mean)^2.
 //   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32, a vector
 //   of them, and their lanes are added in double. A mean of 1e4 rounded to f32 is off by up to
@@ -39,7 +39,7 @@ namespace minibert {
 //   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
 //   blocks depend on T alone, so threads do not change bits.
 //
-// ---- 5. Interface ----
+// ---- 5. Interface -------------------------------------------------------------------------------
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,  rstd = 1 / sqrt(var +
 /// eps). Shapes  x, residual, z, y [T, H]; bias, weight, beta [H]; mean, rstd [T] f32; position,
 /// row_sample [T] i32. bias and residual may be undefined (0). z may be x itself (in place);

@@ -60,7 +60,7 @@ HWY_INLINE void draw_row(const RowDropout& dropout, const PhiloxKeys& keys, int6
   }
 }
 
-// ---- Forward ----
+// ---- Forward -----------------------------------------------------------------------------------
 
 // Writes the row z = residual + factor * (x + bias) and returns its sum.
 HWY_INLINE double sum_row(const LayerNormForwardRows& r, const float* x, const float* residual,
@@ -106,7 +106,7 @@ HWY_INLINE void normalize_row(const LayerNormForwardRows& r, int64_t t, double s
   });
 }
 
-// ---- Backward ----
+// ---- Backward ----------------------------------------------------------------------------------
 
 // Of one row: d = z - mean, g = dy * weight.
 struct RowSums {

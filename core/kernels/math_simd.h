@@ -17,7 +17,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 using FloatTag = hn::ScalableTag<float>;
 using FloatVec = hn::Vec<FloatTag>;
 
-// ---- Loads and stores that stay inside the array ------------------------------------------------
+// ---- Loads and stores that stay inside the array -----------------------------------------------
 /// The first `count` <= Lanes(d) floats at p, then zeros. Never reads past them.
 HWY_INLINE FloatVec load_some(FloatTag d, const float* p, size_t count) {
   if (count >= hn::Lanes(d)) return hn::LoadU(d, p);
@@ -34,7 +34,7 @@ HWY_INLINE void store_some(FloatTag d, FloatVec v, float* p, size_t count) {
   memcpy(p, buffer, count * sizeof(float));
 }
 
-// ---- Polynomials, Horner's way: c0 + x (c1 + x (c2 + ...)) --------------------------------------
+// ---- Polynomials, Horner's way: c0 + x (c1 + x (c2 + ...)) -------------------------------------
 template <class D>
 HWY_INLINE hn::Vec<D> polynomial(D d, hn::Vec<D>, float c) {
   return hn::Set(d, c);
@@ -44,7 +44,7 @@ HWY_INLINE hn::Vec<D> polynomial(D d, hn::Vec<D> x, float c, More... more) {
   return hn::MulAdd(x, polynomial(d, x, more...), hn::Set(d, c));
 }
 
-// ---- exp ----------------------------------------------------------------------------------------
+// ---- exp ---------------------------------------------------------------------------------------
 /// e^x. Infinity above 88.72, 0 below -103.97, subnormals in between; NaN stays NaN.
 template <class D>
 HWY_INLINE hn::Vec<D> Exp(D d, hn::Vec<D> x) {
@@ -67,7 +67,7 @@ HWY_INLINE hn::Vec<D> Exp(D d, hn::Vec<D> x) {
   return hn::Mul(hn::Mul(mantissa, first), second);
 }
 
-// ---- The normal distribution, and erf -----------------------------------------------------------
+// ---- The normal distribution, and erf ----------------------------------------------------------
 /// P(Z > a) for a >= 1.4 and exp(-a^2 / 2), from which it is made.
 template <class D>
 HWY_INLINE hn::Vec<D> normal_tail(D d, hn::Vec<D> a, hn::Vec<D> exp_half_square) {
@@ -116,7 +116,7 @@ HWY_INLINE hn::Vec<D> Erf(D d, hn::Vec<D> x) {
   return hn::IfThenElse(hn::Lt(a, one), hn::MulAdd(x, rest, x), tail);
 }
 
-// ---- tanh and the logistic function -------------------------------------------------------------
+// ---- tanh and the logistic function ------------------------------------------------------------
 /// s = 1 / (1 + e^-x) and its slope s (1 - s), both accurate relative to themselves: neither is
 /// taken as a difference from 1.
 template <class D>

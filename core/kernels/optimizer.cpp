@@ -35,8 +35,7 @@ int64_t elements(const std::vector<OptimizerTensor>& tensors) {
   return n;
 }
 
-// ---- 6. Reference
-// ---------------------------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 
 // Updates m and v of element i and returns the Adam direction, all in double.
 double adam_direction(const OptimizerStepArgs& args, int64_t i) {
@@ -108,8 +107,7 @@ std::vector<double> tensor_norms_reference(const Tensor& buffer,
   return norms;
 }
 
-// ---- 7. Fast CPU
-// ---------------------------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 // A piece of one tensor: what one thread works on at a time.

@@ -13,8 +13,7 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics
-// -------------------------------------------------------------------------------------------------
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   for each element      g' = g c     m = b1 m + (1 - b1) g'     v = b2 v + (1 - b2) g'^2
 //                         r = (m cm) / (sqrt(v cv) + eps)         c clip factor, cm and cv
 //                         correction
@@ -24,18 +23,15 @@ namespace minibert {
 //   0)
 //                         w -= lr ratio u     |.| the L2 norm over one tensor; phi is the identity
 //   No bias correction is cm = cv = 1; bias correction cm = 1 / (1 - b1^t), cv = 1 / (1 - b2^t).
-// ---- 2. Shapes and types
-// -------------------------------------------------------------------------------------------------
+// ---- 2. Shapes and types ------------------------------------------------------------------------
 //   weights gradients first_moment second_moment   [size] f32, flat buffers of one arena
 //   tensors   ranges [offset, offset + count) that don't overlap, in any order; count may be 0
 //   norms     one a tensor, in double
-// ---- 3. Cost
-// -------------------------------------------------------------------------------------------------
+// ---- 3. Cost ------------------------------------------------------------------------------------
 //   bound by memory:  AdamW 28 bytes a weight (reads w g m v, writes w m v);
 //   LAMB 24 (reads w g m v, writes m v) and 16 (reads w m v, writes w): 40;
 //   tensor_norms 4. About 15 FLOP a weight and pass.
-// ---- 4. Precision and determinism
-// -------------------------------------------------------------------------------------------------
+// ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Element arithmetic in f32. Squares are summed in double: f32 would overflow at 1e19 and lose an
 //   embedding's norm. A tensor is cut into chunks of kOptimizerChunk elements from its first on,
 //   chunk sums are added in order: same bits for every thread count. Instruction sets differ in the
@@ -44,8 +40,7 @@ namespace minibert {
 
 inline constexpr int64_t kOptimizerChunk = 16384;  // elements: 64 KiB in each of four buffers
 
-// ---- 5. Interface
-// ---------------------------------------------------------------------------------------------------
+// ---- 5. Interface ------------------------------------------------------------------------------
 /// Coefficients of the Adam direction, the same for all tensors of a step:
 ///   g' = g * gradient_scale;  m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2
 ///   direction = (m * m_correction) / (sqrt(v * v_correction) + eps) [+ decay w]

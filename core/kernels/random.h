@@ -9,7 +9,7 @@
 
 namespace minibert {
 
-// ---- 5. Interface ----
+// ---- 5. Interface ------------------------------------------------------------------------------
 /// Attention's mask of one head of one sequence: u8 [length, length], rows are queries, columns
 /// keys, 1 is kept (and multiplied by dropout.scale), 0 is dropped.
 /// Units   head and sample as the kernel sees them: head from 0, sample = the packed batch's entry.

@@ -17,7 +17,7 @@ void check_column_sum(const Tensor& x, const Tensor& y) {
 
 }  // namespace
 
-// ---- 6. Reference -------------------------------------------------------------------------------
+// ---- 6. Reference ------------------------------------------------------------------------------
 void column_sum_reference(const Tensor& x, const Tensor& y, bool accumulate) {
   check_column_sum(x, y);
   const int64_t T = x.dim(0), H = x.dim(1);
@@ -30,7 +30,7 @@ void column_sum_reference(const Tensor& x, const Tensor& y, bool accumulate) {
   }
 }
 
-// ---- 7. Fast CPU --------------------------------------------------------------------------------
+// ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
 constexpr int64_t kRowsPerBlock = 64;

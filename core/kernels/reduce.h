@@ -7,7 +7,7 @@
 
 namespace minibert {
 
-// ---- 1. Mathematics -----------------------------------------------------------------------------
+// ---- 1. Mathematics ----------------------------------------------------------------------------
 //   column_sum  y[h] = sum_T(x[t, h]): the gradient of a bias that was added to every row
 //   sum, sum_of_squares  over all elements;  all_finite  no infinity and no NaN (x * 0 == 0)
 // ---- 2. Shapes and types ------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 
 namespace minibert {
 
-// ---- The tree: member paths are Hugging Face's parameter names ----------------------------------
+// ---- The tree: member paths are Hugging Face's parameter names ---------------------------------
 
 namespace {
 
@@ -142,8 +142,7 @@ void BertForPreTraining::initialize(uint64_t seed) {
   initialize_parameters(*arena_, initializers_, config_.initializer_range, seed);
 }
 
-// ---- What a batch must be
-// ------------------------------------------------------------------------
+// ---- What a batch must be ----------------------------------------------------------------------
 
 namespace {
 
@@ -190,8 +189,7 @@ float active(float p, const StepContext& context) {
 
 }  // namespace
 
-// ---- The way of a batch
-// --------------------------------------------------------------------------
+// ---- The way of a batch ------------------------------------------------------------------------
 
 Variable BertForPreTraining::encode(const PackedBatch& batch, const StepContext& context) const {
   check_batch(batch, config_);

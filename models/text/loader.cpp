@@ -50,8 +50,7 @@ size_t fitting(const std::vector<StoredExample>& samples, size_t first,
 
 }  // namespace
 
-// ---- Order of an epoch
-// -------------------------------------------------------------------------------------------------
+// ---- Order of an epoch -------------------------------------------------------------------------
 
 EpochOrder::EpochOrder(uint64_t seed, uint32_t epoch, int64_t n) : n_(n) {
   MB_ASSERT(n >= 1, "epoch order of {} examples", n);
@@ -85,8 +84,7 @@ int64_t EpochOrder::operator()(int64_t place) const {
   return at;
 }
 
-// ---- Training
-// ------------------------------------------------------------------------------------------------------------
+// ---- Training ----------------------------------------------------------------------------------
 
 Loader::Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& options)
     : shards_(std::move(shards)), options_(checked(options, *shards_)) {}
@@ -133,8 +131,7 @@ GlobalStep Loader::load(int64_t data_step) const {
   return step;
 }
 
-// ---- Evaluation
-// ------------------------------------------------------------------------------------------------------------
+// ---- Evaluation --------------------------------------------------------------------------------
 
 EvaluationReader::EvaluationReader(std::shared_ptr<const ShardSet> shards, int64_t micro_batch_size,
                                    bool nsp, int64_t token_capacity)

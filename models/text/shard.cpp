@@ -87,8 +87,7 @@ bool plausible(const StoredExample& stored, int32_t vocab_size) {
 
 }  // namespace
 
-// ---- Writing
-// ---------------------------------------------------------------------------------------------------------
+// ---- Writing -----------------------------------------------------------------------------------
 
 ShardWriter::ShardWriter(std::filesystem::path path, const ShardTraits& traits)
     : path_(std::move(path)), temporary_(path_.string() + ".tmp"), traits_(traits) {
@@ -189,8 +188,7 @@ ShardWriter::Result ShardWriter::finish() {
   return result;
 }
 
-// ---- Reading
-// ---------------------------------------------------------------------------------------------------------
+// ---- Reading -----------------------------------------------------------------------------------
 
 ShardReader::ShardReader(const std::filesystem::path& path) : path_(path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);

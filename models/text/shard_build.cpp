@@ -21,8 +21,7 @@ constexpr int64_t kTokenizeBatchBytes = int64_t{8}
 constexpr int64_t kSentenceGrain = 64;          // sentences a block
 constexpr int64_t kPassDocuments = 256;         // documents whose examples are in memory at a time
 
-// ---- 1. Options
-// --------------------------------------------------------------------------------------------------------
+// ---- 1. Options --------------------------------------------------------------------------------
 
 void check_share(const char* flag, double value) {
   MB_CHECK(value >= 0.0 && value <= 1.0, "{}: is {}, expected 0 to 1.", flag, value);
@@ -68,8 +67,7 @@ void check_output(const BuildOptions& options) {
            options.output.string());
 }
 
-// ---- 2. Text to ids
-// --------------------------------------------------------------------------------------------------
+// ---- 2. Text to ids ----------------------------------------------------------------------------
 
 /// Tokenised text on its way to one folder.
 struct Part {
@@ -152,8 +150,7 @@ TokenTable token_table(const Vocab& vocab) {
   return table;
 }
 
-// ---- 3. The recording hook
-// ---------------------------------------------------------------------------------------------
+// ---- 3. The recording hook ---------------------------------------------------------------------
 
 /// One JSON object a line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
 /// each pass over one and
@@ -205,8 +202,7 @@ class Recorder {
   std::ofstream out_;
 };
 
-// ---- 4. Ids to shards
-// --------------------------------------------------------------------------------------------------
+// ---- 4. Ids to shards --------------------------------------------------------------------------
 
 /// Makes the examples of one part, some documents at a time, and writes them to one folder.
 class ShardStage {
@@ -312,8 +308,7 @@ class ShardStage {
   std::vector<ShardEntry> entries_;
 };
 
-// ---- 5. The folder
-// -----------------------------------------------------------------------------------------------------
+// ---- 5. The folder -----------------------------------------------------------------------------
 
 /// The unfinished output, removed unless publish() was reached.
 class PartialFolder {

@@ -22,8 +22,7 @@ namespace {
 constexpr size_t kChunk = size_t{1} << 16;
 constexpr size_t kLongestLine = size_t{64} << 20;
 
-// ---- Bytes of a file, with their checksum
-// ------------------------------------------------------------------------
+// ---- Bytes of a file, with their checksum ------------------------------------------------------
 
 class RawFile {
  public:
@@ -64,8 +63,7 @@ class RawFile {
   uint32_t crc_ = 0;
 };
 
-// ---- Decompression
-// ---------------------------------------------------------------------------------------------
+// ---- Decompression -----------------------------------------------------------------------------
 
 class Decoder {
  public:
@@ -159,8 +157,7 @@ std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view 
   return std::make_unique<PlainDecoder>();
 }
 
-// ---- UTF-8
-// -------------------------------------------------------------------------------------------------------
+// ---- UTF-8 -------------------------------------------------------------------------------------
 
 bool blank(std::string_view line) {
   return line.find_first_not_of(" \t\r\f\v") == std::string_view::npos;
@@ -189,8 +186,7 @@ int64_t replace_invalid_utf8(std::string& text) {
   return invalid;
 }
 
-// ---- Lines
-// -------------------------------------------------------------------------------------------------------
+// ---- Lines -------------------------------------------------------------------------------------
 
 struct LineReader::State {
   explicit State(const std::string& path) : file(path) {
@@ -272,8 +268,7 @@ bool LineReader::next(std::string& line) {
   return true;
 }
 
-// ---- Documents
-// ---------------------------------------------------------------------------------------------------
+// ---- Documents ---------------------------------------------------------------------------------
 
 namespace {
 

@@ -18,7 +18,7 @@
 
 namespace minibert {
 
-// ---- Timing and limits ----
+// ---- Timing and limits -------------------------------------------------------------------------
 
 Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
                double seconds) {
@@ -76,7 +76,7 @@ MachineLimits probe_machine() {
   return limits;
 }
 
-// ---- Ops ----
+// ---- Ops ---------------------------------------------------------------------------------------
 namespace {
 
 struct Options {

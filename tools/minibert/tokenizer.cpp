@@ -31,8 +31,7 @@ void report_invalid(const SourceStats& stats) {
              stats.path, stats.invalid_bytes, stats.first_invalid_line);
 }
 
-// ---- train
-// ----------------------------------------------------------------------------------------
+// ---- train -------------------------------------------------------------------------------------
 
 struct TrainFlags {
   WordPieceTrainerOptions options;
@@ -188,8 +187,7 @@ void add_train(CLI::App& parent) {
   sub->callback([flags] { train(*flags); });
 }
 
-// ---- encode
-// ---------------------------------------------------------------------------------------
+// ---- encode ------------------------------------------------------------------------------------
 
 struct EncodeFlags {
   std::string vocab, file = "-";

@@ -262,7 +262,7 @@ TEST_P(Attention, NaNReachesEveryRowThatReadsIt) {
 
 INSTANTIATE_TEST_SUITE_P(Levels, Attention, ::testing::ValuesIn(simd_levels()), level_name);
 
-// ---- The reference itself ----
+// ---- The reference itself ----------------------------------------------------------------------
 
 // sum over heads, queries and columns of weight * attention(qkv), straight from the formula of
 // attention.h in double: one sequence, q, k, v [S, 3, A, D].
@@ -356,7 +356,7 @@ TEST(AttentionCost, IsReportedToTheProfile) {
   EXPECT_EQ(backward.bytes, 4.0 * 13 * 2 * (9 * 8 + 1));
 }
 
-// ---- Errors ----
+// ---- Errors ------------------------------------------------------------------------------------
 
 void expect_usage_error(const std::function<void()>& call,
                         std::initializer_list<const char*> parts) {

@@ -332,7 +332,7 @@ TEST_P(LayerNorm, NaNStaysInItsRow) {
 
 INSTANTIATE_TEST_SUITE_P(Levels, LayerNorm, ::testing::ValuesIn(simd_levels()), level_name);
 
-// ---- The reference itself ----
+// ---- The reference itself ----------------------------------------------------------------------
 
 // sum of dy * LayerNorm(residual + mask (x + bias)), straight from the formula of layer_norm.h, in
 // double. inputs: x, bias, residual, weight, beta, one after the other.
@@ -419,7 +419,7 @@ TEST(LayerNormCost, IsReportedToTheProfile) {
   EXPECT_EQ(entries.at("layer_norm_backward").bytes, layer_norm_backward_bytes(c.backward()));
 }
 
-// ---- Errors ----
+// ---- Errors ------------------------------------------------------------------------------------
 
 TEST(LayerNormErrors, NameBothShapes) {
   const Case c(3, 8, kAll);

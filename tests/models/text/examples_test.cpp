@@ -142,8 +142,7 @@ TEST(Examples, ShortTargetsHaveTheirShareAndAreEven) {
   }
 }
 
-// ---- The independent version
-// -------------------------------------------------------------------------
+// ---- The independent version -------------------------------------------------------------------
 
 std::string python() {
   const char* given = std::getenv("MINIBERT_PYTHON");

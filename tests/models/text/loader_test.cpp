@@ -283,8 +283,7 @@ TEST_F(LoaderTest, EvaluationReadsEachExampleOnceInOrder) {
   EXPECT_EQ(samples_of(batches), first);
 }
 
-// ---- Prefetcher
-// -------------------------------------------------------------------------------------
+// ---- Prefetcher --------------------------------------------------------------------------------
 
 class PrefetcherTest : public LoaderTest {};
 

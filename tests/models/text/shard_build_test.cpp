@@ -252,8 +252,7 @@ TEST_F(DataBuild, InspectNoticesAChangedManifestAndAChangedShard) {
   EXPECT_THROW(inspect_shards(options_.output), DataError);
 }
 
-// ---- The command line
-// --------------------------------------------------------------------------------
+// ---- The command line --------------------------------------------------------------------------
 
 TEST_F(DataBuild, VerbBuildsAndInspects) {
   const auto built = minibert("data build --vocab " + in("vocab.txt") + " --sequence-length 32 " +
