@@ -89,7 +89,7 @@ class Trainer {
   int failed_saves_ = 0;      // in a row
 };
 
-// ---- The way of a batch -----------------------------------------------------------------------
+// ---- The way of a batch ------------------------------------------------------------------------
 
 /// One optimizer step. Nothing, and no trace in the weights, if a signal came and the step would
 /// not end within the grace period.
@@ -203,7 +203,7 @@ void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_g
       record.step, record.loss, record.grad_norm, where);
 }
 
-// ---- Starting and resuming --------------------------------------------------------------------
+// ---- Starting and resuming ---------------------------------------------------------------------
 
 Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
@@ -251,7 +251,7 @@ void Trainer::begin() {
   }
 }
 
-// ---- After a step -----------------------------------------------------------------------------
+// ---- After a step ------------------------------------------------------------------------------
 
 void Trainer::after_step(StepRecord record) {
   best_is_new_ = false;
@@ -288,7 +288,7 @@ bool Trainer::evaluate_into(StepRecord& record) {
   return true;
 }
 
-// ---- Saving -----------------------------------------------------------------------------------
+// ---- Saving ------------------------------------------------------------------------------------
 
 bool Trainer::save_due() {
   if (state_.applied_steps >= config_.max_steps) return false;  // end() saves

@@ -207,7 +207,7 @@ TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
   EXPECT_TRUE(has(log, "train.seed was 9 in the checkpoint and is 12345 now")) << log;
 }
 
-// ---- Batches ----------------------------------------------------------------------------------
+// ---- Batches -----------------------------------------------------------------------------------
 
 TEST_F(TrainerTest, AccumulationChangesNoSampleAndNoLoss) {
   TrainConfig one = config("1x32"), four = config("4x8");
@@ -261,7 +261,7 @@ TEST_F(TrainerTest, InitFromStartsAtThatModelsWeights) {
             lines_of(undisturbed() / "metrics.jsonl").front()["mlm_loss"].get<double>());
 }
 
-// ---- Signals ----------------------------------------------------------------------------------
+// ---- Signals -----------------------------------------------------------------------------------
 
 /// Raises `signal` as soon as `condition` holds, from a thread of its own.
 class RaiseWhen {
@@ -367,7 +367,7 @@ TEST_F(TrainerTest, Usr2SavesAndGoesOn) {
   EXPECT_GE(saved.back().step, 3);
 }
 
-// ---- What must not be saved, and what can't be ------------------------------------------------
+// ---- What must not be saved, and what can't be -------------------------------------------------
 
 TEST_F(TrainerTest, NonFiniteWeightStopsTheRunByNameAndIsNeverSaved) {
   const fs::path bad = folder("bad-model");
@@ -423,7 +423,7 @@ TEST_F(TrainerTest, SpaceOnTheDiskIsCheckedAtTheStart) {
   EXPECT_EQ(notes.size(), 1u);
 }
 
-// ---- What doesn't fit together ----------------------------------------------------------------
+// ---- What doesn't fit together -----------------------------------------------------------------
 
 TEST_F(TrainerTest, SettingsThatDontFitTheDataAreRefused) {
   TrainConfig positions = config("x");
