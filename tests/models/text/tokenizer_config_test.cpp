@@ -5,18 +5,18 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
-using testing::ScratchFolder;
-using testing::slurp;
-using testing::spill;
+using testing::read_bytes;
+using testing::TemporaryFolder;
+using testing::write_bytes;
 
 TokenizerOptions load(const std::string& contents) {
-  const ScratchFolder folder;
-  spill(folder / kTokenizerConfigFile, contents);
+  const TemporaryFolder folder;
+  write_bytes(folder / kTokenizerConfigFile, contents);
   return load_tokenizer_config(folder.path());
 }
 
@@ -24,16 +24,16 @@ TEST(TokenizerConfig, SavedOptionsAreLoadedAgain) {
   for (const TokenizerOptions& options :
        {TokenizerOptions{}, TokenizerOptions::cased(), TokenizerOptions{.strip_accents = false},
         TokenizerOptions{.lowercase = false}, TokenizerOptions{.split_chinese = false}}) {
-    const ScratchFolder folder;
+    const TemporaryFolder folder;
     save_tokenizer_config(folder.path(), options, 128);
     EXPECT_EQ(load_tokenizer_config(folder.path()), options);
   }
 }
 
 TEST(TokenizerConfig, FileHasTheKeysOfTransformers) {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   save_tokenizer_config(folder.path(), TokenizerOptions::cased(), 512);
-  const auto config = nlohmann::json::parse(slurp(folder / kTokenizerConfigFile));
+  const auto config = nlohmann::json::parse(read_bytes(folder / kTokenizerConfigFile));
   EXPECT_EQ(config["tokenizer_class"], "BertTokenizer");
   EXPECT_EQ(config["do_lower_case"], false);
   EXPECT_TRUE(config["strip_accents"].is_null());
@@ -42,7 +42,7 @@ TEST(TokenizerConfig, FileHasTheKeysOfTransformers) {
 }
 
 TEST(TokenizerConfig, AbsentFileAndKeysMeanUncased) {
-  EXPECT_EQ(load_tokenizer_config(ScratchFolder().path()), TokenizerOptions{});
+  EXPECT_EQ(load_tokenizer_config(TemporaryFolder().path()), TokenizerOptions{});
   EXPECT_EQ(load("{}"), TokenizerOptions{});
 }
 

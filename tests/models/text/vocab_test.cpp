@@ -7,7 +7,7 @@
 
 #include "core/error.h"
 #include "tests/models/text/tokenizer_golden.h"
-#include "tests/models/training/scratch_folder.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
@@ -16,14 +16,14 @@ using namespace minibert::testing;
 
 const std::string kSpecial = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
 
-std::filesystem::path write(const ScratchFolder& folder, const std::string& contents) {
-  spill(folder / "vocab.txt", contents);
+std::filesystem::path write(const TemporaryFolder& folder, const std::string& contents) {
+  write_bytes(folder / "vocab.txt", contents);
   return folder / "vocab.txt";
 }
 
 /// The message of the DataError that loading `contents` throws.
 std::string fault_of(const std::string& contents) {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   return message_of<DataError>([&] { Vocab::load(write(folder, contents)); });
 }
 
@@ -55,10 +55,10 @@ TEST(Vocab, SpecialIdsAreThoseOfTheFiveTokens) {
 }
 
 TEST(Vocab, SavedFileIsTheLoadedOneByteForByte) {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const auto copy = folder / "copy.txt";
   uncased_vocab().save(copy);
-  EXPECT_EQ(slurp(copy), slurp(tokenizer_goldens() / "bert-base-uncased-vocab.txt"));
+  EXPECT_EQ(read_bytes(copy), read_bytes(tokenizer_goldens() / "bert-base-uncased-vocab.txt"));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder.path()), {}), 1)
       << "a temporary file was left";
 }
@@ -78,7 +78,7 @@ TEST(Vocab, HashIsFnv1aOfTheCanonicalFile) {
 }
 
 TEST(Vocab, ByteOrderMarkWindowsLineEndsAndBlankTailAreAccepted) {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   const Vocab vocab =
       Vocab::load(write(folder, "\xEF\xBB\xBF[UNK]\r\n[CLS]\r\n[SEP]\r\n[MASK] \r\nlast\n\n"));
   EXPECT_EQ(vocab.size(), 5);
@@ -107,7 +107,7 @@ TEST(Vocab, RejectsEmptyFilesEmptyLinesAndBadBytes) {
 }
 
 TEST(Vocab, RejectsAMissingFileAndAFolder) {
-  const ScratchFolder folder;
+  const TemporaryFolder folder;
   EXPECT_THROW(Vocab::load(folder / "none.txt"), DataError);
   EXPECT_THROW(Vocab::load(folder.path()), DataError);
 }
