@@ -49,6 +49,8 @@ void RunJournal::log_step(const StepRecord& record) {
   Progress progress;
   progress.max_steps = config_.max_steps;
   progress.sequences_per_second = static_cast<double>(sequences_) / seconds;
+  // The probe may have met a busy machine: a rate that was reached is a lower bound of the peak.
+  peak_flops_ = std::max(peak_flops_, flops_ / seconds);
   progress.share_of_peak = flops_ / seconds / peak_flops_;
   progress.memory = Allocator::instance().total().peak_bytes;
   progress.memory_limit = memory_limit();

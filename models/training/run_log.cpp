@@ -59,16 +59,18 @@ std::string format_duration(double seconds) {
 
 double probe_peak_flops() {
   constexpr int64_t kSize = 512;
+  constexpr double kSeconds = 0.15;  // long enough to meet a moment without other work
   GemmArgs product;
   product.a = Tensor::zeros({kSize, kSize});
   product.b = Tensor::zeros({kSize, kSize});
-  product.c = Tensor::empty({kSize, kSize});
+  product.c = Tensor::zeros({kSize, kSize});
+  using Clock = std::chrono::steady_clock;
+  const Clock::time_point begin = Clock::now();
   double best = INFINITY;
-  for (int repeat = 0; repeat < 4; ++repeat) {
-    const auto start = std::chrono::steady_clock::now();
+  while (Clock::now() - begin < std::chrono::duration<double>(kSeconds)) {
+    const Clock::time_point start = Clock::now();
     gemm(product);
-    const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-    best = std::min(best, seconds.count());
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
   }
   return gemm_flops(product) / best;
 }

@@ -35,7 +35,7 @@ std::string log_line(int64_t step, const std::string& name, const EvaluationResu
 /// "45s", "12m", "3h12m", "2d04h"
 std::string format_duration(double seconds);
 
-/// Highest FLOP/s that one matrix product reaches here (512 cubed, best of a few): the peak that
+/// Highest FLOP/s that one matrix product reaches here (512 cubed, best of 0.15 s): the peak that
 /// rates are compared with.
 double probe_peak_flops();
 
