@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <optional>
 
 #include "core/error.h"
@@ -38,8 +39,13 @@ void add(LossStatistics& sum, const LossStatistics& part) {
   sum.loss_sum += part.loss_sum, sum.rows += part.rows, sum.correct += part.correct;
 }
 
+/// NaN without a sign, which depends on the instruction that made it: "nan", never "-nan".
+double unsigned_nan(double x) {
+  return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;
+}
+
 double per_row(double sum, const LossStatistics& statistics) {
-  return sum / static_cast<double>(std::max<int64_t>(1, statistics.rows));
+  return unsigned_nan(sum / static_cast<double>(std::max<int64_t>(1, statistics.rows)));
 }
 
 class Trainer {
@@ -116,7 +122,7 @@ std::optional<StepRecord> Trainer::step() {
 
   StepRecord record = record_of(*batch, mlm, nsp);
   record.learning_rate = learning_rate;
-  record.grad_norm = report.grad_norm;
+  record.grad_norm = unsigned_nan(report.grad_norm);
   record.data_seconds = data_seconds;
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));

@@ -50,7 +50,8 @@ TEST(Evaluation, UnigramCrossEntropyIsOfTheTrainingTextsFrequencies) {
   }
   ASSERT_TRUE(result);
   EXPECT_EQ(result->masked_tokens, masked);
-  EXPECT_NEAR(result->unigram_cross_entropy, sum / static_cast<double>(masked), 1e-9);
+  EXPECT_NEAR(result->unigram_cross_entropy, sum / static_cast<double>(masked),
+              testing::Tolerance::elementwise);
 }
 
 TEST(Evaluation, LossAndAccuracyAreThoseOfTheLogits) {
