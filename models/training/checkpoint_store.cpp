@@ -139,7 +139,7 @@ void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& cont
   } catch (const Error& error) {
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
-    fail<CheckpointError>("{}: not saved: {} Checkpoints from before are untouched.",
+    fail<CheckpointError>("{}: not saved: {} (checkpoints from before are untouched)",
                           target.string(), error.what());
   }
 }
