@@ -8,7 +8,7 @@
 // change bits, and small products, where oneDNN's own threads gain little, scale too.
 #include <algorithm>
 
-#include <dnnl.hpp>
+#include <oneapi/dnnl/dnnl.hpp>
 
 #include "core/error.h"
 #include "core/kernels/gemm_backend.h"
