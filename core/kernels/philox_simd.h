@@ -1,9 +1,11 @@
-// philox_simd.h: Philox4x32-10 on vectors, for dropout in *_simd.cpp files.
-// Called by elementwise, layer_norm and attention. Gives exactly the words of core/random.h: a
-// 64-bit lane holds one counter's word in its low half, since that is what a 32 x 32 -> 64 bit
-// multiplication reads; what the high half holds does not matter. Easy to break: the order of the
-// lanes, so that the words come out beside the columns that they serve. Everything is inlined into
-// minibert::MB_SIMD_NAMESPACE. Test: ctest -R kernels_elementwise (all levels against random.h).
+// philox_simd.h: Philox4x32-10 on vectors, for dropout on hidden rows.
+// Called by elementwise_simd.cpp and layer_norm_simd.cpp. (attention_simd.cpp, whose draws serve
+// quads of queries and keys, has a form of its own, QuadDropout.) Gives exactly the words of
+// core/random.h: a 64-bit lane holds one counter's word in its low half, since that is what a
+// 32 x 32 -> 64 bit multiplication reads; what the high half holds does not matter. Easy to break:
+// the order of the lanes, so that the words come out beside the columns that they serve. Everything
+// is inlined into minibert::MB_SIMD_NAMESPACE.
+// Test: ctest -R kernels_elementwise (all levels against random.h).
 #pragma once
 
 #include <hwy/highway.h>
@@ -76,17 +78,6 @@ HWY_INLINE WordPair philox_columns(uint32_t first_group, uint32_t position, uint
   const auto first = hn::BitCast(dw, pairs.first), second = hn::BitCast(dw, pairs.second);
   return {hn::BitCast(d, hn::InterleaveLower(dw, first, second)),
           hn::BitCast(d, hn::InterleaveUpper(dw, first, second))};
-}
-
-/// Random words of Lanes(WordTag) keys, in order, the first of them 2 * first_group (counter word
-/// 0 = key / 2): `first` serves the query whose bit 3 is clear, `second` the query 8 further on.
-/// query_head = (query with bit 3 clear) | head << 16.
-HWY_INLINE WordPair philox_keys(uint32_t first_group, uint32_t query_head, uint32_t sample,
-                                uint32_t step_layer_purpose, const PhiloxKeys& keys) {
-  const WordTag d;
-  const hn::Repartition<uint64_t, WordTag> dw;
-  const auto group = hn::Iota(dw, first_group);
-  return philox_lanes(hn::BitCast(d, group), query_head, sample, step_layer_purpose, keys);
 }
 
 /// Which elements are kept: (word >> 16) >= threshold. Vector of `scale` where kept, else 0.
