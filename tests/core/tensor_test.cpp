@@ -84,16 +84,5 @@ TEST(Tensor, ReadingAsAnotherTypeIsOurBug) {
   EXPECT_THROW(counting({2}).data<int32_t>(), InternalError);
 }
 
-TEST(Device, CudaAnswersWithAClearError) {
-  EXPECT_FALSE(cuda_available());
-  try {
-    Tensor::empty({4}, DType::f32, MemoryCategory::weights, parse_device("cuda"));
-    FAIL() << "a CUDA tensor was made in a CPU build";
-  } catch (const UsageError& error) {
-    EXPECT_NE(std::string(error.what()).find("--device cpu"), std::string::npos) << error.what();
-  }
-  EXPECT_THROW(parse_device("tpu"), UsageError);
-}
-
 }  // namespace
 }  // namespace minibert

@@ -2,9 +2,10 @@
 // layer written with simple ops. Values against PyTorch: tests/models/bert/parity_test.cpp.
 #include "nn/modules.h"
 
+#include <cmath>
+
 #include <gtest/gtest.h>
 
-#include "nn/init.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
@@ -101,28 +102,6 @@ TEST(ParameterWalk, RefusesTheSameNameTwice) {
   Linear linear{2, 3, {}, {}};
   walk.child("a", linear);
   EXPECT_THROW(walk.child("a", linear), UsageError);
-}
-
-TEST(InitializeParameters, WantsOneInitializerAParameter) {
-  const Built built;
-  EXPECT_THROW(initialize_parameters(built.arena, {Initializer::ones}, 0.02f, 1), UsageError);
-}
-
-// Philox gives each parameter a stream of its own: a layer more at the end changes nothing before.
-TEST(InitializeParameters, ValuesDependOnSeedAndNumberAlone) {
-  const auto first_values = [](int64_t rows) {
-    ParameterTable table;
-    std::vector<Initializer> initializers;
-    ParameterWalk walk(table, initializers);
-    Embedding a{3, 4, 0, {}}, b{rows, 4, 0, {}};
-    walk.child("a", a);
-    walk.child("b", b);
-    const Arena arena(std::move(table));
-    initialize_parameters(arena, initializers, 0.5f, 77);
-    const auto values = arena.weights().span<float>().first(12);
-    return std::vector<float>(values.begin(), values.end());
-  };
-  EXPECT_EQ(first_values(1), first_values(1000));
 }
 
 /// Softmax attention of one sequence and one head, in double.
