@@ -1,7 +1,7 @@
 // attention.cpp: self-attention on packed sequences, and qkv_attention, which computes query, key
 // and value in one product first. Saved: qkv, the result and one number a row and head; no [S, S]
-// matrix. Kernel: core/kernels/attention.h. Composed twin: autograd/composed.cpp. Test: ctest -R
-// autograd_composed.
+// matrix. Kernel: core/kernels/attention.h. Composed twin: autograd/composed.cpp.
+// Test: ctest -R autograd_composed.
 #include "core/kernels/attention.h"
 
 #include <cmath>

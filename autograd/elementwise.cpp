@@ -1,6 +1,6 @@
 // elementwise.cpp: add, multiply, scale, gelu, tanh, sum and add_bias: each a forward and, below
-// it, its backward. Kernels: core/kernels/elementwise.h and reduce.h. Test: ctest -R
-// autograd_op_info.
+// it, its backward. Kernels: core/kernels/elementwise.h and reduce.h.
+// Test: ctest -R autograd_op_info.
 #include "core/kernels/elementwise.h"
 
 #include <cmath>

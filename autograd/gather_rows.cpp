@@ -1,6 +1,6 @@
 // gather_rows.cpp: some rows of a matrix, in a given order: the masked rows for the MLM head, the
-// first row of each sequence for the pooler. Kernel: core/kernels/copy.h. Test: ctest -R
-// autograd_op_info.
+// first row of each sequence for the pooler. Kernel: core/kernels/copy.h.
+// Test: ctest -R autograd_op_info.
 #include "autograd/check.h"
 #include "autograd/op_samples.h"
 #include "autograd/ops.h"

@@ -1,6 +1,6 @@
 // linear.cpp: y = x weight^T + bias, as three matrix products (forward, dx, dweight) and a column
 // sum. Gradients of weight and bias are written straight into the leaves' buffers: the GEMM
-// accumulates where it is not the first contribution. Called by nn/linear. Kernels:
+// accumulates where it is not the first contribution. Called by nn/modules.h. Kernels:
 // core/kernels/gemm.h. Test: ctest -R autograd_op_info.
 #include "autograd/linear.h"
 

@@ -1,7 +1,7 @@
 // linear.h: the matrix products of a linear layer and of its backward, for the ops that contain one
 // (linear, linear_gelu, linear_tanh, feed_forward, qkv_attention, masked_lm_loss). Internal to
-// autograd. Shapes: x [T, K]; weight [N, K]; bias [N]; y [T, N]. A target that isn't wanted is
-// skipped.
+// autograd. A target that isn't wanted is skipped.
+// Shapes: x [T, K]; weight [N, K]; bias [N]; y [T, N]: as in gemm, N are columns here.
 #pragma once
 
 #include "autograd/ops.h"

@@ -1,6 +1,6 @@
 // linear_activation.cpp: a linear layer and what is applied to it: linear_gelu (the MLM head's
-// transform) and linear_tanh (the pooler). Composed twins: autograd/composed.cpp. Test: ctest -R
-// autograd_composed.
+// transform) and linear_tanh (the pooler). Composed twins: autograd/composed.cpp.
+// Test: ctest -R autograd_composed.
 #include <cmath>
 
 #include "autograd/check.h"

@@ -1,8 +1,8 @@
 // losses.cpp: softmax cross-entropy of logits, and masked_lm_loss, which makes the logits itself
 // (the tied decoder), so that [P, V] exists once: backward turns it into its own gradient in place.
 // `scale` is 1 / rows of the whole global step, so micro-batches add up. Kernel:
-// core/kernels/cross_entropy.h. Composed twin: autograd/composed.cpp. Test: ctest -R
-// autograd_composed.
+// core/kernels/cross_entropy.h. Composed twin: autograd/composed.cpp.
+// Test: ctest -R autograd_composed.
 #include <cmath>
 #include <numeric>
 

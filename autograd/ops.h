@@ -1,8 +1,11 @@
-// ops.h: the list of differentiable ops, in order of increasing complexity. Each is one file of the
-// same name. The unit of the tape is as large as fusion needs; each fused op (marked F) has a
-// composed twin made of simple ops (autograd/composed.h), and a test holds the two equal. Shapes: T
-// rows, H hidden, F feed-forward, A heads, V vocabulary, P masked rows. Errors: UsageError naming
-// op and both shapes. Test: ctest -R Ops. Adding an op: CONTRIBUTING.md.
+// ops.h: the list of differentiable ops, in order of increasing complexity. A file beside this one
+// holds one op or a family: elementwise.cpp, linear_activation.cpp (linear_gelu, linear_tanh),
+// layer_norm.cpp (and add_norm), attention.cpp, losses.cpp. The unit of the tape is as large as
+// fusion needs; each fused op (marked F) has a composed twin made of simple ops
+// (autograd/composed.h), and a test holds the two equal.
+// Shapes: T rows, H hidden, F feed-forward, A heads, V vocabulary, P masked rows; a linear layer
+// leads from K columns to N. Errors: UsageError naming op and both shapes.
+// Test: ctest -R autograd_ops. Adding an op: CONTRIBUTING.md.
 #pragma once
 
 #include "autograd/variable.h"
@@ -38,8 +41,8 @@ Variable gather_rows(const Variable& x, const Tensor& row);
 // ---- Linear layers -----------------------------------------------------------------------------
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or undefined; y [T, N].
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {});
-/// F: y = gelu(x up^T + up_bias) down^T, without the second bias (add_norm adds it).  up [F, H];
-/// down [H, F].
+/// F: y = gelu(x up^T + up_bias) down^T, without the second bias (add_norm adds it).
+/// x, y [T, H]; up [F, H]; up_bias [F]; down [H, F].
 Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_bias,
                       const Variable& down, Gelu kind);
 /// F: y = gelu(x weight^T + bias).  The MLM head's transform.
@@ -68,8 +71,8 @@ struct Sequences {
 /// Multi-head self-attention on packed heads.  qkv [T, 3H] read as [T, 3, A, D]; y [T, H].
 Variable attention(const Variable& qkv, const Sequences& sequences, int heads,
                    const Dropout& dropout);
-/// F: attention(x weight^T + bias).  weight [3H, H]; bias [3H]: query, key, value one after the
-/// other.
+/// F: attention(x weight^T + bias).  x, y [T, H]; weight [3H, H]; bias [3H]: query, key, value one
+/// after the other.
 Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,
                        const Sequences& sequences, int heads, const Dropout& dropout);
 
@@ -83,9 +86,9 @@ struct LossStatistics {
 /// scale * sum over rows of softmax cross-entropy.  logits [P, V]; label [P] i32; a scalar.
 Variable cross_entropy(const Variable& logits, const Tensor& label, float scale,
                        LossStatistics* statistics = nullptr);
-/// F: cross_entropy(x weight^T + bias): the tied decoder. Logits [P, V] live only inside.  x [P,
-/// H]; weight [V, H]; bias [V]. Columns from `classes` on are padding: no probability, zero
-/// gradient. P may be 0.
+/// F: cross_entropy(x weight^T + bias): the tied decoder. Logits [P, V] live only inside.
+/// x [P, H]; weight [V, H]; bias [V]; P may be 0. Columns from `classes` on are padding: no
+/// probability, zero gradient.
 Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
                         const Tensor& label, int64_t classes, float scale,
                         LossStatistics* statistics = nullptr);

@@ -2,7 +2,7 @@
 // Called by autograd's ops, nn and users. An op makes a Node: its inputs, what it saved, and a
 // backward function. Easy to break: the first contribution to a gradient overwrites and later ones
 // add (no memset), in the fixed order of the tape, so that the same graph gives the same bits.
-// Test: ctest -R Tape.
+// Test: ctest -R autograd_tape.
 #pragma once
 
 #include <functional>
@@ -40,13 +40,16 @@ class Variable {
   /// For leaves: says that the next contribution overwrites. Called for each leaf at the start of
   /// an optimizer step.
   void reset_grad() const;
-  /// For leaves: called when this backward's last contribution has been added (dist starts an
-  /// all-reduce there).
+  /// For leaves: called when a backward's last contribution has been added, while the rest of the
+  /// tape is still to run. A distributed run would start its all-reduce there, but only in its last
+  /// micro-batch: the hook runs in each backward(), so once a micro-batch, and before the last one
+  /// the gradient is not yet the step's.
   void on_final_gradient(std::function<void(const Variable&)> hook) const;
 
   /// Runs the tape from this scalar, with d(this)/d(this) = seed (a loss scale). Frees what was
   /// saved as it goes: a second backward through the same graph is a UsageError. Leaves of `touch`
-  /// that no one reached are zeroed and their hooks run.
+  /// that no op reached are final too: their hooks run, and a gradient to which nothing was added
+  /// since reset_grad() becomes zero.
   void backward(float seed = 1.0f, const std::vector<Variable>& touch = {}) const;
 
   struct State;
@@ -86,11 +89,13 @@ struct GradientTarget {
   void write(const std::function<void(const Tensor&)>& kernel) const;
 };
 /// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`), never
-/// dy itself. Runs once, so what it captured by value is its own, to be overwritten or freed.
+/// dy itself. Runs once, so it may overwrite or free tensors that the op itself made and gave to
+/// nobody else; a captured copy of an input's value is not its own, since copies share storage.
 using BackwardFunction = std::function<void(const Tensor& dy, std::vector<GradientTarget>& inputs)>;
 
 /// Makes the result of an op. If recording is on and an input requires a gradient, the node is
-/// added to the graph. `name` must be a string literal: the tape, NVTX and error messages use it.
+/// added to the graph. `name` must be a string literal: the node keeps the pointer, for the errors
+/// of the tape and of recompute.
 Variable make_result(const char* name, Tensor value, std::vector<Variable> inputs,
                      BackwardFunction backward);
 

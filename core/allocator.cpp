@@ -1,5 +1,4 @@
-// allocator.cpp: size classes of 1/8 octave above 4 KiB, one free list a class, a mutex around
-// both.
+// allocator.cpp: size classes of 1/8 octave above 4 KiB, one free list a class, and one mutex.
 #include "core/allocator.h"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // Called by core/tensor.cpp alone. Freed blocks are kept by size class and handed out again, so
 // that a training step asks the system for nothing after the first; `direct` mode passes each
 // request to the system, for memory checkers. Easy to break: a block is 64-byte aligned and its
-// tail up to the class size is not zeroed. Test: ctest -R Allocator.
+// tail up to the class size is not zeroed. Test: ctest -R core_allocator.
 #pragma once
 
 #include <array>
@@ -46,8 +46,7 @@ class Allocator {
   void reset_peak();
   /// Gives all cached blocks back to the system.
   void release_cache();
-  /// true: no caching. Set it before the first allocation (environment:
-  /// MINIBERT_DIRECT_ALLOCATOR=1).
+  /// true: no caching. Set it before the first allocation (or MINIBERT_DIRECT_ALLOCATOR=1).
   void set_direct(bool direct);
   /// Refuses requests that would pass this many bytes in use; 0 is no limit. Tests use it to
   /// provoke OutOfMemory.

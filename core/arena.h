@@ -3,7 +3,7 @@
 // models/training (a checkpoint is a few large writes) and later dist (a gradient bucket is a
 // slice, a shard is a range of slices). Easy to break: slices that must lie side by side (query,
 // key, value) are declared one after the other with `adjacent`; padding rows of the vocabulary are
-// zero and outside norms (`used`). Test: ctest -R Arena.
+// zero and outside norms (`used`). Test: ctest -R core_arena.
 #pragma once
 
 #include <cstdint>
@@ -14,16 +14,14 @@
 
 namespace minibert {
 
-/// One named parameter. Its elements lie at [offset, offset + storage.numel()) of every flat
-/// buffer.
+/// One named parameter: elements [offset, offset + storage.numel()) of every flat buffer.
 struct ParameterSlice {
   std::string name;    // Hugging Face name, "bert.encoder.layer.0.attention.self.query.weight"
   Shape shape;         // as stored in files
   Shape storage;       // as stored here: the vocabulary axis is padded to a multiple of 64 rows
   int64_t offset = 0;  // elements
-  int64_t used() const {
-    return shape.numel();
-  }  // leading elements that count; those behind are padding, always zero
+  /// Leading elements that count; those behind are padding, always zero.
+  int64_t used() const { return shape.numel(); }
 };
 
 /// Table of slices. Declare everything, then make buffers of `size()` elements.
@@ -58,9 +56,8 @@ class Arena {
   const ParameterTable& table() const { return table_; }
 
   const Tensor& weights() const { return weights_; }  // [size] f32, zero at first
-  const Tensor& gradients() const {
-    return gradients_;
-  }  // [size] f32, zero at first; made at the first call of with_gradients()
+  /// [size] f32, zero at first; undefined before the first call of with_gradients().
+  const Tensor& gradients() const { return gradients_; }
   /// Allocates gradients if they are not there yet. Inference never calls it.
   void with_gradients();
   Tensor weight(int number) const;    // shaped as `storage`

@@ -1,5 +1,5 @@
 // cuda_absent.cpp: the CUDA backend of a build that has none. The absence is this file; no other
-// code asks.
+// code asks. Test: ctest -R core_device.
 #include "core/device.h"
 #include "core/error.h"
 

@@ -1,7 +1,7 @@
 // device.h: where a tensor lives, and the stream that a kernel is queued on.
 // The CPU runs kernels at the call and ignores streams. CUDA is not part of this build:
-// core/cuda_absent.cpp answers for it with a clear error, and is the only file that knows. Test:
-// ctest -R Device.
+// core/cuda_absent.cpp answers for it with a clear error, and is the only file that knows.
+// Test: ctest -R core_device.
 #pragma once
 
 #include <cstddef>

@@ -1,6 +1,6 @@
 // dispatch.h: picks the CPU or the CUDA implementation of a kernel, and times each call by name.
 // Called once in each kernel's public function. Layers never ask which device they are on.
-// Test: ctest -R Dispatch.
+// Test: ctest -R core_dispatch.
 #pragma once
 
 #include "core/device.h"

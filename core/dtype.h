@@ -1,7 +1,7 @@
 // dtype.h: element types of tensors, and the conversions between f32 and the two 16-bit floats.
 // Called by core/tensor.h and by the cast chapter. Kernels accumulate in f32 whatever a tensor
-// stores. Easy to break: conversion to bf16/f16 rounds to nearest even and keeps NaN a NaN. Test:
-// ctest -R DType.
+// stores. Easy to break: conversion to bf16/f16 rounds to nearest even and keeps NaN a NaN.
+// Test: ctest -R core_dtype.
 #pragma once
 
 #include <bit>

@@ -2,7 +2,7 @@
 // Called by everything. Libraries throw; only tools/minibert/main.cpp prints and exits.
 // Form of a message: `<op or file>: <thing> is <found>, expected <wanted> (<why>). <fix>`.
 // Easy to break: destructors never throw, and MB_CHECK is for users' faults, MB_ASSERT for our own.
-// Test: ctest -R Error.
+// Test: ctest -R core_error.
 #pragma once
 
 #include <stdexcept>
@@ -48,9 +48,8 @@ using UsageError = ErrorOf<ErrorCategory::usage>;         // flags, configuratio
 using DataError = ErrorOf<ErrorCategory::data>;           // text, vocabularies, shards, model files
 using NumericError = ErrorOf<ErrorCategory::numeric>;     // NaN, infinity
 using CommError = ErrorOf<ErrorCategory::communication>;  // ranks
-using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;  // device or host memory
-using CheckpointError =
-    ErrorOf<ErrorCategory::checkpoint>;  // checkpoints that can't be read or written
+using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;   // device or host memory
+using CheckpointError = ErrorOf<ErrorCategory::checkpoint>;  // reading and writing checkpoints
 
 /// Throws E with a formatted message: fail<DataError>("{}: line {} is empty", path, line).
 template <typename E, typename... Args>

@@ -1,5 +1,5 @@
 // nearest_name.h: the name that a user probably meant. Called by configuration, verbs and ops when
-// a name is unknown. Test: ctest -R NearestName.
+// a name is unknown. Test: ctest -R core_nearest_name.
 #pragma once
 
 #include <string>

@@ -1,7 +1,7 @@
 // parallel.h: threads for CPU kernels, over fixed blocks.
 // Called by core/kernels. A block's bounds depend on the problem alone, never on the thread count,
 // and whoever sums over blocks does it in block order: so 1 and 2 threads give the same bits. The
-// only file that knows OpenMP. Test: ctest -R Parallel.
+// only file that knows OpenMP. Test: ctest -R core_parallel.
 #pragma once
 
 #include <cstdint>

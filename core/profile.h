@@ -1,6 +1,6 @@
 // profile.h: wall time, FLOPs and bytes by kernel name; off unless someone asks (`bench step`,
 // `train` do). Called by core/dispatch.h. Nested ranges count in both. Kernels are called from one
-// thread. Test: ctest -R Profile.
+// thread. Test: ctest -R core_profile.
 #pragma once
 
 #include <cstdint>

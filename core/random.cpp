@@ -1,5 +1,4 @@
-// random.cpp: draws from Philox streams; the generator itself is in random.h, since kernels inline
-// it.
+// random.cpp: draws from Philox streams; the generator is in random.h, since kernels inline it.
 #include "core/random.h"
 
 #include <algorithm>
@@ -39,8 +38,8 @@ uint32_t RandomStream::next_u32() {
 
 uint32_t RandomStream::below(uint32_t bound) {
   MB_ASSERT(bound >= 1, "random: bound is 0");
-  const uint32_t unfair =
-      (0u - bound) % bound;  // 2^32 mod bound: values below it would be drawn once too often
+  // 2^32 mod bound: values below it would be drawn once too often.
+  const uint32_t unfair = (0u - bound) % bound;
   for (;;) {
     const uint64_t product = uint64_t{next_u32()} * bound;
     if (static_cast<uint32_t>(product) >= unfair) return static_cast<uint32_t>(product >> 32);

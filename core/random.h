@@ -1,8 +1,10 @@
 // random.h: Philox4x32-10, the counter-based generator behind every random decision, and the layout
-// of its counter. Called by dropout (core/kernels), initialisation (nn), masking, shuffling and
-// example building (models/text). Easy to break: a counter says *what* is drawn, never *when*, so
-// nothing has to be replayed on resume, and a value does not depend on packing, micro-batch,
-// threads, ranks or device. Source: Salmon et al., SC'11. Test: ctest -R Philox.
+// of its counter. Called by initialisation (nn), masking, shuffling and example building
+// (models/text), and dropout: in core/kernels, elementwise_simd.cpp, layer_norm_simd.cpp and
+// attention_simd.cpp apply the masks and draw the same words on vectors. Easy to break: a counter
+// says *what* is drawn, never *when*, so nothing has to be replayed on resume, and a value does not
+// depend on packing, micro-batch, threads, ranks or device. Source: Salmon et al., SC'11.
+// Test: ctest -R core_random.
 #pragma once
 
 #include <array>
@@ -37,12 +39,11 @@ constexpr PhiloxOutput philox4x32(PhiloxCounter counter, uint64_t seed) {
 //   word 3  data step (22 bits) | layer (6 bits) | purpose (4 bits), from high to low
 // The four outputs of one call serve four neighbouring elements:
 //   hidden row   outputs 0..3 = columns 4g, 4g+1, 4g+2, 4g+3
-//   attention    outputs 0..3 = (i, j) (i, j+1) (i+8, j) (i+8, j+1), i = query with bit 3 clear, j
-//   = even key:
-//                the quad that one thread of an m16n8 tensor-core accumulator holds.
+//   attention    outputs 0..3 = (i, j) (i, j+1) (i+8, j) (i+8, j+1), i = query with bit 3 clear,
+//                j = even key: the quad that one thread of an m16n8 tensor-core accumulator holds.
 // An element is kept where (output >> 16) >= threshold, threshold = round(p * 65536): keep
-// probabilities are quantised to 1/65536, and kept elements are scaled by 65536 / (65536 -
-// threshold), exactly the inverse.
+// probabilities are quantised to 1/65536, and kept elements are scaled by exactly the inverse,
+// 65536 / (65536 - threshold).
 
 enum class DropoutPurpose : uint32_t {
   embedding = 0,         // after the embeddings' LayerNorm
@@ -66,8 +67,7 @@ struct Dropout {
   bool active() const { return threshold != 0; }
 };
 
-/// Throws UsageError unless 0 <= p < 1, data_step <= kMaxDataStep and 0 <= layer <=
-/// kMaxDropoutLayer.
+/// Errors: UsageError unless 0 <= p < 1, data_step <= kMaxDataStep, 0 <= layer <= kMaxDropoutLayer.
 Dropout make_dropout(float p, uint64_t seed, uint32_t data_step, int layer, DropoutPurpose purpose);
 
 inline bool dropout_keeps(uint32_t output, uint32_t threshold) {
@@ -89,11 +89,13 @@ inline int attention_output_index(uint32_t query, uint32_t key) {
   return static_cast<int>(((query >> 3) & 1) * 2 + (key & 1));
 }
 
-// ---- Data's and initialisation's counter
-// ------------------------------------------------------------------------------ A sequential
-// stream named by three numbers: {draw number / 4, index low, index high | purpose in the top 8
-// bits, epoch}. The key is the seed with its bits inverted, so that no data stream meets a dropout
-// counter.
+// ---- Data's and initialisation's counter -------------------------------------------------------
+// A sequential stream named by purpose, index and epoch. Its counter:
+//   word 0  draw number / 4
+//   word 1  index, low 32 bits
+//   word 2  index, high bits (24 bits) | purpose (top 8 bits)
+//   word 3  epoch
+// The key is the seed with its bits inverted, so that no data stream meets a dropout counter.
 
 enum class StreamPurpose : uint32_t {
   initialization = 1,  // index = parameter number
@@ -104,8 +106,7 @@ enum class StreamPurpose : uint32_t {
   user = 255,          // tests and examples
 };
 
-/// Sequential draws from one named Philox stream. A value, cheap to make: 4 words of state and no
-/// allocation.
+/// Sequential draws from one named Philox stream. A value, cheap to make: nothing is allocated.
 class RandomStream {
  public:
   RandomStream(uint64_t seed, StreamPurpose purpose, uint64_t index, uint32_t epoch = 0)
@@ -119,7 +120,7 @@ class RandomStream {
   uint32_t next_u32();
   /// Uniform integer in [0, bound), without modulo bias (rejection). bound >= 1.
   uint32_t below(uint32_t bound);
-  /// Uniform integer in [low, high], both ends included, as Python's random.randint. Units: none.
+  /// Uniform integer in [low, high], both ends included, as Python's random.randint.
   int64_t integer(int64_t low, int64_t high);
   /// Uniform in [0, 1): 24 random bits / 2^24.
   float uniform();

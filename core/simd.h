@@ -3,7 +3,7 @@
 // minibert::simd_v2, simd_v3 and simd_v4 (x86-64-v2: SSE4, v3: AVX2+FMA, v4: AVX-512). Its
 // functions are declared with MB_SIMD_DECLARE and called with MB_SIMD. Easy to break: such a file
 // must include no inline code that other files use too (no std containers or algorithms): the
-// linker keeps one copy, perhaps the AVX-512 one. Test: ctest -R Simd.
+// linker keeps one copy, perhaps the AVX-512 one. Test: ctest -R core_simd.
 #pragma once
 
 namespace minibert {

@@ -1,7 +1,7 @@
 // tensor.h: a small value: storage, offset, shape, dtype, device. Row-major and contiguous, always.
 // Called by everything above. Slicing along the first axis and reshaping are free; a transpose
 // would be an op. Kernels never see strides. Copying a Tensor shares its storage (four promises
-// below). Easy to break: `rows()` keeps the whole storage alive. Test: ctest -R Tensor.
+// below). Easy to break: `rows()` keeps the whole storage alive. Test: ctest -R core_tensor.
 #pragma once
 
 #include <array>
@@ -42,7 +42,7 @@ class Shape {
 /// 1. A default tensor is empty: no storage, defined() is false.
 /// 2. Copies and slices share storage; clone() does not.
 /// 3. Elements are contiguous in row-major order from data() on; data() is 64-byte aligned unless
-/// it is a slice.
+///    it is a slice.
 /// 4. A new tensor's elements are uninitialised unless its maker says otherwise.
 class Tensor {
  public:

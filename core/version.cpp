@@ -1,5 +1,4 @@
-// version.cpp: filled in by cmake/MinibertVersion.cmake through compile definitions of this file
-// alone.
+// version.cpp: filled in by cmake/MinibertVersion.cmake, by compile definitions of this file alone.
 #include "core/version.h"
 
 #include <fmt/format.h>

@@ -39,17 +39,16 @@ const OptimizerVariant& optimizer_variant(const std::string& name);
 
 struct OptimizerOptions {
   std::string name = "lamb";   // a row of optimizer_variants()
-  double beta1 = 0.9;          // in double: 1 - 0.999f is 1.3e-5 away from 0.001
-  double beta2 = 0.999;        //
+  double beta1 = 0.9;          // of the first moment
+  double beta2 = 0.999;        // of the second; in double: 1 - 0.999f is 1.3e-5 away from 0.001
   std::optional<float> eps;    // default: the variant's
-  float weight_decay = 0.01f;  //
+  float weight_decay = 0.01f;  // of tensors that no_decay does not name
   float max_grad_norm = 1.0f;  // global L2 norm to clip to; 0 = off
   std::vector<std::string> no_decay = {"bias", "LayerNorm"};  // parts of names: no weight decay
 };
 
 /// Optimizer over all parameters of an arena: owns both moments, laid out by the arena's table.
-///   1. g' = g / max(1, |g| / max_grad_norm), |g| over the used elements of all tensors (apex's
-///   form)
+///   1. g' = g / max(1, |g| / max_grad_norm), |g| over the used elements of all tensors (as apex)
 ///   2. t = applied_steps + 1; the variant's update with learning_rate (core/kernels/optimizer.h)
 /// Gaps between slices and padding rows are neither read nor written.
 class Optimizer {

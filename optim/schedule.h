@@ -16,13 +16,11 @@ struct ScheduleOptions {
   /// linear         min(1, (t+1)/W) d(t/T), power 1: LAMB's lr0 (1 - t/T) under a linear ramp, so
   ///                without a jump. arXiv 1904.00962, sec. 4
   /// polynomial     s = t + 1;  s < W: lr0 s/W, then d(s/T), which starts below lr0 and makes the
-  /// last
-  ///                step 0. NVIDIA's BERT-large recipe with power 0.5: DeepLearningExamples
+  ///                last step 0. NVIDIA's BERT-large recipe with power 0.5: DeepLearningExamples
   ///                PyTorch/LanguageModeling/BERT/schedulers.py, PolyWarmUpScheduler
   /// constant       min(1, (t+1)/W) lr0
   /// google-linear  t < W: lr0 t/W, so the first step is 0; then d(t/T), power 1: drops by the
-  /// factor
-  ///                1 - W/T at t = W. google-research/bert optimization.py, create_optimizer
+  ///                factor 1 - W/T at t = W. google-research/bert optimization.py, create_optimizer
   std::string name = "linear";
   float learning_rate = 1e-3f;
   double warmup = 0;        // steps if >= 1; if < 1 a ratio of total_steps (W may be fractional)

@@ -229,8 +229,7 @@ void copy_padded(const float* from, int64_t stride, int64_t rows, int64_t D, int
   memset(to + rows * padded_size, 0, sizeof(float) * (padded_rows - rows) * padded_size);
 }
 
-// to [columns, kTile] = factor * from [kTile, columns], in blocks of 4 x 4; columns is a multiple
-// of 4.
+// to [columns, kTile] = factor * from [kTile, columns], in blocks of 4 x 4; 4 divides columns.
 template <int kTile>
 HWY_INLINE void transpose(const float* from, int64_t columns, float factor, float* to) {
   const hn::FixedTag<float, 4> d4;

@@ -1,6 +1,5 @@
 // check.h: the shape and type checks that kernels' public functions share.
-// Called once an argument; a message names the op, the tensor, what was found and what was
-// expected.
+// Called once an argument; a message names the op, the tensor, what was found and what expected.
 #pragma once
 
 #include <string_view>

@@ -24,20 +24,19 @@ namespace minibert {
 //   exp to 1 ulp or so in f32; a row's sum runs in f32 lanes over 1,024 columns, then in double:
 //   one thread a row, so the thread count does not matter. A row with a NaN or +infinity, or with
 //   nothing but -infinity, gives NaN: loss, and gradient of the whole row.
-
 // ---- 5. Interface ------------------------------------------------------------------------------
 /// row_loss_p = lse_p - logits[p, label_p], lse_p = log sum_{v < classes} exp(logits[p, v]).
-/// Shapes  logits [P, V] (columns from `classes` on are padding and ignored); label [P] i32; lse,
-/// row_loss [P] f32;
-///         correct [P] u8: 1 where the first largest logit is the label's (0 in a row with a NaN).
+/// Shapes  logits [P, V] (columns from `classes` on are padding and ignored); label [P] i32;
+///         lse, row_loss [P] f32; correct [P] u8: 1 where the first largest logit is the label's
+///         (0 in a row with a NaN).
 /// Errors  DataError naming the first label outside 0 .. classes-1; UsageError for shapes or types
 ///         that disagree.
 struct CrossEntropyForward {
   Tensor logits, label, lse, row_loss, correct;
   int64_t classes = 0;
 };
-/// dlogits[p, v] = (exp(logits - lse) - [v == label]) * scale;  0 for padding. May be in place
-/// (dlogits = logits). Errors as forward.
+/// dlogits[p, v] = (exp(logits[p, v] - lse[p]) - [v == label[p]]) * scale;  0 for padding. May be
+/// in place (dlogits = logits). Errors as forward.
 struct CrossEntropyBackward {
   Tensor logits, label, lse, dlogits;
   int64_t classes = 0;

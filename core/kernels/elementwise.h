@@ -1,6 +1,6 @@
 // elementwise.h: maps over elements: GELU (erf and tanh), tanh, sums, products, scaling, dropout on
-// hidden rows. Called by autograd/elementwise.cpp and dropout.cpp. Test: ctest -R
-// kernels_elementwise.
+// hidden rows. Called by autograd/elementwise.cpp and dropout.cpp.
+// Test: ctest -R kernels_elementwise.
 #pragma once
 
 #include "core/kernels/gemm.h"

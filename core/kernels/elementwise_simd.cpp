@@ -1,6 +1,5 @@
 // elementwise_simd.cpp: section 7 of the elementwise chapter: one block of each map, vectorised.
-// Compiled once per instruction set; elementwise.cpp threads the blocks and calls these with
-// MB_SIMD.
+// Compiled once per instruction set; elementwise.cpp deals the blocks to threads (MB_SIMD).
 #include "core/kernels/elementwise_simd.h"
 
 #include "core/kernels/gelu_simd.h"

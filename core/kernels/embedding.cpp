@@ -86,10 +86,11 @@ void embedding_backward_reference(const EmbeddingBackward& args) {
 
 namespace {
 
-constexpr int64_t kForwardGrain = 16;    // rows of y a task writes
-constexpr int64_t kBackwardGrain = 64;   // positions a task adds up, unless one row has more
-constexpr int64_t kColumnGrain = 128;    // columns a task adds up: the two segments' rows have most
-                                         // positions, and are shared among threads by columns
+constexpr int64_t kForwardGrain = 16;   // rows of y a task writes
+constexpr int64_t kBackwardGrain = 64;  // positions a task adds up, unless one row has more
+// Columns a task adds up: the two segments' rows have most positions, and are shared among threads
+// by columns.
+constexpr int64_t kColumnGrain = 128;
 constexpr int64_t kZeroGrain = 1 << 16;  // elements a task sets to zero
 
 void forward_cpu(const EmbeddingForward& args) {

@@ -21,8 +21,7 @@ namespace minibert {
 //   Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 // ---- 2. Shapes and types ------------------------------------------------------------------------
 //   a [M, K] or [K, M]    b [K, N] or [N, K]    c, pre_activation [M, N]    bias, column_sum [N]
-//   all f32, row-major, any of M, N, K may be 0 (K = 0: op(a) op(b) is 0); c must
-//   not overlap a or b
+//   all f32, row-major; M, N and K may be 0 (K = 0: op(a) op(b) is 0); c must not overlap a or b
 // ---- 3. Cost ------------------------------------------------------------------------------------
 //   2 M N K FLOP (gemm_flops); each matrix moved once (gemm_bytes): bound by arithmetic from
 //   M = N = K of about 100 on. Bias and GELU are one more pass over c.
@@ -35,8 +34,9 @@ namespace minibert {
 enum class Gelu { erf, tanh };
 
 /// c = op(a) op(b) [+ c] [+ bias], and what an epilogue adds. op(x) is x or its transpose; all
-/// matrices are row-major. Shapes  op(a) [M, K]; op(b) [K, N]; c [M, N]; bias, column_sum [N];
-/// pre_activation [M, N].
+/// matrices are row-major.
+/// Shapes  op(a) [M, K]; op(b) [K, N]; c, pre_activation [M, N]; bias, column_sum [N].
+/// Errors  UsageError for shapes or types that disagree, and for what an epilogue does not allow.
 struct GemmArgs {
   Tensor a, b, c;
   bool transpose_a = false;  // a is stored [K, M]
@@ -46,14 +46,13 @@ struct GemmArgs {
   enum class Epilogue {
     none,       // c = op(a) op(b) [+ bias if defined]
     bias_gelu,  // pre_activation = op(a) op(b) + bias;  c = gelu(pre_activation)
-    dgelu,  // c = (op(a) op(b)) * gelu'(pre_activation);  column_sum [N] (+)= sum over M of c, the
-            // bias gradient
+    dgelu,      // c = (op(a) op(b)) * gelu'(pre_activation);  column_sum (+)= sum over M of c
   };
   Epilogue epilogue = Epilogue::none;
   Gelu gelu = Gelu::erf;
   Tensor bias;
   Tensor pre_activation;  // written by bias_gelu (skipped if undefined), read by dgelu
-  Tensor column_sum;      // dgelu only, optional
+  Tensor column_sum;      // dgelu only, optional: the gradient of the bias
   bool accumulate_column_sum = false;
 };
 

@@ -1,7 +1,7 @@
-// layer_norm.h: layer normalisation with the bias, dropout and residual sum that precede it in
-// BERT. Called by autograd/layer_norm.cpp (add_norm). Easy to get wrong: eps is inside the root;
-// dweight, dbeta and dbias are sums over T, so their order decides the bits. Source: arXiv
-// 1607.06450, sec. 3. Test: ctest -R layer_norm.
+// layer_norm.h: layer normalisation, alone or with the bias, dropout and residual sum that precede
+// it in BERT. Called by autograd/layer_norm.cpp (layer_norm and add_norm).
+// Easy to get wrong: eps is inside the root; dweight, dbeta and dbias are sums over T, so their
+// order decides the bits. Source: arXiv 1607.06450, sec. 3. Test: ctest -R layer_norm.
 #pragma once
 
 #include "core/random.h"
@@ -27,24 +27,27 @@ namespace minibert {
 // ---- 3. Cost ------------------------------------------------------------------------------------
 //   forward   reads x, residual, writes z, y: 4 T H elements (layer_norm_forward_bytes)
 //   backward  reads dy, z, writes dz, dx: 4 T H elements (layer_norm_backward_bytes)
+//   layer_norm alone has neither residual nor z nor dx: 2 and 3 T H
 //   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (60 vector
 //   operations for 4 elements a 64-bit lane) is slower than memory.
 //
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Two passes over a row that stays in the cache: first the mean, then the sum of (z - mean)^2.
-//   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32, a vector
-//   of them, and their lanes are added in double. A mean of 1e4 rounded to f32 is off by up to
-//   5e-4, much beside a deviation of 1e-2: so both directions subtract what the rounding left,
-//   avg_H(z - mean), as well.
+//   (E[z^2] - E[z]^2 would cancel where |mean| >> std.) A row's sums run in f32, a vector of them,
+//   and their lanes are added in double. A mean of 1e4 rounded to f32 is off by up to 5e-4, much
+//   beside a deviation of 1e-2: so both directions also subtract what the rounding left, which is
+//   avg_H(z - mean).
 //   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
 //   blocks depend on T alone, so threads do not change bits.
 //
 // ---- 5. Interface -------------------------------------------------------------------------------
-/// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,  rstd = 1 / sqrt(var +
-/// eps). Shapes  x, residual, z, y [T, H]; bias, weight, beta [H]; mean, rstd [T] f32; position,
-/// row_sample [T] i32. bias and residual may be undefined (0). z may be x itself (in place);
-/// without bias, dropout and residual, z may be undefined: x is normalised and is what backward
-/// wants as z. position and row_sample are needed if dropout is active.
+/// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,
+/// rstd = 1 / sqrt(var + eps).
+/// Shapes  x, residual, z, y [T, H]; bias, weight, beta [H]; mean, rstd [T]; position, row_sample
+///         [T] i32. bias and residual may be undefined (0). z may be x itself (in place); without
+///         bias, dropout and residual, z may be undefined: x is normalised and is what backward
+///         wants as z. position and row_sample are needed if dropout is active.
+/// Errors  UsageError for a tensor that is missing, or whose shape or type is not as said.
 struct LayerNormForward {
   Tensor x, bias, residual;
   Tensor weight, beta;
@@ -53,14 +56,15 @@ struct LayerNormForward {
   Dropout dropout;
   float eps = 1e-12f;
 };
-/// dz = gradient of z (= of the residual); dx = dropout-masked dz; dbias = column sum of dx;
-/// dweight, dbeta [H]. dx may be undefined if dropout is inactive (then it equals dz). Parameter
-/// gradients (+)= by `accumulate_*`; undefined: skipped.
+/// dz (+)= gradient of z, which is the residual's;  dx = the same behind dropout's mask m;
+/// dbias (+)= column sum of dx;  dweight, dbeta (+)= section 1.
+/// Shapes  dz, dx [T, H]; dbias, dweight, dbeta [H], skipped where undefined. dx may be undefined
+///         if dropout is inactive: it would be the gradient of z.
+/// Errors  as forward.
 struct LayerNormBackward {
   Tensor dy, z, mean, rstd, weight;
   Tensor dz, dx;
-  bool accumulate_dz =
-      false;  // dz += instead of =; dx is always written and never holds what dz held before
+  bool accumulate_dz = false;  // dz += instead of =; dx, where given, is overwritten in any case
   Tensor dbias, dweight, dbeta;
   bool accumulate_dbias = false, accumulate_dweight = false, accumulate_dbeta = false;
   Tensor position, row_sample;

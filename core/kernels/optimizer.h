@@ -3,7 +3,7 @@
 // Easy to get wrong: eps is added outside the root; 1 - beta is computed in double; an element
 // outside every tensor's range (gaps, vocabulary padding) is neither read nor written.
 // Sources: arXiv 1904.00962 algorithm 2 (LAMB, v5), arXiv 1711.05101 (AdamW).
-// Test: ctest -R core_kernels_optimizer. Bench: minibert bench optimizer.
+// Test: ctest -R core_kernels_optimizer. Its share of a training step: minibert bench step.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,11 @@ namespace minibert {
 
 // ---- 1. Mathematics ----------------------------------------------------------------------------
 //   for each element      g' = g c     m = b1 m + (1 - b1) g'     v = b2 v + (1 - b2) g'^2
-//                         r = (m cm) / (sqrt(v cv) + eps)         c clip factor, cm and cv
-//                         correction
+//                         r = (m cm) / (sqrt(v cv) + eps)
+//                         c is the clip factor, cm and cv the bias correction
 //   AdamW, Google's       w -= lr (r + decay w)
-//   AdamW, PyTorch's      w = w (1 - lr decay) - lr r             equal to Google's but for
-//   rounding LAMB                  u = r + decay w     ratio = |w| / |u|   (1 where |w| or |u| is
-//   0)
+//   AdamW, PyTorch's      w = w (1 - lr decay) - lr r     equal to Google's but for rounding
+//   LAMB                  u = r + decay w     ratio = |w| / |u|   (1 where |w| or |u| is 0)
 //                         w -= lr ratio u     |.| the L2 norm over one tensor; phi is the identity
 //   No bias correction is cm = cv = 1; bias correction cm = 1 / (1 - b1^t), cv = 1 / (1 - b2^t).
 // ---- 2. Shapes and types ------------------------------------------------------------------------
@@ -37,10 +36,10 @@ namespace minibert {
 //   chunk sums are added in order: same bits for every thread count. Instruction sets differ in the
 //   last bit (fused multiply-add, number of lanes).
 //   NaN and infinity are not looked for here: tensor_norms shows them before the step.
-
+//
+// ---- 5. Interface ------------------------------------------------------------------------------
 inline constexpr int64_t kOptimizerChunk = 16384;  // elements: 64 KiB in each of four buffers
 
-// ---- 5. Interface ------------------------------------------------------------------------------
 /// Coefficients of the Adam direction, the same for all tensors of a step:
 ///   g' = g * gradient_scale;  m = beta1 m + (1 - beta1) g';  v = beta2 v + (1 - beta2) g'^2
 ///   direction = (m * m_correction) / (sqrt(v * v_correction) + eps) [+ decay w]
@@ -71,8 +70,8 @@ struct OptimizerStepArgs {
 };
 
 /// LAMB: first pass updates m, v and sums |w|^2 and |update|^2 in fixed chunks; second pass
-/// recomputes the update from m, v, w and applies w -= lr * ratio * update. ratio = 1 where a norm
-/// is 0 (no eeta). Writes one TensorNorms a tensor.
+/// recomputes the update from m, v, w and applies w -= lr * ratio * update; ratio = 1 where a norm
+/// is 0. Writes one TensorNorms a tensor.
 /// Errors  UsageError for buffers of different sizes, another type than f32, ranges outside them.
 void lamb_step(const OptimizerStepArgs& args, std::vector<TensorNorms>& norms, Stream stream = {});
 /// AdamW with decay inside the update (Google's): w -= lr * (direction + decay w); `decay_first` =

@@ -16,7 +16,8 @@ namespace minibert {
 /// Errors  UsageError unless 0 <= length <= 65536 and 0 <= head <= 65535.
 Tensor export_attention_dropout_mask(const Dropout& dropout, int64_t length, int64_t head,
                                      int32_t sample);
-/// Mask of hidden rows: u8 [T, H], 1 is kept.  Shapes  position, row_sample [T] i32.
+/// Mask of hidden rows: u8 [T, H], 1 is kept.
+/// Shapes  position, row_sample [T] i32.
 /// Errors  UsageError if position and row_sample are not i32 of one length, or hidden_size < 0.
 Tensor export_hidden_dropout_mask(const Dropout& dropout, const Tensor& position,
                                   const Tensor& row_sample, int64_t hidden_size);

@@ -19,8 +19,7 @@ namespace minibert {
 //   order: the thread count does not change bits. The vector length does: lanes are added last.
 //   An infinity or NaN reaches the sums.
 // ---- 5. Interface -------------------------------------------------------------------------------
-/// y[h] (+)= sum over t of x[t, h].  Shapes x [T, H]; y [H].  Fixed row blocks, added in block
-/// order.
+/// y[h] (+)= sum over t of x[t, h], over fixed blocks of rows.  Shapes  x [T, H]; y [H].
 void column_sum(const Tensor& x, const Tensor& y, bool accumulate, Stream stream = {});
 /// Sum of all elements, in double over fixed chunks.
 double sum(const Tensor& x, Stream stream = {});

@@ -3,8 +3,8 @@
 // returned loss), eval, and models/bert/inference.h. All parameters lie in one arena; names are
 // Transformers' BertForPreTraining's. Easy to break: the masked-token head runs on masked rows
 // only, its decoder is the word embeddings themselves, and vocabulary rows beyond vocab_size are
-// padding that stays zero. Source: google-research/bert modeling.py, run_pretraining.py. Test:
-// ctest -R models_bert.
+// padding that stays zero. Source: google-research/bert modeling.py, run_pretraining.py.
+// Test: ctest -R models_bert.
 #pragma once
 
 #include <memory>

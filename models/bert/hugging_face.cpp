@@ -186,8 +186,7 @@ LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertPar
   const SafetensorsFile file = open_weights(folder);
   const Contents contents(file);
   BertParts parts = parts_in(contents);
-  // A required part that is absent stays in the model, so that loading lists its tensors as
-  // missing.
+  // A required part that is absent stays in the model: loading then lists its tensors as missing.
   parts.pooler |= required.pooler;
   parts.mlm_head |= required.mlm_head;
   parts.nsp_head |= required.nsp_head;

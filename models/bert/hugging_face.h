@@ -27,8 +27,7 @@ struct LoadedBert {
 /// those of `required` must be. Old names (gamma, beta) and new, with the prefix `bert.` or without
 /// it; F32, F16, BF16 and F64; copies of the tied decoder are accepted if they are equal.
 /// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
-/// folder
-///         with PyTorch's or TensorFlow's own format, the command that converts it.
+///         folder with PyTorch's or TensorFlow's own format, the command that converts it.
 LoadedBert load_hugging_face(const std::filesystem::path& folder,
                              ModelUse use = ModelUse::inference,
                              const BertParts& required = {

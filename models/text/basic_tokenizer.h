@@ -2,9 +2,8 @@
 // BertNormalizer + BertPreTokenizer do it: clean, space out CJK, NFD and strip accents, lower case,
 // split at spaces and punctuation. Called by wordpiece.cpp for ids and by wordpiece_trainer.cpp for
 // counts. The whole is one pass over the bytes. Easy to break: characters that cleaning drops
-// disappear before NFD, so marks on both sides of one still reorder. Test: ctest -R
-// text/basic_tokenizer. Source: google-research/bert @ eedf571 tokenization.py; ids follow
-// `tokenizers`.
+// disappear before NFD, so marks on both sides of one still reorder. Source: google-research/bert
+// @ eedf571 tokenization.py; ids follow `tokenizers`. Test: ctest -R text_basic_tokenizer.
 #pragma once
 
 #include <array>
@@ -19,10 +18,9 @@ namespace minibert {
 
 struct TokenizerOptions {
   bool lowercase = true;
-  bool strip_accents = true;  // Transformers' default is to follow lowercase
-  bool split_chinese = true;  // each CJK ideograph is a word
-  bool recognise_special_tokens =
-      true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in raw text are the tokens
+  bool strip_accents = true;             // Transformers' default is to follow lowercase
+  bool split_chinese = true;             // each CJK ideograph is a word
+  bool recognise_special_tokens = true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in a text are the tokens
 
   /// The options of a cased (false, false) or an uncased (true, true) model.
   static TokenizerOptions cased() { return {.lowercase = false, .strip_accents = false}; }

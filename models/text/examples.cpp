@@ -12,7 +12,7 @@ namespace {
 using Tokens = std::deque<int32_t>;  // cut at both ends
 
 /// Cuts the longer of both, one token at a time, at the front or the back with equal chance. b may
-/// be empty throughout.
+/// be empty.
 void truncate_pair(Tokens& a, Tokens& b, int64_t budget, DrawSource& draws) {
   while (static_cast<int64_t>(a.size() + b.size()) > budget) {
     Tokens& longer = a.size() > b.size() ? a : b;

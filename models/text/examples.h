@@ -67,18 +67,17 @@ struct Example {
 };
 
 /// All examples of one document in one pass over it. The draws, in this order:
-///   once     random() < short_sequence_prob, and if so randint(2, budget) -> target; budget =
-///   sequence_length - 3 (no NSP: - 2) a chunk  (sentences until target is reached or the document
-///   ends)
-///     with NSP: randint(1, n - 1) -> sentences of A, if the chunk has n >= 2; then, if n >= 2,
-///     random() < 0.5 -> B is random;
-///               for a random B: up to ten randint(0, documents - 1) until another document is hit;
-///               randint(0, sentences - 1)
-///     both:     random() < 0.5 for each token cut (front, else back) while A and B together exceed
-///     the budget
+///   once      random() < short_sequence_prob, and if so randint(2, budget) -> target;
+///             budget = sequence_length - 3 (no NSP: - 2)
+///   a chunk   (of n sentences: until target is reached or the document ends)
+///     NSP     n >= 2: randint(1, n - 1) -> sentences of A;  random() < 0.5 -> B is random
+///             a random B (always where n = 1): up to ten randint(0, documents - 1) until another
+///             document is hit;  randint(0, sentences - 1) -> its first sentence
+///     always  random() < 0.5 for each token cut (front, else back) while A and B together exceed
+///             the budget
 /// With a single document, a random B comes from the same document, as in Google's script.
-/// Units  sequence_length in tokens, at least 5.   Errors  none: options were checked by
-/// shard_build.
+/// Units  sequence_length in tokens, at least 5.
+/// Errors  none: options were checked by shard_build.
 std::vector<Example> create_examples(const DocumentSet& documents, int64_t document,
                                      const TokenTable& table, const ExampleOptions& options,
                                      DrawSource& draws);

@@ -17,9 +17,10 @@ namespace minibert {
 
 /// A pseudo-random order of 0 .. n-1, drawn from the stream (seed, shuffle, 0, epoch): place i of
 /// the epoch shows example order(i). Eight rounds of a Feistel network on pairs (left, right) with
-/// right < b = ceil(n / a), left < a = ceil(sqrt(n)): in turn left += f_r[right] mod a and right +=
-/// g_r[left] mod b, with tables of random numbers; places beyond n walk on. Any place is found in
-/// O(1) from tables of 8 sqrt(n) numbers, so the loader can start anywhere.
+/// right < b = ceil(n / a), left < a = ceil(sqrt(n)), in turn
+///   left += f_r[right] mod a   and   right += g_r[left] mod b
+/// with tables of random numbers; places beyond n walk on. Any place is found in O(1) from tables
+/// of 8 sqrt(n) numbers, so the loader can start anywhere.
 class EpochOrder {
  public:
   EpochOrder(uint64_t seed, uint32_t epoch, int64_t n);
@@ -28,15 +29,15 @@ class EpochOrder {
  private:
   static constexpr int kRounds = 8;
   int64_t n_, left_size_, right_size_;
-  std::vector<uint32_t>
-      tables_;  // [kRounds / 2, b + a]: offsets of left by right, then of right by left
+  // [kRounds / 2, b + a]: offsets of left by right, then of right by left
+  std::vector<uint32_t> tables_;
 };
 
 struct LoaderOptions {
   int64_t global_batch_size = 256;  // sequences a step
   int64_t micro_batch_size = 32;    // sequences a micro-batch, at most; divides global_batch_size
-  int64_t token_capacity =
-      0;  // tokens a micro-batch, at most; 0 = micro_batch_size * sequence length
+  /// Tokens a micro-batch, at most; 0 = micro_batch_size * sequence length.
+  int64_t token_capacity = 0;
   uint64_t seed = 12345;
   bool nsp = true;
 };
@@ -57,13 +58,12 @@ struct GlobalStep {
 class Loader {
  public:
   /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below
-  /// the sequence length, NSP
-  ///         asked of data without it.
+  ///         the sequence length, NSP asked of data without it.
   Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& options);
 
   const LoaderOptions& options() const { return options_; }
   const ShardSet& shards() const { return *shards_; }
-  /// Step `data_step`, from 0. Errors  DataError if a record is damaged.
+  /// Step `data_step`, from 0. Errors: DataError if a record is damaged.
   GlobalStep load(int64_t data_step) const;
   /// Pass over the data in which step `data_step` begins, with the share done: 2.25 = a quarter of
   /// the third pass.
@@ -80,8 +80,7 @@ class Loader {
 /// masks are those of the data's own seed and epoch 0. `sample` is the example's number in the set.
 class EvaluationReader {
  public:
-  /// As Loader's limits; token_capacity 0 = micro_batch_size * sequence length.   Errors  as
-  /// Loader's.
+  /// As Loader's limits; token_capacity 0 = micro_batch_size * sequence length. Errors as Loader's.
   EvaluationReader(std::shared_ptr<const ShardSet> shards, int64_t micro_batch_size, bool nsp,
                    int64_t token_capacity = 0);
 

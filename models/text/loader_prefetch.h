@@ -1,7 +1,7 @@
 // loader_prefetch.h: prepares the next steps on threads of its own while the trainer works. Called
 // by models/training. Easy to break: steps are handed over in order whatever the threads do, and
-// stopping never waits for a step that nobody will take. Not OpenMP: kernels own its threads. Test:
-// ctest -R loader (suite Prefetcher), also under the tsan preset.
+// stopping never waits for a step that nobody will take. Not OpenMP: kernels own its threads.
+// Test: ctest -R text_loader (suite PrefetcherTest), also under the tsan preset.
 #pragma once
 
 #include <condition_variable>
@@ -20,7 +20,7 @@ namespace minibert {
 class Prefetcher {
  public:
   /// Starts to load steps first_step, first_step + 1, ...; at most `depth` of them are ready or
-  /// under way. Errors  UsageError unless depth and threads are at least 1.
+  /// under way. Errors: UsageError unless depth and threads are at least 1.
   Prefetcher(std::shared_ptr<const Loader> loader, int64_t first_step, int depth = 2,
              int threads = 1);
   ~Prefetcher();  // stops the threads

@@ -56,15 +56,14 @@ struct Manifest {
   std::vector<SourceStats> sources;
   std::vector<ShardEntry> shards;
   DataCounts counts;
-  std::string
-      unigram_source;  // "this folder", or the training folder whose counts unigram.bin holds
+  std::string unigram_source;  // "this folder", or the training folder that unigram.bin counts
 };
 
 nlohmann::json to_json(const DataSettings& settings);
 nlohmann::json to_json(const DataCounts& counts);
 nlohmann::json to_json(const Manifest& manifest);
 
-/// Writes folder/manifest.json, durably. Errors  DataError (disk full).
+/// Writes folder/manifest.json, durably. Errors: DataError (disk full).
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
 
 /// Errors  DataError: the folder or its manifest is missing, no JSON, a field missing or of another
@@ -72,8 +71,8 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
 Manifest read_manifest(const std::filesystem::path& folder);
 
 /// unigram.bin: how often each id occurs in the training text, for the unigram cross-entropy of
-/// `eval mlm`. Format  "MBUNIGR\n" | u32 version 1 | u32 V | u64 counts [V] | u32 crc32 of all
-/// bytes before it, little-endian.
+/// `eval mlm`. Little-endian:
+///   "MBUNIGR\n" | u32 version 1 | u32 V | u64 counts [V] | u32 crc32 of all bytes before it
 void write_unigram_counts(const std::filesystem::path& folder, const std::vector<uint64_t>& counts);
 /// Errors  DataError: missing, damaged, or of another vocabulary size than `vocab_size`.
 std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, int32_t vocab_size);

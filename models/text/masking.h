@@ -24,8 +24,8 @@ struct Draw {
 /// Philox stream:
 ///   random()       uniform in [0, 1), 53 bits: RandomStream::uniform_double
 ///   randint(a, b)  uniform integer, both ends included: RandomStream::integer
-///   shuffle(x)     Fisher-Yates in the order of Python's random.shuffle: for i = n-1 .. 1: swap
-///   x[i], x[randint(0, i)]
+///   shuffle(x)     Fisher-Yates in the order of Python's random.shuffle:
+///                  for i = n-1 .. 1: swap x[i], x[randint(0, i)]
 /// If `record` is set, each call appends its result (a shuffle: one integer a swap), so that
 /// another program can replay it.
 class DrawSource {
@@ -65,8 +65,8 @@ struct TokenTable {
 struct MaskingOptions {
   double masked_lm_prob = 0.15;
   int max_predictions = 20;
-  bool whole_word = false;  // all pieces of a word or none; words that would exceed the number
-                            // wanted are passed over
+  /// All pieces of a word or none; words that would exceed the number wanted are passed over.
+  bool whole_word = false;
 };
 
 /// The masked form of an example. Positions ascend.
@@ -82,9 +82,10 @@ int masked_count(int64_t length, const MaskingOptions& options);
 
 /// Masks `ids` ([CLS] A [SEP] B [SEP], or [CLS] A [SEP]) by Google's algorithm. The draws, in this
 /// order:
-///   1  shuffle of the candidates (every token but [CLS] and [SEP]; whole-word: every group of a
-///   word's pieces) 2  for each token taken: random() < 0.8 -> [MASK]; else random() < 0.5 -> kept;
-///   else randint(0, V - 1) -> that id
+///   1  shuffle of the candidates: every token but [CLS] and [SEP]; whole-word: every group of a
+///      word's pieces
+///   2  for each token taken: random() < 0.8 -> [MASK]; else random() < 0.5 -> kept;
+///      else randint(0, V - 1) -> that id
 MaskedTokens mask_tokens(std::span<const int32_t> ids, const TokenTable& table,
                          const MaskingOptions& options, DrawSource& draws);
 

@@ -1,8 +1,8 @@
 // packed_batch.h: a micro-batch without padding: the one thing that flows from the loader to the
-// model. Made by models/text/loader, read by models/bert. design: T = tokens of all its sequences,
-// B = sequences, P = masked rows. Easy to break: rows beyond T (tail rows, up to the token
-// capacity) belong to no sequence; cu_seqlens[B] == T says where they start. Test: ctest -R
-// PackedBatch.
+// model. Made by loader.cpp (and models/bert/inference.cpp), read by models/bert. T = tokens of all
+// its sequences, B = sequences, P = masked rows. Easy to break: rows beyond T (tail rows, up to the
+// token capacity) belong to no sequence; cu_seqlens[B] == T says where they start.
+// Test: ctest -R text_manifest (suite PackedBatch).
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,7 @@ struct PackedBatch {
 };
 
 /// Packs masked examples in the given order; samples [B] are their numbers within the global step.
-/// `nsp` false leaves nsp_label undefined. `rows` > T adds tail rows (zeros) up to that many; 0:
-/// none.
+/// `nsp` false leaves nsp_label undefined. `rows` > T adds tail rows (zeros) up to that many.
 PackedBatch pack_examples(std::span<const StoredExample> examples, std::span<const int32_t> samples,
                           bool nsp, int64_t rows = 0);
 

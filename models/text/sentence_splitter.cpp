@@ -62,9 +62,7 @@ bool is_word(char32_t c) {
 bool is_lower(char32_t c) {
   if (c < 0x80) return c >= 'a' && c <= 'z';
   if (c < 0x100) return c >= 0xDF && c != 0xF7;
-  if (c < 0x180)
-    return c % 2 ==
-           1;  // Latin Extended-A: upper and lower case take turns, near enough for a border
+  if (c < 0x180) return c % 2 == 1;  // Latin Extended-A: cases take turns, near enough for a border
   return (c >= 0x3AC && c <= 0x3CE) || (c >= 0x430 && c <= 0x45F);
 }
 
@@ -102,8 +100,8 @@ bool abbreviates(std::string_view text, size_t stop) {
   std::string word(text.substr(start, stop - start));
   if (word.size() == 1)
     return is_ascii_upper(static_cast<unsigned char>(word[0])) && word[0] != 'I';
-  const bool initials =
-      word.size() >= 3 && word[word.size() - 2] == '.';  // the A.B. of "A.B. Smith", "e.g."
+  // The A.B. of "A.B. Smith", "e.g."
+  const bool initials = word.size() >= 3 && word[word.size() - 2] == '.';
   if (initials && is_ascii_upper(static_cast<unsigned char>(word.back()))) return true;
   for (char& c : word)
     c = static_cast<char>(is_ascii_upper(static_cast<unsigned char>(c)) ? c | 0x20 : c);

@@ -13,8 +13,7 @@ namespace minibert {
 /// The sentences of `paragraph` (valid UTF-8, one paragraph, line ends already joined), trimmed,
 /// none empty; together they are the whole text but for blanks. A sentence ends
 ///   - after . ! ? or an ellipsis, with the closing quotes and brackets that follow, if a blank or
-///   a
-///     dash (-- or U+2014) comes next and then, after opening quotes and brackets, an upper-case
+///     a dash (-- or U+2014) comes next and then, after opening quotes and brackets, an upper-case
 ///     letter, a digit or a letter without case,
 ///   - after the ideographic full stops of Chinese and Japanese, wherever they stand,
 ///   - at the end of the paragraph;

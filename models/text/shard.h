@@ -96,8 +96,7 @@ class ShardReader {
   int64_t bytes() const { return static_cast<int64_t>(size_); }
   /// Number of tokens of an example, without decoding it; checks nothing but the record's place.
   int32_t length(int64_t example) const;
-  /// Decodes example `example` (0-based). Errors  DataError if its checksum or its contents are
-  /// wrong.
+  /// Decodes example `example` (0-based). Errors: DataError if checksum or contents are wrong.
   StoredExample read(int64_t example) const;
   /// Checksum of the whole file, for the manifest's.
   uint32_t crc32() const;

@@ -153,8 +153,8 @@ TokenTable token_table(const Vocab& vocab) {
 // ---- 3. The recording hook ---------------------------------------------------------------------
 
 /// One JSON object a line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
-/// each pass over one and
-/// {"example", "draws"} for each static mask, in the order in which they are made.
+/// each pass over one and {"example", "draws"} for each static mask, in the order in which they are
+/// made.
 class Recorder {
  public:
   explicit Recorder(const std::filesystem::path& path) {

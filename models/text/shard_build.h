@@ -24,18 +24,18 @@ struct BuildOptions {
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long
   bool force = false;                        // replace an earlier build in `output`
   bool dry_run = false;                      // read and count, write nothing
-  std::filesystem::path
-      unigram_from;  // training shards whose word counts to keep here (held-out text); may be empty
-  std::filesystem::path record_draws;  // writes documents and draws for
-                                       // tools/goldens/examples_reference.py; may be empty
+  /// Training shards whose word counts to keep here (held-out text); may be empty.
+  std::filesystem::path unigram_from;
+  /// Writes documents and draws for tools/goldens/examples_reference.py; may be empty.
+  std::filesystem::path record_draws;
   std::function<void(const std::string&)> progress;  // told what is being done; may be empty
 };
 
 struct BuildReport {
   Manifest data;                     // of a dry run: sources and the text's counts only
   std::optional<Manifest> held_out;  // settings.hold_out_every > 0
-  int64_t estimated_examples =
-      0;  // tokens / sequence length * duplicate factor; what a dry run can tell
+  /// Tokens / sequence length * duplicate factor: what a dry run can tell.
+  int64_t estimated_examples = 0;
   double seconds = 0;
 };
 
@@ -45,8 +45,7 @@ struct BuildReport {
 /// `output`.partial and renamed, so a killed build leaves `output` as it was and the next one
 /// starts afresh.
 /// Errors  UsageError: options out of range, output not empty without force, or not ours with it.
-/// DataError: see text_reader.h
-///         and Vocab::load; no text; disk full.
+///         DataError: as LineReader and Vocab::load; no text; disk full.
 BuildReport build_shards(const BuildOptions& options);
 
 }  // namespace minibert

@@ -1,6 +1,6 @@
 // shard_inspect.h: what is in a folder of shards: `data inspect`. Reads and checks every byte,
-// counts anew what the manifest claims. Called by tools/minibert/data.cpp. Test: ctest -R
-// shard_build.
+// counts anew what the manifest claims. Called by tools/minibert/data.cpp.
+// Test: ctest -R shard_build.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,13 @@ namespace minibert {
 struct ShardInspection {
   std::filesystem::path folder;
   Manifest manifest;
-  DataCounts
-      counts;  // counted from the records; documents, sentences and text tokens are the manifest's
+  /// Counted from the records; documents, sentences and text tokens are the manifest's.
+  DataCounts counts;
   // What the model sees in place of the masked tokens. A random id that hits the token itself
   // counts as kept. Dynamic masks: those of the data's seed and epoch 0.
   int64_t shown_as_mask = 0, shown_as_kept = 0, shown_as_random = 0;
-  int64_t empty_masks =
-      0;  // examples without a masked token (whole words longer than the number wanted)
+  /// Examples without a masked token (whole words longer than the number wanted).
+  int64_t empty_masks = 0;
 };
 
 /// Errors  DataError for the first damaged byte, or counts that differ from the manifest's.

@@ -25,28 +25,27 @@ struct ExpectedData {
 class ShardSet {
  public:
   /// Maps all shards of `folder` and checks them against the manifest, and the manifest against
-  /// `expected`. Errors  DataError naming the file, what was found, expected, and the fix.
+  /// `expected`. Errors: DataError naming the file, what was found, expected, and the fix.
   static std::shared_ptr<const ShardSet> open(const std::filesystem::path& folder,
                                               const ExpectedData& expected = {});
 
   const std::filesystem::path& folder() const { return folder_; }
   const Manifest& manifest() const { return manifest_; }
   const ShardTraits& traits() const { return traits_; }
-  /// Special ids, and for whole-word masking which ids continue a word (from vocab.txt in the
-  /// folder).
+  /// Special ids, and for whole-word masking which ids continue a word (the folder's vocab.txt).
   const TokenTable& tokens() const { return tokens_; }
   int64_t examples() const { return first_.back(); }
 
   int32_t length(int64_t example) const;
-  /// The example as stored. Errors  DataError if the record is damaged.
+  /// The example as stored. Errors: DataError if the record is damaged.
   StoredExample read(int64_t example) const;
   /// The example with masks: the stored ones, or with dynamic masking those of stream (seed,
   /// masking, example, epoch).
   StoredExample read_masked(int64_t example, uint64_t seed, uint32_t epoch) const;
   /// Counts of the training text by id, [V].
   std::vector<uint64_t> unigram_counts() const;
-  /// Compares each file's checksum with the manifest's and reads every example. Errors  DataError
-  /// for the first that differs.
+  /// Compares each file's checksum with the manifest's and reads every example.
+  /// Errors: DataError for the first that differs.
   void verify() const;
 
  private:

@@ -2,8 +2,8 @@
 // lines, and lines to documents of sentences. First arrow of the way of a batch: text -> documents
 // -> WordPiece ids -> examples. Called by models/text/shard_build.cpp and the tokenizer's trainer;
 // memory is bounded by the longest document. Easy to break: compression is told from the first
-// bytes, never from the name, and the checksum is that of the file as it lies on disk. Test: ctest
-// -R text_reader.
+// bytes, never from the name, and the checksum is that of the file as it lies on disk.
+// Test: ctest -R text_reader.
 #pragma once
 
 #include <cstdint>
@@ -29,9 +29,10 @@ struct SourceStats {
 };
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
-/// UTF-8. Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte in
-/// its first 64 KiB), a compressed
-///         stream that is damaged or ends early, a line longer than 64 MiB.
+/// UTF-8.
+/// Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte in its
+///         first 64 KiB), a compressed stream that is damaged or ends early, a line longer than
+///         64 MiB.
 class LineReader {
  public:
   explicit LineReader(const std::string& path);
@@ -52,9 +53,10 @@ class LineReader {
 int64_t replace_invalid_utf8(std::string& text);
 
 enum class TextFormat {
-  lines,  // one sentence a line, a blank line between documents (Google's create_pretraining_data)
-  paragraphs,  // prose wrapped in lines, a blank line between paragraphs; sentences are found by
-               // sentence_splitter.h
+  /// One sentence a line, a blank line between documents (as Google's create_pretraining_data).
+  lines,
+  /// Prose wrapped in lines, a blank line between paragraphs; sentence_splitter.h finds sentences.
+  paragraphs,
 };
 
 /// Throws UsageError for any other name than "lines" or "paragraphs".
@@ -80,8 +82,9 @@ constexpr bool is_held_out(int64_t document_number, int64_t hold_out_every) {
 }
 
 /// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
-/// the end of a file. Errors  as LineReader; DataError if the file holds no text at all; UsageError
-/// if document_break is no regular expression.
+/// the end of a file.
+/// Errors  as LineReader; DataError if the file holds no text at all; UsageError if document_break
+///         is no regular expression.
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
                            const std::function<void(Document&&)>& sink);
 

@@ -2,8 +2,8 @@
 // data). Read once by unicode.cpp, which turns them into one word of properties a code point. The
 // data stands in unicode_tables.cpp, made by tools/unicode_tables/generate.py from the pinned
 // `tokenizers`, whose Unicode data is a mixture of versions: no library's tables would give the
-// same ids. Easy to break: kMark is what the library strips, not Unicode's Mn of today. Test: ctest
-// -R text/unicode.
+// same ids. Easy to break: kMark is what the library strips, not Unicode's Mn of today.
+// Test: ctest -R text_unicode.
 #pragma once
 
 #include <cstdint>
@@ -34,8 +34,7 @@ extern const std::span<const CodePointRange> kCjk;          // a word of its own
 extern const std::span<const CodePointRange> kPunctuation;  // a word of its own
 extern const std::span<const CodePointRange> kMark;         // removed by strip_accents, after NFD
 extern const std::span<const ClassRange> kCombiningClass;   // order of marks in NFD
-extern const std::span<const Mapping>
-    kDecomposition;                            // NFD of one code point, without Hangul syllables
-extern const std::span<const Mapping> kLower;  // lower case, one or two code points
+extern const std::span<const Mapping> kDecomposition;       // NFD, without Hangul syllables
+extern const std::span<const Mapping> kLower;               // lower case, one or two code points
 
 }  // namespace minibert::unicode_tables

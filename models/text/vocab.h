@@ -35,17 +35,14 @@ class Vocab {
   std::string_view token(int32_t id) const;
   const std::vector<std::string>& tokens() const { return tokens_; }
 
-  int32_t pad_id() const {
-    return pad_;
-  }  // -1 where the file has no [PAD]: BERT itself never needs it
+  int32_t pad_id() const { return pad_; }  // -1 where there is no [PAD]: BERT never needs it
   int32_t unk_id() const { return unk_; }
   int32_t cls_id() const { return cls_; }
   int32_t sep_id() const { return sep_; }
   int32_t mask_id() const { return mask_; }
   bool is_special(int32_t id) const;
 
-  /// Writes vocab.txt: beside it, synced, then renamed over it. Errors: DataError if it can't be
-  /// written.
+  /// Writes vocab.txt: beside it, synced, then renamed over it. Errors: DataError if that fails.
   void save(const std::filesystem::path& file) const;
 
   /// FNV-1a of the tokens in order, each ended by a newline: names the vocabulary in manifests.

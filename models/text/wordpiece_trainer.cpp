@@ -14,10 +14,8 @@
 namespace minibert {
 namespace {
 
-constexpr size_t kTables =
-    16;  // fixed, so that the work of a thread count is not seen in the result
-constexpr size_t kLongestWord =
-    10000;  // bytes; longer ones are encoded data, and time grows with their square
+constexpr size_t kTables = 16;          // whatever the thread count, so that it changes no result
+constexpr size_t kLongestWord = 10000;  // bytes; longer: encoded data, and time is quadratic in it
 constexpr std::string_view kPrefix = "##";
 
 using Pair = std::pair<int32_t, int32_t>;  // ids of neighbours in a word, left first

@@ -4,8 +4,8 @@
 // tokenizer will cut them. Order of ids: special tokens, characters, characters behind `##` (both
 // by code point), merges. Easy to break: ties between pairs go to the smaller ids, so the order of
 // the alphabet decides them. `tokenizers` draws the order of the `##` characters anew in each run;
-// ours is fixed. With its order pinned to ours the vocabularies are equal. Test: ctest -R
-// text_wordpiece_trainer. Source: Sennrich et al., arXiv 1508.07909, algorithm 1.
+// ours is fixed. With its order pinned to ours the vocabularies are equal. Source: Sennrich et al.,
+// arXiv 1508.07909, algorithm 1. Test: ctest -R text_wordpiece_trainer.
 #pragma once
 
 #include <cstdint>

@@ -9,8 +9,7 @@ namespace minibert {
 namespace {
 
 constexpr size_t kBytes = 256;
-constexpr size_t kLongestPiece =
-    4 * 100;  // bytes: no word of more than 100 characters is cut into pieces
+constexpr size_t kLongestPiece = 4 * 100;  // bytes: words of over 100 characters are not cut
 constexpr int kHolesTried = 64;
 
 }  // namespace

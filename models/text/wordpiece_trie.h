@@ -61,8 +61,8 @@ class WordPieceTrie {
 
   std::vector<Cell> cells_;
   std::vector<int32_t> ids_;  // id of the piece that ends in a state, or -1
-  size_t first_free_ =
-      2 + 256;             // no hole before; so far right that no byte's base reaches the roots
+  /// No hole before it; so far right that no byte's base reaches the roots.
+  size_t first_free_ = 2 + 256;
   size_t used_ = 2 + 256;  // all cells from here on are free
 };
 

@@ -4,7 +4,7 @@
 //   optimizer.safetensors   moments by parameter name: NAME.exp_avg, NAME.exp_avg_sq
 //   trainer_state.json      counters, best evaluation, data and machine
 // Called by trainer.cpp. Easy to break: random numbers and data are functions of the step's number,
-// so the counters are all that must be kept for an exact resume. Test: ctest -R checkpoint_content.
+// so the counters are all that must be kept for an exact resume. Test: ctest -R checkpoint_test.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // checkpoint_writer.h: writes checkpoints on a thread of its own while training goes on.
-// Called by trainer.cpp. One is under way at a time; waiting for it, and copying, is
-// the stall that the log prints. Easy to break: errors of the thread come back from finish(), never
-// out of it. Test: ctest -R checkpoint_writer.
+// Called by trainer.cpp. One is under way at a time; waiting for it, and copying, is the stall that
+// the log prints. Easy to break: errors of the thread come back from finish(), never out of it.
+// Test: ctest -R checkpoint_test.
 #pragma once
 
 #include <future>

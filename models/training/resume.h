@@ -28,8 +28,8 @@ TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
 /// from an undisturbed run's.
 std::vector<std::string> what_changed(const TrainerState& saved, const TrainerState& now);
 
-/// `bytes` is the size of one checkpoint. Errors: CheckpointError if the disk can't take one; a note
-/// if it can't take all that will be kept.
+/// `bytes` is the size of one checkpoint. A note if the disk can't take all that will be kept.
+/// Errors: CheckpointError if it can't take one.
 void check_free_space(const TrainConfig& config, int64_t bytes, const std::filesystem::path& folder,
                       std::vector<std::string>& notes);
 

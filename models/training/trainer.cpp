@@ -186,8 +186,8 @@ std::optional<GlobalStep> Trainer::next_batch() {
   return prefetcher_->next();
 }
 
-/// Whether a stop was asked for and the micro-batches from `next` on would outlast the grace period,
-/// going by those before, which took `seconds`. Before the first, nothing would be lost.
+/// Whether a stop was asked for and the micro-batches from `next` on would outlast the grace
+/// period, going by those before, which took `seconds`. Before the first, nothing would be lost.
 bool Trainer::too_late(const GlobalStep& batch, const PackedBatch& next, double seconds) const {
   if (!stop_requested()) return false;
   const auto done = static_cast<double>(&next - batch.micro_batches.data());

@@ -1,8 +1,9 @@
 // trainer.h: pre-training, from a configuration to a run folder. Start reading at Trainer::step()
-// in trainer.cpp: the way of a batch in ten calls. Called by the verb `train` and by tests. Easy to
-// break: a step is either whole or has not happened (weights change in one call, the last of it),
-// and what has happened is a function of configuration, data and seed, never of when the run was
-// stopped. Test: ctest -R trainer; tools/kill_test.
+// in trainer.cpp: the way of a batch in a dozen calls. Called by the verb `train` and by tests.
+// Easy to break: a step is either whole or has not happened (weights change in one call alone,
+// Optimizer::step, once all gradients are in), and what has happened is a function of
+// configuration, data and seed, never of when the run was stopped.
+// Test: ctest -R training_trainer; tools/kill_test.
 #pragma once
 
 #include <filesystem>

@@ -1,6 +1,5 @@
-// gradcheck_test.cpp: the check finds what it is for. Each case plants one fault in a good op, y =
-// x^3
-// * w, and asks that the check fails, and says why.
+// gradcheck_test.cpp: the check finds what it is for. Each case plants one fault in a good op,
+// y = x^3 * w, and asks that the check fails, and says why.
 #include "autograd/gradcheck.h"
 
 #include <cmath>

@@ -23,8 +23,7 @@ Timing time_of(const std::function<void()>& prepare, const std::function<void()>
 /// What this machine reaches with the current number of threads.
 struct MachineLimits {
   double flops = 0;  // FLOP/s: the fastest of some large matrix products, oneDNN or built-in
-  double bytes =
-      0;  // bytes/s: the faster of scaling in place and adding, arrays larger than caches
+  double bytes = 0;  // bytes/s: the faster of scaling in place and adding, beyond the caches
   /// Seconds that work of this size takes at the limits: whichever of the two takes longer.
   double bound(double flop_count, double byte_count) const;
 };

@@ -1,6 +1,6 @@
 // data.cpp: `minibert data build` and `minibert data inspect`: flags in, tables or JSON out. The
-// work is in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help. Test:
-// ctest -R data_verb.
+// work is in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help.
+// Test: ctest -R shard_build.
 #include <cstdio>
 #include <memory>
 

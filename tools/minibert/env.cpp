@@ -1,5 +1,5 @@
-// env.cpp: `minibert env`: what this build is and what this machine has. Prints no figure that it
-// did not read or compute.
+// env.cpp: `minibert env`: what this build is and what this machine has. Every figure is read or
+// computed, none is typed in.
 #include <fstream>
 #include <memory>
 #include <string>

@@ -1,6 +1,6 @@
 // gradcheck.cpp: `minibert gradcheck`: every gradient of the ops named, against central differences
-// of their double references, on the samples of their OpInfo. Exit code 4 if one fails. Test: ctest
-// -R tools_gradcheck.
+// of their double references, on the samples of their OpInfo. Exit code 4 if one fails.
+// Test: ctest -R tools_gradcheck.
 #include "autograd/gradcheck.h"
 
 #include <cstdio>

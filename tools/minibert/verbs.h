@@ -1,6 +1,5 @@
 // verbs.h: one function a verb file, called by main.cpp to add its subcommand.
-// A verb parses its flags, calls the libraries and prints; it throws minibert::Error and never
-// exits.
+// A verb parses its flags, calls the libraries and prints; it throws Error and never exits.
 #pragma once
 
 #include <CLI/CLI.hpp>

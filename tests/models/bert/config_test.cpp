@@ -16,8 +16,7 @@ std::string refusal(const std::string& text) {
 }
 
 TEST(BertConfig, ReadsWhatTransformersWrites) {
-  // As BertConfig(vocab_size=100, hidden_size=32, ...).save_pretrained of Transformers 5.23 wrote
-  // it.
+  // What BertConfig(vocab_size=100, hidden_size=32, ...).save_pretrained wrote (Transformers 5.23).
   const BertConfig config = BertConfig::from_json(R"({
     "add_cross_attention": false, "architectures": ["BertForPreTraining"],
     "attention_probs_dropout_prob": 0.2, "bos_token_id": null, "classifier_dropout": null,

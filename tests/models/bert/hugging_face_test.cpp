@@ -1,5 +1,5 @@
 // hugging_face_test.cpp: folders in all the forms that people have, and what is wrong with others.
-// That Transformers itself reads and writes the same is shown by hugging_face_peer_test.py.
+// That Transformers itself reads and writes the same is shown by peer_test.cpp.
 #include "models/bert/hugging_face.h"
 
 #include <cstring>
@@ -182,8 +182,8 @@ TEST_F(HuggingFace, ConvertsHalfPrecision) {
       named.tensor = half;
     });
     const LoadedBert loaded = load_hugging_face(folder_);
-    const float relative =
-        dtype == DType::f16 ? 0x1p-11f : 0x1p-8f;  // half a unit in the last place
+    // Half a unit in the last place.
+    const float relative = dtype == DType::f16 ? 0x1p-11f : 0x1p-8f;
     for (int64_t i = 0; i < 70 * 8; ++i) {
       const float x = words.data<float>()[i];
       ASSERT_NEAR(loaded.model.arena().weight(0).data<float>()[i], x,

@@ -1,5 +1,5 @@
 // safetensors_test.cpp: what is written is read back, and no damaged header gets past the reader.
-// Files of the Python library are read in hugging_face_peer_test.py and by the parity goldens.
+// Files of the Python library are read by peer_test.cpp and parity_test.cpp (the goldens).
 #include "models/bert/safetensors.h"
 
 #include <cstring>

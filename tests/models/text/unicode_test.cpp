@@ -52,8 +52,8 @@ TEST(Unicode, DecodingNeverReadsPastTheEnd) {
   const std::string text = "\xF0\x9F\x98\x80";
   for (size_t length = 1; length < text.size(); ++length) {
     const std::vector<char> exact(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(length));
-    const DecodedCharacter c =
-        decode_utf8({exact.data(), exact.size()}, 0);  // ASan watches the end
+    // ASan watches the end.
+    const DecodedCharacter c = decode_utf8({exact.data(), exact.size()}, 0);
     EXPECT_FALSE(c.valid);
     EXPECT_EQ(c.length, length);
   }
