@@ -3,6 +3,7 @@
 // [include]
 #include <cmath>
 
+#include "autograd/check.h"
 #include "autograd/gradcheck.h"
 #include "autograd/ops.h"
 
@@ -14,6 +15,8 @@ using namespace minibert;
 namespace {
 
 // [op]
+namespace example {
+
 // y = x * r * weight,  r = 1 / sqrt(avg_H(x^2) + eps).   x, y [T, H]; weight [H].  arXiv 1910.07467
 // Backward, xhat = x * r, g = dy * weight:  dx = r * (g - xhat * avg_H(g * xhat))
 //                                           dweight = sum_T(dy * xhat)
@@ -24,9 +27,10 @@ float inverse_root(const float* x, int64_t H, float eps) {
 }
 
 Variable rms_norm(const Variable& x, const Variable& weight, float eps) {
+  check_rank("rms_norm", "x", x, 2);
+  check_rank("rms_norm", "weight", weight, 1);
   const int64_t T = x.shape()[0], H = x.shape()[1];
-  MB_CHECK(weight.shape() == Shape{H}, "rms_norm: weight is {}, expected [{}], the columns of x {}",
-           weight.shape().str(), H, x.shape().str());
+  check_shape("rms_norm", "weight", weight.shape(), {H}, "the columns of x", x.shape());
   Tensor y = Tensor::empty(x.shape());
   const float *px = x.value().data<float>(), *pw = weight.value().data<float>();
   for (int64_t t = 0; t < T; ++t) {
@@ -52,6 +56,8 @@ Variable rms_norm(const Variable& x, const Variable& weight, float eps) {
   };
   return make_result("rms_norm", y, {x, weight}, backward);
 }
+
+}  // namespace example
 // [/op]
 
 Tensor values(Shape shape, float start) {
@@ -62,7 +68,9 @@ Tensor values(Shape shape, float start) {
 
 TEST(DocsNewOp, RmsNormPassesTheGradientCheck) {
   // [check]
-  const auto op = [](const std::vector<Variable>& in) { return rms_norm(in[0], in[1], 1e-3f); };
+  const auto op = [](const std::vector<Variable>& in) {
+    return example::rms_norm(in[0], in[1], 1e-3f);
+  };
   for (const GradcheckResult& result : gradcheck(op, {values({5, 7}, 0), values({7}, 3)}))
     EXPECT_TRUE(result.passed()) << result.str();
   // [/check]
@@ -71,14 +79,14 @@ TEST(DocsNewOp, RmsNormPassesTheGradientCheck) {
 TEST(DocsNewOp, AForgottenTermFailsTheCheck) {
   // The same forward with r taken for a constant in backward, as a beginner might.
   const auto op = [](const std::vector<Variable>& in) {
-    const Tensor y = rms_norm(in[0], in[1], 1e-3f).value();
+    const Tensor y = example::rms_norm(in[0], in[1], 1e-3f).value();
     const Tensor x = in[0].value(), weight = in[1].value();
     return make_result("rms_norm", y, {in[0], in[1]},
                        [x, weight](const Tensor& dy, std::vector<GradientTarget>& inputs) {
                          Tensor dx = dy.clone();
                          for (int64_t i = 0; i < dx.numel(); ++i)
                            dx.data<float>()[i] *=
-                               inverse_root(x.data<float>() + i / 7 * 7, 7, 1e-3f) *
+                               example::inverse_root(x.data<float>() + i / 7 * 7, 7, 1e-3f) *
                                weight.data<float>()[i % 7];
                          inputs[0].pass(dx);
                          if (inputs[1].wanted()) inputs[1].buffer.fill_zero();
@@ -91,9 +99,18 @@ TEST(DocsNewOp, AForgottenTermFailsTheCheck) {
 
 TEST(DocsNewOp, TrainsLikeAnyOther) {
   const Variable weight = Variable::leaf(values({7}, 3));
-  sum(rms_norm(scale(Variable(values({5, 7}, 0)), 3), weight, 1e-3f)).backward();
+  sum(example::rms_norm(scale(Variable(values({5, 7}, 0)), 3), weight, 1e-3f)).backward();
   EXPECT_TRUE(weight.grad().defined());
-  EXPECT_THROW(rms_norm(Variable(values({5, 6}, 0)), weight, 1e-3f), UsageError);
+}
+
+TEST(DocsNewOp, RefusesWhatDoesNotFit) {
+  const Variable x(values({5, 7}, 0)), weight(values({7}, 3));
+  EXPECT_NO_THROW(example::rms_norm(x, weight, 1e-3f));
+  EXPECT_THROW(example::rms_norm(Variable(values({5, 6}, 0)), weight, 1e-3f), UsageError);
+  EXPECT_THROW(example::rms_norm(Variable(values({5, 7, 2}, 0)), weight, 1e-3f), UsageError);
+  EXPECT_THROW(example::rms_norm(weight, weight, 1e-3f), UsageError);
+  EXPECT_THROW(example::rms_norm(x, x, 1e-3f), UsageError);
+  EXPECT_THROW(example::rms_norm(x, {}, 1e-3f), UsageError);
 }
 
 }  // namespace
