@@ -324,6 +324,7 @@ class Writer {
   Writer& operator=(const Writer&) = delete;
 
   void write(const void* data, size_t bytes) {
+    sum_.add(data, bytes);
     const char* from = static_cast<const char*>(data);
     while (bytes > 0) {
       const ssize_t n = ::write(descriptor_, from, bytes);
@@ -333,11 +334,12 @@ class Writer {
       bytes -= static_cast<size_t>(n);
     }
   }
-  void finish() {
+  FileSum finish() {
     check(::fsync(descriptor_) == 0, "flushed to the disk");
     const int descriptor = descriptor_;
     descriptor_ = -1;
     check(::close(descriptor) == 0, "closed");
+    return sum_;
   }
 
  private:
@@ -348,12 +350,13 @@ class Writer {
   }
   std::string path_;
   int descriptor_;
+  FileSum sum_;
 };
 
 }  // namespace
 
-void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+FileSum write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                          const std::map<std::string, std::string>& metadata) {
   std::vector<const NamedTensor*> order;
   for (const NamedTensor& named : tensors) {
     MB_CHECK(named.tensor.defined(), "{}: tensor {} is undefined", path, named.name);
@@ -387,7 +390,7 @@ void write_safetensors(const std::string& path, std::span<const NamedTensor> ten
   for (const NamedTensor* named : order) {
     file.write(named->tensor.raw(), static_cast<size_t>(named->tensor.bytes()));
   }
-  file.finish();
+  return file.finish();
 }
 
 }  // namespace minibert

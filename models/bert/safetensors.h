@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "models/text/checksum.h"
 
 namespace minibert {
 
@@ -73,9 +74,9 @@ struct NamedTensor {
 /// Writes a file that `safetensors` reads, flushes it to the disk (fsync) and closes it. Tensors
 /// are stored in the given order, those of wider elements first, so that each is aligned;
 /// __metadata__ gets {"format": "pt"} and what is given. Not atomic: write to a temporary name and
-/// rename. Errors  CheckpointError naming the path and the system's reason (disk full, no
+/// rename. Returns length and checksum of what was to be written. Errors  CheckpointError naming the path and the system's reason (disk full, no
 /// permission); UsageError for a name given twice or an undefined tensor.
-void write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+FileSum write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
+                          const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace minibert

@@ -4,11 +4,11 @@
 #include <cstring>
 
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include "core/error.h"
 #include "core/version.h"
 #include "models/text/atomic_file.h"
+#include "models/text/checksum.h"
 
 namespace minibert {
 
@@ -188,8 +188,7 @@ void write_unigram_counts(const std::filesystem::path& folder,
   const uint32_t head[2] = {1, static_cast<uint32_t>(counts.size())};
   append(head, sizeof head);
   append(counts.data(), counts.size() * sizeof(uint64_t));
-  const uint32_t crc = static_cast<uint32_t>(
-      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+  const uint32_t crc = crc32_of(bytes.data(), bytes.size());
   append(&crc, sizeof crc);
   write_file_atomically(folder / "unigram.bin", bytes);
 }
@@ -206,8 +205,7 @@ std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, i
   std::memcpy(head, bytes.data() + sizeof kUnigramMagic, sizeof head);
   std::memcpy(&stored_crc, bytes.data() + bytes.size() - sizeof stored_crc, sizeof stored_crc);
   const size_t body = bytes.size() - sizeof stored_crc;
-  const uint32_t crc =
-      static_cast<uint32_t>(::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), body));
+  const uint32_t crc = crc32_of(bytes.data(), body);
   MB_CHECK_AS(DataError, crc == stored_crc,
               "{}: checksum is {:08x}, expected {:08x}: the file is damaged. {}", path.string(),
               crc, stored_crc, kRebuild);

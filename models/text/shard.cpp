@@ -14,6 +14,7 @@
 #include <zlib.h>
 
 #include "core/error.h"
+#include "models/text/checksum.h"
 
 namespace minibert {
 namespace {
@@ -39,10 +40,6 @@ struct RecordHead {
   uint8_t zero;
 };
 static_assert(sizeof(RecordHead) == 12);
-
-uint32_t checksum(const void* data, size_t size, uint32_t start = 0) {
-  return static_cast<uint32_t>(::crc32_z(start, static_cast<const Bytef*>(data), size));
-}
 
 uint32_t id_bytes_for(int32_t vocab_size) {
   return vocab_size <= 65536 ? 2 : 4;
@@ -123,7 +120,7 @@ void ShardWriter::write_all(const void* data, size_t size, int64_t offset) {
 
 void ShardWriter::flush() {
   const size_t skip = written_ == 0 ? sizeof(Header) : 0;
-  body_crc_ = checksum(buffer_.data() + skip, buffer_.size() - skip, body_crc_);
+  body_crc_ = crc32_of(buffer_.data() + skip, buffer_.size() - skip, body_crc_);
   write_all(buffer_.data(), buffer_.size(), written_);
   written_ += static_cast<int64_t>(buffer_.size());
   buffer_.clear();
@@ -150,7 +147,7 @@ void ShardWriter::add(const StoredExample& stored) {
   append_ids(buffer_, stored.masked_positions, sizeof(uint16_t));
   buffer_.resize(start + record_bytes(example.ids.size(), masked, id_bytes));
   const uint32_t crc =
-      checksum(buffer_.data() + start + sizeof crc, buffer_.size() - start - sizeof crc);
+      crc32_of(buffer_.data() + start + sizeof crc, buffer_.size() - start - sizeof crc);
   std::memcpy(buffer_.data() + start, &crc, sizeof crc);
   if (buffer_.size() >= kFlushBytes) flush();
 }
@@ -174,11 +171,11 @@ ShardWriter::Result ShardWriter::finish() {
   header.examples = static_cast<uint64_t>(examples());
   header.index_offset = index_offset;
   header.file_bytes = static_cast<uint64_t>(written_);
-  header.index_crc = checksum(index, index_bytes);
-  header.header_crc = checksum(&header, sizeof header - sizeof header.header_crc);
+  header.index_crc = crc32_of(index, index_bytes);
+  header.header_crc = crc32_of(&header, sizeof header - sizeof header.header_crc);
   write_all(&header, sizeof header, 0);
 
-  const uint32_t header_part = checksum(&header, sizeof header);
+  const uint32_t header_part = crc32_of(&header, sizeof header);
   const auto body_bytes = static_cast<z_off_t>(written_ - static_cast<int64_t>(sizeof header));
   const Result result{written_,
                       static_cast<uint32_t>(::crc32_combine(header_part, body_crc_, body_bytes))};
@@ -232,7 +229,7 @@ void ShardReader::read_header() {
               "{}: starts with other bytes than \"MBSHARD\", expected a shard. Give a folder made "
               "by minibert data build.",
               path_.string());
-  const uint32_t crc = checksum(&header, sizeof header - sizeof header.header_crc);
+  const uint32_t crc = crc32_of(&header, sizeof header - sizeof header.header_crc);
   MB_CHECK_AS(DataError, header.version == kShardFormatVersion || crc != header.header_crc,
               "{}: format version is {}, expected {}. Build the data again with this version: "
               "minibert data build.",
@@ -248,7 +245,7 @@ void ShardReader::read_header() {
     fail_damaged(fmt::format("index has {} bytes, expected {}", index_bytes,
                              (header.examples + 1) * sizeof(uint64_t)));
   }
-  const uint32_t index_crc = checksum(data_ + header.index_offset, index_bytes);
+  const uint32_t index_crc = crc32_of(data_ + header.index_offset, index_bytes);
   if (index_crc != header.index_crc) {
     fail_damaged(fmt::format("checksum of the index is {:08x}, expected {:08x}", index_crc,
                              header.index_crc));
@@ -284,7 +281,7 @@ StoredExample ShardReader::read(int64_t example) const {
   const std::span<const uint8_t> bytes = record(example);
   RecordHead head;
   std::memcpy(&head, bytes.data(), sizeof head);
-  const uint32_t crc = checksum(bytes.data() + sizeof crc, bytes.size() - sizeof crc);
+  const uint32_t crc = crc32_of(bytes.data() + sizeof crc, bytes.size() - sizeof crc);
   if (crc != head.crc) {
     fail_damaged(
         fmt::format("checksum of example {} is {:08x}, expected {:08x}", example, crc, head.crc));
@@ -311,7 +308,7 @@ StoredExample ShardReader::read(int64_t example) const {
 }
 
 uint32_t ShardReader::crc32() const {
-  return checksum(data_, size_);
+  return crc32_of(data_, size_);
 }
 
 }  // namespace minibert

@@ -13,6 +13,7 @@
 #include <zstd.h>
 
 #include "core/error.h"
+#include "models/text/checksum.h"
 #include "models/text/sentence_splitter.h"
 #include "models/text/unicode.h"
 
@@ -49,18 +50,14 @@ class RawFile {
     MB_CHECK_AS(DataError, got > 0 || !std::ferror(file_),
                 "{}: cannot be read ({}). Is it a folder?", path_, std::strerror(errno));
     buffer.resize(got);
-    bytes_ += static_cast<int64_t>(got);
-    crc_ = static_cast<uint32_t>(
-        ::crc32(crc_, reinterpret_cast<const Bytef*>(buffer.data()), static_cast<uInt>(got)));
+    sum_.add(buffer.data(), got);
   }
-  int64_t bytes() const { return bytes_; }
-  uint32_t crc() const { return crc_; }
+  const FileSum& sum() const { return sum_; }
 
  private:
   std::string path_;
   std::FILE* file_ = nullptr;
-  int64_t bytes_ = 0;
-  uint32_t crc_ = 0;
+  FileSum sum_;
 };
 
 // ---- Decompression -----------------------------------------------------------------------------
@@ -228,8 +225,8 @@ struct LineReader::State {
                 "{}: compressed stream ends early, expected an end mark (the file is cut off). "
                 "Copy or download it again.",
                 stats.path);
-    stats.file_bytes = file.bytes();
-    stats.crc32 = file.crc();
+    stats.file_bytes = file.sum().bytes;
+    stats.crc32 = file.sum().crc32;
     return false;
   }
 

@@ -44,8 +44,7 @@ TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
   return options;
 }
 
-void save_tokenizer_config(const std::filesystem::path& folder, const TokenizerOptions& options,
-                           int64_t model_max_length) {
+std::string tokenizer_config_json(const TokenizerOptions& options, int64_t model_max_length) {
   nlohmann::ordered_json config;
   config["tokenizer_class"] = "BertTokenizer";
   config["do_lower_case"] = options.lowercase;
@@ -58,7 +57,7 @@ void save_tokenizer_config(const std::filesystem::path& folder, const TokenizerO
   config["sep_token"] = kSepToken;
   config["mask_token"] = kMaskToken;
   if (model_max_length > 0) config["model_max_length"] = model_max_length;
-  write_file_atomically(folder / kTokenizerConfigFile, config.dump(2) + "\n");
+  return config.dump(2) + "\n";
 }
 
 }  // namespace minibert

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <string>
 
 #include "models/text/basic_tokenizer.h"
 
@@ -18,9 +19,8 @@ inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 /// type.
 TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder);
 
-/// Writes tokenizer_config.json (class BertTokenizer). `model_max_length` in tokens, [CLS] and
-/// [SEP] included; 0 leaves it out. Errors: DataError if it can't be written.
-void save_tokenizer_config(const std::filesystem::path& folder, const TokenizerOptions& options,
-                           int64_t model_max_length = 0);
+/// Text of tokenizer_config.json (class BertTokenizer). `model_max_length` in tokens, [CLS] and
+/// [SEP] included; 0 leaves it out.
+std::string tokenizer_config_json(const TokenizerOptions& options, int64_t model_max_length = 0);
 
 }  // namespace minibert

@@ -163,24 +163,21 @@ int64_t Snapshot::bytes() const {
 std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
   const auto text_file = [](std::string name, std::string text) {
     return CheckpointFile{std::move(name), [text = std::move(text)](const fs::path& path) {
-                            write_bytes(path, text);
+                            return write_bytes(path, text);
                           }};
   };
   const char* architecture = s->parts_.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";
   return {text_file("config.json", s->config_.to_json(architecture)),
           {"model.safetensors",
            [s](const fs::path& path) {
-             write_safetensors(path.string(), s->weights_, format_metadata());
+             return write_safetensors(path.string(), s->weights_, format_metadata());
            }},
           text_file("vocab.txt", s->vocab_),
-          {kTokenizerConfigFile,
-           [s](const fs::path& path) {
-             save_tokenizer_config(path.parent_path(), s->tokenizer_,
-                                   s->config_.max_position_embeddings);
-           }},
+          text_file(kTokenizerConfigFile,
+                    tokenizer_config_json(s->tokenizer_, s->config_.max_position_embeddings)),
           {"optimizer.safetensors",
            [s](const fs::path& path) {
-             write_safetensors(path.string(), s->moments_, format_metadata());
+             return write_safetensors(path.string(), s->moments_, format_metadata());
            }},
           text_file("trainer_state.json", to_json(s->state_))};
 }

@@ -9,7 +9,6 @@
 #include <thread>
 
 #include <nlohmann/json.hpp>
-#include <zlib.h>
 
 #include "core/error.h"
 
@@ -40,36 +39,36 @@ std::optional<int64_t> step_of(const std::string& name) {
   return step;
 }
 
-struct FileFacts {
-  int64_t bytes = 0;
-  std::string crc32;  // eight hexadecimal digits
-};
-
-FileFacts facts_of(const fs::path& path) {
+/// What lies on the disk.
+FileSum sum_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   MB_CHECK_AS(CheckpointError, file, "{}: is missing or can't be read", path.string());
-  FileFacts facts;
-  uLong crc = ::crc32(0, nullptr, 0);
+  FileSum sum;
   std::vector<char> buffer(1 << 20);
-  while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0) {
-    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(buffer.data()),
-                  static_cast<uInt>(file.gcount()));
-    facts.bytes += file.gcount();
-  }
+  while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0)
+    sum.add(buffer.data(), static_cast<size_t>(file.gcount()));
   MB_CHECK_AS(CheckpointError, file.eof(), "{}: can't be read to its end", path.string());
-  facts.crc32 = fmt::format("{:08x}", crc);
-  return facts;
+  return sum;
 }
 
-std::string make_manifest(int64_t step, const fs::path& folder,
-                          const std::vector<CheckpointFile>& contents) {
-  nlohmann::ordered_json manifest{{"format_version", kCheckpointFormatVersion}, {"step", step}};
-  for (const CheckpointFile& file : contents) {
-    const FileFacts facts = facts_of(folder / file.name);
-    manifest["files"][file.name] = {{"bytes", facts.bytes}, {"crc32", facts.crc32}};
-  }
-  return manifest.dump(1) + "\n";
+/// A checksum as the manifest has it: eight hexadecimal digits.
+std::string hex(uint32_t crc32) {
+  return fmt::format("{:08x}", crc32);
 }
+
+/// MANIFEST.json as it grows, file by file.
+class ManifestMaker {
+ public:
+  explicit ManifestMaker(int64_t step)
+      : json_{{"format_version", kCheckpointFormatVersion}, {"step", step}} {}
+  void add(const std::string& name, const FileSum& sum) {
+    json_["files"][name] = {{"bytes", sum.bytes}, {"crc32", hex(sum.crc32)}};
+  }
+  std::string text() const { return json_.dump(1) + "\n"; }
+
+ private:
+  nlohmann::ordered_json json_;
+};
 
 nlohmann::json read_manifest(const fs::path& path) {
   MB_CHECK_AS(CheckpointError, fs::is_regular_file(path),
@@ -97,14 +96,14 @@ void verify_checkpoint(const fs::path& folder) {
                        entry["bytes"].is_number_integer() && entry["crc32"].is_string();
     MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged",
                 (folder / kManifest).string(), name);
-    const FileFacts found = facts_of(folder / name);
+    const FileSum found = sum_of(folder / name);
     const auto bytes = entry["bytes"].get<int64_t>();
     MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
                 (folder / name).string(), found.bytes, bytes, kManifest);
     const auto crc32 = entry["crc32"].get<std::string>();
-    MB_CHECK_AS(CheckpointError, found.crc32 == crc32,
+    MB_CHECK_AS(CheckpointError, hex(found.crc32) == crc32,
                 "{}: its checksum is {}, expected {} ({}): the file is damaged",
-                (folder / name).string(), found.crc32, crc32, kManifest);
+                (folder / name).string(), hex(found.crc32), crc32, kManifest);
   }
 }
 
@@ -117,12 +116,16 @@ void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& cont
   try {
     files_.remove(temporary);
     files_.make_folder(temporary);
+    ManifestMaker manifest(step);
     for (const CheckpointFile& file : contents) {
-      files_.write_file(temporary / file.name, file.write);
+      FileSum sum;
+      files_.write_file(temporary / file.name,
+                        [&](const fs::path& path) { sum = file.write(path); });
+      manifest.add(file.name, sum);
       pause_for_tests();
       files_.sync(temporary / file.name);
     }
-    files_.write_text(temporary / kManifest, make_manifest(step, temporary, contents));
+    files_.write_text(temporary / kManifest, manifest.text());
     files_.sync(temporary);
     verify_checkpoint(temporary);
     pause_for_tests();

@@ -24,10 +24,11 @@ namespace minibert {
 
 inline constexpr int kCheckpointFormatVersion = 1;
 
-/// One file of a checkpoint, written by a function of its path.
+/// One file of a checkpoint, written by a function of its path, which returns the sum of the bytes as
+/// they were in memory.
 struct CheckpointFile {
   std::string name;
-  std::function<void(const std::filesystem::path&)> write;
+  std::function<FileSum(const std::filesystem::path&)> write;
 };
 
 struct StoredCheckpoint {

@@ -77,7 +77,7 @@ void FileSystem::replace_text(const fs::path& path, std::string_view text) {
   sync(path.parent_path());
 }
 
-void write_bytes(const fs::path& path, std::string_view text) {
+FileSum write_bytes(const fs::path& path, std::string_view text) {
   const File file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
   if (file.descriptor < 0) failed("written", path, errno);
   for (size_t done = 0; done < text.size();) {
@@ -86,6 +86,9 @@ void write_bytes(const fs::path& path, std::string_view text) {
     if (n <= 0) failed("written", path, n < 0 ? errno : ENOSPC);
     done += static_cast<size_t>(n);
   }
+  FileSum sum;
+  sum.add(text.data(), text.size());
+  return sum;
 }
 
 int64_t free_bytes(const fs::path& path) {

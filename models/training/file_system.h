@@ -9,6 +9,8 @@
 #include <functional>
 #include <string_view>
 
+#include "models/text/checksum.h"
+
 namespace minibert {
 
 /// The calls as the system has them. Errors of all: CheckpointError naming path and reason.
@@ -36,8 +38,8 @@ class FileSystem {
   void replace_text(const std::filesystem::path& path, std::string_view text);
 };
 
-/// Writes a file of `text`, without a sync. Errors: CheckpointError.
-void write_bytes(const std::filesystem::path& path, std::string_view text);
+/// Writes a file of `text`, without a sync. Returns its length and checksum. Errors: CheckpointError.
+FileSum write_bytes(const std::filesystem::path& path, std::string_view text);
 
 /// Bytes that may still be written to the disk under `path` (which need not exist yet).
 int64_t free_bytes(const std::filesystem::path& path);

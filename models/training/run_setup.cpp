@@ -1,11 +1,10 @@
 // run_setup.cpp: opening and checking what a run reads.
 #include "models/training/run_setup.h"
 
-#include <zlib.h>
-
 #include "core/device.h"
 #include "core/error.h"
 #include "models/bert/hugging_face.h"
+#include "models/text/checksum.h"
 #include "models/text/vocab.h"
 
 namespace minibert {
@@ -148,10 +147,10 @@ OptimizerOptions optimizer_options(const TrainConfig& config) {
 }
 
 std::string fingerprint(const ShardSet& data) {
-  uLong crc = ::crc32(0, nullptr, 0);
+  uint32_t crc = 0;
   for (const ShardEntry& shard : data.manifest().shards) {
     const std::string line = fmt::format("{} {:08x}\n", shard.file, shard.crc32);
-    crc = ::crc32(crc, reinterpret_cast<const Bytef*>(line.data()), static_cast<uInt>(line.size()));
+    crc = crc32_of(line.data(), line.size(), crc);
   }
   return fmt::format("{:08x}", crc);
 }

@@ -10,6 +10,7 @@
 
 #include "models/bert/hugging_face.h"
 #include "models/bert/inference.h"
+#include "models/text/atomic_file.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/vocab.h"
 #include "tests/process.h"
@@ -106,7 +107,8 @@ void save_with_vocab(const fs::path& folder) {
   const auto vocab_size = static_cast<int64_t>(tokens.size());
   fs::create_directories(folder);
   Vocab::from_tokens(std::move(tokens), "test").save(folder / "vocab.txt");
-  save_tokenizer_config(folder, TokenizerOptions{}, 40);
+  write_file_atomically(folder / kTokenizerConfigFile,
+                        tokenizer_config_json(TokenizerOptions{}, 40));
   save_hugging_face(folder, random_model(vocab_size));
 }
 

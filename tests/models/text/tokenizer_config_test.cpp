@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/atomic_file.h"
 #include "tests/models/training/messages.h"
 
 namespace minibert {
@@ -25,14 +26,16 @@ TEST(TokenizerConfig, SavedOptionsAreLoadedAgain) {
        {TokenizerOptions{}, TokenizerOptions::cased(), TokenizerOptions{.strip_accents = false},
         TokenizerOptions{.lowercase = false}, TokenizerOptions{.split_chinese = false}}) {
     const TemporaryFolder folder;
-    save_tokenizer_config(folder.path(), options, 128);
+    write_file_atomically(folder.path() / kTokenizerConfigFile,
+                          tokenizer_config_json(options, 128));
     EXPECT_EQ(load_tokenizer_config(folder.path()), options);
   }
 }
 
 TEST(TokenizerConfig, FileHasTheKeysOfTransformers) {
   const TemporaryFolder folder;
-  save_tokenizer_config(folder.path(), TokenizerOptions::cased(), 512);
+  write_file_atomically(folder.path() / kTokenizerConfigFile,
+                        tokenizer_config_json(TokenizerOptions::cased(), 512));
   const auto config = nlohmann::json::parse(read_bytes(folder / kTokenizerConfigFile));
   EXPECT_EQ(config["tokenizer_class"], "BertTokenizer");
   EXPECT_EQ(config["do_lower_case"], false);

@@ -28,7 +28,9 @@ std::string content(int64_t step, const std::string& name) {
 std::vector<CheckpointFile> contents(int64_t step) {
   std::vector<CheckpointFile> files;
   for (const std::string name : {"model.safetensors", "trainer_state.json"})
-    files.push_back({name, [=](const fs::path& path) { write_bytes(path, content(step, name)); }});
+    files.push_back({name, [=](const fs::path& path) {
+                       return minibert::write_bytes(path, content(step, name));
+                     }});
   return files;
 }
 
@@ -314,15 +316,43 @@ TEST(CheckpointStore, RealLimitOnFileSizeLeavesTheOldOneIntact) {
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
   const rlimit small{512, before.rlim_max};
   setrlimit(RLIMIT_FSIZE, &small);
-  const std::vector<CheckpointFile> large{{"model.safetensors", [](const fs::path& path) {
-                                             minibert::write_bytes(path, std::string(10000, 'y'));
-                                           }}};
+  const std::vector<CheckpointFile> large{
+      {"model.safetensors",
+       [](const fs::path& path) { return minibert::write_bytes(path, std::string(10000, 'y')); }}};
   const std::string message = message_of<CheckpointError>([&] { store.save(2, large); });
   setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   EXPECT_TRUE(has(message, "model.safetensors: can't be written: File too large")) << message;
   EXPECT_EQ(newest(scratch.path()), 1);
   EXPECT_FALSE(fs::exists(scratch / "checkpoint-2"));
+}
+
+/// Takes every write and keeps one bit of a file otherwise.
+class FaultyDisk : public FileSystem {
+ public:
+  explicit FaultyDisk(std::string name) : name_(std::move(name)) {}
+  void write_file(const fs::path& path,
+                  const std::function<void(const fs::path&)>& write) override {
+    FileSystem::write_file(path, write);
+    if (path.filename() == name_) flip_bit(path, 500);
+  }
+
+ private:
+  std::string name_;
+};
+
+TEST(CheckpointStore, DiskThatKeepsOtherBytesThanItWasGivenIsFoundBeforeTheOldOneGoes) {
+  for (const std::string name : {"model.safetensors", "trainer_state.json"}) {
+    TemporaryFolder scratch;
+    FileSystem plain;
+    CheckpointStore(scratch.path(), plain).save(1, contents(1));
+    FaultyDisk faulty(name);
+    const std::string message = message_of<CheckpointError>(
+        [&] { CheckpointStore(scratch.path(), faulty).save(2, contents(2)); });
+    EXPECT_TRUE(has(message, name + ": its checksum is ")) << message;
+    EXPECT_EQ(newest(scratch.path()), 1);
+    EXPECT_FALSE(fs::exists(scratch / "checkpoint-2"));
+  }
 }
 
 TEST(CheckpointStore, RotationKeepsTheNewestAndTheBest) {

@@ -197,7 +197,8 @@ TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
     const std::string name = entry.path().filename().string();
     if (name == "MANIFEST.json") continue;
     const std::string text = name == "trainer_state.json" ? json.dump() : read_bytes(entry.path());
-    contents.push_back({name, [text](const fs::path& path) { write_bytes(path, text); }});
+    contents.push_back(
+        {name, [text](const fs::path& path) { return minibert::write_bytes(path, text); }});
   }
   CheckpointStore(folder("machine"), files).save(2, contents);
   c.stop_after = 0, c.resume = "must";

@@ -1,0 +1,24 @@
+// checksum.h: zlib's CRC-32, the one checksum of every file that minibert writes.
+// Called by the writers and readers of shards, manifests, safetensors files and checkpoints. Easy to
+// break: a writer sums the bytes that it has in memory, not those that it reads back, so that what a
+// disk made of them can be told from what they were. Test: ctest -R text_checksum.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace minibert {
+
+/// CRC-32 of `size` bytes; `start` is that of the bytes before them.
+uint32_t crc32_of(const void* data, size_t size, uint32_t start = 0);
+
+/// Length in bytes and CRC-32 of a file.
+struct FileSum {
+  int64_t bytes = 0;
+  uint32_t crc32 = 0;
+
+  void add(const void* data, size_t size);
+  bool operator==(const FileSum&) const = default;
+};
+
+}  // namespace minibert
