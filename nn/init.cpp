@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "core/parallel.h"
 #include "core/random.h"
@@ -49,6 +50,21 @@ void initialize_parameters(const Arena& arena, const std::vector<Initializer>& i
          RandomStream(seed, StreamPurpose::initialization, static_cast<uint64_t>(number)));
     std::fill(values.begin() + static_cast<ptrdiff_t>(used), values.end(), 0.0f);
   });
+}
+
+void fill_sinusoidal(const Tensor& table, float standard_deviation) {
+  MB_CHECK(table.rank() == 2, "fill_sinusoidal: table is {}, expected [P, H]", table.shape().str());
+  const int64_t P = table.dim(0), H = table.dim(1);
+  const double base = std::max(2.0, static_cast<double>(P) / 4);
+  float* row = table.data<float>();
+  for (int64_t p = 0; p < P; ++p, row += H) {
+    for (int64_t h = 0; h < H; ++h) {
+      const double exponent = static_cast<double>(h / 2 * 2) / static_cast<double>(H);
+      const double angle = static_cast<double>(p) / std::pow(base, exponent);
+      const double wave = h % 2 == 0 ? std::sin(angle) : std::cos(angle);
+      row[h] = static_cast<float>(std::numbers::sqrt2 * standard_deviation * wave);
+    }
+  }
 }
 
 }  // namespace minibert

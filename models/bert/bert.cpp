@@ -138,8 +138,11 @@ BertForPreTraining::BertForPreTraining(BertForPreTraining&&) noexcept = default;
 BertForPreTraining& BertForPreTraining::operator=(BertForPreTraining&&) noexcept = default;
 BertForPreTraining::~BertForPreTraining() = default;
 
-void BertForPreTraining::initialize(uint64_t seed) {
+void BertForPreTraining::initialize(uint64_t seed, PositionInitializer positions) {
   initialize_parameters(*arena_, initializers_, config_.initializer_range, seed);
+  if (positions == PositionInitializer::sinusoidal)
+    fill_sinusoidal(modules_->bert.embeddings.position_embeddings.weight.value(),
+                    config_.initializer_range);
 }
 
 // ---- What a batch must be ----------------------------------------------------------------------

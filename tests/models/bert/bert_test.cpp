@@ -165,6 +165,35 @@ TEST(BertModel, StartsAsGooglesDoes) {
   }
 }
 
+// Of sines and cosines of one wavelength each: rows p and q meet in sum_i cos((p - q) w_i), whatever
+// p is, and in the sum of all squares for p = q.
+TEST(BertModel, SinusoidalPositionsMeetByTheirDistanceAlone) {
+  BertForPreTraining normal = small_model(), waves = small_model();
+  waves.initialize(7, PositionInitializer::sinusoidal);
+  const ParameterTable& table = normal.arena().table();
+  const int positions = table.find("bert.embeddings.position_embeddings.weight");
+  for (int i = 0; i < table.count(); ++i) {
+    EXPECT_EQ(same_bits(normal.arena().weight(i), waves.arena().weight(i)), i != positions)
+        << table[i].name;
+  }
+  const Tensor rows = waves.arena().weight(positions);
+  const int64_t P = rows.dim(0), H = rows.dim(1);
+  const double s = normal.config().initializer_range, base = static_cast<double>(P) / 4;
+  for (const int64_t p : {int64_t{0}, int64_t{1}, P / 2, P - 1}) {
+    for (int64_t q = 0; q < P; ++q) {
+      double product = 0, expected = 0;
+      for (int64_t h = 0; h < H; ++h)
+        product += double{rows.data<float>()[p * H + h]} * rows.data<float>()[q * H + h];
+      for (int64_t i = 0; i < H / 2; ++i) {
+        const double frequency =
+            std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(H));
+        expected += 2 * s * s * std::cos(static_cast<double>(p - q) * frequency);
+      }
+      ASSERT_NEAR(product, expected, 1e-6 * static_cast<double>(H) * s * s) << p << " " << q;
+    }
+  }
+}
+
 TEST(BertModel, InitialisationDependsOnTheSeedAlone) {
   BertForPreTraining a = small_model(), b = small_model();
   {
