@@ -5,10 +5,7 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
-#include <fstream>
 #include <thread>
-
-#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 
@@ -16,7 +13,6 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr const char* kManifest = "MANIFEST.json";
 const std::string kPrefix = "checkpoint-";
 
 /// Test hook: MINIBERT_TEST_CHECKPOINT_DELAY_MS widens each window in which a kill would find a
@@ -39,73 +35,7 @@ std::optional<int64_t> step_of(const std::string& name) {
   return step;
 }
 
-/// What lies on the disk.
-FileSum sum_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  MB_CHECK_AS(CheckpointError, file, "{}: is missing or can't be read", path.string());
-  FileSum sum;
-  std::vector<char> buffer(1 << 20);
-  while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0)
-    sum.add(buffer.data(), static_cast<size_t>(file.gcount()));
-  MB_CHECK_AS(CheckpointError, file.eof(), "{}: can't be read to its end", path.string());
-  return sum;
-}
-
-/// A checksum as the manifest has it: eight hexadecimal digits.
-std::string hex(uint32_t crc32) {
-  return fmt::format("{:08x}", crc32);
-}
-
-/// MANIFEST.json as it grows, file by file.
-class ManifestMaker {
- public:
-  explicit ManifestMaker(int64_t step)
-      : json_{{"format_version", kCheckpointFormatVersion}, {"step", step}} {}
-  void add(const std::string& name, const FileSum& sum) {
-    json_["files"][name] = {{"bytes", sum.bytes}, {"crc32", hex(sum.crc32)}};
-  }
-  std::string text() const { return json_.dump(1) + "\n"; }
-
- private:
-  nlohmann::ordered_json json_;
-};
-
-nlohmann::json read_manifest(const fs::path& path) {
-  MB_CHECK_AS(CheckpointError, fs::is_regular_file(path),
-              "{}: is missing, so the checkpoint was never finished", path.string());
-  nlohmann::json manifest = nlohmann::json::parse(read_text(path), nullptr, false);
-  const bool whole = manifest.is_object() && manifest.contains("format_version") &&
-                     manifest["format_version"].is_number_integer() && manifest.contains("files") &&
-                     manifest["files"].is_object();
-  MB_CHECK_AS(CheckpointError, whole, "{}: is damaged, expected a manifest in JSON", path.string());
-  const int version = manifest["format_version"];
-  MB_CHECK_AS(CheckpointError, version >= 1 && version <= kCheckpointFormatVersion,
-              "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
-              "minibert.",
-              path.string(), version, kCheckpointFormatVersion);
-  return manifest;
-}
-
 }  // namespace
-
-void verify_checkpoint(const fs::path& folder) {
-  MB_CHECK_AS(CheckpointError, fs::is_directory(folder), "{}: is no folder", folder.string());
-  const nlohmann::json manifest = read_manifest(folder / kManifest);
-  for (const auto& [name, entry] : manifest["files"].items()) {
-    const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
-                       entry["bytes"].is_number_integer() && entry["crc32"].is_string();
-    MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged",
-                (folder / kManifest).string(), name);
-    const FileSum found = sum_of(folder / name);
-    const auto bytes = entry["bytes"].get<int64_t>();
-    MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
-                (folder / name).string(), found.bytes, bytes, kManifest);
-    const auto crc32 = entry["crc32"].get<std::string>();
-    MB_CHECK_AS(CheckpointError, hex(found.crc32) == crc32,
-                "{}: its checksum is {}, expected {} ({}): the file is damaged",
-                (folder / name).string(), hex(found.crc32), crc32, kManifest);
-  }
-}
 
 CheckpointStore::CheckpointStore(fs::path run_folder, FileSystem& files)
     : folder_(std::move(run_folder)), files_(files) {}
@@ -116,16 +46,15 @@ void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& cont
   try {
     files_.remove(temporary);
     files_.make_folder(temporary);
-    ManifestMaker manifest(step);
+    std::vector<std::pair<std::string, FileSum>> sums;
     for (const CheckpointFile& file : contents) {
-      FileSum sum;
+      FileSum& sum = sums.emplace_back(file.name, FileSum{}).second;
       files_.write_file(temporary / file.name,
                         [&](const fs::path& path) { sum = file.write(path); });
-      manifest.add(file.name, sum);
       pause_for_tests();
       files_.sync(temporary / file.name);
     }
-    files_.write_text(temporary / kManifest, manifest.text());
+    files_.write_text(temporary / kCheckpointManifest, checkpoint_manifest(step, sums));
     files_.sync(temporary);
     verify_checkpoint(temporary);
     pause_for_tests();
@@ -223,7 +152,7 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>& complai
   MB_CHECK_AS(CheckpointError, fs::is_directory(path),
               "{}: is no folder, expected a checkpoint or a run folder", path.string());
   const bool is_checkpoint =
-      fs::exists(path / kManifest) || fs::exists(path / "trainer_state.json");
+      fs::exists(path / kCheckpointManifest) || fs::exists(path / "trainer_state.json");
   if (is_checkpoint) {
     verify_checkpoint(path);
     return path;

@@ -18,11 +18,10 @@
 #include <string>
 #include <vector>
 
+#include "models/bert/checkpoint_manifest.h"
 #include "models/training/file_system.h"
 
 namespace minibert {
-
-inline constexpr int kCheckpointFormatVersion = 1;
 
 /// One file of a checkpoint, written by a function of its path, which returns the sum of the bytes as
 /// they were in memory.
@@ -64,10 +63,6 @@ class CheckpointStore {
   std::filesystem::path folder_;
   FileSystem& files_;
 };
-
-/// Compares a checkpoint folder with its MANIFEST.json: every file there, of its size and checksum.
-/// Errors: CheckpointError naming the file, what was found and expected.
-void verify_checkpoint(const std::filesystem::path& folder);
 
 /// Folder that a path given by a user means: a checkpoint itself, `latest`, or the newest good one
 /// of a run folder. Errors: CheckpointError.
