@@ -11,6 +11,10 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
+/// What a run goes on from, since format version 1.
+constexpr const char* kNeeded[] = {"config.json", "model.safetensors", "vocab.txt",
+                                   "optimizer.safetensors", "trainer_state.json"};
+
 /// What lies on the disk.
 FileSum sum_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
@@ -45,6 +49,23 @@ nlohmann::json read_manifest(const fs::path& path) {
   return manifest;
 }
 
+/// One file against its entry.
+void compare(const fs::path& folder, const std::string& name, const nlohmann::json& entry) {
+  const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
+                     entry["bytes"].is_number_integer() && entry["crc32"].is_string();
+  MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged",
+              (folder / kCheckpointManifest).string(), name);
+  const FileSum found = sum_of(folder / name);
+  const auto bytes = entry["bytes"].get<int64_t>();
+  MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
+              (folder / name).string(), found.bytes, bytes, kCheckpointManifest);
+  const auto crc32 = entry["crc32"].get<std::string>();
+  MB_CHECK_AS(CheckpointError, hex(found.crc32) == crc32,
+              "{}: its checksum is {}, expected {} ({}): the file is damaged. Use another "
+              "checkpoint.",
+              (folder / name).string(), hex(found.crc32), crc32, kCheckpointManifest);
+}
+
 }  // namespace
 
 std::string checkpoint_manifest(int64_t step,
@@ -58,21 +79,22 @@ std::string checkpoint_manifest(int64_t step,
 void verify_checkpoint(const fs::path& folder) {
   MB_CHECK_AS(CheckpointError, fs::is_directory(folder), "{}: is no folder", folder.string());
   const fs::path manifest_path = folder / kCheckpointManifest;
-  const nlohmann::json manifest = read_manifest(manifest_path);
-  for (const auto& [name, entry] : manifest["files"].items()) {
-    const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
-                       entry["bytes"].is_number_integer() && entry["crc32"].is_string();
-    MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged", manifest_path.string(),
-                name);
-    const FileSum found = sum_of(folder / name);
-    const auto bytes = entry["bytes"].get<int64_t>();
-    MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
-                (folder / name).string(), found.bytes, bytes, kCheckpointManifest);
-    const auto crc32 = entry["crc32"].get<std::string>();
-    MB_CHECK_AS(CheckpointError, hex(found.crc32) == crc32,
-                "{}: its checksum is {}, expected {} ({}): the file is damaged",
-                (folder / name).string(), hex(found.crc32), crc32, kCheckpointManifest);
+  const nlohmann::json files = read_manifest(manifest_path)["files"];
+  for (const auto& [name, entry] : files.items()) compare(folder, name, entry);
+  for (const char* name : kNeeded) {
+    MB_CHECK_AS(CheckpointError, files.contains(name),
+                "{}: has no entry for {}, expected one (every save writes it). Use another "
+                "checkpoint.",
+                manifest_path.string(), name);
   }
+}
+
+void verify_if_in_checkpoint(const fs::path& file) {
+  const fs::path manifest_path = file.parent_path() / kCheckpointManifest;
+  if (!fs::exists(manifest_path) || !fs::exists(file)) return;
+  const nlohmann::json files = read_manifest(manifest_path)["files"];
+  const std::string name = file.filename().string();
+  if (files.contains(name)) compare(file.parent_path(), name, files[name]);
 }
 
 }  // namespace minibert

@@ -2,12 +2,15 @@
 #include "models/bert/hugging_face.h"
 
 #include <algorithm>
+#include <bit>
 #include <fstream>
 #include <map>
 #include <optional>
 #include <sstream>
 
+#include "models/bert/checkpoint_manifest.h"
 #include "models/text/atomic_file.h"
+#include "models/text/tokenizer_config.h"
 
 namespace minibert {
 namespace {
@@ -113,8 +116,13 @@ std::vector<std::string> load_contents(const Contents& contents, BertForPreTrain
     const ParameterSlice& slice = table[number];
     const SafetensorsEntry& entry = *contents.by_name.at(slice.name);
     check_shape(contents, entry, slice.shape);
-    contents.file->read_f32(entry.name, model.arena().weight(number).span<float>().first(
-                                            static_cast<size_t>(slice.used())));
+    const std::span<float> weights =
+        model.arena().weight(number).span<float>().first(static_cast<size_t>(slice.used()));
+    contents.file->read_f32(entry.name, weights);
+    MB_CHECK_AS(NumericError, all_finite(weights),
+                "{}: tensor {} holds NaN or infinity, expected finite numbers. Use a checkpoint "
+                "from before its training diverged",
+                contents.file->path(), entry.name);
   }
   std::vector<std::string> unused;
   for (const auto& [name, entry] : contents.by_name) {
@@ -126,6 +134,10 @@ std::vector<std::string> load_contents(const Contents& contents, BertForPreTrain
 
 /// Says how to get model.safetensors out of what is there instead.
 [[noreturn]] void fail_without_safetensors(const fs::path& folder) {
+  if (fs::exists(folder / "latest")) {
+    fail<DataError>("{}: is a run folder, expected one of its checkpoints. Give {}",
+                    folder.string(), (folder / "latest").string());
+  }
   struct Other {
     const char* file;
     const char* what;
@@ -165,6 +177,15 @@ SafetensorsFile open_weights(const fs::path& folder) {
 
 }  // namespace
 
+bool all_finite(std::span<const float> values) {
+  uint32_t bad = 0;
+  for (const float x : values) {
+    const auto exponent = std::bit_cast<uint32_t>(x) & 0x7F800000u;
+    bad |= static_cast<uint32_t>(exponent == 0x7F800000u);
+  }
+  return bad == 0;
+}
+
 BertConfig load_hugging_face_config(const fs::path& folder) {
   MB_CHECK_AS(DataError, fs::is_directory(folder),
               "{}: is not a folder, expected a Transformers folder: config.json, "
@@ -182,6 +203,8 @@ BertConfig load_hugging_face_config(const fs::path& folder) {
 }
 
 LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertParts& required) {
+  for (const char* name : {"config.json", "model.safetensors", "vocab.txt", kTokenizerConfigFile})
+    verify_if_in_checkpoint(folder / name);
   const BertConfig config = load_hugging_face_config(folder);
   const SafetensorsFile file = open_weights(folder);
   const Contents contents(file);

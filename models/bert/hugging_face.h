@@ -6,6 +6,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,9 @@ struct LoadedBert {
 /// those of `required` must be. Old names (gamma, beta) and new, with the prefix `bert.` or without
 /// it; F32, F16, BF16 and F64; copies of the tied decoder are accepted if they are equal.
 /// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
-///         folder with PyTorch's or TensorFlow's own format, the command that converts it.
+///         folder with PyTorch's or TensorFlow's own format, the command that converts it;
+///         CheckpointError for a checkpoint of ours whose files differ from its MANIFEST.json;
+///         NumericError naming the tensor for weights that are not finite.
 LoadedBert load_hugging_face(const std::filesystem::path& folder,
                              ModelUse use = ModelUse::inference,
                              const BertParts& required = {
@@ -36,6 +39,9 @@ LoadedBert load_hugging_face(const std::filesystem::path& folder,
 /// Reads the weights of a file into a model that is already there; every parameter of the model
 /// must be in the file. Returns what it did not use. Errors as above.
 std::vector<std::string> load_weights(const std::filesystem::path& file, BertForPreTraining& model);
+
+/// Whether no value is NaN or infinite. No early exit, so that the loop is vectorised.
+bool all_finite(std::span<const float> values);
 
 /// What a file holds, by Hugging Face name: views of the model's arena, without padding rows. The
 /// optimizer's moments are written under the same names: `flat` may be any buffer that is laid out

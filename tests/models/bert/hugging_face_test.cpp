@@ -2,12 +2,15 @@
 // That Transformers itself reads and writes the same is shown by peer_test.cpp.
 #include "models/bert/hugging_face.h"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <functional>
 
 #include <gtest/gtest.h>
 #include <unistd.h>
+
+#include "models/bert/checkpoint_manifest.h"
 
 namespace minibert {
 namespace {
@@ -236,6 +239,55 @@ TEST_F(HuggingFace, SaysHowToConvertOtherFormats) {
   expect_refused("has no model.safetensors");
   fs::remove_all(folder_);
   expect_refused("is not a folder");
+}
+
+TEST_F(HuggingFace, RunFolderIsToldFromItsCheckpoints) {
+  fs::remove(folder_ / "config.json");
+  fs::remove(folder_ / "model.safetensors");
+  fs::create_directory_symlink("checkpoint-3", folder_ / "latest");
+  expect_refused("has no model.safetensors");  // the link leads nowhere yet
+  fs::create_directory(folder_ / "checkpoint-3");
+  expect_refused("is a run folder, expected one of its checkpoints. Give " +
+                 (folder_ / "latest").string());
+}
+
+TEST_F(HuggingFace, WeightsThatAreNotFiniteAreRefusedByName) {
+  const std::string name = "bert.encoder.layer.1.output.dense.weight";
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    rewrite([&](auto& all) {
+      NamedTensor& named = find(all, name);
+      named.tensor = named.tensor.clone();
+      named.tensor.template data<float>()[7] = bad;
+    });
+    try {
+      load_hugging_face(folder_);
+      ADD_FAILURE() << bad << " was accepted";
+    } catch (const NumericError& error) {
+      EXPECT_NE(std::string(error.what()).find("tensor " + name), std::string::npos);
+    }
+  }
+}
+
+TEST_F(HuggingFace, CheckpointsAreComparedWithTheirManifest) {
+  const auto sum_of = [&](const char* name) {
+    std::ifstream file(folder_ / name, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(file), {}};
+    FileSum sum;
+    sum.add(bytes.data(), bytes.size());
+    return std::pair<std::string, FileSum>(name, sum);
+  };
+  std::ofstream(folder_ / "MANIFEST.json")
+      << checkpoint_manifest(3, {sum_of("config.json"), sum_of("model.safetensors")});
+  expect_loads();
+  std::fstream file(folder_ / "model.safetensors", std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(-3, std::ios::end);
+  const char flipped = static_cast<char>(file.get() ^ 1);
+  file.seekp(-3, std::ios::end);
+  file.put(flipped);
+  file.close();
+  EXPECT_THROW(load_hugging_face(folder_), CheckpointError);
+  fs::remove(folder_ / "MANIFEST.json");
+  load_hugging_face(folder_);  // nothing to compare with
 }
 
 TEST_F(HuggingFace, SavingIntoNowhereIsAnError) {

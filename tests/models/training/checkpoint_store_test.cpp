@@ -24,10 +24,13 @@ std::string content(int64_t step, const std::string& name) {
   return name + " of step " + std::to_string(step) + std::string(1000, 'x');
 }
 
-/// Two files whose text says which step they belong to.
+const std::vector<std::string> kFiles = {"config.json", "model.safetensors", "vocab.txt",
+                                         "optimizer.safetensors", "trainer_state.json"};
+
+/// Files whose text says which step they belong to.
 std::vector<CheckpointFile> contents(int64_t step) {
   std::vector<CheckpointFile> files;
-  for (const std::string name : {"model.safetensors", "trainer_state.json"})
+  for (const std::string& name : kFiles)
     files.push_back({name, [=](const fs::path& path) {
                        return minibert::write_bytes(path, content(step, name));
                      }});
@@ -39,7 +42,7 @@ std::optional<int64_t> newest(const fs::path& folder) {
   std::vector<std::string> complaints;
   const auto found = CheckpointStore(folder, files).newest_good(complaints);
   if (!found) return std::nullopt;
-  for (const std::string name : {"model.safetensors", "trainer_state.json"})
+  for (const std::string& name : kFiles)
     EXPECT_EQ(read_bytes(found->path / name), content(found->step, name));
   return found->step;
 }
@@ -239,6 +242,10 @@ TEST(CheckpointStore, DamageIsFoundNamedAndTheOneBeforeUsed) {
                     write_bytes(p / "MANIFEST.json", R"({"format_version": 9, "files": {}})");
                   }),
                   "format_version is 9, expected 1 to 1"));
+  EXPECT_TRUE(has(damaged([](const fs::path& p) {
+                    write_bytes(p / "MANIFEST.json", R"({"format_version": 1, "files": {}})");
+                  }),
+                  "MANIFEST.json: has no entry for config.json, expected one"));
 }
 
 TEST(CheckpointStore, NothingWholeIsAnErrorThatListsWhatIsWrong) {
@@ -292,7 +299,7 @@ class FullDisk : public RecordingFileSystem {
 };
 
 TEST(CheckpointStore, FullDiskAtAnyCallLeavesTheOldOneIntact) {
-  for (size_t last = 0; last < 12; ++last) {
+  for (size_t last = 0; last < 18; ++last) {
     TemporaryFolder scratch;
     FileSystem plain;
     CheckpointStore(scratch.path(), plain).save(1, contents(1));
