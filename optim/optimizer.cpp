@@ -50,6 +50,10 @@ bool matches(const std::string& name, const std::vector<std::string>& parts) {
                      [&](const std::string& part) { return name.find(part) != std::string::npos; });
 }
 
+bool not_finite(double norm) {
+  return !std::isfinite(norm);
+}
+
 void check(const OptimizerOptions& o, float eps) {
   MB_CHECK(o.beta1 >= 0 && o.beta1 < 1, "optimizer: beta1 is {}, expected 0 <= beta1 < 1", o.beta1);
   MB_CHECK(o.beta2 >= 0 && o.beta2 < 1, "optimizer: beta2 is {}, expected 0 <= beta2 < 1", o.beta2);
@@ -102,7 +106,8 @@ Optimizer::StepReport Optimizer::step(float learning_rate) {
   for (double norm : norms) squares += norm * norm;
   report.grad_norm = std::sqrt(squares);
   if (!std::isfinite(report.grad_norm)) {
-    report.first_bad_tensor = first_non_finite(norms);
+    const auto last = std::find_if(norms.rbegin(), norms.rend(), not_finite);
+    report.bad_gradient = arena_.table()[static_cast<int>(norms.rend() - last) - 1].name;
     return report;
   }
   if (options_.max_grad_norm > 0)
@@ -144,15 +149,10 @@ void Optimizer::set_applied_steps(int64_t steps) {
   applied_steps_ = steps;
 }
 
-std::string Optimizer::first_non_finite(const std::vector<double>& norms) const {
-  for (size_t k = 0; k < norms.size(); ++k) {
-    if (!std::isfinite(norms[k])) return arena_.table().slices()[k].name;
-  }
-  return "";
-}
-
 std::string Optimizer::first_non_finite_weight() const {
-  return first_non_finite(tensor_norms(arena_.weights(), tensors_));
+  const std::vector<double> norms = tensor_norms(arena_.weights(), tensors_);
+  const auto first = std::find_if(norms.begin(), norms.end(), not_finite);
+  return first == norms.end() ? "" : arena_.table()[static_cast<int>(first - norms.begin())].name;
 }
 
 std::string Optimizer::describe() const {

@@ -58,10 +58,12 @@ class Optimizer {
   Optimizer(Arena& arena, OptimizerOptions options);
 
   struct StepReport {
-    double grad_norm = 0;          // before clipping; NaN or infinity if not applied
-    float clip_factor = 1;         // what gradients were multiplied with
-    bool applied = false;          // false: a gradient was not finite and nothing was touched
-    std::string first_bad_tensor;  // its name, if not applied
+    double grad_norm = 0;   // before clipping; NaN or infinity if not applied
+    float clip_factor = 1;  // what gradients were multiplied with
+    bool applied = false;   // false: a gradient was not finite and nothing was touched
+    /// Its name, if not applied; of several the last in the arena's order: backward starts there,
+    /// and those before it may have caught it from that one.
+    std::string bad_gradient;
   };
   /// One update with what lies in arena.gradients() (which stays as it is).
   /// Units  learning_rate is absolute: Schedule::learning_rate(applied_steps()).
@@ -92,7 +94,6 @@ class Optimizer {
   void load_state(const std::vector<std::pair<std::string, Tensor>>& state);
 
  private:
-  std::string first_non_finite(const std::vector<double>& norms) const;
   OptimizerStepArgs step_args(float learning_rate, float clip_factor) const;
 
   Arena& arena_;

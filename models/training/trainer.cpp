@@ -127,7 +127,7 @@ std::optional<StepRecord> Trainer::step() {
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
   if (!report.applied || !std::isfinite(record.loss))
-    stop_non_finite(record, report.first_bad_tensor);
+    stop_non_finite(record, report.bad_gradient);
   return record;
 }
 
@@ -199,9 +199,10 @@ bool Trainer::too_late(const GlobalStep& batch, const PackedBatch& next, double 
 void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
   journal_.write(record);  // NaN and all
   const std::string bad_weight = optimizer_.first_non_finite_weight();
-  const std::string where = !bad_weight.empty()     ? "weight " + bad_weight
-                            : !bad_gradient.empty() ? "gradient of " + bad_gradient
-                                                    : "the loss alone";
+  const std::string where = !bad_weight.empty() ? "weight " + bad_weight + " (the first from the input)"
+                            : !bad_gradient.empty()
+                                ? "gradient of " + bad_gradient + " (the first from the loss)"
+                                : "the loss alone";
   fail<NumericError>(
       "step {}: loss is {}, gradient norm is {}, expected finite numbers; first bad tensor: {}. "
       "Nothing of this step is saved; checkpoints from before are untouched. Go on from one with a "
