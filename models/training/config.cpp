@@ -106,8 +106,12 @@ struct TomlSetter {
   }
   void operator()(double TrainConfig::*member) const {
     if (!node.is_number()) wrong_type(key, "a number", origin);
-    check_range(key, *node.value<double>(), origin);
-    config.*member = *node.value<double>();
+    const auto value = node.value<double>();
+    MB_CHECK(value,
+             "{}: {} is an integer beyond 2^53, expected {} ({}). Write it with a decimal point.",
+             origin, key.name(), range_text(key), key.help);
+    check_range(key, *value, origin);
+    config.*member = *value;
   }
   void operator()(bool TrainConfig::*member) const {
     if (!node.is_boolean()) wrong_type(key, "true or false", origin);
@@ -167,8 +171,19 @@ struct TomlText {
 /// Variables of ours that are no settings of a run: instruction set, allocator, tests.
 bool is_foreign_variable(const std::string& name) {
   static const std::set<std::string> names{
-      "SIMD", "GEMM", "DIRECT_ALLOCATOR", "PYTHON", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
+      "SIMD", "DIRECT_ALLOCATOR", "PYTHON", "PARITY_AGAIN", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
   return names.count(name) || name.rfind("TEST_", 0) == 0;
+}
+
+/// " Did you mean MINIBERT_NSP=false?": for a name without the prefix.
+std::string variable_meant(const std::string& name, const std::vector<std::string>& names) {
+  for (const ConfigKey& key : config_keys()) {
+    const std::string variable = key.environment();
+    if (key.is_switch() && "NO_" + variable.substr(kEnvironmentPrefix.size()) == name)
+      return fmt::format(" Did you mean {}=false?", variable);
+  }
+  const std::string nearest = nearest_name(name, names);
+  return nearest.empty() ? "" : fmt::format(" Did you mean {}{}?", kEnvironmentPrefix, nearest);
 }
 
 std::string place(const std::string& origin, const toml::node& node) {
@@ -248,10 +263,10 @@ void ConfigBuilder::apply_environment(const char* const* environment) {
       apply_text(config_keys()[index], text.substr(equals + 1), full_name);
       continue;
     }
-    const std::string nearest = is_foreign_variable(name) ? "" : nearest_name(name, names);
-    MB_CHECK(nearest.empty(),
-             "environment: {} is unknown. Did you mean {}{}? Unset it, or correct its name.",
-             full_name, kEnvironmentPrefix, nearest);
+    MB_CHECK(is_foreign_variable(name),
+             "environment: {} is unknown, expected a setting's name (`minibert train --help` lists "
+             "them).{} Unset it, or correct its name.",
+             full_name, variable_meant(name, names));
   }
 }
 

@@ -89,8 +89,8 @@ class ConfigBuilder {
   void apply_toml(std::string_view text, const std::string& origin);
   /// The same from a file. Errors: UsageError if it can't be read.
   void apply_file(const std::string& path);
-  /// Reads MINIBERT_* from `environment` (as ::environ). Names that are one or two edits away from
-  /// a key's are errors; others belong to someone else.
+  /// Reads MINIBERT_* from `environment` (as ::environ). Errors: UsageError with the nearest name
+  /// for one that is neither a setting's nor another of ours.
   void apply_environment(const char* const* environment);
   /// One setting as text, as a flag or an environment variable gives it; lists are separated by
   /// commas. Errors: UsageError.

@@ -92,7 +92,7 @@ std::vector<ConfigKey> make_keys() {
       word("optim", "schedule", &C::schedule, {"linear", "polynomial", "constant", "google-linear"},
            "learning rate after the warm-up: linear (LAMB's, without a jump), polynomial "
            "(NVIDIA's), constant, google-linear (BERT's own)"),
-      number("optim", "schedule_power", &C::schedule_power, 0, 10, "power of the polynomial"),
+      number("optim", "schedule_power", &C::schedule_power, 0.001, 10, "power of the polynomial"),
       number("optim", "warmup", &C::warmup, 0, kMost,
              "steps in which the learning rate rises from zero; below 1: share of max_steps"),
       number("optim", "weight_decay", &C::weight_decay, 0, 100,

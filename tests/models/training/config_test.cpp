@@ -89,6 +89,7 @@ TEST(Config, ValueOutOfRangeNamesKeyFoundAndAllowed) {
   EXPECT_TRUE(has(message, "train.micro_batch_size is 0, expected 1 to")) << message;
   EXPECT_TRUE(has(toml_error("[optim]\nlearning_rate = -1\n"), "optim.learning_rate is -1"));
   EXPECT_TRUE(has(toml_error("[optim]\nlearning_rate = nan\n"), "optim.learning_rate is nan"));
+  EXPECT_TRUE(has(toml_error("[optim]\nschedule_power = 0\n"), "is 0, expected 0.001 to 10"));
   EXPECT_TRUE(has(toml_error("[optim]\nmax_grad_norm = inf\n"), "optim.max_grad_norm is inf"));
   EXPECT_TRUE(has(toml_error("[optim]\noptimizer = \"lambs\"\n"), "Did you mean lamb?"));
 }
@@ -100,6 +101,8 @@ TEST(Config, WrongTypeIsRefused) {
   EXPECT_TRUE(has(toml_error("[data]\nevaluation_data = \"x\"\n"), "expected a list"));
   EXPECT_TRUE(has(toml_error("train = 3\n"), "unknown"));
   EXPECT_EQ(toml_error("[optim]\nwarmup = 100\n"), "") << "an integer is a number too";
+  EXPECT_TRUE(has(toml_error("[optim]\nwarmup = 9007199254740993\n"),
+                  "run.toml:2: optim.warmup is an integer beyond 2^53"));
 }
 
 TEST(Config, EnvironmentTyposAreErrorsAndForeignVariablesAreNot) {
@@ -111,6 +114,9 @@ TEST(Config, EnvironmentTyposAreErrorsAndForeignVariablesAreNot) {
   };
   EXPECT_TRUE(has(apply("MINIBERT_MAXSTEPS=3"), "Did you mean MINIBERT_MAX_STEPS?"));
   EXPECT_TRUE(has(apply("MINIBERT_MAX_STEPS=3x"), "MINIBERT_MAX_STEPS: train.max_steps is \"3x\""));
+  EXPECT_TRUE(has(apply("MINIBERT_NO_NSP=1"), "Did you mean MINIBERT_NSP=false?"));
+  for (const char* unknown : {"MINIBERT_RECIPE=austen", "MINIBERT_FOOBARBAZ=1", "MINIBERT_=1"})
+    EXPECT_TRUE(has(apply(unknown), "is unknown, expected a setting's name")) << unknown;
   for (const char* foreign : {"MINIBERT_SIMD=v3", "MINIBERT_PYTHON=/usr/bin/python",
                               "MINIBERT_TEST_CHECKPOINT_DELAY_MS=5", "MAX_STEP=1"})
     EXPECT_EQ(apply(foreign), "");
