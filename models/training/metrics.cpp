@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "models/training/file_system.h"
 
 namespace minibert {
 namespace {
@@ -45,6 +46,7 @@ double field(std::string_view line, std::string_view key) {
 std::optional<int64_t> step_of(std::string_view line) {
   constexpr std::string_view kStart = "{\"step\": ";
   if (line.rfind(kStart, 0) != 0 || line.back() != '}') return std::nullopt;
+  if (line.find(kStart, 1) != line.npos) return std::nullopt;  // one torn, the next behind it
   int64_t step = 0;
   const auto [end, error] =
       std::from_chars(line.data() + kStart.size(), line.data() + line.size(), step);
@@ -141,23 +143,31 @@ void LineWriter::sync() {
               std::strerror(errno));
 }
 
-int64_t truncate_metrics(const std::filesystem::path& path, int64_t last_step) {
+MetricsCut truncate_metrics(const std::filesystem::path& path, int64_t last_step) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return 0;
-  int64_t lines = 0;
-  uintmax_t keep = 0;
+  if (!file) return {};
+  MetricsCut cut;
+  std::string text;  // of the lines kept
+  int64_t number = 0, last_kept = 0;
   for (std::string line; std::getline(file, line) && !file.eof();) {
+    ++number;
     const auto step = line.empty() ? std::nullopt : step_of(line);
-    if (!step || *step > last_step) break;
-    keep += line.size() + 1;
-    ++lines;
+    if (!step && cut.damaged++ == 0) cut.first_damaged = number;
+    if (!step || *step > last_step) continue;
+    text += line + "\n";
+    last_kept = number;
+    ++cut.kept;
   }
   file.close();
+  if (last_kept != cut.kept) {  // they are not the file's first ones
+    FileSystem().replace_text(path, text);
+    return cut;
+  }
   std::error_code error;
-  std::filesystem::resize_file(path, keep, error);
+  std::filesystem::resize_file(path, text.size(), error);
   MB_CHECK_AS(CheckpointError, !error, "{}: can't be cut back to step {}: {}", path.string(),
               last_step, error.message());
-  return lines;
+  return cut;
 }
 
 }  // namespace minibert

@@ -63,8 +63,15 @@ class LineWriter {
   int file_ = -1;
 };
 
-/// Cuts a file of lines {"step": N, ...} before the first whose step is beyond `last_step` or that
-/// is no whole line. Returns the lines kept. A missing file has none. Errors: CheckpointError.
-int64_t truncate_metrics(const std::filesystem::path& path, int64_t last_step);
+/// What truncate_metrics() did, in lines. Damaged ones are no records; half a line at the end, as a
+/// power cut leaves it, counts as none.
+struct MetricsCut {
+  int64_t kept = 0, damaged = 0;
+  int64_t first_damaged = 0;  // its number, from 1
+};
+
+/// Leaves of a file of lines {"step": N, ...} the whole ones up to `last_step`. A missing file has
+/// none. Errors: CheckpointError.
+MetricsCut truncate_metrics(const std::filesystem::path& path, int64_t last_step);
 
 }  // namespace minibert

@@ -18,12 +18,21 @@ RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool 
     : folder_(folder), config_(config), log_(folder.log(), json) {}
 
 void RunJournal::open(int64_t last_record, int64_t last_step) {
-  truncate_metrics(folder_.metrics(), last_record);
-  truncate_metrics(folder_.trust_ratios(), last_step);
+  cut_back(folder_.metrics(), last_record);
+  cut_back(folder_.trust_ratios(), last_step);
   metrics_.emplace(folder_.metrics());
   if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
   peak_flops_ = probe_peak_flops();
   last_line_ = seconds_now();
+}
+
+void RunJournal::cut_back(const std::filesystem::path& path, int64_t last_step) {
+  const MetricsCut cut = truncate_metrics(path, last_step);
+  if (cut.damaged == 0) return;
+  log_.warn(
+      fmt::format("{}: {} of its lines are no records, the first in line {}; they are left out, "
+                  "and the curve may have a gap there",
+                  path.string(), cut.damaged, cut.first_damaged));
 }
 
 void RunJournal::count(const StepRecord& record, double flops) {

@@ -36,6 +36,7 @@ class RunJournal {
   void sync() { metrics_->sync(); }
 
  private:
+  void cut_back(const std::filesystem::path& path, int64_t last_step);
   void log_step(const StepRecord& record);
 
   const RunFolder& folder_;

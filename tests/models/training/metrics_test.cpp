@@ -90,18 +90,34 @@ TEST(Metrics, CuttingBackDropsLaterAndBrokenLines) {
     }
   }
   const std::string all = read_bytes(path);
-  EXPECT_EQ(truncate_metrics(path, 9), 4);
+  EXPECT_EQ(truncate_metrics(path, 9).kept, 4);
   EXPECT_EQ(read_bytes(path), all);
   write_bytes(path, all + "{\"step\": 5, \"phase\": 0");  // a power cut in the middle of a line
-  EXPECT_EQ(truncate_metrics(path, 9), 4);
+  EXPECT_EQ(truncate_metrics(path, 9).kept, 4);
   EXPECT_EQ(read_bytes(path), all);
-  EXPECT_EQ(truncate_metrics(path, 2), 2);
+  EXPECT_EQ(truncate_metrics(path, 2).kept, 2);
   EXPECT_EQ(read_bytes(path), first_two);
   LineWriter(path).write(to_json(record(3)));
   EXPECT_EQ(read_bytes(path), first_two + to_json(record(3)) + "\n") << "goes on at the cut";
-  EXPECT_EQ(truncate_metrics(path, 0), 0);
+  EXPECT_EQ(truncate_metrics(path, 0).kept, 0);
   EXPECT_EQ(read_bytes(path), "");
-  EXPECT_EQ(truncate_metrics(scratch / "none.jsonl", 4), 0);
+  EXPECT_EQ(truncate_metrics(scratch / "none.jsonl", 4).kept, 0);
+}
+
+TEST(Metrics, CuttingBackKeepsWholeLinesBehindDamagedOnesAndTellsOfThem) {
+  TemporaryFolder scratch;
+  const auto path = scratch / "metrics.jsonl";
+  const auto line = [](int64_t step) { return to_json(record(step)) + "\n"; };
+  const std::string torn = "{\"step\": 3, \"phase\": 0, \"lo";
+  write_bytes(path, line(1) + "\n" + line(2) + torn + line(4) + line(5) + line(6) + torn);
+  const MetricsCut cut = truncate_metrics(path, 5);
+  EXPECT_EQ(read_bytes(path), line(1) + line(2) + line(5)) << "the torn one took the next with it";
+  EXPECT_EQ(cut.kept, 3);
+  EXPECT_EQ(cut.damaged, 2);
+  EXPECT_EQ(cut.first_damaged, 2);
+  write_bytes(path, line(1) + line(7) + line(2) + "\n");
+  EXPECT_EQ(truncate_metrics(path, 5).first_damaged, 4);
+  EXPECT_EQ(read_bytes(path), line(1) + line(2));
 }
 
 TEST(Metrics, UnwritableFileIsAnError) {
