@@ -78,7 +78,7 @@ class Snapshot {
 };
 
 /// Bytes that a checkpoint of this model takes on the disk, about: weights and both moments.
-int64_t checkpoint_bytes(const Arena& arena);
+int64_t checkpoint_bytes(const ParameterTable& table);
 
 /// Puts a verified checkpoint back. Errors: CheckpointError naming file and tensor, what was found
 /// and expected; NumericError for weights that are not finite.

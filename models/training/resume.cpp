@@ -12,14 +12,22 @@ bool is_word(const std::string& resume) {
   return resume == "never" || resume == "auto" || resume == "must";
 }
 
+/// A verified checkpoint; token ids must mean the same in it and in the data.
+TrainerState load(const fs::path& folder, const ShardSet& data, BertForPreTraining& model,
+                  Optimizer& optimizer) {
+  check_vocabulary(folder / "vocab.txt", data,
+                   "Go on with that run's data, or start anew in another --output-dir.");
+  return load_checkpoint(folder, model, optimizer);
+}
+
 /// The newest of the run's own checkpoints that is whole and loads.
-std::optional<TrainerState> newest_that_loads(const CheckpointStore& store,
+std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, const ShardSet& data,
                                               BertForPreTraining& model, Optimizer& optimizer,
                                               std::vector<std::string>& complaints) {
   for (const StoredCheckpoint& candidate : store.list()) {
     try {
       verify_checkpoint(candidate.path);
-      return load_checkpoint(candidate.path, model, optimizer);
+      return load(candidate.path, data, model, optimizer);
     } catch (const CheckpointError& error) {
       complaints.push_back(error.what());
     } catch (const NumericError& error) {
@@ -29,14 +37,18 @@ std::optional<TrainerState> newest_that_loads(const CheckpointStore& store,
   return std::nullopt;
 }
 
-/// The checkpoint that a path names: one of the run's own, or another run's.
-TrainerState from_path(const std::string& path, BertForPreTraining& model, Optimizer& optimizer,
-                       std::vector<std::string>& complaints) {
-  MB_CHECK(fs::exists(path),
-           "checkpoint.resume is \"{}\", expected never, auto, must, or the path of a checkpoint "
-           "(there is none of that name).{}",
-           path, did_you_mean(path, {"never", "auto", "must"}));
-  return load_checkpoint(find_checkpoint(path, complaints), model, optimizer);
+[[noreturn]] void fail_without_checkpoint(const TrainConfig& config) {
+  fail<CheckpointError>(
+      "{}: has no checkpoint, expected one to go on from (--resume must). Use --resume "
+      "auto to start where there is none.",
+      config.output_dir);
+}
+
+[[noreturn]] void fail_without_good_one(const TrainConfig& config,
+                                        const std::vector<std::string>& complaints) {
+  fail<CheckpointError>(
+      "{}: none of its checkpoints can be used: {}. To start anew, choose another --output-dir.",
+      config.output_dir, fmt::join(complaints, "; "));
 }
 
 }  // namespace
@@ -44,31 +56,29 @@ TrainerState from_path(const std::string& path, BertForPreTraining& model, Optim
 bool may_hold_a_run(const TrainConfig& config) {
   if (config.resume == "never") return false;
   if (is_word(config.resume)) return true;
+  MB_CHECK(fs::exists(config.resume),
+           "checkpoint.resume is \"{}\", expected never, auto, must, or the path of a checkpoint "
+           "(there is none of that name).{}",
+           config.resume, did_you_mean(config.resume, {"never", "auto", "must"}));
   const fs::path checkpoint = fs::weakly_canonical(config.resume);
   const fs::path folder = fs::weakly_canonical(config.output_dir);
   return checkpoint == folder || checkpoint.parent_path() == folder;
 }
 
-TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
-                             BertForPreTraining& model, Optimizer& optimizer,
-                             std::vector<std::string>& notes) {
+TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
+                             CheckpointStore& store, BertForPreTraining& model,
+                             Optimizer& optimizer, std::vector<std::string>& notes) {
   if (config.resume == "never") return {};
   store.remove_leftovers();
   std::vector<std::string> complaints;
   std::optional<TrainerState> state;
   if (is_word(config.resume)) {
     const bool any = !store.list().empty();
-    state = newest_that_loads(store, model, optimizer, complaints);
-    MB_CHECK_AS(CheckpointError, state || !any,
-                "{}: none of its checkpoints can be used: {}. To start anew, choose another "
-                "--output-dir.",
-                config.output_dir, fmt::join(complaints, "; "));
-    MB_CHECK_AS(CheckpointError, state || config.resume == "auto",
-                "{}: has no checkpoint, expected one to go on from (--resume must). Use --resume "
-                "auto to start where there is none.",
-                config.output_dir);
+    state = newest_that_loads(store, data, model, optimizer, complaints);
+    if (!state && any) fail_without_good_one(config, complaints);
+    if (!state && config.resume == "must") fail_without_checkpoint(config);
   } else {
-    state = from_path(config.resume, model, optimizer, complaints);
+    state = load(find_checkpoint(config.resume, complaints), data, model, optimizer);
   }
   for (const std::string& complaint : complaints)
     notes.push_back("passed over a checkpoint: " + complaint);
@@ -78,6 +88,23 @@ TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
   store.point("latest", state->data_steps);
   if (state->best) store.point("best", state->best->step);
   return *state;
+}
+
+void check_start(const TrainConfig& config, const RunInputs& inputs) {
+  RunFolder::check(config.output_dir, may_hold_a_run(config));
+  std::vector<std::string> ignored, complaints;
+  check_free_space(config, checkpoint_bytes(bert_parameters(inputs.model, inputs.parts)),
+                   config.output_dir, ignored);
+  if (config.resume == "never") return;
+  if (!is_word(config.resume)) {
+    find_checkpoint(config.resume, complaints);
+    return;
+  }
+  FileSystem files;
+  const CheckpointStore store(config.output_dir, files);
+  const bool any = fs::exists(config.output_dir) && !store.list().empty();
+  if (any && !store.newest_good(complaints)) fail_without_good_one(config, complaints);
+  if (!any && config.resume == "must") fail_without_checkpoint(config);
 }
 
 std::vector<std::string> what_changed(const TrainerState& saved, const TrainerState& now) {

@@ -10,19 +10,26 @@
 
 #include "models/training/checkpoint.h"
 #include "models/training/config.h"
+#include "models/training/run_setup.h"
 
 namespace minibert {
 
 /// Whether the output folder may already hold a run under this configuration.
+/// Errors: UsageError if `resume` is neither a word of ours nor a path.
 bool may_hold_a_run(const TrainConfig& config);
 
 /// Loads the checkpoint that `resume` asks for into model and optimizer, sets later ones aside, and
 /// removes what killed saves left. A fresh state if there is nothing to resume and `resume` allows
 /// it. `notes` gets a line for each checkpoint passed over.
 /// Errors: CheckpointError: `must` and there is none; there are some but none can be used.
-TrainerState resume_or_start(const TrainConfig& config, CheckpointStore& store,
-                             BertForPreTraining& model, Optimizer& optimizer,
-                             std::vector<std::string>& notes);
+/// UsageError: it was trained with another vocabulary than `data` has.
+TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
+                             CheckpointStore& store, BertForPreTraining& model,
+                             Optimizer& optimizer, std::vector<std::string>& notes);
+
+/// What would stop a run at its start, without writing anything: the output folder, the space on
+/// its disk, a checkpoint to go on from that is not there or damaged. For `train --dry-run`.
+void check_start(const TrainConfig& config, const RunInputs& inputs);
 
 /// Lines that say how the resumed run differs from the one that saved: then its bits may differ
 /// from an undisturbed run's.

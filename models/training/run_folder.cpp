@@ -21,18 +21,37 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-/// Entries that count as "not empty".
-std::vector<std::string> entries_of(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder))
-    if (entry.path().filename() != ".lock") names.push_back(entry.path().filename().string());
-  return names;
+/// Whether a launch that did no step leaves this.
+bool is_remains(const fs::directory_entry& entry) {
+  const std::string name = entry.path().filename().string();
+  if (name == "metrics.jsonl" || name == "trust_ratios.jsonl")
+    return entry.is_regular_file() && entry.file_size() == 0;
+  return name == ".lock" || name == "logs" || name == "config.resolved.toml" ||
+         name == "run.json" || name.rfind(".tmp-", 0) == 0;
 }
 
-bool holds_a_run(const std::vector<std::string>& names) {
-  for (const std::string& name : names)
-    if (name == "run.json" || name.rfind("checkpoint-", 0) == 0) return true;
-  return false;
+/// Errors: UsageError unless the folder is as good as empty, or holds a run and may do so.
+void check_contents(const fs::path& folder, bool may_exist) {
+  bool is_run = false;
+  std::string found;  // what makes it "not empty"
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name == "run.json" || name.rfind("checkpoint-", 0) == 0) is_run = true;
+    if (!is_remains(entry)) found = name;
+  }
+  MB_CHECK(found.empty() || is_run,
+           "{}: has {} in it, expected a run to go on with, or an empty folder. Choose another "
+           "--output-dir.",
+           folder.string(), found);
+  MB_CHECK(found.empty() || may_exist,
+           "{}: has {} in it, expected an empty folder. Go on with that run by --resume auto, or "
+           "choose another --output-dir.",
+           folder.string(), found);
+}
+
+[[noreturn]] void fail_to_make(const fs::path& folder, const std::string& why) {
+  fail<UsageError>("{}: the output folder can't be made: {}. Choose another --output-dir.",
+                   folder.string(), why);
 }
 
 std::string utc_now() {
@@ -56,6 +75,20 @@ std::string who_holds(const fs::path& lock) {
   return std::getline(file, line) && !line.empty() ? line : "another process";
 }
 
+/// The folder's lock, held as long as the descriptor is open.
+int open_lock(const fs::path& folder) {
+  const fs::path path = folder / ".lock";
+  const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+  MB_CHECK(lock >= 0, "{}: can't be opened: {}. Check the output folder's rights.", path.string(),
+           std::strerror(errno));
+  if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return lock;
+  ::close(lock);
+  fail<UsageError>(
+      "{}: is in use by {}, expected no other run in there. Wait for it, stop it, or "
+      "choose another --output-dir.",
+      folder.string(), who_holds(path));
+}
+
 int64_t read_number(const char* path) {
   std::ifstream file(path);
   int64_t value = 0;
@@ -68,31 +101,12 @@ RunFolder::RunFolder(const fs::path& path, bool may_exist, FileSystem& files)
     : path_(path), files_(files) {
   std::error_code error;
   fs::create_directories(path_, error);
-  MB_CHECK(fs::is_directory(path_),
-           "{}: the output folder can't be made: {}. Choose another "
-           "--output-dir.",
-           path_.string(), error ? error.message() : "a file has that name");
+  if (!fs::is_directory(path_))
+    fail_to_make(path_, error ? error.message() : "a file has that name");
   const fs::path lock_path = path_ / ".lock";
-  lock_ = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  MB_CHECK(lock_ >= 0, "{}: can't be opened: {}. Check the output folder's rights.",
-           lock_path.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    ::close(lock_);
-    fail<UsageError>(
-        "{}: is in use by {}, expected no other run in there. Wait for it, stop it, or "
-        "choose another --output-dir.",
-        path_.string(), who_holds(lock_path));
-  }
+  lock_ = open_lock(path_);
   try {
-    const std::vector<std::string> names = entries_of(path_);
-    MB_CHECK(may_exist || names.empty(),
-             "{}: has {} in it, expected an empty folder. Go on with that run by --resume auto, or "
-             "choose another --output-dir.",
-             path_.string(), names.front());
-    MB_CHECK(names.empty() || holds_a_run(names),
-             "{}: has {} in it, expected a run to go on with, or an empty folder. Choose another "
-             "--output-dir.",
-             path_.string(), names.front());
+    check_contents(path_, may_exist);
     const std::string owner = fmt::format("process {} on {}\n", ::getpid(), host_name());
     const bool written =
         ::ftruncate(lock_, 0) == 0 &&
@@ -105,6 +119,15 @@ RunFolder::RunFolder(const fs::path& path, bool may_exist, FileSystem& files)
   }
 }
 
+void RunFolder::check(const fs::path& path, bool may_exist) {
+  fs::path existing = fs::absolute(path);
+  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  if (!fs::is_directory(existing)) fail_to_make(path, existing.string() + " is a file");
+  if (::access(existing.c_str(), W_OK) != 0) fail_to_make(path, std::strerror(errno));
+  if (fs::exists(path / ".lock")) ::close(open_lock(path));
+  if (fs::exists(path)) check_contents(path, may_exist);
+}
+
 RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
@@ -112,7 +135,6 @@ RunFolder::~RunFolder() {
 void RunFolder::describe_launch(const std::string& resolved_config,
                                 const std::vector<std::string>& arguments, int64_t first_step,
                                 const char* const* environment) {
-  fs::create_directories(path_ / "logs");
   files_.replace_text(path_ / "config.resolved.toml", resolved_config);
   nlohmann::ordered_json run{{"format_version", kRunFormatVersion},
                              {"launches", nlohmann::ordered_json::array()}};

@@ -17,10 +17,13 @@ inline constexpr int kRunFormatVersion = 1;
 
 class RunFolder {
  public:
-  /// Makes the folder if need be and takes its lock. Errors: UsageError naming the process that
-  /// holds it; or the folder can't be made; or it isn't empty and `may_exist` is false; or it isn't
-  /// empty and holds no run (neither run.json nor checkpoints) though `may_exist` is true.
+  /// Makes the folder if need be and takes its lock. What a launch leaves that did no step (logs,
+  /// run.json) counts as nothing. Errors: UsageError naming the process that holds it; or the
+  /// folder can't be made; or it isn't empty and `may_exist` is false; or it isn't empty and holds
+  /// no run (neither run.json nor checkpoints) though `may_exist` is true.
   RunFolder(const std::filesystem::path& path, bool may_exist, FileSystem& files);
+  /// Throws what the constructor would, without writing anything (another process may still come).
+  static void check(const std::filesystem::path& path, bool may_exist);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;

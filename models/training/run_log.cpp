@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "core/error.h"
 #include "core/kernels/gemm.h"
 
 namespace minibert {
@@ -19,6 +20,16 @@ namespace {
 std::string rate(double per_second) {
   if (per_second >= 1000) return fmt::format("{:.1f}k", per_second / 1000);
   return per_second >= 100 ? fmt::format("{:.0f}", per_second) : fmt::format("{:.1f}", per_second);
+}
+
+spdlog::sink_ptr open_file(const std::filesystem::path& file) {
+  try {
+    return std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
+  } catch (const spdlog::spdlog_ex& error) {
+    fail<UsageError>(
+        "{}: can't be opened for writing ({}). Check that {} is a folder and may be written to.",
+        file.string(), error.what(), file.parent_path().string());
+  }
 }
 
 }  // namespace
@@ -84,12 +95,14 @@ RunLog::RunLog(const std::filesystem::path& file, bool json)
     console = std::make_shared<spdlog::sinks::stdout_sink_mt>();
   }
   console->set_pattern("%v");
-  auto log = std::make_shared<spdlog::sinks::basic_file_sink_mt>(file.string());
+  const spdlog::sink_ptr log = open_file(file);
   log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
   logger_ = std::make_shared<spdlog::logger>("minibert", spdlog::sinks_init_list{console, log});
-  logger_->flush_on(spdlog::level::info);
-  // A full disk must not end the run through its log.
-  logger_->set_error_handler([](const std::string&) {});
+  file_ = std::make_shared<spdlog::logger>("minibert", log);
+  for (const auto& logger : {logger_, file_}) {
+    logger->flush_on(spdlog::level::info);
+    logger->set_error_handler([](const std::string&) {});  // a full disk must not end the run
+  }
 }
 
 RunLog::~RunLog() {
@@ -111,6 +124,11 @@ void RunLog::error(const std::string& line) {
   logger_->error("error: {}", line);
 }
 
+void RunLog::last_words(const std::string& error) {
+  clear_bar();
+  file_->error("error: {}", error);
+}
+
 void RunLog::json(const std::string& line) {
   if (!json_) return;
   std::fputs((line + "\n").c_str(), stdout);
@@ -122,7 +140,9 @@ void RunLog::bar(int64_t step, int64_t max_steps, double mlm_loss) {
   constexpr int kWidth = 30;
   const auto full = static_cast<size_t>(kWidth * step / std::max<int64_t>(1, max_steps));
   std::string text = std::string(full, '#') + std::string(kWidth - full, '.');
-  fmt::print("\r[{}] {}/{} mlm {:.3f} ", text, step, max_steps, mlm_loss);
+  // Not fmt::print, which throws where the terminal is gone.
+  std::fputs(fmt::format("\r[{}] {}/{} mlm {:.3f} ", text, step, max_steps, mlm_loss).c_str(),
+             stdout);
   std::fflush(stdout);
   bar_shown_ = true;
 }

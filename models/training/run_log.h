@@ -42,13 +42,16 @@ double probe_peak_flops();
 class RunLog {
  public:
   /// Appends to `file`. With `json`, people's lines go to standard error, so that standard output
-  /// has JSON alone.
+  /// has JSON alone. A console that is gone or a disk that is full later on stops nothing.
+  /// Errors: UsageError naming the file if it can't be opened.
   RunLog(const std::filesystem::path& file, bool json);
   ~RunLog();
 
   void info(const std::string& line);
   void warn(const std::string& line);
   void error(const std::string& line);
+  /// The error that ends the run, to the file alone: main.cpp prints it.
+  void last_words(const std::string& error);
   /// A line of JSON to standard output, if asked for.
   void json(const std::string& line);
   /// Redraws the bar, if standard output is a terminal.
@@ -57,7 +60,7 @@ class RunLog {
  private:
   void clear_bar();
 
-  std::shared_ptr<spdlog::logger> logger_;
+  std::shared_ptr<spdlog::logger> logger_, file_;  // both places; the file alone
   const bool json_, terminal_;
   bool bar_shown_ = false;
 };

@@ -3,6 +3,7 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/simd.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/checksum.h"
 #include "models/text/vocab.h"
@@ -31,6 +32,21 @@ BertConfig configured_shape(const TrainConfig& config) {
   return model;
 }
 
+void check_heads(const BertConfig& model) {
+  const int64_t hidden = model.hidden_size, heads = model.num_attention_heads;
+  constexpr int64_t kMaxHeadSize = 256;  // core/kernels/attention.h
+  MB_CHECK(
+      hidden % heads == 0,
+      "model.hidden_size is {}, expected a multiple of model.num_attention_heads = {} (a head "
+      "is a whole number of units wide). Use --hidden-size {} or another --num-attention-heads.",
+      hidden, heads, (hidden + heads - 1) / heads * heads);
+  MB_CHECK(
+      hidden / heads <= kMaxHeadSize,
+      "model.num_attention_heads is {}, expected at least {} for model.hidden_size = {} (a head "
+      "is at most {} units wide). Use more --num-attention-heads.",
+      heads, (hidden + kMaxHeadSize - 1) / kMaxHeadSize, hidden, kMaxHeadSize);
+}
+
 BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
   const int32_t vocab_size = data.traits().vocab_size;
   BertConfig model = configured_shape(config);
@@ -44,6 +60,7 @@ BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
              (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
              config.data);
   }
+  if (config.init_from.empty()) check_heads(model);
   model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
   model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
   model.validate("configuration, section model");
@@ -54,13 +71,8 @@ BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
 TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   const fs::path path =
       config.vocab.empty() ? fs::path(config.data) / "vocab.txt" : fs::path(config.vocab);
-  const std::string hash = fmt::format("{:016x}", Vocab::load(path).hash());
-  const Manifest& manifest = data.manifest();
-  MB_CHECK(hash == manifest.vocabulary_hash,
-           "{}: is another vocabulary (hash {}) than that of the data in {} (hash {}). Leave out "
-           "--vocab, or build the data with this one.",
-           path.string(), hash, config.data, manifest.vocabulary_hash);
-  return {path, manifest.settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
+  check_vocabulary(path, data, "Leave out --vocab, or build the data with this one.");
+  return {path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
 }
 
 void check_lengths(const ShardSet& data, const BertConfig& model) {
@@ -98,6 +110,7 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
 
 RunInputs open_inputs(const TrainConfig& config) {
   validate(config);
+  simd_level();  // MINIBERT_SIMD may name one that this CPU lacks
   MB_CHECK(parse_device(config.device) == Device::cpu || cuda_available(), "train.device: {}",
            cuda_unavailable_reason());
   RunInputs inputs;
@@ -105,6 +118,10 @@ RunInputs open_inputs(const TrainConfig& config) {
   inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
   inputs.model = model_shape(config, *inputs.data);
   inputs.tokenizer = open_tokenizer(config, *inputs.data);
+  const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
+  if (!config.init_from.empty() && fs::exists(source_vocab))
+    check_vocabulary(source_vocab, *inputs.data,
+                     "Build the data with this one, or start from another model.");
   check_lengths(*inputs.data, inputs.model);
   check_nsp(*inputs.data, config.nsp);
   inputs.loader = std::make_shared<Loader>(
@@ -119,8 +136,16 @@ RunInputs open_inputs(const TrainConfig& config) {
     inputs.evaluation.emplace_back(name, ShardSet::open(path, expected));
     check_lengths(*inputs.evaluation.back().second, inputs.model);
     check_nsp(*inputs.evaluation.back().second, config.nsp);
+    inputs.evaluation.back().second->unigram_counts();  // read again at each evaluation
   }
   return inputs;
+}
+
+void check_vocabulary(const fs::path& vocab, const ShardSet& data, const std::string& fix) {
+  const std::string hash = fmt::format("{:016x}", Vocab::load(vocab).hash());
+  MB_CHECK(hash == data.manifest().vocabulary_hash,
+           "{}: is another vocabulary (hash {}) than that of the data in {} (hash {}). {}",
+           vocab.string(), hash, data.folder().string(), data.manifest().vocabulary_hash, fix);
 }
 
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
@@ -198,7 +223,7 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
       "is written; disk: {:.0f} MB a checkpoint",
       static_cast<double>(table.size() * 16) / megabyte,
       static_cast<double>(table.size() * 12) / megabyte,
-      static_cast<double>(checkpoint_bytes(model.arena())) / megabyte));
+      static_cast<double>(checkpoint_bytes(table)) / megabyte));
   return lines;
 }
 

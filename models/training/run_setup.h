@@ -35,6 +35,11 @@ RunInputs open_inputs(const TrainConfig& config);
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes);
 
+/// Errors: UsageError with both hashes and `fix` if the file holds another vocabulary than the one
+/// that the data was made with.
+void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
+                      const std::string& fix);
+
 OptimizerOptions optimizer_options(const TrainConfig& config);
 
 /// Names the training data: a checksum over the shards' own.

@@ -63,6 +63,7 @@ class Trainer {
   [[noreturn]] void stop_non_finite(const StepRecord& record, const std::string& bad_gradient);
 
   void begin();
+  TrainResult loop();
   void after_step(StepRecord record);
   bool evaluate_into(StepRecord& record);
   bool evaluation_due(int64_t step) const;
@@ -71,6 +72,7 @@ class Trainer {
   void save();
   void save_and_wait();
   void note_save(const std::optional<std::string>& error);
+  void save_the_last_whole_step();
   TrainResult end(TrainEnd how);
 
   const TrainConfig& config_;
@@ -90,6 +92,7 @@ class Trainer {
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   CheckpointWriter writer_;
 
+  bool whole_ = false;        // the run has begun; weights, moments and state_ are of one step
   int64_t saved_step_ = -1;   // of the newest checkpoint, written or under way
   bool best_is_new_ = false;  // the last evaluation was the best so far
   int failed_saves_ = 0;      // in a row
@@ -116,6 +119,7 @@ std::optional<StepRecord> Trainer::step() {
     add(nsp, output.nsp);
   }
   const float learning_rate = schedule_.learning_rate(optimizer_.applied_steps());
+  whole_ = false;
   const Optimizer::StepReport report = optimizer_.step(learning_rate);
   ++state_.data_steps;
   state_.applied_steps = optimizer_.applied_steps();
@@ -126,8 +130,7 @@ std::optional<StepRecord> Trainer::step() {
   record.data_seconds = data_seconds;
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
-  if (!report.applied || !std::isfinite(record.loss))
-    stop_non_finite(record, report.bad_gradient);
+  if (!report.applied || !std::isfinite(record.loss)) stop_non_finite(record, report.bad_gradient);
   return record;
 }
 
@@ -159,8 +162,19 @@ StepRecord Trainer::record_of(const GlobalStep& batch, const LossStatistics& mlm
   return record;
 }
 
+/// An error ends the run with the last whole step saved, but for numbers that are not finite.
 TrainResult Trainer::run() {
-  begin();
+  try {
+    begin();
+    return loop();
+  } catch (const std::exception& error) {
+    journal_.log().last_words(error.what());
+    if (!dynamic_cast<const NumericError*>(&error)) save_the_last_whole_step();
+    throw;
+  }
+}
+
+TrainResult Trainer::loop() {
   while (state_.applied_steps < config_.max_steps) {
     if (stop_requested()) return end(TrainEnd::signal);
     if (config_.stop_after > 0 && state_.data_steps >= config_.stop_after)
@@ -199,10 +213,10 @@ bool Trainer::too_late(const GlobalStep& batch, const PackedBatch& next, double 
 void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
   journal_.write(record);  // NaN and all
   const std::string bad_weight = optimizer_.first_non_finite_weight();
-  const std::string where = !bad_weight.empty() ? "weight " + bad_weight + " (the first from the input)"
-                            : !bad_gradient.empty()
-                                ? "gradient of " + bad_gradient + " (the first from the loss)"
-                                : "the loss alone";
+  const std::string where =
+      !bad_weight.empty()     ? "weight " + bad_weight + " (the first from the input)"
+      : !bad_gradient.empty() ? "gradient of " + bad_gradient + " (the first from the loss)"
+                              : "the loss alone";
   fail<NumericError>(
       "step {}: loss is {}, gradient norm is {}, expected finite numbers; first bad tensor: {}. "
       "Nothing of this step is saved; checkpoints from before are untouched. Go on from one with a "
@@ -212,6 +226,14 @@ void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_g
 
 // ---- Starting and resuming ---------------------------------------------------------------------
 
+/// Makes the run folder, or takes it over, once nothing is left that can be refused without it.
+RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem& files,
+                      std::vector<std::string>& notes) {
+  const bool may_exist = may_hold_a_run(config);
+  check_free_space(config, checkpoint_bytes(arena.table()), config.output_dir, notes);
+  return RunFolder(config.output_dir, may_exist, files);
+}
+
 Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
@@ -219,9 +241,9 @@ Trainer::Trainer(const TrainRequest& request)
       model_(first_model(config_, inputs_, notes_)),
       optimizer_(model_.arena(), optimizer_options(config_)),
       schedule_(schedule_options(config_)),
-      folder_(config_.output_dir, may_hold_a_run(config_), files_),
+      folder_(open_folder(config_, model_.arena(), files_, notes_)),
       store_(folder_.path(), files_),
-      state_(resume_or_start(config_, store_, model_, optimizer_, notes_)),
+      state_(resume_or_start(config_, *inputs_.data, store_, model_, optimizer_, notes_)),
       journal_(folder_, config_, request.json),
       writer_(store_, config_.keep_last) {}
 
@@ -236,7 +258,6 @@ void Trainer::begin() {
   const bool evaluation_pending = !state_.pending_record.empty();
   saved_step_ = resumed && !evaluation_pending ? state_.data_steps : -1;
 
-  check_free_space(config_, checkpoint_bytes(model_.arena()), folder_.path(), notes_);
   folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
                           request_.environment);
   const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
@@ -251,23 +272,22 @@ void Trainer::begin() {
     for (const std::string& line : what_changed(before, state_)) log.warn(line);
   }
   if (evaluation_pending) {
-    StepRecord record = parse_step_record(state_.pending_record);
-    state_.pending_record.clear();
-    after_step(std::move(record));
+    after_step(parse_step_record(state_.pending_record));
     if (save_due()) save();
   }
+  whole_ = true;
 }
 
 // ---- After a step ------------------------------------------------------------------------------
 
 void Trainer::after_step(StepRecord record) {
   best_is_new_ = false;
+  state_.pending_record = to_json(record);  // if it ends here, the resumed run does what follows
+  whole_ = true;
   journal_.write_trust_ratios(record.step, model_.arena().table(), optimizer_.norms());
-  if (evaluation_due(record.step) && !evaluate_into(record)) {
-    state_.pending_record = to_json(record);  // a signal came; the resumed run evaluates
-    return;
-  }
+  if (evaluation_due(record.step) && !evaluate_into(record)) return;  // a signal came
   journal_.write(record);
+  state_.pending_record.clear();
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
@@ -326,10 +346,24 @@ void Trainer::save_and_wait() {
   fail<CheckpointError>("{}", *error);
 }
 
+/// Before an error ends the run. If this fails too, the log says so: the error is what matters.
+void Trainer::save_the_last_whole_step() {
+  if (!whole_ || state_.data_steps == 0) return;
+  try {
+    save_and_wait();
+    journal_.log().info(fmt::format(
+        "step {} of {} is saved; once the error's cause is mended, go on with --resume auto",
+        state_.data_steps, config_.max_steps));
+  } catch (const std::exception& error) {
+    journal_.log().error(error.what());
+  }
+}
+
 /// A failed save is said, and the run goes on to the next one; two in a row stop it.
 void Trainer::note_save(const std::optional<std::string>& error) {
   failed_saves_ = error ? failed_saves_ + 1 : 0;
   if (!error) return;
+  saved_step_ = -1;
   journal_.log().error(*error);
   MB_CHECK_AS(CheckpointError, failed_saves_ < kFailedSavesInARow,
               "{} saves in a row failed; the last: {}", failed_saves_, *error);

@@ -37,7 +37,7 @@ struct TrainResult {
 
 /// Runs until max_steps, stop_after, a signal or an error. Installs signal handlers while it runs
 /// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight,
-/// with step and first bad tensor), CheckpointError.
+/// with step and first bad tensor), CheckpointError. All but NumericError save the last whole step.
 TrainResult train(const TrainRequest& request);
 
 }  // namespace minibert

@@ -30,9 +30,43 @@ TEST(RunFolder, NotEmptyNeedsResume) {
   TemporaryFolder scratch;
   FileSystem files;
   write_bytes(scratch / "run.json", "{}");
+  write_bytes(scratch / "metrics.jsonl", "{\"step\": 1}\n");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch.path(), false, files); }),
                   "--resume auto"));
   RunFolder folder(scratch.path(), true, files);
+}
+
+TEST(RunFolder, WhatALaunchWithoutAStepLeftCountsAsNothing) {
+  FileSystem files;
+  for (const bool described : {false, true}) {  // it failed before or after run.json was there
+    TemporaryFolder scratch;
+    std::filesystem::create_directory(scratch / "logs");
+    write_bytes(scratch / "logs/rank-0.log", "error: no space");
+    write_bytes(scratch / ".tmp-run.json", "{");
+    if (described) RunFolder(scratch.path(), false, files).describe_launch("", {}, 0, nullptr);
+    write_bytes(scratch / "metrics.jsonl", "");
+    for (const bool may_exist : {false, true}) {
+      RunFolder::check(scratch.path(), may_exist);
+      RunFolder folder(scratch.path(), may_exist, files);
+    }
+  }
+}
+
+TEST(RunFolder, CheckRefusesTheSameAndWritesNothing) {
+  TemporaryFolder scratch;
+  FileSystem files;
+  const auto message = [](const std::filesystem::path& path) {
+    return message_of<UsageError>([&] { RunFolder::check(path, false); });
+  };
+  EXPECT_EQ(message(scratch / "not/yet/there"), "");
+  EXPECT_FALSE(std::filesystem::exists(scratch / "not"));
+  write_bytes(scratch / "file", "");
+  EXPECT_TRUE(has(message(scratch / "file"), "the output folder can't be made"));
+  EXPECT_TRUE(has(message(scratch / "file/run"), "the output folder can't be made"));
+  EXPECT_TRUE(has(message(scratch.path()), "has file in it, expected"));
+  EXPECT_FALSE(std::filesystem::exists(scratch / ".lock"));
+  RunFolder other(scratch / "run", false, files);
+  EXPECT_TRUE(has(message(scratch / "run"), "is in use by process"));
 }
 
 TEST(RunFolder, FolderOfSomethingElseIsRefusedEvenToResume) {

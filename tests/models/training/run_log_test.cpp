@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "core/error.h"
 #include "tests/models/training/messages.h"
 
 namespace minibert {
@@ -70,6 +71,20 @@ TEST(RunLog, FileHasLevelAndText) {
   EXPECT_TRUE(has(text, " info started {not a format}\n")) << text;
   EXPECT_TRUE(has(text, " warning warning: little space\n")) << text;
   EXPECT_TRUE(has(text, " error error: no space\n")) << text;
+}
+
+TEST(RunLog, LastWordsStandInTheFile) {
+  testing::TemporaryFolder scratch;
+  RunLog(scratch / "logs/rank-0.log", /* json= */ true).last_words("data is damaged");
+  EXPECT_TRUE(has(testing::read_bytes(scratch / "logs/rank-0.log"), " error: data is damaged\n"));
+}
+
+TEST(RunLog, FileThatCantBeOpenedIsTheUsersFault) {
+  testing::TemporaryFolder scratch;
+  testing::write_bytes(scratch / "logs", "a file");
+  const std::string message = testing::message_of<UsageError>(
+      [&] { RunLog log(scratch / "logs/rank-0.log", /* json= */ true); });
+  EXPECT_TRUE(has(message, "logs/rank-0.log: can't be opened for writing")) << message;
 }
 
 TEST(RunLog, ProbedPeakIsPositive) {

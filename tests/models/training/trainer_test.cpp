@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <thread>
@@ -15,6 +16,7 @@
 
 #include "core/error.h"
 #include "models/bert/hugging_face.h"
+#include "models/text/vocab.h"
 #include "models/training/checkpoint_store.h"
 #include "models/training/resume.h"
 #include "models/training/run_setup.h"
@@ -379,8 +381,7 @@ TEST_F(TrainerTest, NonFiniteLossStopsTheRunByNameAndIsNeverSaved) {
   const fs::path bad = folder("bad-model");
   fs::create_directories(bad);
   LoadedBert loaded = load_hugging_face(undisturbed() / "latest");
-  const int number =
-      loaded.model.arena().table().find("bert.encoder.layer.0.output.dense.weight");
+  const int number = loaded.model.arena().table().find("bert.encoder.layer.0.output.dense.weight");
   ASSERT_GE(number, 0);
   for (float& weight : loaded.model.arena().weight(number).span<float>())
     weight = std::numeric_limits<float>::max();  // finite, but not for long
@@ -431,6 +432,80 @@ TEST_F(TrainerTest, SpaceOnTheDiskIsCheckedAtTheStart) {
   EXPECT_EQ(notes.size(), 1u);
 }
 
+// ---- Errors on the way --------------------------------------------------------------------------
+
+/// Flips a bit in an example of a folder that has one shard; again, and it is whole.
+void flip_in_example(const fs::path& data, int64_t example) {
+  const fs::path shard = data / read_manifest(data).shards.at(0).file;
+  const std::string bytes = read_bytes(shard);
+  const auto number_at = [&](uint64_t offset) {
+    uint64_t value = 0;
+    std::memcpy(&value, bytes.data() + offset, sizeof value);
+    return value;
+  };
+  const uint64_t index = number_at(40);  // as shard.h says
+  flip_bit(shard, number_at(index + 8 * static_cast<uint64_t>(example)) + 12);
+}
+
+TEST_F(TrainerTest, DamagedRecordEndsTheRunWithItsLastWholeStepSaved) {
+  TrainConfig c = config("record");
+  c.data = folder("record-data").string();
+  fs::copy(data_, c.data, fs::copy_options::recursive);
+  const int64_t examples = ShardSet::open(c.data)->examples();
+  const EpochOrder order(static_cast<uint64_t>(c.seed), 0, examples);
+  flip_in_example(c.data, order(5 * c.global_batch_size));  // the sixth step's first
+  c.save_every = 0;
+  const std::string message = message_of<DataError>([&] { run(c); });
+  EXPECT_TRUE(has(message, "shard")) << message;
+  verify_checkpoint(folder("record") / "checkpoint-5");
+  const std::string log = read_bytes(folder("record") / "logs/rank-0.log");
+  EXPECT_TRUE(has(log, message) && has(log, "step 5 of 12 is saved")) << log;
+  flip_in_example(c.data, order(5 * c.global_batch_size));
+  c.resume = "must";
+  run(c);
+  expect_same_run(folder("record"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, DamagedEvaluationDataLosesNoStepAndTheResumedRunEvaluates) {
+  TrainConfig c = config("evaluation-record");
+  const fs::path held_out = folder("evaluation-data");
+  fs::copy(data_ / "held-out", held_out, fs::copy_options::recursive);
+  c.evaluation_data = {"held-out=" + held_out.string()};
+  flip_in_example(held_out, 0);
+  EXPECT_FALSE(message_of<DataError>([&] { run(c); }).empty());
+  verify_checkpoint(folder("evaluation-record") / "checkpoint-4");
+  EXPECT_EQ(lines_of(folder("evaluation-record") / "metrics.jsonl").size(), 3u);
+  flip_in_example(held_out, 0);
+  c.resume = "must";
+  run(c);
+  expect_same_run(folder("evaluation-record"), undisturbed(), 12);
+}
+
+TEST_F(TrainerTest, DamagedLineOfTheCurveIsLeftOutAndTold) {
+  TrainConfig c = config("curve");
+  c.stop_after = 6;
+  run(c);
+  const fs::path metrics = folder("curve") / "metrics.jsonl";
+  const std::string text = read_bytes(metrics);
+  const size_t second = text.find('\n') + 1;
+  write_bytes(metrics, text.substr(0, second) + "\n" + text.substr(second));
+  c.stop_after = 0, c.resume = "auto";
+  run(c);
+  EXPECT_EQ(curve_of(folder("curve")), curve_of(undisturbed()));
+  EXPECT_TRUE(has(read_bytes(folder("curve") / "logs/rank-0.log"),
+                  "1 of its lines are no records, the first in line 2"));
+}
+
+TEST_F(TrainerTest, LaunchThatFailedAtItsStartCanBeRepeated) {
+  TrainConfig c = config("again");
+  fs::create_directories(folder("again"));
+  write_bytes(folder("again") / "logs", "");  // a file, where a folder must be
+  EXPECT_TRUE(has(message_of<UsageError>([&] { run(c); }), "logs/rank-0.log: can't be opened"));
+  fs::remove(folder("again") / "logs");
+  run(c);
+  expect_same_run(folder("again"), undisturbed(), 12);
+}
+
 // ---- What doesn't fit together -----------------------------------------------------------------
 
 TEST_F(TrainerTest, SettingsThatDontFitTheDataAreRefused) {
@@ -452,10 +527,65 @@ TEST_F(TrainerTest, SettingsThatDontFitTheDataAreRefused) {
   TrainConfig device = config("x");
   device.device = "cuda";
   EXPECT_FALSE(message_of<UsageError>([&] { open_inputs(device); }).empty());
+  TrainConfig heads = config("x");
+  heads.hidden_size = 33;
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(heads); }), "Use --hidden-size 34 or"));
+  heads.hidden_size = 1024;
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(heads); }),
+                  "num_attention_heads is 2, expected at least 4"));
+  TrainConfig unigrams = config("x");
+  const fs::path held_out = folder("no-unigrams");
+  fs::copy(data_ / "held-out", held_out, fs::copy_options::recursive);
+  fs::remove(held_out / "unigram.bin");
+  unigrams.evaluation_data = {held_out.string()};
+  EXPECT_TRUE(has(message_of<DataError>([&] { open_inputs(unigrams); }), "unigram.bin"));
   TrainConfig missing = config("x");
   missing.data = "/no/such/data";
   EXPECT_TRUE(has(message_of<DataError>([&] { open_inputs(missing); }), "/no/such/data"));
   EXPECT_FALSE(fs::exists(folder("x"))) << "nothing is written before all is checked";
+}
+
+TEST_F(TrainerTest, DataWithAnotherVocabularyOfTheSameSizeIsRefused) {
+  const fs::path other = folder("swapped");
+  fs::copy(data_, other, fs::copy_options::recursive);
+  const auto replace = [&](const char* file, const std::string& from, const std::string& to) {
+    std::string text = read_bytes(other / file);
+    ASSERT_TRUE(has(text, from));
+    write_bytes(other / file, text.replace(text.find(from), from.size(), to));
+  };
+  const auto hash = [&] { return fmt::format("{:016x}", Vocab::load(other / "vocab.txt").hash()); };
+  const std::string before = hash();
+  replace("vocab.txt", "w3\nw4\n", "w4\nw3\n");
+  replace("manifest.json", before, hash());
+  TrainConfig c = config("vocabulary");
+  c.data = other.string();
+  c.evaluation_data.clear();
+  c.init_from = (undisturbed() / "latest").string();
+  EXPECT_TRUE(has(message_of<UsageError>([&] { open_inputs(c); }), "is another vocabulary"));
+  c.init_from.clear();
+  c.resume = (undisturbed() / "latest").string();
+  EXPECT_TRUE(has(message_of<UsageError>([&] { run(c); }), "Go on with that run's data"));
+}
+
+TEST_F(TrainerTest, DryRunRefusesWhatTheRunWouldAndWritesNothing) {
+  TrainConfig c = config("dry");
+  const RunInputs inputs = open_inputs(c);
+  const auto usage = [&] { return message_of<UsageError>([&] { check_start(c, inputs); }); };
+  const auto checkpoint = [&] {
+    return message_of<CheckpointError>([&] { check_start(c, inputs); });
+  };
+  EXPECT_EQ(usage(), "");
+  c.resume = "auto";
+  EXPECT_EQ(checkpoint(), "");
+  c.resume = "must";
+  EXPECT_TRUE(has(checkpoint(), "has no checkpoint, expected one"));
+  c.resume = "nope";
+  EXPECT_TRUE(has(usage(), "(there is none of that name)"));
+  EXPECT_FALSE(fs::exists(folder("dry")));
+  c.output_dir = undisturbed().string(), c.resume = "must";
+  EXPECT_EQ(checkpoint(), "");
+  c.resume = "never";
+  EXPECT_TRUE(has(usage(), "expected an empty folder"));
 }
 
 }  // namespace
