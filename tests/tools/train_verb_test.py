@@ -6,6 +6,7 @@ Run by ctest, which sets MINIBERT_BINARY. Data is made here from a few words.
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import tempfile
@@ -113,6 +114,40 @@ class TrainVerb(unittest.TestCase):
         self.refused(2, "--resume auto", *self.settings(name))
         self.assertEqual(run(*self.settings(name, "--resume", "must")).returncode, 0)
 
+    def test_what_cannot_start_is_refused_by_the_dry_run_too(self):
+        (self.folder / "file").write_text("")
+        self.refused(2, "output folder can't be made", *self.settings("file", "--dry-run"))
+        self.refused(2, "there is none of that name", *self.settings("new", "--dry-run", "--resume", "nope"))
+        self.refused(2, "expected v2, v3 or v4", *self.settings("new"), MINIBERT_SIMD="v9")
+        self.refused(2, "Use --hidden-size 34 or", "train", "--data", self.folder / "data", "--output-dir", self.folder / "new",
+                     "--hidden-size", 33, "--num-attention-heads", 2, "--dry-run")
+        self.assertFalse((self.folder / "new").exists())
+
+    def test_run_outlives_its_reader_and_other_verbs_say_so(self):
+        for more in ([], ["--json"]):
+            name = f"reader{len(more)}"
+            process = subprocess.Popen([BINARY, *map(str, self.settings(name, *more))], stdout=subprocess.PIPE,
+                                       stderr=subprocess.DEVNULL)
+            process.stdout.readline()
+            process.stdout.close()
+            self.assertEqual(process.wait(timeout=120), 0)
+            self.assertTrue((self.folder / name / "checkpoint-6/MANIFEST.json").exists())
+        closed = subprocess.run([BINARY, *map(str, self.settings("closed"))], preexec_fn=lambda: os.close(1), timeout=120)
+        self.assertEqual(closed.returncode, 0)
+        self.assertRegex((self.folder / "closed/.lock").read_text(), r"^process \d+ on [^\n]*\n$")
+        for arguments in (["env"], ["train", "--print-config"], ["data", "inspect", self.folder / "data"], ["train", "--help"]):
+            with open("/dev/full", "w") as full:
+                got = subprocess.run([BINARY, *map(str, arguments)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+            self.assertEqual(got.returncode, 3, got.stderr)
+            self.assertIn("standard output can't be written", got.stderr)
+
+    def test_limit_on_file_sizes_is_an_error_and_no_signal(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (30000, 30000))
+        got = subprocess.run([BINARY, *map(str, self.settings("limit", "--save-every", 1))], preexec_fn=limit,
+                             capture_output=True, text=True, timeout=120)
+        self.assertEqual(got.returncode, 7, got.stderr)
+        self.assertIn("File too large", got.stderr)
+
     def test_signal_saves_and_exits_75(self):
         arguments = [str(a) for a in self.settings("signal", "--save-every", 0)]
         arguments[arguments.index("--max-steps") + 1] = "100000"
@@ -131,6 +166,26 @@ class TrainVerb(unittest.TestCase):
     def test_eval_refuses_what_does_not_fit(self):
         self.refused(3, "/no/such", "eval", "mlm", "--model", "/no/such", "--data", self.folder / "data")
         self.refused(2, "--model is required", "eval", "mlm", "--data", self.folder / "data")
+        self.refused(2, "--max-batches: Value -1 not in range 0 to", "eval", "mlm", "--max-batches", -1)
+
+    def test_eval_refuses_a_run_folder_and_a_damaged_checkpoint(self):
+        got = run(*self.settings("eval"))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        data = self.folder / "data/held-out"
+        self.refused(3, "is a run folder, expected one of its checkpoints. Give", "eval", "mlm", "--data", data,
+                     "--model", self.folder / "eval")
+        weights = self.folder / "eval/checkpoint-6/model.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-100] ^= 1
+        weights.write_bytes(content)
+        for verb in (["eval", "mlm", "--data", data], ["embed", "w1"], ["fill-mask", "[MASK]"]):
+            self.refused(7, "model.safetensors: its checksum is", *verb, "--model", self.folder / "eval/latest")
+
+    def test_wrong_words_get_the_nearest_at_each_level(self):
+        self.refused(2, 'there is no verb "trian". Did you mean train? minibert --help', "trian")
+        self.refused(2, 'there is no verb "biuld". Did you mean build? minibert data --help', "data", "biuld")
+        self.refused(2, "data build: there is no flag --ouput. Did you mean --output? minibert data build --help",
+                     "data", "build", "--ouput", "x", "--output", "y", "--vocab", "z", "text")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ void add_eval_verb(CLI::App& app) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   mlm->add_option("--max-batches", flags->max_batches, "Read so many batches at most; 0 = all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   mlm->add_option("--threads", flags->threads, "Threads; 0 = all")->check(CLI::Range(0, 1024));
   mlm->add_flag("--json", flags->json, "Print one JSON object");
   mlm->callback([flags] { run_mlm(*flags); });

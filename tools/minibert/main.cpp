@@ -1,12 +1,15 @@
 // main.cpp: the command line. Adds every verb, runs the one that was asked for, and turns errors
 // into exit codes. The only place that prints errors and exits.
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <new>
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/nearest_name.h"
@@ -20,21 +23,41 @@ constexpr const char* kExitCodes =
     "communication, "
     "6 out of memory, 7 checkpoint, 75 saved after a signal (start it again to go on).";
 
-// A first word that is no verb gets the nearest one, where CLI11 would only say that a verb is
-// required.
+// Verbs as they are typed, "data build", as far as they were recognised.
+std::string path_of(const CLI::App& app) {
+  std::string path;
+  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
+    verb = verb->get_subcommands().front();
+    path += (path.empty() ? "" : " ") + verb->get_name();
+  }
+  return path;
+}
+
+// A word that is no verb gets the nearest one, at each level where a verb must stand; CLI11 would
+// only say that one is required.
 void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return;
-  std::vector<std::string> verbs;
-  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
-    verbs.push_back(verb->get_name());
-  if (std::find(verbs.begin(), verbs.end(), argv[1]) != verbs.end()) return;
-  minibert::fail<minibert::UsageError>("there is no verb \"{}\".{} minibert --help lists them.",
-                                       argv[1], minibert::did_you_mean(argv[1], verbs));
+  const CLI::App* level = &app;
+  std::string path = "minibert";
+  for (int i = 1; i < argc && argv[i][0] != '-' && level->get_require_subcommand_min() > 0; ++i) {
+    const auto known = level->get_subcommands([](const CLI::App*) { return true; });
+    const auto found = std::find_if(known.begin(), known.end(), [&](const CLI::App* verb) {
+      return verb->get_name() == argv[i];
+    });
+    if (found == known.end()) {
+      std::vector<std::string> verbs;
+      for (const CLI::App* verb : known) verbs.push_back(verb->get_name());
+      minibert::fail<minibert::UsageError>("there is no verb \"{}\".{} {} --help lists them.",
+                                           argv[i], minibert::did_you_mean(argv[i], verbs), path);
+    }
+    level = *found;
+    path += std::string(" ") + argv[i];
+  }
 }
 
 // An unknown flag gets the nearest one of the verb that was being parsed.
 [[noreturn]] void reject_unknown_flag(const CLI::App& app, const CLI::ExtrasError& error, int argc,
                                       char** argv) {
+  const std::string path = path_of(app);
   const CLI::App* verb = &app;
   while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
   std::vector<std::string> flags;
@@ -45,11 +68,11 @@ void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
     if (flag.rfind("--", 0) != 0 || std::find(flags.begin(), flags.end(), flag) != flags.end())
       continue;
     minibert::fail<minibert::UsageError>(
-        "{}: there is no flag {}.{} minibert {} --help lists them.", verb->get_name(), flag,
-        minibert::did_you_mean(flag, flags), verb->get_name());
+        "{}: there is no flag {}.{} minibert {} --help lists them.", path, flag,
+        minibert::did_you_mean(flag, flags), path);
   }
-  minibert::fail<minibert::UsageError>("{}: {}. minibert {} --help shows what it takes.",
-                                       verb->get_name(), error.what(), verb->get_name());
+  minibert::fail<minibert::UsageError>("{}: {}. minibert {} --help shows what it takes.", path,
+                                       error.what(), path);
 }
 
 // Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
@@ -89,18 +112,40 @@ int report(const minibert::Error& error) {
   return error.exit_code();
 }
 
+// Results that did not reach standard output, all of them, are an error.
+int report_output() {
+  return report(minibert::DataError(
+      "standard output can't be written: the disk is full, its reader has ended, or it is closed. "
+      "Results are missing; give them another place."));
+}
+
+// A write that can't be is an error where it happens, not the end of the process: a reader that
+// ends (train | head -1) or a limit on file sizes must not cost a run. Streams that came closed are
+// opened so that using them fails: else the next file, a lock or a log, would be standard output.
+void prepare_streams() {
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    if (::fcntl(stream, F_GETFD) < 0)  // open() takes the lowest free number: this one
+      (void)::open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   using namespace minibert;
+  prepare_streams();
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout))) return report_output();
+    return code;
   } catch (const Error& error) {
     return report(error);
   } catch (const std::bad_alloc&) {
     return report(OutOfMemory(
         "the system refused memory. Use a smaller --micro-batch-size or a smaller model."));
   } catch (const std::exception& error) {
+    if (std::ferror(stdout) || std::ferror(stderr)) return report_output();  // fmt::print throws
     return report(InternalError(
         fmt::format("{}. This is a bug in minibert: please report it.", error.what())));
   }

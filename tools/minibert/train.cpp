@@ -11,6 +11,7 @@
 
 #include "models/training/config.h"
 #include "models/training/recipes.h"
+#include "models/training/resume.h"
 #include "models/training/run_setup.h"
 #include "models/training/trainer.h"
 #include "tools/minibert/verbs.h"
@@ -77,6 +78,7 @@ void print_recipes() {
 
 void print_plan(const ConfigBuilder& builder) {
   const RunInputs inputs = open_inputs(builder.config());
+  check_start(builder.config(), inputs);
   fmt::print("{}\n", builder.to_toml());
   for (const std::string& line : describe_plan(builder.config(), inputs)) fmt::print("{}\n", line);
 }
@@ -92,6 +94,8 @@ void run_train(const TrainFlags& flags, const CLI::App& verb,
   if (flags.dry_run) return print_plan(builder);
   const TrainResult result =
       train({builder.config(), builder.to_toml(), arguments, environ, flags.json});
+  // A run outlives its standard output: what was printed is in its folder too.
+  if (std::ferror(stdout) && !std::freopen("/dev/null", "w", stdout)) std::clearerr(stdout);
   if (result.end == TrainEnd::signal) throw CLI::RuntimeError(kSavedAfterSignal);
 }
 
