@@ -19,7 +19,9 @@ namespace {
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::filesystem::path& target)
-      : target_(target), path_(target.string() + ".tmp." + std::to_string(::getpid())) {
+      : target_(follow_links(target)),
+        path_(target_.string() + ".tmp." + std::to_string(::getpid())) {
+    check_replaceable();
     descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (descriptor_ < 0) give_up("created");
   }
@@ -40,12 +42,26 @@ class TemporaryFile {
     if (::fsync(descriptor_) != 0) give_up("synced");
   }
 
+  std::filesystem::path folder() const { return target_.parent_path(); }
+
   void rename_over_target() {
     if (::rename(path_.c_str(), target_.c_str()) != 0) give_up("renamed");
     renamed_ = true;
   }
 
  private:
+  void check_replaceable() const {
+    std::error_code ignored;
+    const auto type = std::filesystem::symlink_status(target_, ignored).type();
+    using std::filesystem::file_type;
+    const bool fits =  // none: unknown, and open() says why
+        type == file_type::regular || type == file_type::not_found || type == file_type::none;
+    MB_CHECK_AS(DataError, fits,
+                "{}: is a folder, a device, a pipe or a circle of links, expected a file or "
+                "nothing. Choose another name.",
+                target_.string());
+  }
+
   [[noreturn]] void give_up(const char* step) const {
     fail<DataError>(
         "{}: file can't be {} ({}). Check that the folder exists and is writable, and the free "
@@ -59,6 +75,14 @@ class TemporaryFile {
 };
 
 }  // namespace
+
+std::filesystem::path follow_links(std::filesystem::path path) {
+  constexpr int kMostLinks = 40;  // as the kernel's
+  std::error_code ignored;
+  for (int i = 0; i < kMostLinks && std::filesystem::is_symlink(path, ignored); ++i)
+    path = path.parent_path() / std::filesystem::read_symlink(path, ignored);
+  return path;
+}
 
 void sync_folder(const std::filesystem::path& folder) {
   const int descriptor =
@@ -82,7 +106,7 @@ void write_file_atomically(const std::filesystem::path& file, std::string_view c
   TemporaryFile temporary(file);
   temporary.write(contents);
   temporary.rename_over_target();
-  sync_folder(file.parent_path());
+  sync_folder(temporary.folder());
 }
 
 }  // namespace minibert

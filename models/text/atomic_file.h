@@ -1,7 +1,8 @@
 // atomic_file.h: a small text file that appears complete or not at all.
 // Called by vocab.cpp, manifest.cpp, shard_build.cpp and the verbs. Writes NAME.tmp.PID beside it,
 // fsync, rename, fsync of the folder; a failure removes the temporary file and leaves what stood
-// there. Test: ctest -R text_vocab.
+// there. Easy to break: renaming over a device or a pipe would put a plain file in its place, for
+// everyone. Test: ctest -R text_vocab.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +11,12 @@
 
 namespace minibert {
 
-/// Errors: DataError naming file and cause (folder missing, no permission, disk full).
+/// The path that a link leads to, whether or not something is there; `path` itself where it is none.
+std::filesystem::path follow_links(std::filesystem::path path);
+
+/// Writes `file`, or what it links to.
+/// Errors: DataError naming file and cause (folder missing, no permission, disk full; a device, a
+/// pipe or a folder stands there).
 void write_file_atomically(const std::filesystem::path& file, std::string_view contents);
 
 /// fsync of a folder, so that a rename inside it survives a power cut.

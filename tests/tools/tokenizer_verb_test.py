@@ -90,6 +90,10 @@ def test_train_errors(folder):
     expect(run("train", "--vocab-size", 100, "--output", folder / "no" / "v.txt", prose), 2, "folder", "mkdir")
     expect(run("train", "--vocab-size", "many", "--output", output, prose), 2, "--vocab-size")
     expect(run("train", "--output", output, prose), 2, "--vocab-size")
+    pipe = folder / "pipe"
+    os.mkfifo(pipe)
+    expect(run("train", "--vocab-size", 100, "--force", "--output", pipe, prose), 2, "pipe")
+    assert pipe.is_fifo()
     blank = folder / "blank.txt"
     blank.write_text(" \n\n")
     expect(run("train", "--vocab-size", 100, "--output", output, blank), 3, "no words")

@@ -85,6 +85,11 @@ void check_output(const TrainFlags& flags) {
   MB_CHECK(!std::filesystem::is_directory(flags.output, ignored),
            "tokenizer train: --output {} is a folder, expected a file. Give {}/vocab.txt.",
            flags.output, flags.output);
+  MB_CHECK(
+      !std::filesystem::is_other(flags.output, ignored),
+      "tokenizer train: --output {} is a device or a pipe, expected a file or a new name. Give "
+      "the name of a file.",
+      flags.output);
   MB_CHECK(flags.force || !std::filesystem::exists(flags.output, ignored),
            "tokenizer train: --output {} exists, expected a new file (it may be another model's "
            "vocabulary). Choose another "

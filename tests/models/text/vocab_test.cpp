@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 #include "tests/models/text/tokenizer_golden.h"
@@ -65,6 +66,30 @@ TEST(Vocab, SavedFileIsTheLoadedOneByteForByte) {
 
 TEST(Vocab, SavingIntoAMissingFolderIsADataError) {
   EXPECT_THROW(cased_vocab().save("/no/such/folder/vocab.txt"), DataError);
+}
+
+TEST(Vocab, SavingThroughALinkKeepsTheLink) {
+  const TemporaryFolder folder;
+  const std::filesystem::path link = folder / "link.txt";
+  std::filesystem::create_symlink("target.txt", link);  // which is not there yet
+  for (int round = 0; round < 2; ++round) {
+    cased_vocab().save(link);
+    EXPECT_TRUE(std::filesystem::is_symlink(link));
+    EXPECT_EQ(Vocab::load(folder / "target.txt").hash(), cased_vocab().hash());
+  }
+  std::filesystem::create_symlink("circle.txt", folder / "circle.txt");
+  EXPECT_THROW(cased_vocab().save(folder / "circle.txt"), DataError);
+}
+
+TEST(Vocab, SavingOverAPipeIsRefusedAndKeepsIt) {
+  const TemporaryFolder folder;
+  const std::filesystem::path pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  std::filesystem::create_symlink("pipe", folder / "link");
+  for (const char* name : {"pipe", "link"}) {
+    EXPECT_THROW(cased_vocab().save(folder / name), DataError) << name;
+    EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  }
 }
 
 TEST(Vocab, HashIsFnv1aOfTheCanonicalFile) {
