@@ -9,6 +9,7 @@
 #include "core/version.h"
 #include "models/text/atomic_file.h"
 #include "models/text/checksum.h"
+#include "models/text/json_text.h"
 
 namespace minibert {
 
@@ -148,7 +149,7 @@ json to_json(const Manifest& manifest) {
 }
 
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
-  write_file_atomically(folder / "manifest.json", to_json(manifest).dump(1) + "\n");
+  write_file_atomically(folder / "manifest.json", json_text(to_json(manifest), 1) + "\n");
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {

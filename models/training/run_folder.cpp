@@ -16,6 +16,7 @@
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "core/version.h"
+#include "models/text/json_text.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -167,8 +168,7 @@ void RunFolder::describe_launch(const std::string& resolved_config,
                              {"gemm", now.gemm},
                              {"memory_bytes", memory_limit()},
                              {"environment", variables}});
-  using Handler = nlohmann::ordered_json::error_handler_t;  // arguments may be no UTF-8
-  files_.replace_text(path_ / "run.json", run.dump(1, ' ', false, Handler::replace) + "\n");
+  files_.replace_text(path_ / "run.json", json_text(run, 1) + "\n");
 }
 
 RunEnvironment current_environment() {

@@ -75,6 +75,9 @@ def test_train(folder):
     assert output.read_bytes() == first and facts["vocab_size"] == len(tokens), facts
     assert sorted(p.name for p in folder.iterdir() if "vocab" in p.name) == ["vocab.txt"], "a temporary file was left"
     expect(run("encode", "--vocab", output, text="the cat"), 0)
+    latin = folder / os.fsdecode(b"caf\xe9.txt")  # no UTF-8, as JSON must be
+    assert json.loads(expect(run("train", "--vocab-size", 60, "--json", "--output", latin, prose), 0))["vocab_size"] == len(tokens)
+    assert latin.read_bytes() == first
     cased = folder / "cased.txt"
     expect(run("train", "--cased", "--vocab-size", 60, "--output", cased, prose), 0)
     assert "T" in cased.read_text().split("\n") and "T" not in tokens

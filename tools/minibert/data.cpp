@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "models/text/json_text.h"
 #include "models/text/shard_build.h"
 #include "models/text/shard_inspect.h"
 #include "tools/minibert/verbs.h"
@@ -61,7 +62,7 @@ void print_report(const BuildFlags& flags, const BuildReport& report) {
                             {"seconds", report.seconds},
                             {"data", to_json(report.data)}};
     if (report.held_out) value["held_out"] = to_json(*report.held_out);
-    fmt::print("{}\n", value.dump());
+    fmt::print("{}\n", json_text(value));
     return;
   }
   print_sources(report.data);
@@ -170,7 +171,7 @@ void add_inspect(CLI::App& data) {
   inspect->add_flag("--json", flags->json, "Print one JSON object");
   inspect->callback([flags] {
     const ShardInspection found = inspect_shards(flags->folder);
-    fmt::print("{}\n", flags->json ? to_json(found).dump() : describe(found));
+    fmt::print("{}\n", flags->json ? json_text(to_json(found)) : describe(found));
   });
 }
 

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/bert/inference.h"
+#include "models/text/json_text.h"
 #include "tools/minibert/model_input.h"
 #include "tools/minibert/verbs.h"
 
@@ -25,8 +26,7 @@ void print_json(const std::string& text, const std::vector<int32_t>& ids,
                 std::span<const float> vector) {
   const nlohmann::ordered_json object = {
       {"text", text}, {"ids", ids}, {"vector", std::vector<float>(vector.begin(), vector.end())}};
-  // A text may hold malformed UTF-8, JSON may not.
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", json_text(object));
 }
 
 void print_summary(const std::string& text, std::span<const float> vector) {

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "models/bert/inference.h"
+#include "models/text/json_text.h"
 #include "tools/minibert/model_input.h"
 #include "tools/minibert/verbs.h"
 
@@ -37,8 +38,7 @@ void print_json(const Vocab& vocab, const std::string& text, const std::vector<i
     }
     object["masks"].push_back({{"position", mask.position}, {"candidates", candidates}});
   }
-  // A text may hold malformed UTF-8, JSON may not.
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", json_text(object));
 }
 
 void print_table(const Vocab& vocab, const std::string& text,

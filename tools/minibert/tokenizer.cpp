@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/json_text.h"
 #include "models/text/text_reader.h"
 #include "models/text/wordpiece.h"
 #include "models/text/wordpiece_trainer.h"
@@ -127,7 +128,7 @@ void print_training(const TrainFlags& flags, const WordPieceTraining& training,
     facts["merges"] = training.merges;
     facts["last_merge_count"] = training.last_merge_count;
     facts["characters_dropped"] = training.characters_dropped;
-    fmt::print("{}\n", facts.dump());
+    fmt::print("{}\n", json_text(facts));
     return;
   }
   fmt::print("{}: {} tokens from {} words ({} distinct); the last merge was seen {} times\n",
@@ -206,7 +207,7 @@ void append_json(const WordPieceTokenizer& tokenizer, const std::string& text,
   line["ids"] = ids;
   line["tokens"] = nlohmann::json::array();
   for (const int32_t id : ids) line["tokens"].push_back(tokenizer.vocab().token(id));
-  out += line.dump();
+  out += json_text(line);
 }
 
 void print_all(std::string& out) {

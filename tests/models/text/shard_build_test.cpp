@@ -179,6 +179,17 @@ TEST_F(DataBuild, StartsAfreshAfterAKilledBuild) {
   EXPECT_FALSE(std::filesystem::exists(options_.output / "shard-00099.mbs"));
 }
 
+TEST_F(DataBuild, TakesNamesThatAreNoUtf8) {
+  options_.files = {in("caf\xE9.txt")};
+  std::filesystem::rename(folder_ / "lines.txt", options_.files[0]);
+  options_.settings.documents.document_break = "\xE9";
+  options_.output = folder_ /
+                    "donn\xE9"
+                    "es";
+  build_shards(options_);
+  EXPECT_EQ(ShardSet::open(options_.output)->manifest().sources[0].path, in("caf\xEF\xBF\xBD.txt"));
+}
+
 TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   const auto rejects = [&](auto change) {
     BuildOptions changed = options_;
