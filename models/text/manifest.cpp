@@ -174,6 +174,9 @@ Manifest read_manifest(const std::filesystem::path& folder) {
   } catch (const json::exception& error) {
     fail<DataError>("{}: is damaged ({}), expected the JSON that data build wrote. {}",
                     path.string(), error.what(), kRebuild);
+  } catch (const UsageError& error) {  // parse_text_format, of a word that nobody typed
+    fail<DataError>("{}: is damaged or newer (settings, {}). {}", path.string(), error.what(),
+                    kRebuild);
   } catch (const std::logic_error& error) {  // std::stoul
     fail<DataError>("{}: is damaged (a checksum is no number: {}). {}", path.string(), error.what(),
                     kRebuild);

@@ -2,10 +2,9 @@
 #include "models/text/shard_set.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "core/error.h"
-#include "models/text/atomic_file.h"
+#include "models/text/vocab.h"
 
 namespace minibert {
 namespace {
@@ -47,16 +46,19 @@ void check_shard(const ShardReader& shard, const ShardEntry& entry, const ShardT
       shard.traits().nsp, traits.sequence_length, traits.masked, traits.nsp, kRebuild);
 }
 
-/// Which lines of vocab.txt start with "##".
-std::vector<uint8_t> read_continuations(const std::filesystem::path& vocabulary,
-                                        int32_t vocab_size) {
-  std::istringstream lines(read_whole_file(vocabulary, kRebuild));
-  std::vector<uint8_t> continues;
-  for (std::string line; std::getline(lines, line);) continues.push_back(line.starts_with("##"));
-  MB_CHECK_AS(DataError, static_cast<int32_t>(continues.size()) == vocab_size,
-              "{}: has {} entries, expected {} (manifest.json). {}", vocabulary.string(),
-              continues.size(), vocab_size, kRebuild);
-  return continues;
+/// The folder's own vocab.txt.
+Vocab read_vocabulary(const std::filesystem::path& folder, const Manifest& manifest) {
+  const std::filesystem::path path = folder / "vocab.txt";
+  Vocab vocab = Vocab::load(path);
+  MB_CHECK_AS(DataError, vocab.size() == manifest.tokens.vocab_size,
+              "{}: has {} entries, expected {} (manifest.json). {}", path.string(), vocab.size(),
+              manifest.tokens.vocab_size, kRebuild);
+  const std::string hash = fmt::format("{:016x}", vocab.hash());
+  MB_CHECK_AS(DataError, hash == manifest.vocabulary_hash,
+              "{}: hash is {}, expected {} (manifest.json): its tokens were changed. Copy the "
+              "vocabulary that the data was built with here.",
+              path.string(), hash, manifest.vocabulary_hash);
+  return vocab;
 }
 
 }  // namespace
@@ -70,7 +72,9 @@ std::shared_ptr<const ShardSet> ShardSet::open(const std::filesystem::path& fold
   set->traits_ = traits_of(set->manifest_);
   set->tokens_ = set->manifest_.tokens;
   if (set->manifest_.settings.dynamic_masking && set->manifest_.settings.masking.whole_word) {
-    set->tokens_.continues_word = read_continuations(folder / "vocab.txt", set->tokens_.vocab_size);
+    const Vocab vocab = read_vocabulary(folder, set->manifest_);
+    for (const std::string& token : vocab.tokens())
+      set->tokens_.continues_word.push_back(token.starts_with("##"));
   }
   set->first_.push_back(0);
   for (const ShardEntry& entry : set->manifest_.shards) {
@@ -119,6 +123,8 @@ std::vector<uint64_t> ShardSet::unigram_counts() const {
 }
 
 void ShardSet::verify() const {
+  read_vocabulary(folder_, manifest_);
+  unigram_counts();
   for (size_t i = 0; i < shards_.size(); ++i) {
     for (int64_t e = 0; e < shards_[i]->examples(); ++e) shards_[i]->read(e);
     const uint32_t crc = shards_[i]->crc32();

@@ -44,7 +44,8 @@ class ShardSet {
   StoredExample read_masked(int64_t example, uint64_t seed, uint32_t epoch) const;
   /// Counts of the training text by id, [V].
   std::vector<uint64_t> unigram_counts() const;
-  /// Compares each file's checksum with the manifest's and reads every example.
+  /// Checks vocab.txt and unigram.bin, compares each shard's checksum with the manifest's and reads
+  /// every example.
   /// Errors: DataError for the first that differs.
   void verify() const;
 

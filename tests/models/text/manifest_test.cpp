@@ -122,6 +122,10 @@ TEST_F(ShardFolder, RefusesAManifestThatIsDamaged) {
   write_bytes(path, good);
   change([](json& m) { m["format_version"] = 2; });
   EXPECT_NE(error_of(folder_.path()).find("version is 2, expected 1"), std::string::npos);
+  write_bytes(path, good);
+  change([](json& m) { m["settings"]["format"] = "foo"; });
+  EXPECT_NE(error_of(folder_.path()).find(path), std::string::npos);
+  EXPECT_NE(error_of(folder_.path()).find("foo"), std::string::npos);
   write_bytes(path, "[]");
   EXPECT_NE(error_of(folder_.path()), "");
   std::filesystem::remove(path);

@@ -190,6 +190,14 @@ TEST_F(DataBuild, TakesNamesThatAreNoUtf8) {
   EXPECT_EQ(ShardSet::open(options_.output)->manifest().sources[0].path, in("caf\xEF\xBF\xBD.txt"));
 }
 
+TEST_F(DataBuild, ReadsItsVocabularyAsTheBuildDid) {
+  write_bytes(options_.vocabulary, testing::small_vocabulary() + "\n\n");  // blank lines at the end
+  options_.settings.dynamic_masking = true;
+  options_.settings.masking.whole_word = true;
+  build_shards(options_);
+  EXPECT_EQ(inspect_shards(options_.output).manifest.tokens.vocab_size, id("mrs") + 2);  // and "he"
+}
+
 TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   const auto rejects = [&](auto change) {
     BuildOptions changed = options_;
@@ -261,6 +269,23 @@ TEST_F(DataBuild, InspectNoticesAChangedManifestAndAChangedShard) {
   shard[shard.size() / 2] ^= 4;
   write_bytes(options_.output / "shard-00000.mbs", shard);
   EXPECT_THROW(inspect_shards(options_.output), DataError);
+}
+
+TEST_F(DataBuild, InspectNoticesAVocabularyOrCountsThatAreNotTheBuilds) {
+  build_shards(options_);
+  for (const char* name : {"vocab.txt", "unigram.bin"}) {
+    const std::string good = read_bytes(options_.output / name);
+    std::string damaged = good;
+    damaged[damaged.size() / 2] ^= 1;
+    for (const std::string& bytes : {damaged, good.substr(0, good.size() / 2), std::string()}) {
+      write_bytes(options_.output / name, bytes);
+      EXPECT_THROW(inspect_shards(options_.output), DataError) << name;
+    }
+    std::filesystem::remove(options_.output / name);
+    EXPECT_THROW(inspect_shards(options_.output), DataError) << name;
+    write_bytes(options_.output / name, good);
+    inspect_shards(options_.output);
+  }
 }
 
 // ---- The command line --------------------------------------------------------------------------
