@@ -92,6 +92,8 @@ Manifest manifest_from_json(const json& value) {
   for (const json& shard : value.at("shards")) {
     manifest.shards.push_back(
         {shard.at("file"), shard.at("examples"), shard.at("bytes"), from_hex(shard.at("crc32"))});
+    if (shard.contains("identity"))
+      manifest.shards.back().identity = from_hex(shard.at("identity"));
   }
   manifest.counts = value.at("counts").get<DataCounts>();
   manifest.unigram_source = value.at("unigram_source");
@@ -129,6 +131,7 @@ json to_json(const Manifest& manifest) {
                       {"examples", shard.examples},
                       {"bytes", shard.bytes},
                       {"crc32", hex(shard.crc32)}});
+    if (shard.identity) shards.back()["identity"] = hex(*shard.identity);
   }
   return {{"format", kFormatName},
           {"format_version", manifest.format_version},

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct ShardEntry {
   int64_t examples = 0;
   int64_t bytes = 0;
   uint32_t crc32 = 0;
+  std::optional<uint32_t> identity = {};  // ShardReader::identity(); older folders have none
 };
 
 /// Counts of the text and of the examples. Tokens of the text are without [CLS] and [SEP], those of

@@ -98,6 +98,9 @@ class ShardReader {
   int32_t length(int64_t example) const;
   /// Decodes example `example` (0-based). Errors: DataError if checksum or contents are wrong.
   StoredExample read(int64_t example) const;
+  /// Checksum of the header, the index's checksum with it, and of some records' checksums: tells
+  /// builds apart without reading the file.
+  uint32_t identity() const;
   /// Checksum of the whole file, for the manifest's.
   uint32_t crc32() const;
 

@@ -293,7 +293,8 @@ class ShardStage {
     if (!writer_) return;
     const int64_t examples = writer_->examples();
     const ShardWriter::Result result = writer_->finish();
-    entries_.push_back({name_, examples, result.bytes, result.crc32});
+    const uint32_t identity = ShardReader(folder_ / name_).identity();
+    entries_.push_back({name_, examples, result.bytes, result.crc32, identity});
     writer_.reset();
   }
 

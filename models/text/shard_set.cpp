@@ -44,6 +44,11 @@ void check_shard(const ShardReader& shard, const ShardEntry& entry, const ShardT
       "{}: has sequence length {}, masks {}, NSP {}, expected {}, {}, {} (manifest.json). {}",
       shard.path().string(), shard.traits().sequence_length, shard.traits().masked,
       shard.traits().nsp, traits.sequence_length, traits.masked, traits.nsp, kRebuild);
+  MB_CHECK_AS(
+      DataError, !entry.identity || shard.identity() == *entry.identity,
+      "{}: identity is {:08x}, expected {:08x} (manifest.json): it is another build's shard, "
+      "or damaged. Copy it again from its own build. {}",
+      shard.path().string(), shard.identity(), *entry.identity, kRebuild);
 }
 
 /// The folder's own vocab.txt.

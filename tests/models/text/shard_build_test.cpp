@@ -198,6 +198,32 @@ TEST_F(DataBuild, ReadsItsVocabularyAsTheBuildDid) {
   EXPECT_EQ(inspect_shards(options_.output).manifest.tokens.vocab_size, id("mrs") + 2);  // and "he"
 }
 
+// Texts and builds that differ in letters alone: the shards have the same size and index.
+TEST_F(DataBuild, RefusesAShardOfAnotherBuild) {
+  options_.settings.examples.nsp = false;
+  options_.settings.examples.short_sequence_prob = 0;
+  options_.settings.dynamic_masking = true;
+  build_shards(options_);
+  BuildOptions other = options_;
+  other.output = folder_ / "other";
+  std::string text = read_bytes(options_.files[0]);
+  std::replace(text.begin(), text.end(), 'k', 'x');
+  write_bytes(folder_ / "other.txt", text);
+  other.files = {in("other.txt")};
+  build_shards(other);
+  const auto shard = options_.output / "shard-00000.mbs";
+  ASSERT_EQ(std::filesystem::file_size(shard),
+            std::filesystem::file_size(other.output / "shard-00000.mbs"));
+  std::filesystem::copy_file(other.output / "shard-00000.mbs", shard,
+                             std::filesystem::copy_options::overwrite_existing);
+  EXPECT_THROW(ShardSet::open(options_.output), DataError);
+  // Folders of before say nothing of it.
+  json manifest = json::parse(read_bytes(options_.output / "manifest.json"));
+  manifest["shards"][0].erase("identity");
+  write_bytes(options_.output / "manifest.json", manifest.dump());
+  ShardSet::open(options_.output);
+}
+
 TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   const auto rejects = [&](auto change) {
     BuildOptions changed = options_;
