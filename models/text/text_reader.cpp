@@ -8,6 +8,7 @@
 #include <cstring>
 #include <regex>
 #include <string_view>
+#include <utility>
 
 #include <zlib.h>
 #include <zstd.h>
@@ -65,15 +66,19 @@ class RawFile {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  /// Appends to `text` what `input` decodes to.
-  virtual void decode(std::string_view input, std::string& text) = 0;
+  /// Appends at most a chunk of what `input` decodes to, and takes what it used off its front.
+  virtual void decode(std::string_view& input, std::string& text) = 0;
+  /// True where more would come without more input.
+  virtual bool pending() const { return false; }
   /// True where the stream may end.
   virtual bool complete() const { return true; }
 };
 
 class PlainDecoder : public Decoder {
  public:
-  void decode(std::string_view input, std::string& text) override { text.append(input); }
+  void decode(std::string_view& input, std::string& text) override {
+    text.append(std::exchange(input, {}));
+  }
 };
 
 class GzipDecoder : public Decoder {
@@ -83,37 +88,31 @@ class GzipDecoder : public Decoder {
   }
   ~GzipDecoder() override { inflateEnd(&stream_); }
 
-  void decode(std::string_view input, std::string& text) override {
+  void decode(std::string_view& input, std::string& text) override {
+    if (complete_) inflateReset(&stream_);  // files may be concatenated, as `cat a.gz b.gz`
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
     stream_.avail_in = static_cast<uInt>(input.size());
-    while (stream_.avail_in > 0) {
-      if (complete_) inflateReset(&stream_);  // files may be concatenated, as `cat a.gz b.gz`
-      complete_ = false;
-      inflate_some(text);
-    }
+    const size_t before = text.size();
+    text.resize(before + kChunk);
+    stream_.next_out = reinterpret_cast<Bytef*>(text.data() + before);
+    stream_.avail_out = static_cast<uInt>(kChunk);
+    const int status = inflate(&stream_, Z_NO_FLUSH);
+    text.resize(before + kChunk - stream_.avail_out);
+    input.remove_prefix(input.size() - stream_.avail_in);
+    complete_ = status == Z_STREAM_END;
+    pending_ = !complete_ && stream_.avail_out == 0;
+    MB_CHECK_AS(
+        DataError, complete_ || status == Z_OK || status == Z_BUF_ERROR,
+        "{}: gzip stream is damaged ({}), expected valid data. Copy or download the file again.",
+        path_, stream_.msg ? stream_.msg : "no detail");
   }
+  bool pending() const override { return pending_; }
   bool complete() const override { return complete_; }
 
  private:
-  void inflate_some(std::string& text) {
-    do {
-      const size_t before = text.size();
-      text.resize(before + kChunk);
-      stream_.next_out = reinterpret_cast<Bytef*>(text.data() + before);
-      stream_.avail_out = static_cast<uInt>(kChunk);
-      const int status = inflate(&stream_, Z_NO_FLUSH);
-      text.resize(before + kChunk - stream_.avail_out);
-      complete_ = status == Z_STREAM_END;
-      MB_CHECK_AS(
-          DataError, complete_ || status == Z_OK || status == Z_BUF_ERROR,
-          "{}: gzip stream is damaged ({}), expected valid data. Copy or download the file again.",
-          path_, stream_.msg ? stream_.msg : "no detail");
-    } while (!complete_ && stream_.avail_out == 0);
-  }
-
   std::string path_;
   z_stream stream_{};
-  bool complete_ = false;
+  bool pending_ = false, complete_ = false;
 };
 
 class ZstdDecoder : public Decoder {
@@ -123,29 +122,28 @@ class ZstdDecoder : public Decoder {
   }
   ~ZstdDecoder() override { ZSTD_freeDStream(stream_); }
 
-  void decode(std::string_view input, std::string& text) override {
+  void decode(std::string_view& input, std::string& text) override {
     ZSTD_inBuffer in{input.data(), input.size(), 0};
-    bool output_full = false;
-    while (in.pos < in.size || output_full) {
-      const size_t before = text.size();
-      text.resize(before + kChunk);
-      ZSTD_outBuffer out{text.data() + before, kChunk, 0};
-      const size_t left = ZSTD_decompressStream(stream_, &out, &in);
-      text.resize(before + out.pos);
-      MB_CHECK_AS(
-          DataError, !ZSTD_isError(left),
-          "{}: zstd stream is damaged ({}), expected valid data. Copy or download the file again.",
-          path_, ZSTD_getErrorName(left));
-      complete_ = left == 0;
-      output_full = !complete_ && out.pos == out.size;
-    }
+    const size_t before = text.size();
+    text.resize(before + kChunk);
+    ZSTD_outBuffer out{text.data() + before, kChunk, 0};
+    const size_t left = ZSTD_decompressStream(stream_, &out, &in);
+    text.resize(before + out.pos);
+    input.remove_prefix(in.pos);
+    MB_CHECK_AS(
+        DataError, !ZSTD_isError(left),
+        "{}: zstd stream is damaged ({}), expected valid data. Copy or download the file again.",
+        path_, ZSTD_getErrorName(left));
+    complete_ = left == 0;
+    pending_ = !complete_ && out.pos == out.size;
   }
+  bool pending() const override { return pending_; }
   bool complete() const override { return complete_; }
 
  private:
   std::string path_;
   ZSTD_DStream* stream_;
-  bool complete_ = false;
+  bool pending_ = false, complete_ = false;
 };
 
 std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view start) {
@@ -192,23 +190,25 @@ struct LineReader::State {
     MB_CHECK_AS(DataError, !raw.empty(),
                 "{}: file is empty, expected text. Check the path, or leave the file out.", path);
     decoder = make_decoder(path, raw);
-    decode_raw();
-    if (text.starts_with("\xEF\xBB\xBF")) begin = 3;
-    const size_t zero = text.find('\0');
+    input = raw;
+    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+    while (text.size() < kByteOrderMark.size() && !ended) ended = !fill();
+    if (text.starts_with(kByteOrderMark)) begin = kByteOrderMark.size();
+  }
+
+  void decode_some() {
+    const size_t before = text.size();
+    decoder->decode(input, text);
+    const size_t zero = text.find('\0', before);
     MB_CHECK_AS(DataError, zero == std::string::npos,
                 "{}: holds a zero byte at offset {} of its text, expected UTF-8 text (the file "
                 "looks binary or UTF-16). "
                 "Give a text file, or convert it: iconv -t UTF-8.",
-                path, zero);
-  }
-
-  void decode_raw() {
-    const size_t before = text.size();
-    decoder->decode(raw, text);
+                stats.path, stats.text_bytes + static_cast<int64_t>(zero - before));
     stats.text_bytes += static_cast<int64_t>(text.size() - before);
   }
 
-  /// Makes text[begin..] longer by one chunk; false at the end of the file.
+  /// Makes text[begin..] longer by at most a chunk; false at the end of the file.
   bool fill() {
     text.erase(0, begin);
     begin = 0;
@@ -216,9 +216,12 @@ struct LineReader::State {
                 "{}: line {} is longer than {} MiB, expected text with line ends. Break the text "
                 "into lines.",
                 stats.path, stats.lines + 1, kLongestLine >> 20);
-    file.read(raw);
-    if (!raw.empty()) {
-      decode_raw();
+    if (input.empty() && !decoder->pending()) {
+      file.read(raw);
+      input = raw;
+    }
+    if (!input.empty() || decoder->pending()) {
+      decode_some();
       return true;
     }
     MB_CHECK_AS(DataError, decoder->complete(),
@@ -233,7 +236,8 @@ struct LineReader::State {
   RawFile file;
   std::unique_ptr<Decoder> decoder;
   std::string raw, text;
-  size_t begin = 0;  // of the next line in text
+  std::string_view input;  // what of raw is not decoded yet
+  size_t begin = 0;        // of the next line in text
   bool ended = false;
   SourceStats stats;
 };

@@ -30,9 +30,8 @@ struct SourceStats {
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
 /// UTF-8.
-/// Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte in its
-///         first 64 KiB), a compressed stream that is damaged or ends early, a line longer than
-///         64 MiB.
+/// Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte), a
+///         compressed stream that is damaged or ends early, a line longer than 64 MiB.
 class LineReader {
  public:
   explicit LineReader(const std::string& path);

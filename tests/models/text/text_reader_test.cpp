@@ -113,6 +113,27 @@ TEST_F(TextReader, SaysWhatIsWrongWithAFile) {
   EXPECT_NE(error_of(damaged).find("damaged"), std::string::npos);
 }
 
+TEST_F(TextReader, FindsAZeroByteAnywhere) {
+  const std::string text = std::string(200000, 'a') + '\0' + "b\n";
+  for (const std::string& bytes : {text, gzipped(text), zstandard(text)})
+    EXPECT_NE(error_of(bytes).find("zero byte at offset 200000"), std::string::npos);
+}
+
+// 32 MiB of text in a few KiB: decoded as lines are asked for, not all at once.
+TEST_F(TextReader, DecodesDensePackedTextInPieces) {
+  std::string text;
+  for (int i = 0; i < 1 << 20; ++i) text += "thirty-one characters of a line\n";
+  for (const std::string& bytes : {gzipped(text), zstandard(text)}) {
+    ASSERT_LT(bytes.size(), size_t{1} << 17);
+    LineReader reader(file(bytes));
+    std::string line;
+    int64_t count = 0;
+    for (; reader.next(line); ++count)
+      ASSERT_LE(reader.stats().text_bytes, 32 * (count + 1) + (1 << 16)) << count;
+    EXPECT_EQ(count, 1 << 20);
+  }
+}
+
 TEST_F(TextReader, NoticesEveryCutOfACompressedFile) {
   std::string text;
   for (int i = 0; i < 500; ++i) text += "line " + std::to_string(i * i) + "\n";
