@@ -273,17 +273,57 @@ bool LineReader::next(std::string& line) {
 
 namespace {
 
-std::optional<std::regex> compile(const std::string& expression) {
-  if (expression.empty()) return std::nullopt;
-  try {
-    return std::regex(expression, std::regex::ECMAScript | std::regex::optimize);
-  } catch (const std::regex_error& error) {
-    fail<UsageError>(
-        "--document-break: '{}' is no regular expression ({}), expected ECMAScript syntax, as in "
-        "'^(CHAPTER|Chapter) [IVXLC0-9]+'. Quote it for the shell.",
-        expression, error.what());
+/// False unless every match must start the line: '^' leads, no '|' stands outside parentheses.
+bool is_anchored(std::string_view expression) {
+  int depth = 0;
+  bool in_class = false;
+  for (size_t i = 0; i < expression.size(); ++i) {
+    const char c = expression[i];
+    if (c == '\\') {
+      ++i;
+    } else if (c == '[') {
+      if (in_class) return false;  // [[:alpha:]] and the like: not looked into
+      in_class = true;
+    } else if (in_class) {
+      in_class = c != ']';
+    } else {
+      if (c == '|' && depth == 0) return false;
+      depth += (c == '(') - (c == ')');
+    }
   }
+  return expression.starts_with('^');
 }
+
+/// The lines that start a document, by --document-break.
+class Heading {
+ public:
+  explicit Heading(const std::string& expression) {
+    if (expression.empty()) return;
+    MB_CHECK(expression.size() <= kLongestHeading,
+             "--document-break: is {} bytes long, expected at most {}. Shorten the expression.",
+             expression.size(), kLongestHeading);
+    if (is_anchored(expression)) where_ = std::regex_constants::match_continuous;
+    try {
+      // libstdc++ backtracks by default: exponential time for '(a+)+$', and a call a character.
+      regex_.emplace(expression, std::regex::ECMAScript | std::regex::nosubs |
+                                     std::regex_constants::__polynomial);
+    } catch (const std::regex_error& error) {
+      fail<UsageError>(
+          "--document-break: '{}' is no regular expression ({}), expected ECMAScript syntax "
+          "without back-references, as in '^(CHAPTER|Chapter) [IVXLC0-9]+'. Quote it for the "
+          "shell.",
+          expression, error.what());
+    }
+  }
+  bool given() const { return regex_.has_value(); }
+  bool matches(const std::string& line) const {
+    return given() && line.size() <= kLongestHeading && std::regex_search(line, *regex_, where_);
+  }
+
+ private:
+  std::optional<std::regex> regex_;
+  std::regex_constants::match_flag_type where_ = std::regex_constants::match_default;
+};
 
 /// Collects lines into a document and hands it over at each end of one.
 class DocumentCollector {
@@ -346,11 +386,11 @@ TextFormat parse_text_format(const std::string& name) {
 
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
                            const std::function<void(Document&&)>& sink) {
-  const std::optional<std::regex> heading = compile(options.document_break);
+  const Heading heading(options.document_break);
   LineReader reader(path);
   DocumentCollector collector(options, sink);
   std::string line;
-  bool in_front = heading.has_value();
+  bool in_front = heading.given();
   int64_t text_lines = 0, front_lines = 0;
   while (reader.next(line)) {
     if (blank(line)) {
@@ -358,7 +398,7 @@ SourceStats read_documents(const std::string& path, const DocumentOptions& optio
       continue;
     }
     ++text_lines;
-    if (!heading || !std::regex_search(line, *heading)) {
+    if (!heading.matches(line)) {
       collector.text_line(line);
       continue;
     }

@@ -61,10 +61,13 @@ enum class TextFormat {
 /// Throws UsageError for any other name than "lines" or "paragraphs".
 TextFormat parse_text_format(const std::string& name);
 
+/// Longer lines are never a document break, in bytes; nor may the expression be longer.
+inline constexpr size_t kLongestHeading = 1000;
+
 struct DocumentOptions {
   TextFormat format = TextFormat::lines;
-  /// ECMAScript regular expression, searched for in each line (`^` ties it to the start). A
-  /// matching line starts a new document and is not text itself. Text before the first match of a
+  /// ECMAScript regular expression without back-references, searched for in each line of up to
+  /// kLongestHeading bytes (`^` ties it to the start). A matching line starts a new document and is not text itself. Text before the first match of a
   /// file is front matter and left out, unless keep_front_matter. A file without a match is one
   /// document. Empty: lines are cut at blank lines, and a file of paragraphs is one document.
   std::string document_break;

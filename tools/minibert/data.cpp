@@ -107,8 +107,9 @@ void add_build(CLI::App& data) {
                    "paragraphs, sentences are found")
       ->capture_default_str();
   build->add_option("--document-break", settings.documents.document_break,
-                    "A line that matches this ECMAScript regular expression starts a new document "
-                    "and is no text itself");
+                    fmt::format("A line of at most {} bytes that matches this ECMAScript regular "
+                                "expression starts a new document and is no text itself",
+                                kLongestHeading));
   build->add_flag("--keep-front-matter", settings.documents.keep_front_matter,
                   "Keep the text before a file's first --document-break as a document");
   build

@@ -188,10 +188,38 @@ TEST_F(TextReader, HeadingsBreakDocumentsAndFrontMatterIsLeftOut) {
   EXPECT_EQ(documents("front\nCHAPTER I\na\n\nb\n", options), (std::vector<Document>{{"a", "b"}}));
 }
 
+TEST_F(TextReader, HeadingsAreShortLines) {
+  const auto heading_of = [&](const std::string& line, const std::string& expression) {
+    return documents("a\n" + line + "\nb\n", {.document_break = expression}).front().front() == "b";
+  };
+  EXPECT_TRUE(heading_of("CHAPTER" + std::string(993, '.'), "^CHAPTER"));
+  EXPECT_FALSE(heading_of("CHAPTER" + std::string(994, '.'), "^CHAPTER"));
+  EXPECT_FALSE(heading_of(std::string(60000, 'a'), "(a|b)*c"));
+  // Backtracking would outlast the sun here.
+  EXPECT_FALSE(heading_of(std::string(999, 'a') + "!", "^(a+)+$"));
+  EXPECT_FALSE(heading_of(std::string(999, 'a') + "!", "(a*)*c"));
+}
+
+TEST_F(TextReader, OnlyATrueAnchorTiesHeadingsToTheStart) {
+  for (const char* expression :
+       {"^x|b", "^[(]x|b", "^\\(x|b", "^[[:digit:](]x|b", "(^x|b)", "b$"}) {
+    EXPECT_EQ(documents("cut\na b\nd\n", {.document_break = expression}),
+              (std::vector<Document>{{"d"}}))
+        << expression;
+  }
+  for (const char* expression : {"^b", "^(x|b)", "^[|]|^b", "^[x|b]", "^\\||^b"}) {
+    EXPECT_EQ(documents("a b\nb\nd\n", {.document_break = expression, .keep_front_matter = true}),
+              (std::vector<Document>{{"a b"}, {"d"}}))
+        << expression;
+  }
+}
+
 TEST_F(TextReader, RejectsTextWithoutTextAndBrokenExpressions) {
   EXPECT_THROW(documents("\n  \n\n", {}), DataError);
   EXPECT_THROW(documents("CHAPTER I\n", {.document_break = "CHAPTER"}), DataError);
   EXPECT_THROW(documents("a\n", {.document_break = "(a"}), UsageError);
+  EXPECT_THROW(documents("a\n", {.document_break = "(a)\\1"}), UsageError);
+  EXPECT_THROW(documents("a\n", {.document_break = std::string(1001, 'a')}), UsageError);
   EXPECT_THROW(parse_text_format("wikipedia"), UsageError);
 }
 
