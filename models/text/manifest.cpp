@@ -2,6 +2,7 @@
 #include "models/text/manifest.h"
 
 #include <cstring>
+#include <fstream>
 
 #include <nlohmann/json.hpp>
 
@@ -153,6 +154,12 @@ json to_json(const Manifest& manifest) {
 
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {
   write_file_atomically(folder / "manifest.json", json_text(to_json(manifest), 1) + "\n");
+}
+
+bool holds_manifest(const std::filesystem::path& folder) {
+  std::ifstream in(folder / "manifest.json");
+  const json value = json::parse(in, nullptr, /* allow_exceptions= */ false);
+  return value.is_object() && value.contains("format") && value["format"] == kFormatName;
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {

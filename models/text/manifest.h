@@ -68,6 +68,9 @@ nlohmann::json to_json(const Manifest& manifest);
 /// Writes folder/manifest.json, durably. Errors: DataError (disk full).
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
 
+/// Whether `folder` holds a manifest of shards, of whichever version.
+bool holds_manifest(const std::filesystem::path& folder);
+
 /// Errors  DataError: the folder or its manifest is missing, no JSON, a field missing or of another
 /// type, a newer format.
 Manifest read_manifest(const std::filesystem::path& folder);

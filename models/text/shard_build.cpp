@@ -2,10 +2,16 @@
 #include "models/text/shard_build.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -47,24 +53,6 @@ void check_options(const BuildOptions& options) {
            s.hold_out_every);
   MB_CHECK(options.shard_bytes >= 1 << 10, "--shard-size: is {} bytes, expected at least 1024.",
            options.shard_bytes);
-}
-
-void check_output(const BuildOptions& options) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  if (!fs::exists(options.output, ignored)) return;
-  MB_CHECK(fs::is_directory(options.output, ignored),
-           "{}: is a file, expected a folder or nothing. Choose another --output.",
-           options.output.string());
-  if (fs::is_empty(options.output, ignored)) return;
-  MB_CHECK(options.force,
-           "{}: is not empty, expected an empty or a new folder. Choose another --output, or "
-           "replace it with --force.",
-           options.output.string());
-  MB_CHECK(fs::exists(options.output / "manifest.json", ignored),
-           "{}: holds no manifest.json, expected an earlier build (--force replaces nothing else). "
-           "Empty it by hand.",
-           options.output.string());
 }
 
 // ---- 2. Text to ids ----------------------------------------------------------------------------
@@ -311,52 +299,172 @@ class ShardStage {
 
 // ---- 5. The folder -----------------------------------------------------------------------------
 
-/// The unfinished output, removed unless publish() was reached.
+namespace fs = std::filesystem;
+
+constexpr const char* kMarker = ".data-build";       // in a folder that is being built; its lock
+constexpr const char* kReplaced = ".earlier-build";  // in there too, while the two change places
+
+/// What is in the way of calling `folder` a build: "" if all of it was written by data build.
+std::string foreign_part(const fs::path& folder) {
+  if (!holds_manifest(folder)) return "no manifest.json of a build";
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    const bool ours = name == "manifest.json" || name == "vocab.txt" || name == "unigram.bin" ||
+                      (name.starts_with("shard-") && name.ends_with(".mbs")) || name == kMarker ||
+                      name == kReplaced;
+    const std::string part = name == "held-out" ? foreign_part(entry.path()) : ours ? "" : name;
+    if (!part.empty()) return part;
+  }
+  return "";
+}
+
+bool is_mount_point(const fs::path& folder) {
+  struct stat here {};
+  struct stat above {};
+  return ::stat(folder.c_str(), &here) == 0 && ::stat((folder / "..").c_str(), &above) == 0 &&
+         (here.st_dev != above.st_dev || here.st_ino == above.st_ino);
+}
+
+fs::path without_trailing_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+/// The folder that --output means. Errors: UsageError where a new one can't take its place.
+fs::path resolved_output(const fs::path& given) {
+  std::error_code error;
+  const fs::path named = fs::absolute(without_trailing_slash(given), error);
+  const fs::path output =
+      error ? named : without_trailing_slash(fs::weakly_canonical(follow_links(named), error));
+  MB_CHECK_AS(DataError, !error, "{}: cannot be reached ({}). Check the path of --output.",
+              given.string(), error.message());
+  const fs::path here = fs::current_path(error).lexically_relative(output);
+  MB_CHECK(here.empty() || *here.begin() == "..",
+           "{}: is the folder you are in, or above it, expected one that can be renamed. Choose "
+           "another --output, such as {}.",
+           given.string(), (given / "shards").string());
+  MB_CHECK(!is_mount_point(output),
+           "{}: is a mount point, expected a folder that can be renamed. Choose a folder in it: "
+           "--output {}.",
+           given.string(), (given / "shards").string());
+  return output;
+}
+
+void check_output(const fs::path& output, bool force) {
+  std::error_code ignored;
+  if (!fs::exists(output, ignored)) return;
+  MB_CHECK(fs::is_directory(output, ignored),
+           "{}: is a file, expected a folder or nothing. Choose another --output.",
+           output.string());
+  if (fs::is_empty(output, ignored)) return;
+  MB_CHECK(force,
+           "{}: is not empty, expected an empty or a new folder. Choose another --output, or "
+           "replace it with --force.",
+           output.string());
+  const std::string foreign = foreign_part(output);
+  MB_CHECK(foreign.empty(),
+           "{}: holds {}, expected an earlier build and nothing else (--force replaces only that). "
+           "Move away what you need and empty the folder by hand.",
+           output.string(), foreign);
+}
+
+struct Descriptor {
+  int value = -1;
+  ~Descriptor() {
+    if (value >= 0) ::close(value);
+  }
+};
+
+/// The unfinished output, OUTPUT.partial, removed unless publish() was reached. A lock on a file in
+/// it keeps others out and ends with the process, so that what a killed build left is known.
 class PartialFolder {
  public:
-  explicit PartialFolder(const std::filesystem::path& output)
-      : output_(output), partial_(output.string() + ".partial") {
+  PartialFolder(const fs::path& output, bool force)
+      : output_(output), partial_(output.string() + ".partial"), force_(force) {
     std::error_code error;
-    std::filesystem::remove_all(partial_, error);  // of a build that was killed
-    if (!error) std::filesystem::create_directories(partial_, error);
-    MB_CHECK_AS(DataError, !error,
-                "{}: cannot be created ({}). Check the path of --output and its permissions.",
-                partial_.string(), error.message());
+    fs::create_directories(partial_, error);
+    if (error) fail_create(error.message());
+    MB_CHECK(fs::is_empty(partial_, error) || fs::exists(partial_ / kMarker, error),
+             "{}: exists, expected nothing or what a killed data build left (it would hold a file "
+             "{}). Move or remove it, or choose another --output.",
+             partial_.string(), kMarker);
+    take_lock();
+    take_over();
+    try {
+      check_output(output_, force_);
+    } catch (...) {
+      remove();
+      throw;
+    }
   }
   ~PartialFolder() {
-    std::error_code ignored;
-    if (!published_) std::filesystem::remove_all(partial_, ignored);
+    if (!published_) remove();
   }
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
 
-  const std::filesystem::path& path() const { return partial_; }
+  const fs::path& path() const { return partial_; }
 
   /// Renames the folder to its final name; an earlier build (--force) makes way.
   void publish() {
-    namespace fs = std::filesystem;
-    const fs::path old = output_.string() + ".old";
-    std::error_code error;
-    const bool replaces = fs::exists(output_) && !fs::is_empty(output_);
-    if (replaces) fs::remove_all(old, error);
-    if (replaces) fs::rename(output_, old, error);
-    fs::rename(partial_, output_, error);
+    published_ = true;  // it is complete: from here on nothing but the user may delete it
+    std::error_code error, ignored;
+    if (force_ && foreign_part(output_).empty()) fs::rename(output_, partial_ / kReplaced, error);
+    if (!error) fs::rename(partial_, output_, error);
+    const fs::path& now = error ? partial_ : output_;
+    if (error) fs::rename(partial_ / kReplaced, output_, ignored);
+    fs::remove(now / kMarker, ignored);
     MB_CHECK_AS(DataError, !error,
                 "{}: cannot be renamed to {} ({}). Rename it by hand: it is complete.",
                 partial_.string(), output_.string(), error.message());
-    published_ = true;
     sync_folder(output_.parent_path());
-    if (replaces) fs::remove_all(old, error);
+    fs::remove_all(output_ / kReplaced, ignored);
   }
 
  private:
-  std::filesystem::path output_, partial_;
+  [[noreturn]] void fail_create(const std::string& why) const {
+    fail<DataError>("{}: cannot be created ({}). Check the path of --output and its permissions.",
+                    partial_.string(), why);
+  }
+
+  void take_lock() {
+    const fs::path marker = partial_ / kMarker;
+    lock_.value = ::open(marker.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (lock_.value < 0) fail_create(std::strerror(errno));
+    bool taken = ::flock(lock_.value, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    struct stat locked {};
+    struct stat named {};  // differs where the owner has finished in the meantime
+    taken |= ::fstat(lock_.value, &locked) != 0 || ::stat(marker.c_str(), &named) != 0 ||
+             locked.st_ino != named.st_ino;
+    MB_CHECK(
+        !taken,
+        "{}: is being written by another data build, expected one at a time. Wait for its end, or "
+        "choose another --output.",
+        partial_.string());
+  }
+
+  /// Clears away what a killed build left; if it was killed between its two renames, the earlier
+  /// build goes back to its name.
+  void take_over() const {
+    std::error_code error;
+    if (fs::exists(partial_ / kReplaced) && !fs::exists(output_))
+      fs::rename(partial_ / kReplaced, output_, error);
+    for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
+      if (entry.path().filename() != kMarker && !error) fs::remove_all(entry.path(), error);
+    }
+    if (error) fail_create(error.message());
+  }
+
+  void remove() const {
+    std::error_code ignored;
+    fs::remove_all(partial_, ignored);
+  }
+
+  fs::path output_, partial_;
+  bool force_;
+  Descriptor lock_;
   bool published_ = false;
 };
-
-std::filesystem::path without_trailing_slash(const std::filesystem::path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
 
 void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
                    const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
@@ -372,12 +480,11 @@ void say(const BuildOptions& options, const std::string& what) {
 
 }  // namespace
 
-BuildReport build_shards(const BuildOptions& given) {
+BuildReport build_shards(const BuildOptions& options) {
   const auto start = std::chrono::steady_clock::now();
-  BuildOptions options = given;
-  options.output = without_trailing_slash(options.output);
   check_options(options);
-  if (!options.dry_run) check_output(options);
+  std::optional<PartialFolder> folder;
+  if (!options.dry_run) folder.emplace(resolved_output(options.output), options.force);
   const DataSettings& settings = options.settings;
 
   TokenizerOptions tokenizer_options =
@@ -428,8 +535,6 @@ BuildReport build_shards(const BuildOptions& given) {
     if (!options.dry_run) finish_folder(folder, options, unigrams, result);
     return result;
   };
-  std::optional<PartialFolder> folder;
-  if (!options.dry_run) folder.emplace(options.output);
   const std::filesystem::path path = folder ? folder->path() : std::filesystem::path{};
   Recorder recorder(options.dry_run ? std::filesystem::path{} : options.record_draws),
       no_recorder({});

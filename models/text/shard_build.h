@@ -43,8 +43,9 @@ struct BuildReport {
 /// hold_out_every = K, every K-th document (the K-th, 2K-th, ... over all files) to
 /// `output`/held-out in the same form, with the training text's unigram counts. It is built in
 /// `output`.partial and renamed, so a killed build leaves `output` as it was and the next one
-/// starts afresh.
-/// Errors  UsageError: options out of range, output not empty without force, or not ours with it.
+/// starts afresh. Where `output` is a link, the folder that it leads to is meant.
+/// Errors  UsageError: options out of range; output not empty without force, or not ours with it;
+///         the working folder or a mount point; another build at work in it.
 ///         DataError: as LineReader and Vocab::load; no text; disk full.
 BuildReport build_shards(const BuildOptions& options);
 
