@@ -105,10 +105,28 @@ void gemm_reference(const GemmArgs& args) {
 namespace {
 
 constexpr int64_t kEpilogueRows = 64;  // rows of c an epilogue works on at a time
-std::atomic<bool> g_force_builtin{false};
+std::atomic<GemmBackend> g_backend{GemmBackend::fastest};
 
-bool uses_onednn() {
-  return gemm_onednn_available() && !g_force_builtin;
+// Whether oneDNN is the faster of the two at this product, by its form alone, so that a run never
+// changes its choice. It is not where a is transposed (every wgrad), nor where rows of an operand lie
+// a multiple of 4 KiB apart and meet in few sets of the cache: our panels are packed whatever the
+// strides. Figures: docs/results/gemm_cpu.txt.
+bool onednn_is_faster(const GemmProblem& p) {
+  constexpr int64_t kPage = 4096 / sizeof(float);
+  const int64_t b_stride = p.transpose_b ? p.K : p.N;
+  return !p.transpose_a && p.K % kPage != 0 && b_stride % kPage != 0;
+}
+
+bool uses_onednn(const GemmProblem& problem) {
+  switch (g_backend.load()) {
+    case GemmBackend::onednn:
+      return true;
+    case GemmBackend::builtin:
+      return false;
+    case GemmBackend::fastest:
+      break;
+  }
+  return gemm_onednn_available() && onednn_is_faster(problem);
 }
 
 // c (+)= op(a) op(b), written to `c`.
@@ -128,7 +146,7 @@ void multiply(const GemmArgs& args, const Tensor& c) {
                             args.transpose_a,
                             args.transpose_b,
                             args.accumulate};
-  uses_onednn() ? gemm_onednn(problem) : gemm_builtin(problem);
+  uses_onednn(problem) ? gemm_onednn(problem) : gemm_builtin(problem);
 }
 
 // body(first row, one past the last, block) over fixed blocks of rows.
@@ -200,12 +218,17 @@ void gemm(const GemmArgs& args, Stream) {
 }
 
 std::string gemm_implementation() {
-  return uses_onednn() ? gemm_onednn_description()
-                       : fmt::format("built-in ({})", name_of(simd_level()));
+  const std::string ours = fmt::format("built-in ({})", name_of(simd_level()));
+  const GemmBackend backend = g_backend;
+  if (backend == GemmBackend::builtin || !gemm_onednn_available()) return ours;
+  if (backend == GemmBackend::onednn) return gemm_onednn_description();
+  return gemm_onednn_description() + ", " + ours;
 }
 
-void gemm_force_builtin(bool force) {
-  g_force_builtin = force;
+void gemm_use(GemmBackend backend) {
+  MB_CHECK(backend != GemmBackend::onednn || gemm_onednn_available(),
+           "gemm: oneDNN is asked for, expected a build with it (apt-get install libdnnl-dev)");
+  g_backend = backend;
 }
 
 }  // namespace minibert

@@ -1,7 +1,7 @@
 // gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
 // feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found, else on our own
 // blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). Easy to break: a pre-activation that bias_gelu
-// saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: build/cpu/bin/gemm_bench.
+// saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: minibert bench gemm.
 #pragma once
 
 #include "core/tensor.h"
@@ -61,9 +61,11 @@ void gemm_reference(const GemmArgs& args);  // plain loops in double
 double gemm_flops(const GemmArgs& args);
 double gemm_bytes(const GemmArgs& args);
 
-/// Which implementation `gemm` uses: "oneDNN 2.6.3 (avx512_core_bf16)" or "built-in (v4)".
+/// Who multiplies. fastest: by the product's form, where oneDNN is there; else our own.
+enum class GemmBackend { fastest, onednn, builtin };
+/// Sets it for all products to come (tests, bench). Errors: UsageError for oneDNN where it is absent.
+void gemm_use(GemmBackend backend);
+/// What `gemm` uses: "oneDNN 2.6.3 (avx2), built-in (v3)", or one of the two.
 std::string gemm_implementation();
-/// Forces our own blocked GEMM even where oneDNN is there (tests, bench).
-void gemm_force_builtin(bool force);
 
 }  // namespace minibert

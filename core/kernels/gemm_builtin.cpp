@@ -18,8 +18,10 @@ namespace {
 
 constexpr int64_t kDepth = 768;   // most elements of K packed at a time: c is written K / 768 times
 constexpr int64_t kChunk = 3072;  // most rows or columns packed at a time
-constexpr int64_t kTileRows = 96;  // of one thread's task: multiple of 12 and of 6; its a panels
+constexpr int64_t kTileRows =
+    96;  // most of one thread's task: multiple of 12 and of 6; its a panels
 constexpr int64_t kTileColumns = 256;  // (96 x 768 floats, 288 KiB) stay in L2
+constexpr int64_t kTasks = 16;         // smaller tiles where there would be fewer
 constexpr int64_t kPackGrain = 32768;  // elements a thread packs at a time
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -50,14 +52,28 @@ struct Packed {
   }
 };
 
+// Rows and columns of c that one thread works on at a time. Bits do not depend on them.
+struct TaskTile {
+  int64_t rows = kTileRows, columns = kTileColumns;
+};
+
+TaskTile task_tile(int64_t rows, int64_t columns) {
+  TaskTile tile;
+  const auto tasks = [&] { return ceil_div(rows, tile.rows) * ceil_div(columns, tile.columns); };
+  while (tasks() < kTasks && tile.columns > 64) tile.columns /= 2;
+  while (tasks() < kTasks && tile.rows > 24) tile.rows /= 2;
+  return tile;
+}
+
 // c[chunk of M, chunk of N] (+)= a b for one block of K.
 void multiply_chunk(const Packed& a, const Packed& b, float* c, int64_t c_stride, bool add_c) {
-  const int64_t across = ceil_div(b.lines, kTileColumns);
+  const TaskTile tile = task_tile(a.lines, b.lines);
+  const int64_t across = ceil_div(b.lines, tile.columns);
   const auto multiply = MB_SIMD(gemm_multiply);
-  parallel_blocks(ceil_div(a.lines, kTileRows) * across, [&](int64_t task) {
-    const int64_t m = task / across * kTileRows, n = task % across * kTileColumns;
+  parallel_blocks(ceil_div(a.lines, tile.rows) * across, [&](int64_t task) {
+    const int64_t m = task / across * tile.rows, n = task % across * tile.columns;
     multiply({a.panels + m * a.depth, b.panels + n * b.depth, a.depth, c + m * c_stride + n,
-              c_stride, std::min(kTileRows, a.lines - m), std::min(kTileColumns, b.lines - n),
+              c_stride, std::min(tile.rows, a.lines - m), std::min(tile.columns, b.lines - n),
               add_c});
   });
 }
@@ -72,9 +88,9 @@ Workspace<float> panel_buffer(int64_t lines, int64_t width, int64_t depth) {
 
 void gemm_builtin(const GemmProblem& p) {
   const GemmTile tile = MB_SIMD(gemm_tile)();
-  static_assert(kTileRows % 12 == 0 && kTileColumns % 32 == 0 && kChunk % kTileRows == 0 &&
-                    kChunk % kTileColumns == 0,
-                "panels do not straddle tiles, nor tiles chunks");
+  static_assert(kTileRows == 4 * 24 && 24 % 12 == 0 && kTileColumns == 4 * 64 && 64 % 32 == 0 &&
+                    kChunk % kTileRows == 0 && kChunk % kTileColumns == 0,
+                "panels do not straddle tiles however often these are halved, nor tiles chunks");
   const int64_t depth = depth_of_blocks(p.K);
   const Workspace<float> a_buffer = panel_buffer(p.M, tile.rows, depth);
   const Workspace<float> b_buffer = panel_buffer(p.N, tile.columns, depth);

@@ -3,7 +3,7 @@
 // dimension of 3,072 does no harm. Its matmul primitive was tried on the shapes of BERT-base (one
 // thread of a Zen 4): with row-major operands it is 2 to 30 % slower; with weights reordered into
 // its own layout the product is -7 to 11 % faster, but reordering at each call costs more than that
-// wins. Speed: build/cpu/bin/gemm_bench.
+// wins. Speed: minibert bench gemm.
 // The product is cut into tiles by its shape alone, one thread each: so the thread count does not
 // change bits, and small products, where oneDNN's own threads gain little, scale too.
 #include <algorithm>

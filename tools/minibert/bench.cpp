@@ -60,13 +60,13 @@ double fastest_product(int64_t M, int64_t N, int64_t K) {
 
 MachineLimits probe_machine() {
   MachineLimits limits;
-  for (const bool builtin : {false, true}) {
-    gemm_force_builtin(builtin);
+  for (const GemmBackend backend : {GemmBackend::fastest, GemmBackend::builtin}) {
+    gemm_use(backend);
     for (const auto& [M, N, K] :
          {std::tuple{1024, 768, 768}, {1024, 3072, 768}, {1536, 1536, 1536}})
       limits.flops = std::max(limits.flops, fastest_product(M, N, K));
   }
-  gemm_force_builtin(false);
+  gemm_use(GemmBackend::fastest);
   const int64_t n = 32 << 20;  // 128 MiB an array
   const Tensor a = Tensor::zeros({n}), b = Tensor::zeros({n}), c = Tensor::zeros({n});
   // In place, no line is fetched only to be overwritten: the fastest that memory gets.

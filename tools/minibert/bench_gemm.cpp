@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/kernels/gemm.h"
+#include "core/kernels/gemm_backend.h"
 #include "core/parallel.h"
 #include "tools/minibert/bench.h"
 
@@ -44,10 +45,10 @@ GemmArgs args_of(const Product& p) {
   return args;
 }
 
-double gflops(const GemmArgs& args, bool builtin, double seconds) {
-  gemm_force_builtin(builtin);
+double gflops(const GemmArgs& args, GemmBackend backend, double seconds) {
+  gemm_use(backend);
   const Timing timing = time_of([] {}, [&] { gemm(args); }, seconds);
-  gemm_force_builtin(false);
+  gemm_use(GemmBackend::fastest);
   return gemm_flops(args) / timing.median / 1e9;
 }
 
@@ -73,11 +74,11 @@ void run(const Options& options) {
            options.seconds);
   MB_CHECK(options.tokens >= 1, "bench gemm: --tokens is {}, expected 1 or more", options.tokens);
   if (options.threads != 0) set_num_threads(options.threads);
-  const std::string library = gemm_implementation();
-  gemm_force_builtin(true);
+  const bool has_library = gemm_onednn_available();
+  const std::string library = gemm_onednn_description();
+  gemm_use(GemmBackend::builtin);
   const std::string builtin = gemm_implementation();
-  gemm_force_builtin(false);
-  const bool has_library = library != builtin;
+  gemm_use(GemmBackend::fastest);
   if (!options.json) {
     fmt::print("{} against {}, {} threads, GFLOP/s\n", has_library ? library : "no library",
                builtin, num_threads());
@@ -91,8 +92,10 @@ void run(const Options& options) {
         products_of("down", T, H, F), products_of("decoder", P, V, H)}) {
     for (const Product& product : products) {
       const GemmArgs args = args_of(product);
-      const double theirs = has_library ? gflops(args, false, options.seconds / 2) : 0;
-      print(product, options.json, has_library, theirs, gflops(args, true, options.seconds / 2));
+      const double seconds = options.seconds / 2;
+      const double theirs = has_library ? gflops(args, GemmBackend::onednn, seconds) : 0;
+      print(product, options.json, has_library, theirs,
+            gflops(args, GemmBackend::builtin, seconds));
     }
   }
 }

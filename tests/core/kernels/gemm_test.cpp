@@ -4,6 +4,7 @@
 #include "core/kernels/gemm.h"
 
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 
@@ -17,7 +18,7 @@ namespace {
 using Epilogue = GemmArgs::Epilogue;
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-// Our own GEMM at a level; none: the implementation that this build chooses.
+// Our own GEMM at a level; none: oneDNN where this build has it.
 using Implementation = std::optional<SimdLevel>;
 
 std::vector<Implementation> implementations() {
@@ -29,11 +30,11 @@ std::vector<Implementation> implementations() {
 class Gemm : public ::testing::TestWithParam<Implementation> {
  protected:
   void SetUp() override {
-    gemm_force_builtin(GetParam().has_value());
+    gemm_use(GetParam() || !gemm_onednn_available() ? GemmBackend::builtin : GemmBackend::onednn);
     if (GetParam()) set_simd_level(*GetParam());
   }
   void TearDown() override {
-    gemm_force_builtin(false);
+    gemm_use(GemmBackend::fastest);
     set_simd_level(level_);
     set_num_threads(threads_);
   }
@@ -138,8 +139,7 @@ TEST_P(Gemm, DgeluAndColumnSumMatchReference) {
   }
 }
 
-TEST_P(Gemm, ThreadsDoNotChangeBitsOfOurOwn) {
-  if (!GetParam()) gemm_force_builtin(true);
+TEST_P(Gemm, ThreadsDoNotChangeBits) {
   for (const Sizes& s : {Sizes{101, 515, 769}, Sizes{250, 70, 33}, Sizes{7, 3100, 11}}) {
     GemmArgs args = make_args(s, false, true);
     args.c = Tensor::empty({s.M, s.N});
@@ -154,7 +154,7 @@ TEST_P(Gemm, ThreadsDoNotChangeBitsOfOurOwn) {
 }
 
 TEST_P(Gemm, BitsOfARowDoNotDependOnTheOtherRowsInOurOwn) {
-  if (!GetParam()) gemm_force_builtin(true);
+  gemm_use(GemmBackend::builtin);
   const Sizes s{131, 67, 1000};
   GemmArgs args = make_args(s, false, true);
   args.c = Tensor::empty({s.M, s.N});
@@ -221,9 +221,41 @@ TEST(GemmImplementation, SaysWhichOneIsUsed) {
   if (gemm_onednn_available()) {
     EXPECT_EQ(gemm_implementation().rfind("oneDNN ", 0), 0u) << gemm_implementation();
   }
-  gemm_force_builtin(true);
+  gemm_use(GemmBackend::builtin);
   EXPECT_EQ(gemm_implementation(), std::string("built-in (") + name_of(simd_level()) + ")");
-  gemm_force_builtin(false);
+  gemm_use(GemmBackend::fastest);
+}
+
+// Sizes at which the two implementations' bits differ, so that bits tell who multiplied.
+TEST(GemmImplementation, FastestTakesOurOwnForTransposedAAndForRowsOfWholePages) {
+  if (!gemm_onednn_available()) GTEST_SKIP() << "this build has no oneDNN to choose";
+  const auto bits = [](GemmArgs args, const Sizes& s, GemmBackend backend) {
+    gemm_use(backend);
+    args.c = Tensor::empty({s.M, s.N});
+    gemm(args);
+    gemm_use(GemmBackend::fastest);
+    return args.c;
+  };
+  const auto same = [](const Tensor& x, const Tensor& y) {
+    return std::memcmp(x.raw(), y.raw(), static_cast<size_t>(x.bytes())) == 0;
+  };
+  struct Case {
+    Sizes sizes;
+    bool transpose_a, transpose_b, ours;
+  };
+  for (const Case& c :
+       {Case{{300, 500, 900}, false, true, false}, Case{{300, 500, 900}, false, false, false},
+        Case{{300, 500, 900}, true, false, true}, Case{{300, 500, 2048}, false, true, true},
+        Case{{300, 1024, 900}, false, false, true}, Case{{300, 1024, 900}, false, true, false}}) {
+    const GemmArgs args = make_args(c.sizes, c.transpose_a, c.transpose_b);
+    const Tensor ours = bits(args, c.sizes, GemmBackend::builtin);
+    const Tensor theirs = bits(args, c.sizes, GemmBackend::onednn);
+    const Tensor chosen = bits(args, c.sizes, GemmBackend::fastest);
+    ASSERT_FALSE(same(ours, theirs)) << "these sizes can't tell";
+    EXPECT_TRUE(same(chosen, c.ours ? ours : theirs))
+        << c.sizes.M << " " << c.sizes.N << " " << c.sizes.K << " " << c.transpose_a
+        << c.transpose_b;
+  }
 }
 
 TEST(GemmCost, CountsMultiplicationsAndElements) {
