@@ -58,10 +58,33 @@ void EncoderLayer::parameters(ParameterWalk& walk) {
   walk.child("output", output);
 }
 
+namespace {
+
+/// Places of some rows, so that these draw the same dropout as among all.
+RowPlaces places_of(const RowPlaces& places, const Tensor& rows) {
+  const auto pick = [&](const Tensor& from) {
+    Tensor to = Tensor::empty(rows.shape(), DType::i32);
+    for (int64_t r = 0; r < rows.numel(); ++r)
+      to.data<int32_t>()[r] = from.data<int32_t>()[rows.data<int32_t>()[r]];
+    return to;
+  };
+  return {pick(places.position), pick(places.row_sample)};
+}
+
+}  // namespace
+
 Variable EncoderLayer::operator()(const Variable& x, const Sequences& sequences,
-                                  const RowPlaces& places, const LayerDropout& dropout) const {
+                                  const RowPlaces& places, const LayerDropout& dropout,
+                                  const Tensor& rows) const {
   const Variable context = qkv_attention(x, attention.self.weight, attention.self.bias, sequences,
-                                         heads, dropout.attention);           // [T, H]
+                                         heads, dropout.attention);  // [T, H]
+  if (!rows.defined()) return after_attention(context, x, places, dropout);
+  const Variable read = gather_rows(context, rows), residual = gather_rows(x, rows);  // [R, H]
+  return after_attention(read, residual, places_of(places, rows), dropout);
+}
+
+Variable EncoderLayer::after_attention(const Variable& context, const Variable& x,
+                                       const RowPlaces& places, const LayerDropout& dropout) const {
   const Variable projected = linear(context, attention.output.dense.weight);  // [T, H]
   const Variable attended =
       attention.output.finish(projected, x, places, dropout.attention_output);  // [T, H]

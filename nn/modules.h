@@ -65,7 +65,8 @@ struct LayerDropout {
 };
 
 /// One post-LayerNorm encoder layer: self-attention, then feed-forward, each followed by dropout,
-/// residual sum and LayerNorm.  x, y [T, H].
+/// residual sum and LayerNorm.  x, y [T, H]. Given `rows` [R] i32, it makes those rows of y alone,
+/// [R, H]: keys and values need every row of x, all that follows attention needs its own.
 struct EncoderLayer {
   struct Attention {
     QueryKeyValue self;
@@ -86,7 +87,11 @@ struct EncoderLayer {
   EncoderLayer(int64_t hidden_size, int64_t intermediate_size, int heads, float eps, Gelu gelu);
   void parameters(ParameterWalk& walk);
   Variable operator()(const Variable& x, const Sequences& sequences, const RowPlaces& places,
-                      const LayerDropout& dropout) const;
+                      const LayerDropout& dropout, const Tensor& rows = {}) const;
+
+ private:
+  Variable after_attention(const Variable& context, const Variable& x, const RowPlaces& places,
+                           const LayerDropout& dropout) const;
 };
 
 }  // namespace minibert

@@ -2,6 +2,7 @@
 #include "models/bert/bert.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "nn/init.h"
 
@@ -185,6 +186,37 @@ void check_rows(const Tensor& row, int64_t T) {
   }
 }
 
+/// Each sequence's first row, which the pooler reads: [B].
+Tensor first_rows(const PackedBatch& batch) {
+  const int64_t B = batch.sequences();
+  const int32_t* cu_seqlens = batch.cu_seqlens.data<int32_t>();
+  for (int64_t b = 0; b < B; ++b) {
+    MB_CHECK(cu_seqlens[b] < cu_seqlens[b + 1],
+             "bert: sequence {} has no tokens, expected at least [CLS]", b);
+  }
+  return batch.cu_seqlens.rows(0, B);
+}
+
+/// Rows that the heads of pre-training read: the masked ones, then (for NSP) the first ones. A row
+/// may be both.
+Tensor rows_that_heads_read(const PackedBatch& batch, bool nsp) {
+  check_rows(batch.mlm_row, batch.tokens());
+  if (!nsp) return batch.mlm_row;
+  const Tensor first = first_rows(batch);
+  const int64_t P = batch.masked_rows(), B = first.numel();
+  Tensor rows = Tensor::empty({P + B}, DType::i32, MemoryCategory::data);
+  rows.rows(0, P).copy_from(batch.mlm_row.reshape({P}));
+  rows.rows(P, B).copy_from(first);
+  return rows;
+}
+
+/// first, first + 1, ...: [count] i32.
+Tensor numbers(int64_t first, int64_t count) {
+  Tensor result = Tensor::empty({count}, DType::i32, MemoryCategory::data);
+  std::iota(result.data<int32_t>(), result.data<int32_t>() + count, static_cast<int32_t>(first));
+  return result;
+}
+
 /// p where dropout is on.
 float active(float p, const StepContext& context) {
   return context.training ? p : 0.0f;
@@ -196,6 +228,12 @@ float active(float p, const StepContext& context) {
 
 Variable BertForPreTraining::encode(const PackedBatch& batch, const StepContext& context) const {
   check_batch(batch, config_);
+  return encode_rows(batch, context, /* rows= */ {});
+}
+
+/// Final hidden states of `rows`, or of all T real rows if it is undefined.
+Variable BertForPreTraining::encode_rows(const PackedBatch& batch, const StepContext& context,
+                                         const Tensor& rows) const {
   const int64_t T = batch.tokens();
   // Tail rows end here: views of the first T rows are free, and nothing below can see the others.
   const RowPlaces places{batch.position.rows(0, T), batch.row_sample.rows(0, T)};
@@ -220,22 +258,20 @@ Variable BertForPreTraining::encode(const PackedBatch& batch, const StepContext&
     x = layers[i](x, sequences, places,
                   {site(config_.attention_probs_dropout_prob, number, DropoutPurpose::attention),
                    site(hidden_p, number, DropoutPurpose::attention_output),
-                   site(hidden_p, number, DropoutPurpose::feed_forward)});
+                   site(hidden_p, number, DropoutPurpose::feed_forward)},
+                  i + 1 == layers.size() ? rows : Tensor{});
   }
   return x;
 }
 
 Variable BertForPreTraining::pooled(const Variable& hidden, const PackedBatch& batch) const {
+  return pool(hidden, first_rows(batch));
+}
+
+Variable BertForPreTraining::pool(const Variable& hidden, const Tensor& row) const {
   MB_CHECK(parts_.pooler, "bert: the model has no pooler, which next-sentence prediction needs");
-  const int64_t B = batch.sequences();
-  const int32_t* cu_seqlens = batch.cu_seqlens.data<int32_t>();
-  for (int64_t b = 0; b < B; ++b) {
-    MB_CHECK(cu_seqlens[b] < cu_seqlens[b + 1],
-             "bert: sequence {} has no tokens, expected at least [CLS]", b);
-  }
   const Linear& dense = modules_->bert.pooler->dense;
-  const Variable first = gather_rows(hidden, batch.cu_seqlens.rows(0, B));  // [B, H]
-  return linear_tanh(first, dense.weight, dense.bias);
+  return linear_tanh(gather_rows(hidden, row), dense.weight, dense.bias);  // [B, H]
 }
 
 Variable BertForPreTraining::nsp_logits(const Variable& pooled) const {
@@ -245,7 +281,6 @@ Variable BertForPreTraining::nsp_logits(const Variable& pooled) const {
 
 Variable BertForPreTraining::mlm_transform(const Variable& hidden, const Tensor& row) const {
   MB_CHECK(parts_.mlm_head, "bert: the model has no masked-token head (cls.predictions)");
-  check_rows(row, hidden.shape()[0]);
   const Transform& transform = modules_->cls.predictions->transform;
   const Variable masked = gather_rows(hidden, row);  // [P, H]
   return transform.layer_norm(
@@ -255,18 +290,22 @@ Variable BertForPreTraining::mlm_transform(const Variable& hidden, const Tensor&
 PreTrainingOutput BertForPreTraining::forward(const PackedBatch& batch,
                                               const StepContext& context) const {
   PreTrainingOutput output;
-  const Variable hidden = encode(batch, context);  // [T, H]
-  output.loss = masked_lm_loss(mlm_transform(hidden, batch.mlm_row),
+  const bool nsp = context.nsp_scale != 0;
+  const int64_t P = batch.masked_rows();
+  check_batch(batch, config_);
+  const Variable hidden =
+      encode_rows(batch, context, rows_that_heads_read(batch, nsp));  // [P+B, H]
+  output.loss = masked_lm_loss(mlm_transform(hidden, numbers(0, P)),
                                modules_->bert.embeddings.word_embeddings.weight,
                                modules_->cls.predictions->bias, batch.mlm_label, config_.vocab_size,
                                context.mlm_scale, &output.mlm);
-  if (context.nsp_scale == 0) return output;
+  if (!nsp) return output;
   MB_CHECK(
       batch.nsp_label.defined() && batch.nsp_label.numel() == batch.sequences(),
       "bert: the batch has no next-sentence labels, but nsp_scale is {}. Set it to 0, or build "
       "the data with NSP",
       context.nsp_scale);
-  const Variable scores = nsp_logits(pooled(hidden, batch));  // [B, 2]
+  const Variable scores = nsp_logits(pool(hidden, numbers(P, batch.sequences())));  // [B, 2]
   output.loss =
       add(output.loss, cross_entropy(scores, batch.nsp_label, context.nsp_scale, &output.nsp));
   return output;
@@ -274,6 +313,7 @@ PreTrainingOutput BertForPreTraining::forward(const PackedBatch& batch,
 
 Tensor BertForPreTraining::mlm_logits(const Variable& hidden, const Tensor& row) const {
   const NoGrad guard;
+  check_rows(row, hidden.shape()[0]);
   const Variable padded =
       linear(mlm_transform(hidden, row), modules_->bert.embeddings.word_embeddings.weight,
              modules_->cls.predictions->bias);  // [P, V rounded up]

@@ -66,7 +66,8 @@ class BertForPreTraining {
   /// `sinusoidal`, position embeddings start as sines and cosines instead (nn/init.h).
   void initialize(uint64_t seed, PositionInitializer positions = PositionInitializer::normal);
 
-  /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. Tail rows are never looked at.
+  /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. Tail rows are never looked at. Behind
+  /// its attention the last layer makes the rows that the heads read, no others: a sixth of them.
   /// Errors: DataError for an id, segment or label out of range; UsageError for sequences longer
   /// than max_position_embeddings, empty sequences under NSP, rows that disagree, missing heads.
   PreTrainingOutput forward(const PackedBatch& batch, const StepContext& context) const;
@@ -84,6 +85,9 @@ class BertForPreTraining {
   friend ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts);
   struct Modules;
 
+  Variable encode_rows(const PackedBatch& batch, const StepContext& context,
+                       const Tensor& rows) const;
+  Variable pool(const Variable& hidden, const Tensor& row) const;
   Variable mlm_transform(const Variable& hidden, const Tensor& row) const;
 
   BertConfig config_;

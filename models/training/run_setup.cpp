@@ -194,11 +194,14 @@ double step_flops(const BertConfig& model, const BertParts& parts, const GlobalS
       squares += length * length;
     }
   }
-  const double linear = static_cast<double>(step.tokens) * (8 * H * H + 4 * H * F);
-  const double layers = static_cast<double>(model.num_hidden_layers) * (linear + 4 * H * squares);
-  const double mlm = static_cast<double>(step.masked_rows) * (2 * H * H + 2 * H * V);
-  const double nsp = parts.pooler ? static_cast<double>(step.sequences) * 2 * H * H : 0;
-  return 3 * (layers + mlm + nsp);
+  const auto L = static_cast<double>(model.num_hidden_layers);
+  const auto T = static_cast<double>(step.tokens), P = static_cast<double>(step.masked_rows);
+  const double B = parts.pooler ? static_cast<double>(step.sequences) : 0;
+  const double attention = L * (T * 6 * H * H + 4 * H * squares);
+  const double rows = (L - 1) * T + P + B;  // the last layer makes what the heads read alone
+  const double rest = rows * (2 * H * H + 4 * H * F);
+  const double heads = P * (2 * H * H + 2 * H * V) + B * 2 * H * H;
+  return 3 * (attention + rest + heads);
 }
 
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {

@@ -3,6 +3,7 @@
 #include "nn/modules.h"
 
 #include <cmath>
+#include <functional>
 
 #include <gtest/gtest.h>
 
@@ -211,6 +212,45 @@ TEST(EncoderLayer, EqualsItsFormulaInDouble) {
             {Tensor::from<int32_t>(position, {S}), Tensor::from<int32_t>(row_sample, {S})}, {});
   const std::vector<float> expected32(expected.begin(), expected.end());
   EXPECT_TRUE(near("y", y.value().span<float>(), expected32, Tolerance::reduction));
+}
+
+// Rows may repeat (a masked [CLS] is read twice) and come in any order; dropout is that of the whole.
+TEST(EncoderLayer, SomeRowsAreThoseOfAllRowsWithTheirGradients) {
+  const Built built;
+  RandomStream stream(6, StreamPurpose::user, 0);
+  for (float& w : built.arena.weights().span<float>()) w = static_cast<float>(stream.normal());
+  const auto i32 = [](std::vector<int32_t> values) {
+    return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
+  };
+  const Sequences sequences{i32({0, 4, 5, 9}), i32({3, 70, 1})};
+  const RowPlaces places{i32({0, 1, 2, 3, 0, 0, 1, 2, 3}), i32({3, 3, 3, 3, 70, 1, 1, 1, 1})};
+  const auto site = [](DropoutPurpose purpose) { return make_dropout(0.4f, 9, 2, 0, purpose); };
+  const LayerDropout dropout{site(DropoutPurpose::attention),
+                             site(DropoutPurpose::attention_output),
+                             site(DropoutPurpose::feed_forward)};
+  Tensor x = Tensor::empty({9, 4});
+  for (float& value : x.span<float>()) value = static_cast<float>(stream.normal());
+  const Tensor rows = i32({8, 0, 2, 0, 4});
+  const EncoderLayer& layer = built.model.layers[0];
+
+  const auto gradients_of = [&](const std::function<Variable(const Variable&)>& rows_of,
+                                Tensor& y) {
+    for (const Variable& leaf : built.leaves) leaf.reset_grad();
+    const Variable input = Variable::leaf(x);
+    const Variable result = rows_of(input);
+    y = result.value();
+    sum(multiply(result, result)).backward(1.0f, built.leaves);
+    return std::pair{input.grad().clone(), built.arena.gradients().clone()};
+  };
+  Tensor some, all;
+  const auto got = gradients_of(
+      [&](const Variable& in) { return layer(in, sequences, places, dropout, rows); }, some);
+  const auto expected = gradients_of(
+      [&](const Variable& in) { return gather_rows(layer(in, sequences, places, dropout), rows); },
+      all);
+  EXPECT_TRUE(near("y", some, all, Tolerance::reduction));
+  EXPECT_TRUE(near("dx", got.first, expected.first, Tolerance::gradient));
+  EXPECT_TRUE(near("parameters' gradients", got.second, expected.second, Tolerance::gradient));
 }
 
 }  // namespace

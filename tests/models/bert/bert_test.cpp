@@ -233,7 +233,7 @@ TEST(BertModel, TailRowsChangeNoBit) {
 }
 
 TEST(BertModel, ThreadsChangeNoBit) {
-  gemm_force_builtin(true);
+  gemm_use(GemmBackend::builtin);
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
   std::vector<StepResult> results;
@@ -241,7 +241,7 @@ TEST(BertModel, ThreadsChangeNoBit) {
     const Threads threads(n);
     results.push_back(run_step(model, {pack(sequences)}, context_of(sequences)));
   }
-  gemm_force_builtin(false);
+  gemm_use(GemmBackend::fastest);
   for (size_t i = 1; i < results.size(); ++i) {
     EXPECT_EQ(results[i].loss, results[0].loss);
     EXPECT_TRUE(same_bits(results[i].gradients, results[0].gradients));
