@@ -110,7 +110,7 @@ std::atomic<GemmBackend> g_backend{GemmBackend::fastest};
 // Whether oneDNN is the faster of the two at this product, by its form alone, so that a run never
 // changes its choice. It is not where a is transposed (every wgrad), nor where rows of an operand lie
 // a multiple of 4 KiB apart and meet in few sets of the cache: our panels are packed whatever the
-// strides. Figures: docs/results/gemm_cpu.txt.
+// strides. Figures: docs/results/gemm_avx2.txt, gemm_avx512.txt.
 bool onednn_is_faster(const GemmProblem& p) {
   constexpr int64_t kPage = 4096 / sizeof(float);
   const int64_t b_stride = p.transpose_b ? p.K : p.N;
