@@ -11,7 +11,7 @@ endif()
 # Asserts of our own (MB_ASSERT) stay on in release builds. No -ffast-math anywhere: overflow detection relies on
 # isfinite. No contraction in portable code either, so that the same source gives the same bits per instruction set.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g -fno-omit-frame-pointer")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -fno-omit-frame-pointer")  # lines are enough for a sanitizer
 add_compile_options(-Wall -Wextra -Wno-unused-parameter)
 if(MINIBERT_SANITIZE)
   set(MINIBERT_SANITIZE_FLAG -fsanitize=${MINIBERT_SANITIZE})
