@@ -27,11 +27,6 @@ FileSum sum_of(const fs::path& path) {
   return sum;
 }
 
-/// A checksum as the manifest has it: eight hexadecimal digits.
-std::string hex(uint32_t crc32) {
-  return fmt::format("{:08x}", crc32);
-}
-
 nlohmann::json read_manifest(const fs::path& path) {
   MB_CHECK_AS(CheckpointError, fs::is_regular_file(path),
               "{}: is missing, so the checkpoint was never finished", path.string());
@@ -60,10 +55,10 @@ void compare(const fs::path& folder, const std::string& name, const nlohmann::js
   MB_CHECK_AS(CheckpointError, found.bytes == bytes, "{}: has {} bytes, expected {} ({})",
               (folder / name).string(), found.bytes, bytes, kCheckpointManifest);
   const auto crc32 = entry["crc32"].get<std::string>();
-  MB_CHECK_AS(CheckpointError, hex(found.crc32) == crc32,
+  MB_CHECK_AS(CheckpointError, to_hex(found.crc32) == crc32,
               "{}: its checksum is {}, expected {} ({}): the file is damaged. Use another "
               "checkpoint.",
-              (folder / name).string(), hex(found.crc32), crc32, kCheckpointManifest);
+              (folder / name).string(), to_hex(found.crc32), crc32, kCheckpointManifest);
 }
 
 }  // namespace
@@ -72,7 +67,7 @@ std::string checkpoint_manifest(int64_t step,
                                 const std::vector<std::pair<std::string, FileSum>>& files) {
   nlohmann::ordered_json manifest{{"format_version", kCheckpointFormatVersion}, {"step", step}};
   for (const auto& [name, sum] : files)
-    manifest["files"][name] = {{"bytes", sum.bytes}, {"crc32", hex(sum.crc32)}};
+    manifest["files"][name] = {{"bytes", sum.bytes}, {"crc32", to_hex(sum.crc32)}};
   return manifest.dump(1) + "\n";
 }
 

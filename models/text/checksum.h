@@ -6,11 +6,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace minibert {
 
 /// CRC-32 of `size` bytes; `start` is that of the bytes before them.
 uint32_t crc32_of(const void* data, size_t size, uint32_t start = 0);
+
+/// As manifests have it: eight hexadecimal digits.
+std::string to_hex(uint32_t crc32);
 
 /// Length in bytes and CRC-32 of a file.
 struct FileSum {

@@ -7,9 +7,9 @@
 
 namespace minibert {
 
-Prefetcher::Prefetcher(std::shared_ptr<const Loader> loader, int64_t first_step, int depth,
+Prefetcher::Prefetcher(std::function<GlobalStep(int64_t)> load, int64_t first_step, int depth,
                        int threads)
-    : loader_(std::move(loader)),
+    : load_(std::move(load)),
       depth_(depth),
       next_to_load_(first_step),
       next_to_hand_over_(first_step) {
@@ -37,7 +37,7 @@ void Prefetcher::work() {
     lock.unlock();
     Slot slot;
     try {
-      slot.step = loader_->load(step);
+      slot.step = load_(step);
     } catch (...) {
       slot.error = std::current_exception();
     }

@@ -7,8 +7,8 @@
 #include <condition_variable>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -20,8 +20,9 @@ namespace minibert {
 class Prefetcher {
  public:
   /// Starts to load steps first_step, first_step + 1, ...; at most `depth` of them are ready or
-  /// under way. Errors: UsageError unless depth and threads are at least 1.
-  Prefetcher(std::shared_ptr<const Loader> loader, int64_t first_step, int depth = 2,
+  /// under way. `load(data_step)` is Loader::load or the like: called by all threads at once.
+  /// Errors: UsageError unless depth and threads are at least 1.
+  Prefetcher(std::function<GlobalStep(int64_t)> load, int64_t first_step, int depth = 2,
              int threads = 1);
   ~Prefetcher();  // stops the threads
   Prefetcher(const Prefetcher&) = delete;
@@ -43,7 +44,7 @@ class Prefetcher {
   };
   void work();
 
-  std::shared_ptr<const Loader> loader_;
+  const std::function<GlobalStep(int64_t)> load_;
   const int64_t depth_;
   double last_wait_seconds_ = 0;
 

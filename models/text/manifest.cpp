@@ -26,9 +26,6 @@ constexpr const char* kFormatName = "minibert-shards";
 constexpr const char* kRebuild = "Build the data again: minibert data build.";
 constexpr char kUnigramMagic[8] = {'M', 'B', 'U', 'N', 'I', 'G', 'R', '\n'};
 
-std::string hex(uint32_t value) {
-  return fmt::format("{:08x}", value);
-}
 uint32_t from_hex(const json& value) {
   return static_cast<uint32_t>(std::stoul(value.get<std::string>(), nullptr, 16));
 }
@@ -36,7 +33,7 @@ uint32_t from_hex(const json& value) {
 json to_json(const SourceStats& source) {
   return {{"path", source.path},
           {"bytes", source.file_bytes},
-          {"crc32", hex(source.crc32)},
+          {"crc32", to_hex(source.crc32)},
           {"text_bytes", source.text_bytes},
           {"lines", source.lines},
           {"documents", source.documents},
@@ -131,8 +128,8 @@ json to_json(const Manifest& manifest) {
     shards.push_back({{"file", shard.file},
                       {"examples", shard.examples},
                       {"bytes", shard.bytes},
-                      {"crc32", hex(shard.crc32)}});
-    if (shard.identity) shards.back()["identity"] = hex(*shard.identity);
+                      {"crc32", to_hex(shard.crc32)}});
+    if (shard.identity) shards.back()["identity"] = to_hex(*shard.identity);
   }
   return {{"format", kFormatName},
           {"format_version", manifest.format_version},

@@ -141,13 +141,6 @@ Snapshot::Snapshot(const BertForPreTraining& model, const Optimizer& optimizer, 
   check_finite(moments_, state_.data_steps);
 }
 
-int64_t Snapshot::bytes() const {
-  int64_t sum = 0;
-  for (const NamedTensor& named : weights_) sum += named.tensor.bytes();
-  for (const NamedTensor& named : moments_) sum += named.tensor.bytes();
-  return sum;
-}
-
 std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
   const auto text_file = [](std::string name, std::string text) {
     return CheckpointFile{std::move(name), [text = std::move(text)](const fs::path& path) {

@@ -64,7 +64,6 @@ class Snapshot {
 
   int64_t step() const { return state_.data_steps; }
   const std::optional<BestEvaluation>& best() const { return state_.best; }
-  int64_t bytes() const;
   /// The files; each holds on to `snapshot`.
   static std::vector<CheckpointFile> files(std::shared_ptr<const Snapshot> snapshot);
 

@@ -91,11 +91,15 @@ FileSum write_bytes(const fs::path& path, std::string_view text) {
   return sum;
 }
 
-int64_t free_bytes(const fs::path& path) {
+fs::path nearest_existing(const fs::path& path) {
   fs::path existing = fs::absolute(path);
   while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  return existing;
+}
+
+int64_t free_bytes(const fs::path& path) {
   std::error_code error;
-  const fs::space_info space = fs::space(existing, error);
+  const fs::space_info space = fs::space(nearest_existing(path), error);
   MB_CHECK_AS(CheckpointError, !error, "{}: free space can't be read: {}", path.string(),
               error.message());
   return static_cast<int64_t>(space.available);

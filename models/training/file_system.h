@@ -41,6 +41,9 @@ class FileSystem {
 /// Writes a file of `text`, without a sync. Returns its length and checksum. Errors: CheckpointError.
 FileSum write_bytes(const std::filesystem::path& path, std::string_view text);
 
+/// `path` itself or the nearest folder above it that exists.
+std::filesystem::path nearest_existing(const std::filesystem::path& path);
+
 /// Bytes that may still be written to the disk under `path` (which need not exist yet).
 int64_t free_bytes(const std::filesystem::path& path);
 

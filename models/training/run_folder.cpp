@@ -121,8 +121,7 @@ RunFolder::RunFolder(const fs::path& path, bool may_exist, FileSystem& files)
 }
 
 void RunFolder::check(const fs::path& path, bool may_exist) {
-  fs::path existing = fs::absolute(path);
-  while (!fs::exists(existing) && existing.has_relative_path()) existing = existing.parent_path();
+  const fs::path existing = nearest_existing(path);
   if (!fs::is_directory(existing)) fail_to_make(path, existing.string() + " is a file");
   if (::access(existing.c_str(), W_OK) != 0) fail_to_make(path, std::strerror(errno));
   if (fs::exists(path / ".lock")) ::close(open_lock(path));

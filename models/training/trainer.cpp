@@ -194,7 +194,9 @@ std::optional<GlobalStep> Trainer::next_batch() {
     if (!only_batch_) only_batch_ = inputs_.loader->load(0);
     return only_batch_;
   }
-  if (!prefetcher_) prefetcher_.emplace(inputs_.loader, state_.data_steps);
+  if (!prefetcher_)
+    prefetcher_.emplace([&loader = *inputs_.loader](int64_t step) { return loader.load(step); },
+                        state_.data_steps);
   while (!prefetcher_->ready_within(kSignalPollSeconds))
     if (stop_requested()) return std::nullopt;
   return prefetcher_->next();

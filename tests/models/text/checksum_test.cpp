@@ -14,6 +14,11 @@ TEST(Checksum, EqualsThePublishedCheckValue) {
   EXPECT_EQ(crc32_of(nullptr, 0), 0u);
 }
 
+TEST(Checksum, IsWrittenWithEightDigits) {
+  EXPECT_EQ(to_hex(0xCBF43926u), "cbf43926");
+  EXPECT_EQ(to_hex(0x1Au), "0000001a");
+}
+
 TEST(Checksum, PiecesEqualTheWhole) {
   const std::string digits = "123456789";
   for (size_t cut = 0; cut <= digits.size(); ++cut) {

@@ -3,6 +3,8 @@
 #include "models/text/loader.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <map>
 #include <set>
 #include <thread>
@@ -287,13 +289,17 @@ TEST_F(LoaderTest, EvaluationReadsEachExampleOnceInOrder) {
 
 class PrefetcherTest : public LoaderTest {};
 
+std::function<GlobalStep(int64_t)> loads_of(std::shared_ptr<const Loader> loader) {
+  return [loader = std::move(loader)](int64_t step) { return loader->load(step); };
+}
+
 TEST_F(PrefetcherTest, HandsOverTheLoadersStepsInOrder) {
   const auto loader =
       std::make_shared<const Loader>(shards({.examples = 50, .dynamic = true}),
                                      LoaderOptions{.global_batch_size = 16, .micro_batch_size = 4});
   for (const int threads : {1, 3}) {
     for (const int depth : {1, 2, 5}) {
-      Prefetcher prefetcher(loader, /* first_step= */ 4, depth, threads);
+      Prefetcher prefetcher(loads_of(loader), /* first_step= */ 4, depth, threads);
       for (int64_t step = 4; step < 14; ++step) {
         const GlobalStep got = prefetcher.next();
         EXPECT_EQ(got.data_step, step);
@@ -304,11 +310,33 @@ TEST_F(PrefetcherTest, HandsOverTheLoadersStepsInOrder) {
   }
 }
 
+TEST_F(PrefetcherTest, LoadsDepthStepsAheadAndNoMore) {
+  using std::chrono::milliseconds;
+  for (const int threads : {1, 3}) {
+    for (const int depth : {1, 2, 5}) {
+      std::atomic<int> loads = 0;
+      Prefetcher prefetcher(
+          [&loads](int64_t step) {
+            ++loads;
+            return GlobalStep{.data_step = step};
+          },
+          0, depth, threads);
+      for (int taken = 0; taken < 3; ++taken) {
+        for (int tries = 0; loads < taken + depth && tries < 10'000; ++tries)
+          std::this_thread::sleep_for(milliseconds(1));
+        std::this_thread::sleep_for(milliseconds(20));  // time for a step too many
+        EXPECT_EQ(loads, taken + depth) << threads << " threads";
+        EXPECT_EQ(prefetcher.next().data_step, taken);
+      }
+    }
+  }
+}
+
 TEST_F(PrefetcherTest, StopsCleanlyAtAnyMoment) {
   const auto loader = std::make_shared<const Loader>(
       shards({.examples = 500}), LoaderOptions{.global_batch_size = 64, .micro_batch_size = 8});
   for (int taken = 0; taken < 20; ++taken) {
-    Prefetcher prefetcher(loader, 0, /* depth= */ 3, /* threads= */ 2);
+    Prefetcher prefetcher(loads_of(loader), 0, /* depth= */ 3, /* threads= */ 2);
     for (int i = 0; i < taken % 4; ++i) prefetcher.next();
   }
 }
@@ -323,16 +351,15 @@ TEST_F(PrefetcherTest, ThrowsTheLoadersErrorAtItsStep) {
   testing::write_bytes(shard, bytes);
   const auto loader = std::make_shared<const Loader>(
       ShardSet::open(folder), LoaderOptions{.global_batch_size = 10, .micro_batch_size = 10});
-  Prefetcher prefetcher(loader, 0);
+  Prefetcher prefetcher(loads_of(loader), 0);
   EXPECT_THROW(prefetcher.next(), DataError);
   EXPECT_THROW(prefetcher.next(), DataError);
 }
 
 TEST_F(PrefetcherTest, RejectsNoThreadsAndNoDepth) {
-  const auto loader = std::make_shared<const Loader>(
-      shards(), LoaderOptions{.global_batch_size = 4, .micro_batch_size = 4});
-  EXPECT_THROW(Prefetcher(loader, 0, 0, 1), UsageError);
-  EXPECT_THROW(Prefetcher(loader, 0, 1, 0), UsageError);
+  const auto load = [](int64_t) { return GlobalStep{}; };
+  EXPECT_THROW(Prefetcher(load, 0, 0, 1), UsageError);
+  EXPECT_THROW(Prefetcher(load, 0, 1, 0), UsageError);
 }
 
 }  // namespace
