@@ -147,6 +147,10 @@ TEST_F(TextVerbs, PeopleGetAReadableTable) {
 TEST_F(TextVerbs, RefuseWhatCannotBeDone) {
   expect_refused(run({"fill-mask", "a [MASK]", "the cat"}), 3,
                  "text 2 (\"the cat\") has no [MASK]");
+  expect_refused(
+      testing::run_process({std::getenv("MINIBERT_BINARY"), "tokenizer", "train", "--vocab-size",
+                            "99", "--min-frequency", "0", "--output", folder_ / "v.txt"}),
+      2, "--min-frequency: Value 0 not in range 1 to 1099511627776");
   expect_refused(run({"embed", "a b a b a b a"}), 3, "has 9 tokens with [CLS] and [SEP], expected");
   expect_refused(run({"embed", "--pooling", "max", "a"}), 2, "pooling is \"max\"");
   expect_refused(run({"embed", "--nrmalize", "a"}), 2, "there is no option --nrmalize");

@@ -174,15 +174,15 @@ void add_train(CLI::App& parent) {
   sub->add_option("--min-frequency", flags->options.min_frequency,
                   "pieces seen less often together are not merged")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   sub->add_option("--limit-alphabet", flags->options.limit_alphabet,
                   "characters kept, the most frequent ones")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 10'000'000));
   sub->add_option("--hold-out-every", flags->hold_out_every,
                   "leave every K-th document out, the same as data build does; with --format and "
                   "--document-break as there")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   sub->add_option("--format", flags->format, "lines or paragraphs, as in data build")
       ->capture_default_str();
   sub->add_option("--document-break", flags->documents.document_break, "as in data build");
