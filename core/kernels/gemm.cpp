@@ -108,13 +108,14 @@ constexpr int64_t kEpilogueRows = 64;  // rows of c an epilogue works on at a ti
 std::atomic<GemmBackend> g_backend{GemmBackend::fastest};
 
 // Whether oneDNN is the faster of the two at this product, by its form alone, so that a run never
-// changes its choice. It is not where a is transposed (every wgrad), nor where rows of an operand lie
-// a multiple of 4 KiB apart and meet in few sets of the cache: our panels are packed whatever the
-// strides. Figures: docs/results/gemm_avx2.txt, gemm_avx512.txt.
+// changes its choice. It is not where rows of an operand lie a multiple of 4 KiB apart and meet in
+// few sets of the cache (our panels are packed whatever the strides), nor where a is transposed
+// (every wgrad), unless c is narrow. Figures: docs/results/gemm_avx2.txt, gemm_avx512.txt.
 bool onednn_is_faster(const GemmProblem& p) {
-  constexpr int64_t kPage = 4096 / sizeof(float);
-  const int64_t b_stride = p.transpose_b ? p.K : p.N;
-  return !p.transpose_a && p.K % kPage != 0 && b_stride % kPage != 0;
+  constexpr int64_t kPage = 4096 / sizeof(float), kNarrow = 256;
+  const int64_t a_stride = p.transpose_a ? p.M : p.K, b_stride = p.transpose_b ? p.K : p.N;
+  if (a_stride % kPage == 0 || b_stride % kPage == 0) return false;
+  return !p.transpose_a || std::min(p.M, p.N) <= kNarrow;
 }
 
 bool uses_onednn(const GemmProblem& problem) {

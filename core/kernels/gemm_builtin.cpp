@@ -22,6 +22,8 @@ constexpr int64_t kTileRows =
     96;  // most of one thread's task: multiple of 12 and of 6; its a panels
 constexpr int64_t kTileColumns = 256;  // (96 x 768 floats, 288 KiB) stay in L2
 constexpr int64_t kTasks = 16;         // smaller tiles where there would be fewer
+constexpr int64_t kPackDepth = 64;     // elements of K at a time where lines lie side by side, so
+                                       // that all panels use a cache line up before it leaves L1
 constexpr int64_t kPackGrain = 32768;  // elements a thread packs at a time
 
 int64_t ceil_div(int64_t a, int64_t b) {
@@ -41,14 +43,21 @@ struct Packed {
 
   void pack() const {
     const int64_t grain = std::max<int64_t>(1, kPackGrain / (width * depth));
+    const int64_t step = from.k_stride == 1 ? depth : kPackDepth;
     parallel_for(ceil_div(lines, width), grain, [&](int64_t begin, int64_t end) {
-      for (int64_t panel = begin; panel < end; ++panel) pack_panel(panel);
+      for (int64_t k = 0; k < depth; k += step) {
+        for (int64_t panel = begin; panel < end; ++panel)
+          pack_part(panel, k, std::min(step, depth - k));
+      }
     });
   }
-  void pack_panel(int64_t panel) const {
+  // `count` elements of K from k on, of one panel.
+  void pack_part(int64_t panel, int64_t k, int64_t count) const {
+    const auto pack = MB_SIMD(gemm_pack);
     const int64_t first = panel * width;
-    const GemmOperand part{from.data + first * from.line_stride, from.line_stride, from.k_stride};
-    MB_SIMD(gemm_pack)(part, std::min(width, lines - first), width, depth, panels + first * depth);
+    const float* data = from.data + first * from.line_stride + k * from.k_stride;
+    pack({data, from.line_stride, from.k_stride}, std::min(width, lines - first), width, count,
+         panels + first * depth + k * width);
   }
 };
 

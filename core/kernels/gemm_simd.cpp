@@ -98,6 +98,13 @@ HWY_INLINE void pack_across(const GemmOperand& from, int64_t depth, float* HWY_R
   }
 }
 
+// The same for lines that lie side by side: each k is one copy of a size known here.
+template <int64_t kWidth>
+HWY_INLINE void pack_along(const GemmOperand& from, int64_t depth, float* HWY_RESTRICT panel) {
+  for (int64_t k = 0; k < depth; ++k)
+    memcpy(panel + k * kWidth, from.data + k * from.k_stride, kWidth * sizeof(float));
+}
+
 }  // namespace
 
 GemmTile gemm_tile() {
@@ -105,16 +112,15 @@ GemmTile gemm_tile() {
 }
 
 void gemm_pack(const GemmOperand& from, int64_t lines, int64_t width, int64_t depth, float* panel) {
-  if (lines == width && from.k_stride == 1) {
-    if (width == kRows) return pack_across<kRows>(from, depth, panel);
-    return pack_across<static_cast<int64_t>(kColumns)>(from, depth, panel);
+  if (lines == width) {
+    constexpr int64_t kWide = static_cast<int64_t>(kColumns);
+    if (from.k_stride == 1 && width == kRows) return pack_across<kRows>(from, depth, panel);
+    if (from.k_stride == 1) return pack_across<kWide>(from, depth, panel);
+    if (width == kRows) return pack_along<kRows>(from, depth, panel);
+    return pack_along<kWide>(from, depth, panel);
   }
   for (int64_t k = 0; k < depth; ++k, panel += width) {
     const float* source = from.data + k * from.k_stride;
-    if (lines == width && from.line_stride == 1) {
-      memcpy(panel, source, static_cast<size_t>(width) * sizeof(float));
-      continue;
-    }
     for (int64_t line = 0; line < width; ++line)
       panel[line] = line < lines ? source[line * from.line_stride] : 0.0f;
   }
