@@ -109,13 +109,15 @@ std::atomic<GemmBackend> g_backend{GemmBackend::fastest};
 
 // Whether oneDNN is the faster of the two at this product, by its form alone, so that a run never
 // changes its choice. It is not where rows of an operand lie a multiple of 4 KiB apart and meet in
-// few sets of the cache (our panels are packed whatever the strides), nor where a is transposed
-// (every wgrad), unless c is narrow. Figures: docs/results/gemm_avx2.txt, gemm_avx512.txt.
+// few sets of the cache (our panels are packed whatever the strides), nor where c is large and wide,
+// nor where a is transposed (every wgrad), unless c is narrow. Figures: docs/results/gemm_avx2.txt,
+// gemm_avx512.txt.
 bool onednn_is_faster(const GemmProblem& p) {
-  constexpr int64_t kPage = 4096 / sizeof(float), kNarrow = 256;
+  constexpr int64_t kPage = 4096 / sizeof(float), kNarrow = 256, kTall = 512, kWide = 2048;
   const int64_t a_stride = p.transpose_a ? p.M : p.K, b_stride = p.transpose_b ? p.K : p.N;
   if (a_stride % kPage == 0 || b_stride % kPage == 0) return false;
-  return !p.transpose_a || std::min(p.M, p.N) <= kNarrow;
+  if (p.transpose_a) return std::min(p.M, p.N) <= kNarrow;
+  return p.M < kTall || p.N < kWide;
 }
 
 bool uses_onednn(const GemmProblem& problem) {
