@@ -1,7 +1,8 @@
 // gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
-// feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found, else on our own
-// blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). Easy to break: a pre-activation that bias_gelu
-// saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: minibert bench gemm.
+// feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found and is the faster,
+// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). Easy to break: a pre-activation
+// that bias_gelu saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: minibert bench
+// gemm.
 #pragma once
 
 #include "core/tensor.h"
@@ -27,9 +28,10 @@ namespace minibert {
 //   M = N = K of about 100 on. Bias and GELU are one more pass over c.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Products are summed in f32. Our own GEMM: one chain of additions an element, in ascending k,
-//   cut where K alone decides, so that threads, M and N do not change its bits. oneDNN: the same
-//   bits for the same shapes, threads and machine. Column sums are taken in double over blocks of
-//   64 rows. NaN and infinity propagate; what c held before is not read unless accumulate is on.
+//   cut where K alone decides, so that threads, M and N do not change its bits. oneDNN: tiles cut
+//   by the shape alone, so the same bits for any thread count on one machine. Column sums are taken
+//   in double over blocks of 64 rows. NaN and infinity propagate; what c held before is not read
+//   unless accumulate is on.
 // ---- 5. Interface -------------------------------------------------------------------------------
 enum class Gelu { erf, tanh };
 

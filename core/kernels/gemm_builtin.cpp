@@ -1,5 +1,5 @@
 // gemm_builtin.cpp: our own blocked GEMM: chunks of c, blocks of K, panels, tiles.
-// Called by gemm.cpp where oneDNN is absent, or when forced. The inner loops are in gemm_simd.cpp.
+// Called by gemm.cpp where oneDNN is absent or the slower one. The inner loops are in gemm_simd.cpp.
 //   for each chunk of N columns, each block of K:   pack b
 //     for each chunk of M rows:                     pack a;  multiply tile by tile
 // Packed panels [depth, width] are read with stride 1, whatever the transposes and the leading
@@ -18,9 +18,8 @@ namespace {
 
 constexpr int64_t kDepth = 768;   // most elements of K packed at a time: c is written K / 768 times
 constexpr int64_t kChunk = 3072;  // most rows or columns packed at a time
-constexpr int64_t kTileRows =
-    96;  // most of one thread's task: multiple of 12 and of 6; its a panels
-constexpr int64_t kTileColumns = 256;  // (96 x 768 floats, 288 KiB) stay in L2
+constexpr int64_t kTileRows = 96;      // most of one thread's task: a multiple of 12 and of 6; its
+constexpr int64_t kTileColumns = 256;  // a panels (96 x 768 floats, 288 KiB) stay in L2
 constexpr int64_t kTasks = 16;         // smaller tiles where there would be fewer
 constexpr int64_t kPackDepth = 64;     // elements of K at a time where lines lie side by side, so
                                        // that all panels use a cache line up before it leaves L1

@@ -1,9 +1,9 @@
 // gemm_onednn.cpp: plain matrix multiplication by oneDNN's sgemm.
 // Called by gemm.cpp. sgemm copies panels of both matrices into blocks by itself, so that a leading
-// dimension of 3,072 does no harm. Its matmul primitive was tried on the shapes of BERT-base (one
-// thread of a Zen 4): with row-major operands it is 2 to 30 % slower; with weights reordered into
-// its own layout the product is -7 to 11 % faster, but reordering at each call costs more than that
-// wins. Speed: minibert bench gemm.
+// dimension of 3,072 does less harm (how much is left: onednn_is_faster in gemm.cpp). Its matmul
+// primitive was tried on the shapes of BERT-base (one thread of a Zen 4): with row-major operands it
+// is 2 to 30 % slower; with weights reordered into its own layout the product is -7 to 11 % faster,
+// but reordering at each call costs more than that wins. Speed: minibert bench gemm.
 // The product is cut into tiles by its shape alone, one thread each: so the thread count does not
 // change bits, and small products, where oneDNN's own threads gain little, scale too.
 #include <algorithm>
