@@ -14,9 +14,17 @@
 namespace minibert {
 namespace {
 
-// Checks [T, 3H] and cu_seqlens, runs the kernel. qkv is [T, 3H] still.
-AttentionForward forward(const char* op, const Tensor& qkv, const Sequences& sequences, int heads,
-                         const Dropout& dropout) {
+// Result of the kernel, and what backward reads again. Tensors, since argument structs own nothing.
+struct Attended {
+  Tensor qkv, out, lse;  // [T, 3, A, D], [T, A, D], [T, A]
+  Sequences sequences;
+  float scale;
+  Dropout dropout;
+};
+
+// Checks [T, 3H] and cu_seqlens, runs the kernel.
+Attended forward(const char* op, const Tensor& qkv, const Sequences& sequences, int heads,
+                 const Dropout& dropout) {
   const int64_t T = qkv.dim(0), H = qkv.dim(1) / 3;
   MB_CHECK(
       heads >= 1 && qkv.dim(1) % (3 * int64_t{heads}) == 0,
@@ -28,31 +36,21 @@ AttentionForward forward(const char* op, const Tensor& qkv, const Sequences& seq
   if (dropout.active())
     check_index(op, "sample", sequences.sample, sequences.cu_seqlens.numel() - 1, "sequence");
   const int64_t A = heads, D = H / heads;
-  AttentionForward args;
-  args.qkv = qkv.reshape({T, 3, A, D});
-  args.out = Tensor::empty({T, A, D});
-  args.lse = Tensor::empty({T, A});
-  args.cu_seqlens = sequences.cu_seqlens;
-  args.sample = sequences.sample;
-  args.scale = 1.0f / std::sqrt(static_cast<float>(D));
-  args.dropout = dropout;
-  attention_forward(args);
-  return args;
+  const Attended a{qkv.reshape({T, 3, A, D}),
+                   qkv.like({T, A, D}),
+                   Tensor::empty({T, A}, DType::f32, MemoryCategory::activations, qkv.device()),
+                   sequences,
+                   1.0f / std::sqrt(static_cast<float>(D)),
+                   dropout};
+  attention_forward(
+      {a.qkv, a.out, a.lse, sequences.cu_seqlens, sequences.sample, a.scale, dropout});
+  return a;
 }
 
 // dqkv: any shape of 3 T H elements.
-void backward(const AttentionForward& saved, const Tensor& dy, const Tensor& dqkv) {
-  AttentionBackward args;
-  args.qkv = saved.qkv;
-  args.out = saved.out;
-  args.lse = saved.lse;
-  args.dout = dy.reshape(saved.out.shape());
-  args.dqkv = dqkv.reshape(saved.qkv.shape());
-  args.cu_seqlens = saved.cu_seqlens;
-  args.sample = saved.sample;
-  args.scale = saved.scale;
-  args.dropout = saved.dropout;
-  attention_backward(args);
+void backward(const Attended& a, const Tensor& dy, const Tensor& dqkv) {
+  attention_backward({a.qkv, a.out, a.lse, dy.reshape(a.out.shape()), dqkv.reshape(a.qkv.shape()),
+                      a.sequences.cu_seqlens, a.sequences.sample, a.scale, a.dropout});
 }
 
 }  // namespace
@@ -60,12 +58,12 @@ void backward(const AttentionForward& saved, const Tensor& dy, const Tensor& dqk
 Variable attention(const Variable& qkv, const Sequences& sequences, int heads,
                    const Dropout& dropout) {
   check_rank("attention", "qkv", qkv, 2);
-  const AttentionForward saved = forward("attention", qkv.value(), sequences, heads, dropout);
+  const Attended saved = forward("attention", qkv.value(), sequences, heads, dropout);
   const Tensor y = saved.out.reshape({qkv.shape()[0], qkv.shape()[1] / 3});
-  return make_result("attention", y, {qkv},
-                     [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       inputs[0].write([&](const Tensor& dqkv) { backward(saved, dy, dqkv); });
-                     });
+  return make_result(
+      "attention", y, {qkv}, [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+        inputs[0].write(saved.qkv.dtype(), [&](const Tensor& dqkv) { backward(saved, dy, dqkv); });
+      });
 }
 
 Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,
@@ -75,15 +73,15 @@ Variable qkv_attention(const Variable& x, const Variable& weight, const Variable
   check_linear(kOp, x, weight, bias);
   check_shape(kOp, "weight", weight.shape(), {3 * x.shape()[1], x.shape()[1]},
               "[3H, H] for x [T, H] of", x.shape());
-  const Tensor qkv = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  const Tensor qkv = x.value().like({x.shape()[0], weight.shape()[0]});
   GemmArgs product = linear_gemm(x.value(), weight.value(), qkv);
   product.bias = bias.value();
   gemm(product);
-  const AttentionForward saved = forward(kOp, qkv, sequences, heads, dropout);
+  const Attended saved = forward(kOp, qkv, sequences, heads, dropout);
   return make_result(kOp, saved.out.reshape(x.shape()), {x, weight, bias},
                      [saved, x = x.value(), weight = weight.value()](
                          const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       const Tensor dqkv = Tensor::empty({x.dim(0), weight.dim(0)});
+                       const Tensor dqkv = dy.like({x.dim(0), weight.dim(0)});
                        backward(saved, dy, dqkv);
                        linear_backward_x(dqkv, weight, inputs[0]);
                        linear_backward_weight(dqkv, x, inputs[1]);

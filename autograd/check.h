@@ -1,5 +1,5 @@
-// check.h: shape checks that ops share. Users' errors are caught here, in autograd; kernels only
-// assert. A message names the op, the tensor, both shapes and where the expected one comes from.
+// check.h: shape and type checks that ops share. Users' errors are caught here, where they can be
+// said in the op's words; kernels check again what they rely on. A message names the op, the tensor, both shapes and where the expected one comes from.
 // Test: ctest -R autograd_ops.
 #pragma once
 
@@ -14,12 +14,19 @@ inline void check_shape(const char* op, const char* what, const Shape& found, co
            what, found.str(), wanted.str(), why, origin.str());
 }
 
-/// UsageError unless x is a defined f32 tensor of this rank.
+/// UsageError unless x is a defined tensor of this rank, of a type that activations can have.
 inline void check_rank(const char* op, const char* what, const Variable& x, int rank) {
   MB_CHECK(x.defined(), "{}: {} is undefined, expected a tensor of rank {}", op, what, rank);
-  MB_CHECK(x.shape().rank() == rank && x.value().dtype() == DType::f32,
-           "{}: {} is {} {}, expected f32 of rank {}", op, what, name_of(x.value().dtype()),
-           x.shape().str(), rank);
+  MB_CHECK(x.shape().rank() == rank && is_floating(x.value().dtype()),
+           "{}: {} is {} {}, expected f32, bf16 or f16 of rank {}", op, what,
+           name_of(x.value().dtype()), x.shape().str(), rank);
+}
+
+/// UsageError unless x holds this type, which is what `why` says ("the type of x").
+inline void check_type(const char* op, const char* what, const Variable& x, DType dtype,
+                       const char* why) {
+  MB_CHECK(x.value().dtype() == dtype, "{}: {} is {} {}, expected {} ({})", op, what,
+           name_of(x.value().dtype()), x.shape().str(), name_of(dtype), why);
 }
 
 /// UsageError unless `index` is i32 and has `count` elements, one for each of `what_for`.

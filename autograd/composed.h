@@ -17,6 +17,6 @@ Variable add_norm(const Variable& x, const Variable& bias, const Variable& resid
 Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,
                        const Sequences& sequences, int heads, const Dropout& dropout);
 Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
-                        const Tensor& label, int64_t classes, float scale);
+                        const Tensor& label, int64_t classes, const LossSite& site);
 
 }  // namespace minibert::composed

@@ -1,5 +1,5 @@
 // dropout.cpp: dropout on hidden rows. Nothing is saved: the mask is a function of a counter
-// (core/random.h), so backward draws it again. In BERT most dropout is inside add_norm and
+// (core/philox.h), so backward draws it again. In BERT most dropout is inside add_norm and
 // attention; this op stands after the embeddings and before a classifier. Kernel:
 // core/kernels/elementwise.h. Test: ctest -R autograd_op_info.
 #include "autograd/check.h"
@@ -14,13 +14,14 @@ Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& drop
   if (!dropout.active()) return x;
   check_index("dropout", "position", places.position, x.shape()[0], "row of x");
   check_index("dropout", "row_sample", places.row_sample, x.shape()[0], "row of x");
-  Tensor y = Tensor::empty(x.shape());
-  dropout_rows(x.value(), places.position, places.row_sample, dropout, y, /* accumulate= */ false);
-  return make_result("dropout", y, {x},
-                     [places, dropout](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       dropout_rows(dy, places.position, places.row_sample, dropout,
-                                    inputs[0].buffer, inputs[0].accumulate);
-                     });
+  const Tensor y = x.value().like(x.shape());
+  dropout_rows({x.value(), places.position, places.row_sample, dropout, y});
+  return make_result(
+      "dropout", y, {x}, [places, dropout](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+        inputs[0].write_or_add(dy.dtype(), [&](const Tensor& dx, bool accumulate) {
+          dropout_rows({dy, places.position, places.row_sample, dropout, dx, accumulate});
+        });
+      });
 }
 
 // ---- OpInfo ------------------------------------------------------------------------------------
@@ -37,8 +38,8 @@ OpSample dropout_sample(int64_t T, int64_t H, float p, uint64_t seed) {
   s.reference = [=](const std::vector<Doubles>& in) {
     return plain::dropout(in[0], T, H, places, site);
   };
-  const double n = static_cast<double>(T * H);
-  s.forward_cost = s.backward_cost = moved(2 * n + 2 * T, n);
+  s.forward_cost = s.backward_cost =
+      dropout_rows_cost({s.inputs[0], places.position, places.row_sample, site, s.inputs[0]});
   return s;
 }
 

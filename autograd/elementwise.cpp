@@ -9,6 +9,7 @@
 #include "autograd/check.h"
 #include "autograd/op_samples.h"
 #include "autograd/ops.h"
+#include "core/kernels/cast.h"
 #include "core/kernels/reduce.h"
 
 namespace minibert {
@@ -17,14 +18,15 @@ namespace {
 void check_same_shape(const char* op, const Variable& a, const Variable& b) {
   MB_CHECK(a.defined() && b.defined(), "{}: an input is undefined, expected two tensors", op);
   check_shape(op, "b", b.shape(), a.shape(), "the shape of a", a.shape());
+  check_type(op, "b", b, a.value().dtype(), "the type of a");
 }
 
 }  // namespace
 
 Variable add(const Variable& a, const Variable& b) {
   check_same_shape("add", a, b);
-  Tensor y = Tensor::empty(a.shape());
-  add_forward(a.value(), b.value(), y);
+  const Tensor y = a.value().like(a.shape());
+  add_forward({a.value(), b.value(), y});
   return make_result("add", y, {a, b}, [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
     inputs[0].pass(dy);
     inputs[1].pass(dy);
@@ -33,47 +35,58 @@ Variable add(const Variable& a, const Variable& b) {
 
 Variable multiply(const Variable& a, const Variable& b) {
   check_same_shape("multiply", a, b);
-  Tensor y = Tensor::empty(a.shape());
-  multiply_forward(a.value(), b.value(), y);
+  const Tensor y = a.value().like(a.shape());
+  multiply({a.value(), b.value(), y});
   return make_result(
       "multiply", y, {a, b},
       [a = a.value(), b = b.value()](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-        if (inputs[0].wanted()) multiply_backward(b, dy, inputs[0].buffer, inputs[0].accumulate);
-        if (inputs[1].wanted()) multiply_backward(a, dy, inputs[1].buffer, inputs[1].accumulate);
+        inputs[0].write_or_add(dy.dtype(), [&](const Tensor& da, bool accumulate) {
+          multiply({dy, b, da, accumulate});
+        });
+        inputs[1].write_or_add(dy.dtype(), [&](const Tensor& db, bool accumulate) {
+          multiply({dy, a, db, accumulate});
+        });
       });
 }
 
 Variable scale(const Variable& x, float factor) {
-  Tensor y = Tensor::empty(x.shape());
-  scale(x.value(), factor, y, /* accumulate= */ false);
+  const Tensor y = x.value().like(x.shape());
+  scale({x.value(), factor, y});
   return make_result("scale", y, {x},
                      [factor](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       scale(dy, factor, inputs[0].buffer, inputs[0].accumulate);
+                       inputs[0].write_or_add(dy.dtype(), [&](const Tensor& dx, bool accumulate) {
+                         scale({dy, factor, dx, accumulate});
+                       });
                      });
 }
 
 Variable gelu(const Variable& x, Gelu kind) {
-  Tensor y = Tensor::empty(x.shape());
-  gelu_forward(x.value(), y, kind);
+  const Tensor y = x.value().like(x.shape());
+  gelu_forward({x.value(), y, kind});
   return make_result("gelu", y, {x},
                      [x = x.value(), kind](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       gelu_backward(x, dy, inputs[0].buffer, kind, inputs[0].accumulate);
+                       inputs[0].write_or_add(dy.dtype(), [&](const Tensor& dx, bool accumulate) {
+                         gelu_backward({x, dy, dx, kind, accumulate});
+                       });
                      });
 }
 
 Variable tanh(const Variable& x) {
-  Tensor y = Tensor::empty(x.shape());
-  tanh_forward(x.value(), y);
+  const Tensor y = x.value().like(x.shape());
+  tanh_forward({x.value(), y});
   return make_result("tanh", y, {x}, [y](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-    tanh_backward(y, dy, inputs[0].buffer, inputs[0].accumulate);
+    inputs[0].write_or_add(dy.dtype(), [&](const Tensor& dx, bool accumulate) {
+      tanh_backward({y, dy, dx, accumulate});
+    });
   });
 }
 
+// The sum is f32 whatever x is: it may be a loss.
 Variable sum(const Variable& x) {
-  Tensor y = Tensor::empty({});
-  *y.data<float>() = static_cast<float>(sum(x.value()));
+  const Tensor y = Tensor::empty({}, DType::f32, MemoryCategory::activations, x.value().device());
+  sum(x.value(), y);
   return make_result("sum", y, {x}, [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-    inputs[0].write([&](const Tensor& dx) { fill(dx, dy.item()); });
+    fill_from({dy, inputs[0].buffer, inputs[0].accumulate});
   });
 }
 
@@ -81,14 +94,15 @@ Variable add_bias(const Variable& x, const Variable& bias) {
   check_rank("add_bias", "x", x, 2);
   check_rank("add_bias", "bias", bias, 1);
   check_shape("add_bias", "bias", bias.shape(), {x.shape()[1]}, "last dimension of x", x.shape());
-  Tensor y = Tensor::empty(x.shape());
-  add_bias(x.value(), bias.value(), y);
-  return make_result("add_bias", y, {x, bias},
-                     [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       inputs[0].pass(dy);
-                       if (inputs[1].wanted())
-                         column_sum(dy, inputs[1].buffer, inputs[1].accumulate);
-                     });
+  check_type("add_bias", "bias", bias, x.value().dtype(), "the type of x");
+  const Tensor y = x.value().like(x.shape());
+  add_bias({x.value(), bias.value(), y});
+  return make_result(
+      "add_bias", y, {x, bias}, [](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+        inputs[0].pass(dy);
+        inputs[1].write_or_add(
+            DType::f32, [&](const Tensor& db, bool accumulate) { column_sum(dy, db, accumulate); });
+      });
 }
 
 // ---- OpInfo ------------------------------------------------------------------------------------
@@ -130,17 +144,17 @@ OpSample binary_sample(const Shape& shape, uint64_t seed,
 
 OpSample add_sample(const Shape& shape, uint64_t seed) {
   OpSample s = binary_sample(shape, seed, add, [](double a, double b) { return a + b; });
-  const double n = static_cast<double>(shape.numel());
-  s.forward_cost = moved(3 * n, n);
-  s.backward_cost = moved(4 * n);  // two copies into leaves; shared elsewhere
+  const Tensor& x = s.inputs[0];
+  s.forward_cost = add_forward_cost({x, x, x});
+  s.backward_cost = cast_cost({x, x}) + cast_cost({x, x});  // into leaves; shared elsewhere
   return s;
 }
 
 OpSample multiply_sample(const Shape& shape, uint64_t seed) {
   OpSample s = binary_sample(shape, seed, multiply, [](double a, double b) { return a * b; });
-  const double n = static_cast<double>(shape.numel());
-  s.forward_cost = moved(3 * n, n);
-  s.backward_cost = moved(6 * n, 2 * n);
+  const Tensor& x = s.inputs[0];
+  s.forward_cost = multiply_cost({x, x, x});
+  s.backward_cost = s.forward_cost + s.forward_cost;
   return s;
 }
 
@@ -156,9 +170,6 @@ OpSample unary_sample(const Shape& shape, uint64_t seed,
   s.inputs = {make.values(shape, alone ? 0.4 : 1.5, alone ? 1 : 0)};
   s.forward = [op](const Variables& in) { return op(in[0]); };
   s.reference = [plain](const std::vector<Doubles>& in) { return plain::map(in[0], plain); };
-  const double n = static_cast<double>(shape.numel());
-  s.forward_cost = moved(2 * n, n);
-  s.backward_cost = moved(3 * n, n);
   return s;
 }
 
@@ -166,7 +177,7 @@ OpSample scale_sample(const Shape& shape, uint64_t seed) {
   OpSample s = unary_sample(
       shape, seed, [](const Variable& x) { return scale(x, -2.5f); },
       [](double x) { return -2.5 * x; });
-  s.backward_cost = s.forward_cost;
+  s.forward_cost = s.backward_cost = scale_cost({s.inputs[0], 1, s.inputs[0]});
   return s;
 }
 
@@ -175,13 +186,20 @@ OpSample gelu_sample(const Shape& shape, uint64_t seed, Gelu kind) {
       shape, seed, [kind](const Variable& x) { return gelu(x, kind); },
       [kind](double x) { return plain::gelu(x, kind); });
   s.sizes += kind == Gelu::erf ? " erf" : " tanh";
+  const Tensor& x = s.inputs[0];
+  s.forward_cost = gelu_forward_cost({x, x});
+  s.backward_cost = gelu_backward_cost({x, x, x});
   return s;
 }
 
 OpSample tanh_sample(const Shape& shape, uint64_t seed) {
-  return unary_sample(
+  OpSample s = unary_sample(
       shape, seed, [](const Variable& x) { return tanh(x); },
       [](double x) { return std::tanh(x); });
+  const Tensor& x = s.inputs[0];
+  s.forward_cost = tanh_forward_cost({x, x});
+  s.backward_cost = tanh_backward_cost({x, x, x});
+  return s;
 }
 
 OpSample sum_sample(const Shape& shape, uint64_t seed) {
@@ -207,8 +225,8 @@ OpSample add_bias_sample(int64_t T, int64_t H, uint64_t seed) {
     return y;
   };
   const double n = static_cast<double>(T * H);
-  s.forward_cost = moved(2 * n + H, n);
-  s.backward_cost = moved(3 * n + H, n);
+  s.forward_cost = add_bias_cost({s.inputs[0], s.inputs[1], s.inputs[0]});
+  s.backward_cost = moved(3 * n + H, n);  // a copy, and sums over columns
   return s;
 }
 

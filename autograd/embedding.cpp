@@ -1,6 +1,6 @@
 // embedding.cpp: rows of up to three tables, summed (word + segment + position). The gradient of a
-// table is a scatter in row order, so that it has the same bits for every thread count. Called by
-// models/bert's embeddings. Kernel: core/kernels/embedding.h. Test: ctest -R autograd_op_info.
+// table is added up row by row, from the groups that the loader sorted (core/row_groups.h), so that
+// it has the same bits for every thread count. Called by models/bert's embeddings. Kernel: core/kernels/embedding.h. Test: ctest -R autograd_op_info.
 #include "core/kernels/embedding.h"
 
 #include "autograd/check.h"
@@ -9,6 +9,28 @@
 
 namespace minibert {
 namespace {
+
+void check_groups(const std::vector<Variable>& tables, const std::vector<RowGroups>& groups) {
+  MB_CHECK(groups.empty() || groups.size() == tables.size(),
+           "embedding: {} groups are given, expected one per table ({})", groups.size(),
+           tables.size());
+  if (!will_record(tables)) return;
+  for (size_t k = 0; k < tables.size(); ++k) {
+    MB_CHECK(!tables[k].requires_grad() || (k < groups.size() && groups[k].defined()),
+             "embedding: the groups of index {} are not given, which its table's gradient needs. "
+             "Pass group_rows() of the index",
+             k);
+  }
+}
+
+// The gradient of a table; f32, unless the table is itself the result of an op.
+void backward(const Tensor& dy, const RowGroups& groups, const GradientTarget& target) {
+  const auto add = [&](const Tensor& dtable, bool accumulate) {
+    embedding_backward({dy, groups.order, groups.row, groups.start, dtable, accumulate});
+  };
+  if (target.buffer.dtype() == DType::f32) return add(target.buffer, target.accumulate);
+  target.write(DType::f32, [&](const Tensor& dtable) { add(dtable, false); });
+}
 
 void check_tables(const std::vector<Variable>& tables, const std::vector<Tensor>& indices) {
   constexpr size_t kMost = EmbeddingForward::kMaxTables;
@@ -27,24 +49,24 @@ void check_tables(const std::vector<Variable>& tables, const std::vector<Tensor>
 
 }  // namespace
 
-Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor>& indices) {
+Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor>& indices,
+                   const std::vector<RowGroups>& groups) {
   check_tables(tables, indices);
+  check_groups(tables, groups);
   EmbeddingForward args;
   args.count = static_cast<int>(tables.size());
   for (size_t k = 0; k < tables.size(); ++k) {
     args.table[k] = tables[k].value();
     args.index[k] = indices[k];
   }
-  args.y = Tensor::empty({indices[0].numel(), tables[0].shape()[1]});
+  const Tensor y = tables[0].value().like({indices[0].numel(), tables[0].shape()[1]});
+  args.y = y;
   embedding_forward(args);
-  return make_result(
-      "embedding", args.y, tables,
-      [indices](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-        for (size_t k = 0; k < inputs.size(); ++k) {
-          if (!inputs[k].wanted()) continue;
-          embedding_backward({dy, indices[k], inputs[k].buffer, inputs[k].accumulate});
-        }
-      });
+  return make_result("embedding", y, tables,
+                     [groups](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       for (size_t k = 0; k < inputs.size(); ++k)
+                         if (inputs[k].wanted()) backward(dy, groups[k], inputs[k]);
+                     });
 }
 
 // ---- OpInfo ------------------------------------------------------------------------------------
@@ -55,16 +77,19 @@ OpSample embedding_sample(int64_t T, int64_t H, const std::vector<int64_t>& rows
   OpSample s;
   s.sizes = fmt::format("T={} H={} rows={}", T, H, fmt::join(rows, ","));
   std::vector<Tensor> indices;
+  std::vector<RowGroups> groups;
   double table_elements = 0;
   for (int64_t count : rows) {
     s.inputs.push_back(make.values({count, H}));
     indices.push_back(make.indices(T, count));
+    groups.push_back(group_rows(indices.back().span<int32_t>(), count, T));
     table_elements += static_cast<double>(count * H);
   }
   s.inputs.resize(EmbeddingForward::kMaxTables);  // tables left out
   const size_t tables = rows.size();
   s.forward = [=](const std::vector<Variable>& in) {
-    return embedding({in.begin(), in.begin() + static_cast<std::ptrdiff_t>(tables)}, indices);
+    return embedding({in.begin(), in.begin() + static_cast<std::ptrdiff_t>(tables)}, indices,
+                     groups);
   };
   s.reference = [=](const std::vector<Doubles>& in) {
     Doubles y(static_cast<size_t>(T * H), 0.0);
@@ -83,9 +108,9 @@ OpSample embedding_sample(int64_t T, int64_t H, const std::vector<int64_t>& rows
 
 OpInfo embedding_info() {
   return {"embedding",
-          "y[t] = sum over k of table_k[index_k[t]]",
-          "table_k [rows_k, H], up to three; index_k [T]; y [T, H]",
-          "nothing but the indices",
+          "y[n] = sum over k of table_k[index_k[n]]",
+          "table_k [rows_k, H], up to three; index_k [N]; y [N, H]",
+          "nothing but the groups of each index",
           {"table_0", "table_1", "table_2"},
           ToleranceClass::elementwise,
           [](uint64_t seed) {

@@ -32,9 +32,12 @@ void backward(const Saved& saved, const Tensor& dy, std::vector<GradientTarget>&
   args.epilogue = GemmArgs::Epilogue::dgelu;
   args.gelu = saved.kind;
   args.pre_activation = saved.pre_gelu;
-  args.column_sum = dup_bias.buffer;
-  args.accumulate_column_sum = dup_bias.accumulate;
-  gemm(args);
+  const auto run = [&](const Tensor& sums, bool accumulate) {
+    args.column_sum = sums;
+    args.accumulate_column_sum = accumulate;
+    gemm(args);
+  };
+  dup_bias.wanted() ? dup_bias.write_or_add(DType::f32, run) : run({}, /* accumulate= */ false);
   const Tensor& dpre = saved.hidden;
   linear_backward_weight(dpre, saved.x, dup);
   linear_backward_x(dpre, saved.up, dx);
@@ -52,16 +55,17 @@ Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_
               up.shape());
   const bool save = will_record({x, up, up_bias, down});
   const Shape inner{x.shape()[0], up.shape()[0]};  // [T, F]
-  const Tensor hidden = Tensor::empty(inner);
+  const Tensor hidden = x.value().like(inner);
+  const Tensor pre_gelu = save ? x.value().like(inner) : Tensor();
   GemmArgs first = linear_gemm(x.value(), up.value(), hidden);
   first.bias = up_bias.value();
   first.epilogue = GemmArgs::Epilogue::bias_gelu;
   first.gelu = kind;
-  if (save) first.pre_activation = Tensor::empty(inner);
+  first.pre_activation = pre_gelu;
   gemm(first);
-  Tensor y = Tensor::empty({x.shape()[0], down.shape()[0]});
+  const Tensor y = x.value().like({x.shape()[0], down.shape()[0]});
   gemm(linear_gemm(hidden, down.value(), y));
-  const Saved saved{x.value(), up.value(), down.value(), first.pre_activation, hidden, kind};
+  const Saved saved{x.value(), up.value(), down.value(), pre_gelu, hidden, kind};
   return make_result(kOp, y, {x, up, up_bias, down},
                      [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
                        backward(saved, dy, inputs);

@@ -8,116 +8,153 @@
 #include "autograd/composed.h"
 #include "autograd/op_samples.h"
 #include "autograd/ops.h"
+#include "core/kernels/cast.h"
 
 namespace minibert {
 namespace {
 
-void check_row_vector(const char* op, const char* what, const Variable& v, const Variable& x) {
+// v is [H] of x [T, H], of the type that `why` says.
+void check_row_vector(const char* op, const char* what, const Variable& v, const Variable& x,
+                      DType dtype, const char* why) {
   check_rank(op, what, v, 1);
   check_shape(op, what, v.shape(), {x.shape()[1]}, "last dimension of x", x.shape());
+  check_type(op, what, v, dtype, why);
 }
 
-// y, mean and rstd for rows of x.
-LayerNormForward forward_args(const Variable& x, const Variable& weight, const Variable& beta,
-                              float eps) {
+void check_norm(const char* op, const Variable& x, const Variable& weight, const Variable& beta,
+                float eps) {
+  check_rank(op, "x", x, 2);
+  check_row_vector(op, "weight", weight, x, DType::f32, "LayerNorm's vectors are f32");
+  check_row_vector(op, "beta", beta, x, DType::f32, "LayerNorm's vectors are f32");
   MB_CHECK(eps > 0, "layer_norm: eps is {}, expected more than 0", eps);
-  LayerNormForward args;
+}
+
+// What backward reads. z is x itself for layer_norm.
+struct Saved {
+  Tensor z, mean, rstd, weight;
+  RowPlaces places;
+  Dropout dropout;
+};
+
+// Runs the kernel: y, and z, mean and rstd of `saved`. args has what is beside x, weight and beta.
+Tensor run_forward(LayerNormForward args, const Variable& x, const Variable& weight,
+                   const Variable& beta, float eps, Saved& saved) {
+  const int64_t T = x.shape()[0];
+  const Tensor y = x.value().like(x.shape());
+  saved.mean = weight.value().like({T});
+  saved.rstd = weight.value().like({T});
+  saved.weight = weight.value();
   args.x = x.value();
   args.weight = weight.value();
   args.beta = beta.value();
+  args.y = y;
+  args.mean = saved.mean;
+  args.rstd = saved.rstd;
   args.eps = eps;
-  args.y = Tensor::empty(x.shape());
-  args.mean = Tensor::empty({x.shape()[0]});
-  args.rstd = Tensor::empty({x.shape()[0]});
-  return args;
+  layer_norm_forward(args);
+  return y;
 }
 
-// Saved tensors, dz and the gradients of weight and beta.
-LayerNormBackward backward_args(const LayerNormForward& saved, const Tensor& dy,
-                                const GradientTarget& dz, const GradientTarget& dweight,
-                                const GradientTarget& dbeta) {
+// Where the kernel writes one gradient: into the target's buffer, or, where that has another type or
+// is to be added to and the kernel can't, into a tensor of its own, which `finish` hands over.
+class KernelOutput {
+ public:
+  KernelOutput(const GradientTarget& target, DType dtype, bool can_add = true) : target_(target) {
+    if (!target.wanted()) return;
+    const bool direct = target.buffer.dtype() == dtype && (can_add || !target.accumulate);
+    tensor_ = direct ? target.buffer
+                     : Tensor::empty(target.buffer.shape(), dtype, MemoryCategory::activations,
+                                     target.buffer.device());
+    accumulate_ = direct && target.accumulate;
+    handed_over_ = !direct;
+  }
+  const Tensor& tensor() const { return tensor_; }
+  bool accumulate() const { return accumulate_; }
+  void finish() const {
+    if (handed_over_) cast(tensor_, target_.buffer, target_.accumulate);
+  }
+
+ private:
+  const GradientTarget& target_;
+  Tensor tensor_;
+  bool accumulate_ = false, handed_over_ = false;
+};
+
+// d residual = dz; dx = dz behind dropout's mask. x and bias may be targets that nobody wants.
+void run_backward(const Saved& saved, const Tensor& dy, const GradientTarget& x,
+                  const GradientTarget& bias, const GradientTarget& residual,
+                  const GradientTarget& weight, const GradientTarget& beta) {
+  const KernelOutput dx(x, dy.dtype(), /* can_add= */ false), dbias(bias, DType::f32),
+      dz(residual, dy.dtype()), dweight(weight, DType::f32), dbeta(beta, DType::f32);
+  const Tensor own_dz = residual.wanted() ? dz.tensor() : dy.like(dy.shape());
+  const bool own_dx = !x.wanted() && saved.dropout.active();  // the kernel masks where it writes
+  const Tensor masked = own_dx ? dy.like(dy.shape()) : dx.tensor();
   LayerNormBackward args;
   args.dy = dy;
   args.z = saved.z;
   args.mean = saved.mean;
   args.rstd = saved.rstd;
   args.weight = saved.weight;
-  args.dz = dz.wanted() ? dz.buffer : Tensor::empty(dy.shape());
-  args.accumulate_dz = dz.accumulate;
-  args.dweight = dweight.buffer;
-  args.accumulate_dweight = dweight.accumulate;
-  args.dbeta = dbeta.buffer;
-  args.accumulate_dbeta = dbeta.accumulate;
-  return args;
+  args.dz = own_dz;
+  args.accumulate_dz = dz.accumulate();
+  args.dx = masked;
+  args.dbias = dbias.tensor();
+  args.accumulate_dbias = dbias.accumulate();
+  args.dweight = dweight.tensor();
+  args.accumulate_dweight = dweight.accumulate();
+  args.dbeta = dbeta.tensor();
+  args.accumulate_dbeta = dbeta.accumulate();
+  args.position = saved.places.position;
+  args.row_sample = saved.places.row_sample;
+  args.dropout = saved.dropout;
+  layer_norm_backward(args);
+  for (const KernelOutput* output : {&dx, &dbias, &dz, &dweight, &dbeta}) output->finish();
 }
 
 }  // namespace
 
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& beta, float eps) {
-  check_rank("layer_norm", "x", x, 2);
-  check_row_vector("layer_norm", "weight", weight, x);
-  check_row_vector("layer_norm", "beta", beta, x);
-  LayerNormForward args = forward_args(x, weight, beta, eps);
-  layer_norm_forward(args);
-  const Tensor y = args.y;
-  args.z = args.x;
-  args.y = args.x = args.beta = {};  // not saved
-  return make_result(
-      "layer_norm", y, {x, weight, beta},
-      [args](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-        layer_norm_backward(backward_args(args, dy, inputs[0], inputs[1], inputs[2]));
-      });
+  check_norm("layer_norm", x, weight, beta, eps);
+  Saved saved;
+  const Tensor y = run_forward({}, x, weight, beta, eps, saved);
+  saved.z = x.value();
+  return make_result("layer_norm", y, {x, weight, beta},
+                     [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       run_backward(saved, dy, {}, {}, inputs[0], inputs[1], inputs[2]);
+                     });
 }
 
 namespace {
-
-// inputs: x, bias, residual, weight, beta. d residual = dz; dx = dz behind dropout's mask.
-void add_norm_backward(const LayerNormForward& saved, const Tensor& dy,
-                       std::vector<GradientTarget>& inputs) {
-  LayerNormBackward args = backward_args(saved, dy, inputs[2], inputs[3], inputs[4]);
-  args.dbias = inputs[1].buffer;
-  args.accumulate_dbias = inputs[1].accumulate;
-  args.position = saved.position;
-  args.row_sample = saved.row_sample;
-  args.dropout = saved.dropout;
-  if (inputs[0].wanted()) {
-    inputs[0].write([&](const Tensor& dx) {
-      args.dx = dx;
-      layer_norm_backward(args);
-    });
-    return;
-  }
-  if (args.dropout.active()) args.dx = Tensor::empty(dy.shape());
-  layer_norm_backward(args);
-}
 
 Variable add_norm(const Variable& x, bool in_place, const Variable& bias, const Variable& residual,
                   const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
                   const Dropout& dropout) {
   constexpr const char* kOp = "add_norm";
-  check_rank(kOp, "x", x, 2);
+  check_norm(kOp, x, weight, beta, eps);
+  const DType dtype = x.value().dtype();
   check_rank(kOp, "residual", residual, 2);
   check_shape(kOp, "residual", residual.shape(), x.shape(), "the shape of x", x.shape());
-  check_row_vector(kOp, "bias", bias, x);
-  check_row_vector(kOp, "weight", weight, x);
-  check_row_vector(kOp, "beta", beta, x);
-  LayerNormForward args = forward_args(x, weight, beta, eps);
+  check_type(kOp, "residual", residual, dtype, "the type of x");
+  check_row_vector(kOp, "bias", bias, x, dtype, "the type of x");
+  Saved saved;
+  saved.z = in_place ? x.value() : x.value().like(x.shape());
+  LayerNormForward args;
   args.bias = bias.value();
   args.residual = residual.value();
-  args.z = in_place ? args.x : Tensor::empty(x.shape());
-  args.dropout = dropout;
+  args.z = saved.z;
   if (dropout.active()) {
     check_index(kOp, "position", places.position, x.shape()[0], "row of x");
     check_index(kOp, "row_sample", places.row_sample, x.shape()[0], "row of x");
+    args.dropout = saved.dropout = dropout;
+    saved.places = places;
     args.position = places.position;
     args.row_sample = places.row_sample;
   }
-  layer_norm_forward(args);
-  const Tensor y = args.y;
-  args.y = args.x = args.beta = args.bias = args.residual = {};  // not saved
+  const Tensor y = run_forward(args, x, weight, beta, eps, saved);
   return make_result(kOp, y, {x, bias, residual, weight, beta},
-                     [args](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       add_norm_backward(args, dy, inputs);
+                     [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+                       run_backward(saved, dy, inputs[0], inputs[1], inputs[2], inputs[3],
+                                    inputs[4]);
                      });
 }
 
@@ -151,9 +188,13 @@ OpSample layer_norm_sample(int64_t T, int64_t H, float eps, uint64_t seed) {
   s.reference = [=](const std::vector<Doubles>& in) {
     return plain::layer_norm(in[0], in[1], in[2], T, H, eps);
   };
-  const double n = static_cast<double>(T * H);
-  s.forward_cost = moved(2 * n + 2 * T + 2 * H, 8 * n);
-  s.backward_cost = moved(3 * n + 2 * T + 3 * H, 16 * n);
+  const Tensor row = Tensor::empty({T}), &x = s.inputs[0], &weight = s.inputs[1];
+  LayerNormForward forward{x, {}, {}, weight, weight};
+  forward.y = x, forward.mean = forward.rstd = row;
+  s.forward_cost = layer_norm_forward_cost(forward);
+  LayerNormBackward backward{x, x, row, row, weight, x};
+  backward.dweight = backward.dbeta = weight;
+  s.backward_cost = layer_norm_backward_cost(backward);
   s.saved_bytes = 2 * 4 * T;
   return s;
 }
@@ -178,9 +219,16 @@ OpSample add_norm_sample(int64_t T, int64_t H, float p, float eps, uint64_t seed
     const Doubles z = plain::add(in[2], plain::dropout(x, T, H, places, site));
     return plain::layer_norm(z, in[3], in[4], T, H, eps);
   };
-  const double n = static_cast<double>(T * H);
-  s.forward_cost = moved(4 * n + 4 * T + 3 * H, 11 * n);
-  s.backward_cost = moved(4 * n + 4 * T + 4 * H, 18 * n);
+  const Tensor row = Tensor::empty({T}), &x = s.inputs[0], &weight = s.inputs[3];
+  LayerNormForward forward{x, weight, x, weight, weight, x, x, row, row};
+  forward.position = places.position, forward.row_sample = places.row_sample;
+  forward.dropout = site;
+  s.forward_cost = layer_norm_forward_cost(forward);
+  LayerNormBackward backward{x, x, row, row, weight, x, x};
+  backward.dbias = backward.dweight = backward.dbeta = weight;
+  backward.position = places.position, backward.row_sample = places.row_sample;
+  backward.dropout = site;
+  s.backward_cost = layer_norm_backward_cost(backward);
   s.saved_bytes = 4 * (T * H + 2 * T);
   return s;
 }

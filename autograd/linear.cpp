@@ -1,6 +1,6 @@
 // linear.cpp: y = x weight^T + bias, as three matrix products (forward, dx, dweight) and a column
-// sum. Gradients of weight and bias are written straight into the leaves' buffers: the GEMM
-// accumulates where it is not the first contribution. Called by nn/modules.h. Kernels:
+// sum. Gradients are written straight into their buffers, f32 for leaves: the GEMM accumulates where
+// it is not the first contribution. Called by nn/modules.h. Kernels:
 // core/kernels/gemm.h. Test: ctest -R autograd_op_info.
 #include "autograd/linear.h"
 
@@ -50,12 +50,13 @@ void linear_backward_weight(const Tensor& dy, const Tensor& x, const GradientTar
 }
 
 void linear_backward_bias(const Tensor& dy, const GradientTarget& dbias) {
-  if (dbias.wanted()) column_sum(dy, dbias.buffer, dbias.accumulate);
+  dbias.write_or_add(
+      DType::f32, [&](const Tensor& sums, bool accumulate) { column_sum(dy, sums, accumulate); });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
   check_linear("linear", x, weight, bias);
-  Tensor y = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  const Tensor y = x.value().like({x.shape()[0], weight.shape()[0]});
   GemmArgs args = linear_gemm(x.value(), weight.value(), y);
   if (bias.defined()) args.bias = bias.value();
   gemm(args);

@@ -4,6 +4,8 @@
 // Shapes: x [T, K]; weight [N, K]; bias [N]; y [T, N]: as in gemm, N are columns here.
 #pragma once
 
+#include <functional>
+
 #include "autograd/ops.h"
 #include "core/kernels/gemm.h"
 
@@ -11,7 +13,8 @@ namespace minibert {
 
 /// UsageError unless x is [T, K], weight [N, K], bias [N] or undefined.
 void check_linear(const char* op, const Variable& x, const Variable& weight, const Variable& bias);
-/// y = x weight^T, to which the caller adds a bias or an epilogue.
+/// y = x weight^T, to which the caller adds a bias or an epilogue. Owns nothing: the caller keeps
+/// the tensors.
 GemmArgs linear_gemm(const Tensor& x, const Tensor& weight, const Tensor& y);
 /// dx (+)= dy weight
 void linear_backward_x(const Tensor& dy, const Tensor& weight, const GradientTarget& dx);

@@ -25,15 +25,16 @@ void backward_linear(const Tensor& dpre, const Tensor& x, const Tensor& weight,
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias, Gelu kind) {
   check_rank("linear_gelu", "bias", bias, 1);
   check_linear("linear_gelu", x, weight, bias);
-  Tensor y = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  const Tensor y = x.value().like({x.shape()[0], weight.shape()[0]});
   GemmArgs args = linear_gemm(x.value(), weight.value(), y);
   args.bias = bias.value();
   args.epilogue = GemmArgs::Epilogue::bias_gelu;
   args.gelu = kind;
-  if (will_record({x, weight, bias})) args.pre_activation = Tensor::empty(y.shape());
+  const Tensor pre = will_record({x, weight, bias}) ? y.like(y.shape()) : Tensor();
+  args.pre_activation = pre;
   gemm(args);
   return make_result("linear_gelu", y, {x, weight, bias},
-                     [x = x.value(), weight = weight.value(), pre = args.pre_activation, kind](
+                     [x = x.value(), weight = weight.value(), pre, kind](
                          const Tensor& dy, std::vector<GradientTarget>& inputs) {
                        const Tensor& dpre = pre;  // in place: pre is needed no more
                        gelu_backward(pre, dy, dpre, kind, /* accumulate= */ false);
@@ -44,7 +45,7 @@ Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& 
 Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& bias) {
   check_rank("linear_tanh", "bias", bias, 1);
   check_linear("linear_tanh", x, weight, bias);
-  Tensor y = Tensor::empty({x.shape()[0], weight.shape()[0]});
+  const Tensor y = x.value().like({x.shape()[0], weight.shape()[0]});
   GemmArgs args = linear_gemm(x.value(), weight.value(), y);
   args.bias = bias.value();
   gemm(args);
@@ -52,7 +53,7 @@ Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& 
   return make_result("linear_tanh", y, {x, weight, bias},
                      [x = x.value(), weight = weight.value(), y](
                          const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       const Tensor dpre = Tensor::empty(y.shape());
+                       const Tensor dpre = y.like(y.shape());
                        tanh_backward(y, dy, dpre, /* accumulate= */ false);
                        backward_linear(dpre, x, weight, inputs);
                      });

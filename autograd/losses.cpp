@@ -1,67 +1,61 @@
-// losses.cpp: softmax cross-entropy of logits, and masked_lm_loss, which makes the logits itself
+// losses.cpp: softmax cross-entropy of logits, and masked_lm_loss, which computes the logits itself
 // (the tied decoder), so that [P, V] exists once: backward turns it into its own gradient in place.
-// `scale` is 1 / rows of the whole global step, so micro-batches add up. Kernel:
+// The site's scale is 1 / rows of the whole global step, so micro-batches add up. Kernel:
 // core/kernels/cross_entropy.h. Composed twin: autograd/composed.cpp.
 // Test: ctest -R autograd_composed.
 #include <cmath>
-#include <numeric>
+#include <memory>
 
 #include "autograd/check.h"
 #include "autograd/composed.h"
 #include "autograd/linear.h"
+#include "autograd/loss_meter.h"
 #include "autograd/op_samples.h"
 #include "core/kernels/cross_entropy.h"
-#include "core/kernels/reduce.h"
 
 namespace minibert {
 namespace {
 
-/// What backward needs: logits [P, V], label [P], lse [P].
+/// What backward needs: logits [P, V], label [P], lse [P], and where the scale is.
 struct Rows {
   Tensor logits, label, lse;
   int64_t classes;
-  float scale;
+  const float* scale;
 };
 
 // Scalar loss of the rows; fills rows.lse.
-Tensor forward(Rows& rows, LossStatistics* statistics) {
-  const int64_t P = rows.logits.dim(0);
-  rows.lse = Tensor::empty({P});
-  const Tensor row_loss = Tensor::empty({P}), correct = Tensor::empty({P}, DType::u8);
-  cross_entropy_forward({rows.logits, rows.label, rows.lse, row_loss, correct, rows.classes});
-  const double loss_sum = sum(row_loss);
-  if (statistics != nullptr) {
-    const auto hits = correct.span<uint8_t>();
-    *statistics = {loss_sum, P, std::accumulate(hits.begin(), hits.end(), int64_t{0})};
-  }
-  const Tensor loss = Tensor::empty({});
-  *loss.data<float>() = static_cast<float>(rows.scale * loss_sum);
+Tensor forward(Rows& rows, const LossSite& site) {
+  const auto f32 = [&](Shape shape) {
+    return Tensor::empty(shape, DType::f32, MemoryCategory::activations, rows.logits.device());
+  };
+  rows.lse = f32({rows.logits.dim(0)});
+  const Tensor loss = f32({});
+  cross_entropy_forward({rows.logits, rows.label, rows.lse, loss, site, rows.classes});
   return loss;
 }
 
 // dlogits may be the logits themselves.
 void backward(const Rows& rows, const Tensor& dy, const Tensor& dlogits) {
   cross_entropy_backward(
-      {rows.logits, rows.label, rows.lse, dlogits, rows.classes, rows.scale * dy.item()});
+      {rows.logits, rows.label, rows.lse, dy, dlogits, rows.scale, rows.classes});
 }
 
 }  // namespace
 
-Variable cross_entropy(const Variable& logits, const Tensor& label, float scale,
-                       LossStatistics* statistics) {
+Variable cross_entropy(const Variable& logits, const Tensor& label, const LossSite& site) {
   check_rank("cross_entropy", "logits", logits, 2);
   check_index("cross_entropy", "label", label, logits.shape()[0], "row of logits");
-  Rows rows{logits.value(), label, {}, logits.shape()[1], scale};
-  const Tensor loss = forward(rows, statistics);
+  Rows rows{logits.value(), label, {}, logits.shape()[1], site.scale};
+  const Tensor loss = forward(rows, site);
   return make_result("cross_entropy", loss, {logits},
                      [rows](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       inputs[0].write([&](const Tensor& dlogits) { backward(rows, dy, dlogits); });
+                       inputs[0].write(rows.logits.dtype(),
+                                       [&](const Tensor& dlogits) { backward(rows, dy, dlogits); });
                      });
 }
 
 Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
-                        const Tensor& label, int64_t classes, float scale,
-                        LossStatistics* statistics) {
+                        const Tensor& label, int64_t classes, const LossSite& site) {
   constexpr const char* kOp = "masked_lm_loss";
   check_rank(kOp, "bias", bias, 1);
   check_linear(kOp, x, weight, bias);
@@ -69,11 +63,11 @@ Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variabl
   MB_CHECK(classes >= 1 && classes <= weight.shape()[0],
            "{}: classes is {}, expected 1 to {} = rows of weight {}. Check vocab_size", kOp,
            classes, weight.shape()[0], weight.shape().str());
-  Rows rows{Tensor::empty({x.shape()[0], weight.shape()[0]}), label, {}, classes, scale};
+  Rows rows{x.value().like({x.shape()[0], weight.shape()[0]}), label, {}, classes, site.scale};
   GemmArgs product = linear_gemm(x.value(), weight.value(), rows.logits);
   product.bias = bias.value();
   gemm(product);
-  const Tensor loss = forward(rows, statistics);
+  const Tensor loss = forward(rows, site);
   return make_result(kOp, loss, {x, weight, bias},
                      [rows, x = x.value(), weight = weight.value()](
                          const Tensor& dy, std::vector<GradientTarget>& inputs) {
@@ -88,13 +82,23 @@ Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variabl
 // ---- OpInfo ------------------------------------------------------------------------------------
 namespace {
 
+// Labels below `classes`; each fifth row is ignored.
+Tensor some_labels(SampleMaker& make, int64_t P, int64_t classes) {
+  const Tensor label = make.indices(P, classes);
+  for (int64_t p = 4; p < P; p += 5) label.data<int32_t>()[p] = -1;
+  return label;
+}
+
 OpSample cross_entropy_sample(int64_t P, int64_t V, float scale, uint64_t seed) {
   SampleMaker make(seed);
-  const Tensor label = make.indices(P, V);
+  const Tensor label = some_labels(make, P, V);
+  const auto meter = std::make_shared<LossMeter>(scale);
   OpSample s;
   s.sizes = fmt::format("P={} V={}", P, V);
   s.inputs = {make.values({P, V}, 2)};
-  s.forward = [=](const std::vector<Variable>& in) { return cross_entropy(in[0], label, scale); };
+  s.forward = [=](const std::vector<Variable>& in) {
+    return cross_entropy(in[0], label, meter->site());
+  };
   s.reference = [=](const std::vector<Doubles>& in) {
     return Doubles{scale * plain::cross_entropy(in[0], label, V, V)};
   };
@@ -108,15 +112,16 @@ OpSample cross_entropy_sample(int64_t P, int64_t V, float scale, uint64_t seed) 
 OpSample masked_lm_loss_sample(int64_t P, int64_t H, int64_t V, int64_t classes, float scale,
                                uint64_t seed) {
   SampleMaker make(seed);
-  const Tensor label = make.indices(P, classes);
+  const Tensor label = some_labels(make, P, classes);
+  const auto meter = std::make_shared<LossMeter>(scale);
   OpSample s;
   s.sizes = fmt::format("P={} H={} V={} classes={}", P, H, V, classes);
   s.inputs = {make.values({P, H}), make.values({V, H}, 2 / std::sqrt(1.0 * H)), make.values({V})};
   s.forward = [=](const std::vector<Variable>& in) {
-    return masked_lm_loss(in[0], in[1], in[2], label, classes, scale);
+    return masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
   };
   s.composed = [=](const std::vector<Variable>& in) {
-    return composed::masked_lm_loss(in[0], in[1], in[2], label, classes, scale);
+    return composed::masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
   };
   s.reference = [=](const std::vector<Doubles>& in) {
     const Doubles logits = plain::linear(in[0], in[1], in[2], P, V, H);
@@ -133,7 +138,8 @@ OpSample masked_lm_loss_sample(int64_t P, int64_t H, int64_t V, int64_t classes,
 
 OpInfo cross_entropy_info() {
   return {"cross_entropy",
-          "loss = scale * sum over p of (log sum_v exp(logits[p, v]) - logits[p, label[p]])",
+          "loss = scale * sum over p with a label of (log sum_v exp(logits[p, v]) - logits[p, "
+          "label[p]])",
           "logits [P, V]; label [P]; loss []",
           "logits, log-sum-exp [P]",
           {"logits"},

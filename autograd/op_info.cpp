@@ -66,7 +66,8 @@ Sequences SampleMaker::sequences(const std::vector<int64_t>& lengths) {
 }
 
 Dropout SampleMaker::dropout(float p) {
-  return make_dropout(p, seed_ + 1, 3, 1, DropoutPurpose::user);
+  static const uint32_t kStep = 3;
+  return make_dropout(p, seed_ + 1, &kStep, 1, DropoutPurpose::user);
 }
 
 }  // namespace minibert

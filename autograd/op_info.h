@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "autograd/variable.h"
+#include "core/profile.h"
 
 namespace minibert {
 
@@ -16,14 +17,6 @@ using Doubles = std::vector<double>;
 
 /// How exact a forward pass is. Tests map it to tests/tolerance.h.
 enum class ToleranceClass { exact, elementwise, reduction };
-
-/// Work of one call: FLOP (a multiply-add is 2) and bytes, each operand read or written once.
-struct Cost {
-  double flops = 0, bytes = 0;
-  friend Cost operator+(const Cost& a, const Cost& b) {
-    return {a.flops + b.flops, a.bytes + b.bytes};
-  }
-};
 
 /// Inputs of one size and what to do with them. The callables hold everything that isn't
 /// differentiable (indices, labels, dropout).

@@ -9,8 +9,10 @@
 #pragma once
 
 #include "autograd/variable.h"
-#include "core/kernels/gemm.h"
+#include "core/kernels/gelu_kind.h"
 #include "core/random.h"
+#include "core/row_groups.h"
+#include "core/step_state.h"
 
 namespace minibert {
 
@@ -33,9 +35,11 @@ Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& drop
 // ---- Rows --------------------------------------------------------------------------------------
 /// y[t, h] = x[t, h] + bias[h].  x [T, H]; bias [H].
 Variable add_bias(const Variable& x, const Variable& bias);
-/// y[t] = sum over k of tables[k][indices[k][t]].  tables [rows_k, H]; indices [T] i32; y [T, H].
-Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor>& indices);
-/// y[p] = x[row[p]].  x [T, H]; row [P] i32.
+/// y[n] = sum over k of tables[k][indices[k][n]].  tables [rows_k, H]; indices [N] i32; y [N, H].
+/// groups: group_rows() of each index, for the gradients; may be left out where nothing is recorded.
+Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor>& indices,
+                   const std::vector<RowGroups>& groups = {});
+/// y[p] = x[row[p]], or 0 where row[p] is -1.  x [T, H]; row [P] i32, distinct but for -1.
 Variable gather_rows(const Variable& x, const Tensor& row);
 
 // ---- Linear layers -----------------------------------------------------------------------------
@@ -77,20 +81,15 @@ Variable qkv_attention(const Variable& x, const Variable& weight, const Variable
                        const Sequences& sequences, int heads, const Dropout& dropout);
 
 // ---- Losses ------------------------------------------------------------------------------------
-/// What a loss says beside its value.
-struct LossStatistics {
-  double loss_sum = 0;  // sum of row losses, unscaled
-  int64_t rows = 0;
-  int64_t correct = 0;
-};
-/// scale * sum over rows of softmax cross-entropy.  logits [P, V]; label [P] i32; a scalar.
-Variable cross_entropy(const Variable& logits, const Tensor& label, float scale,
-                       LossStatistics* statistics = nullptr);
+/// *site.scale * sum over rows of softmax cross-entropy.  logits [P, V]; label [P] i32; a scalar,
+/// f32. Rows with label -1 are ignored: no loss, zero gradient, not counted. `site` (a LossMeter's or
+/// the StepState's) must live until backward has run; each forward pass adds to its counts, so a
+/// loss inside recompute() is counted twice.
+Variable cross_entropy(const Variable& logits, const Tensor& label, const LossSite& site);
 /// F: cross_entropy(x weight^T + bias): the tied decoder. Logits [P, V] live only inside.
 /// x [P, H]; weight [V, H]; bias [V]; P may be 0. Columns from `classes` on are padding: no
 /// probability, zero gradient.
 Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
-                        const Tensor& label, int64_t classes, float scale,
-                        LossStatistics* statistics = nullptr);
+                        const Tensor& label, int64_t classes, const LossSite& site);
 
 }  // namespace minibert

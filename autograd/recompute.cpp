@@ -22,7 +22,9 @@ void run_again(const Function& fn, const std::vector<Variable>& saved, const Ten
   std::vector<Variable> inputs = saved;
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!targets[i].wanted() || inputs[i].is_leaf()) continue;
-    inputs[i] = Variable::leaf(inputs[i].value(), targets[i].buffer);
+    inputs[i] = Variable::leaf(inputs[i].value());
+    // Not f32 as a parameter's: the outer tape's buffer, in the type of the value.
+    inputs[i].state()->gradient = targets[i].buffer;
     inputs[i].state()->fresh = !targets[i].accumulate;
   }
   Variable y;

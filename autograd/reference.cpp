@@ -5,6 +5,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/kernels/dropout_mask.h"
+
 namespace minibert::plain {
 
 Doubles map(const Doubles& x, const std::function<double(double)>& f) {
@@ -40,19 +42,10 @@ Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int
 
 Doubles dropout(const Doubles& x, int64_t T, int64_t H, const RowPlaces& places,
                 const Dropout& dropout) {
-  if (!dropout.active()) return x;
-  const double factor = 65536.0 / (65536.0 - dropout.threshold);
   Doubles y(x.size());
-  for (int64_t t = 0; t < T; ++t) {
-    const auto position = static_cast<uint32_t>(places.position.data<int32_t>()[t]);
-    const auto sample = static_cast<uint32_t>(places.row_sample.data<int32_t>()[t]);
-    for (int64_t h = 0; h < H; ++h) {
-      const PhiloxCounter counter =
-          hidden_counter(dropout, static_cast<uint32_t>(h / 4), position, sample);
-      const uint32_t drawn = philox4x32(counter, dropout.seed)[h % 4];
-      y[t * H + h] = dropout_keeps(drawn, dropout.threshold) ? x[t * H + h] * factor : 0;
-    }
-  }
+  for (int64_t i = 0; i < T * H; ++i)
+    y[i] = dropped(
+        x[i], hidden_dropout_factor(dropout, places.position, places.row_sample, i / H, i % H));
   return y;
 }
 
@@ -85,14 +78,6 @@ struct Query {
     for (int64_t d = 0; d < D; ++d) dot += at(qkv, i, 0, d) * at(qkv, j, 1, d);
     return dot / std::sqrt(static_cast<double>(D));
   }
-  double mask(const Dropout& dropout, int64_t j) const {
-    if (!dropout.active()) return 1;
-    const auto query = static_cast<uint32_t>(i), key = static_cast<uint32_t>(j);
-    const PhiloxCounter counter = attention_counter(
-        dropout, query, key, static_cast<uint32_t>(head), static_cast<uint32_t>(sample));
-    const uint32_t drawn = philox4x32(counter, dropout.seed)[attention_output_index(query, key)];
-    return dropout_keeps(drawn, dropout.threshold) ? 65536.0 / (65536.0 - dropout.threshold) : 0;
-  }
   void attend(const Doubles& qkv, const Dropout& dropout, Doubles& out) const {
     Doubles weight(static_cast<size_t>(S));
     double largest = -INFINITY, total = 0;
@@ -101,7 +86,8 @@ struct Query {
     for (int64_t j = 0; j < S; ++j) {
       for (int64_t d = 0; d < D; ++d)
         out[((first + i) * A + head) * D + d] +=
-            weight[j] / total * mask(dropout, j) * at(qkv, j, 2, d);
+            weight[j] / total * attention_dropout_factor(dropout, i, j, head, sample) *
+            at(qkv, j, 2, d);
     }
   }
 };
@@ -124,11 +110,13 @@ Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int
 double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes) {
   double loss = 0;
   for (int64_t p = 0; p < label.numel(); ++p) {
+    const int32_t of_row = label.data<int32_t>()[p];
+    if (of_row < 0) continue;
     const double* row = logits.data() + p * V;
     const double largest = *std::max_element(row, row + classes);
     double total = 0;
     for (int64_t v = 0; v < classes; ++v) total += std::exp(row[v] - largest);
-    loss += largest + std::log(total) - row[label.data<int32_t>()[p]];
+    loss += largest + std::log(total) - row[of_row];
   }
   return loss;
 }

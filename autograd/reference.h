@@ -31,7 +31,7 @@ Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta,
 /// qkv [N, 3, A, D]; result [N, A, D], zero for rows behind the last sequence.
 Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int64_t A, int64_t D,
                   const Dropout& dropout);
-/// Sum over rows of the cross-entropy of the first `classes` of V columns.
+/// Sum over the rows with a label (not -1) of the cross-entropy of the first `classes` of V columns.
 double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes);
 
 }  // namespace minibert::plain

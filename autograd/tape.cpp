@@ -7,28 +7,32 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "core/kernels/elementwise.h"
+#include "core/kernels/cast.h"
 
 namespace minibert {
 
 void GradientTarget::pass(const Tensor& dy) {
   if (!wanted()) return;
-  if (may_share) {
+  if (may_share && dy.dtype() == buffer.dtype()) {
     buffer = dy.reshape(buffer.shape());
     return;
   }
-  if (accumulate)
-    scale(dy.reshape(buffer.shape()), 1.0f, buffer, /* accumulate= */ true);
-  else
-    buffer.copy_from(dy.reshape(buffer.shape()));
+  cast(dy.reshape(buffer.shape()), buffer, accumulate);
 }
 
-void GradientTarget::write(const std::function<void(const Tensor&)>& kernel) const {
+void GradientTarget::write(DType dtype, const std::function<void(const Tensor&)>& kernel) const {
   if (!wanted()) return;
-  if (!accumulate) return kernel(buffer);
-  const Tensor contribution = Tensor::empty(buffer.shape());
+  if (!accumulate && buffer.dtype() == dtype) return kernel(buffer);
+  const Tensor contribution =
+      Tensor::empty(buffer.shape(), dtype, MemoryCategory::activations, buffer.device());
   kernel(contribution);
-  scale(contribution, 1.0f, buffer, /* accumulate= */ true);
+  cast(contribution, buffer, accumulate);
+}
+
+void GradientTarget::write_or_add(DType dtype,
+                                  const std::function<void(const Tensor&, bool)>& kernel) const {
+  if (wanted() && buffer.dtype() == dtype) return kernel(buffer, accumulate);
+  write(dtype, [&](const Tensor& contribution) { kernel(contribution, /* accumulate= */ false); });
 }
 
 namespace {
@@ -117,12 +121,13 @@ class Tape {
     std::vector<bool> repeated(node->edges.size());
     for (size_t i = 0; i < targets.size(); ++i) {
       repeated[i] = is_repeated(*node, i);
-      targets[i] = repeated[i] ? GradientTarget{Tensor::empty(node->input_shapes[i])}
+      targets[i] = repeated[i] ? own_buffer(node->edges[i], node->input_shapes[i])
                                : target_of(node->edges[i], node->input_shapes[i]);
     }
     node->consumed = true;
     node->backward(dy, targets);
     node->backward = nullptr;
+    for (const GradientTarget& target : targets) observe(node->name, "gradient", target.buffer);
     for (size_t i = 0; i < targets.size(); ++i) keep(*node, i, targets, repeated[i]);
     const std::vector<Edge> edges = std::move(node->edges);
     for (const Edge& edge : edges)
@@ -150,17 +155,23 @@ class Tape {
     if (!edge.node) return {};
     const Step& step = step_of(*edge.node);
     if (step.gradient.defined()) return {step.gradient, /* accumulate= */ true};
-    GradientTarget target{
-        Tensor::empty(shape, DType::f32, MemoryCategory::activations, edge.node->device)};
+    GradientTarget target = own_buffer(edge, shape);
     target.may_share = step.uses == 1;
     return target;
+  }
+
+  // A new buffer for the gradient along this edge: f32 for a leaf, the value's type for a result.
+  static GradientTarget own_buffer(const Edge& edge, const Shape& shape) {
+    const DType dtype = edge.node ? edge.node->dtype : DType::f32;
+    const Device device = edge.node ? edge.node->device : edge.leaf->value.device();
+    return {Tensor::empty(shape, dtype, MemoryCategory::activations, device)};
   }
 
   void keep(const Node& node, size_t i, std::vector<GradientTarget>& targets, bool repeated) {
     const Edge& edge = node.edges[i];
     if (repeated) {
       GradientTarget first = target_of(edge, node.input_shapes[i]);
-      scale(targets[i].buffer, 1.0f, first.buffer, /* accumulate= */ true);
+      cast(targets[i].buffer, first.buffer, /* accumulate= */ true);
     } else if (edge.node) {
       step_of(*edge.node).gradient = std::move(targets[i].buffer);
     } else if (edge.leaf && !node.writes_leaves) {

@@ -41,8 +41,9 @@ struct Edge {
 /// One op in the graph. Has one result.
 struct Node {
   const char* name = "";
-  uint64_t number = 0;  // order of making
-  Shape shape;          // of the result
+  uint64_t number = 0;       // order of making
+  Shape shape;               // of the result
+  DType dtype = DType::f32;  // of the result, and of its gradient
   Device device = Device::cpu;
   std::vector<Edge> edges;  // one an input
   std::vector<Shape> input_shapes;
@@ -71,6 +72,23 @@ class RecordingScope {
   RecordingMode mode_before_;
   std::vector<std::shared_ptr<Variable::State>>* found_before_;
 };
+
+/// Who looks at every value that an op makes and at every gradient that its backward wrote: the
+/// search for the first one that is not finite. `what` is "result" or "gradient".
+using OpObserver = std::function<void(const char* op, const char* what, const Tensor& value)>;
+/// Sets the calling thread's observer while it lives. It makes each op wait for the device.
+class ObserverScope {
+ public:
+  explicit ObserverScope(OpObserver observer);
+  ~ObserverScope();
+  ObserverScope(const ObserverScope&) = delete;
+  ObserverScope& operator=(const ObserverScope&) = delete;
+
+ private:
+  OpObserver before_;
+};
+/// Tells the observer, if there is one.
+void observe(const char* op, const char* what, const Tensor& value);
 
 /// A node with its edges, not yet part of any variable. Destroyed without recursion, however long
 /// the chain behind it is.

@@ -5,6 +5,7 @@
 #include <atomic>
 
 #include "autograd/tape.h"
+#include "core/kernels/elementwise.h"
 
 namespace minibert {
 namespace {
@@ -13,6 +14,7 @@ using StatePtr = std::shared_ptr<Variable::State>;
 
 thread_local RecordingMode t_mode = RecordingMode::on;
 thread_local std::vector<StatePtr>* t_found = nullptr;
+thread_local OpObserver t_observer;
 std::atomic<uint64_t> g_next_number{1};
 
 // Dead nodes wait in a list while one of them is being deleted, since a chain of 100,000 would
@@ -59,6 +61,18 @@ RecordingScope::RecordingScope(RecordingMode mode, std::vector<StatePtr>* found)
 RecordingScope::~RecordingScope() {
   t_mode = mode_before_;
   t_found = found_before_;
+}
+
+ObserverScope::ObserverScope(OpObserver observer) : before_(std::move(t_observer)) {
+  t_observer = std::move(observer);
+}
+
+ObserverScope::~ObserverScope() {
+  t_observer = std::move(before_);
+}
+
+void observe(const char* op, const char* what, const Tensor& value) {
+  if (t_observer && value.defined()) t_observer(op, what, value);
 }
 
 bool grad_enabled() {
@@ -126,8 +140,10 @@ void Variable::backward(float seed, const std::vector<Variable>& touch) const {
   MB_CHECK(defined() && value().numel() == 1,
            "backward: the variable is {}, expected a scalar (a loss)",
            defined() ? shape().str() : "undefined");
-  Tensor dy = Tensor::empty(shape());
-  *dy.data<float>() = seed;
+  MB_CHECK(value().dtype() == DType::f32, "backward: the loss is {}, expected f32",
+           name_of(value().dtype()));
+  const Tensor dy = value().like(shape());
+  fill(dy, seed);
   run_tape(*this, dy, touch, /* run_hooks= */ true);
 }
 
@@ -153,6 +169,7 @@ std::shared_ptr<Node> make_node(const char* name, const Tensor& value,
   node->name = name;
   node->number = g_next_number.fetch_add(1, std::memory_order_relaxed);
   node->shape = value.shape();
+  node->dtype = value.dtype();
   node->device = value.device();
   node->backward = std::move(backward);
   for (const Variable& input : inputs) {
@@ -177,6 +194,7 @@ Variable variable_of(Tensor value, std::shared_ptr<Node> node) {
 
 Variable make_result(const char* name, Tensor value, std::vector<Variable> inputs,
                      BackwardFunction backward) {
+  observe(name, "result", value);
   note_leaves(name, inputs);
   if (!will_record(inputs)) return Variable(std::move(value));
   auto node = make_node(name, value, inputs, std::move(backward));

@@ -78,15 +78,19 @@ bool will_record(const std::vector<Variable>& inputs);
 
 /// Where a backward function puts the gradient of one input.
 struct GradientTarget {
-  Tensor buffer;            // shape of the input, f32; undefined if the input needs no gradient
+  Tensor buffer;            // shape of the input; f32 for a leaf, else the input's type; undefined
+                            // if the input needs no gradient
   bool accumulate = false;  // add to it, instead of overwriting
   bool may_share = false;   // set by the tape: this is the only contribution
   bool wanted() const { return buffer.defined(); }
   /// Says that the gradient is `dy` itself: shares it where it can, else copies or adds.
   void pass(const Tensor& dy);
-  /// For kernels that can only overwrite: `kernel` gets the buffer, or one to be added to it. Does
-  /// nothing if the gradient isn't wanted.
-  void write(const std::function<void(const Tensor&)>& kernel) const;
+  /// For kernels that can only overwrite, or write `dtype` alone: `kernel` gets the buffer, or one of
+  /// that type to be added to it. Does nothing if the gradient isn't wanted.
+  void write(DType dtype, const std::function<void(const Tensor&)>& kernel) const;
+  /// For kernels that write `dtype` alone, but can add: `kernel` gets the buffer and whether to add to
+  /// it, or a buffer of that type to overwrite, which is then added.
+  void write_or_add(DType dtype, const std::function<void(const Tensor&, bool)>& kernel) const;
 };
 /// Backward of an op: given dy, write each wanted input's gradient (honouring `accumulate`), never
 /// dy itself. Runs once, so it may overwrite or free tensors that the op itself made and gave to

@@ -1,6 +1,6 @@
-# Finds the libraries of the project, prints version and use of each, and names the install command of a missing one.
-# Public results: minibert_dependencies_core, an interface target that `core` links; minibert_dependencies_text (zlib, zstd) for
-# `models`.
+# Finds the libraries of the project, prints their versions, and names the install command of a missing one. Results:
+# minibert_dependencies_core, an interface target that `core` links, and minibert_dependencies_text (zlib, zstd, spdlog) for
+# `models/text`.
 function(minibert_missing what package)
   message(FATAL_ERROR "${what} is missing. Install it with: apt-get install ${package}   (or run tools/install-dependencies)")
 endfunction()
@@ -57,8 +57,8 @@ endif()
 
 set(MINIBERT_HAS_ONEDNN OFF)
 if(MINIBERT_ONEDNN)
-  # Not by oneDNN's own CMake package: where it was built with OpenCL, as in Debian, that package demands
-  # OpenCL's development files, which no code here uses.
+  # Not by oneDNN's own CMake package: if oneDNN was built with OpenCL, as in Debian, that package requires
+  # OpenCL's development files, which nothing here uses.
   find_library(DNNL_LIBRARY dnnl)
   find_path(DNNL_INCLUDE_DIR oneapi/dnnl/dnnl_version.h)
   if(DNNL_LIBRARY AND DNNL_INCLUDE_DIR)

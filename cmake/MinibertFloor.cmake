@@ -1,6 +1,6 @@
 # minibert_floor(models/text DEPENDS core ...): a static library minibert_models_text from every .cpp under models/text/,
-# linked only to the floors it may see (tools/check_layers proves the same from the includes). Files named *_simd.cpp are compiled once per
-# instruction set, into namespaces of their own (core/simd.h), and chosen at run time.
+# linked only to the floors that it may include (tools/check_layers proves the same from the includes). Files named *_simd.cpp are
+# compiled once per instruction set, each into its own namespace (core/simd.h), and chosen at run time.
 set(MINIBERT_SIMD_LEVELS "v2" "v3" "v4")
 set(MINIBERT_SIMD_FLAGS_v2 -march=x86-64-v2)
 set(MINIBERT_SIMD_FLAGS_v3 -march=x86-64-v3)
@@ -12,7 +12,7 @@ function(minibert_floor folder)
   set(target minibert_${name})
   set_property(GLOBAL APPEND PROPERTY MINIBERT_FLOORS ${target})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cpp)
-  # An absent library is a file of its own (gemm_onednn_absent.cpp beside gemm_onednn.cpp), not an #ifdef.
+  # The absence of a library is a file (gemm_onednn_absent.cpp beside gemm_onednn.cpp), not an #ifdef.
   if(MINIBERT_HAS_ONEDNN)
     list(FILTER sources EXCLUDE REGEX "_onednn_absent\\.cpp$")
   else()

@@ -8,10 +8,10 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
 endif()
-# Asserts of our own (MB_ASSERT) stay on in release builds. No -ffast-math anywhere: overflow detection relies on
-# isfinite. No contraction in portable code either, so that the same source gives the same bits per instruction set.
+# Our own asserts (MB_ASSERT) stay on in release builds. No -ffast-math anywhere: overflow detection relies on
+# isfinite. No contraction in portable code either, so that one source gives the same bits for every instruction set.
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
-set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -fno-omit-frame-pointer")  # lines are enough for a sanitizer
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -fno-omit-frame-pointer")  # line numbers are enough for a sanitizer
 add_compile_options(-Wall -Wextra -Wno-unused-parameter)
 if(MINIBERT_SANITIZE)
   set(MINIBERT_SANITIZE_FLAG -fsanitize=${MINIBERT_SANITIZE})

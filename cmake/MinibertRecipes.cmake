@@ -1,5 +1,5 @@
 # Embeds recipes/*.toml into the models floor, so that `minibert train --recipe NAME` needs no file beside the binary.
-# Written anew at the next build when a recipe changes.
+# Regenerated at the next build when a recipe changes.
 file(GLOB recipe_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/recipes/*.toml)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${recipe_files})
 set(MINIBERT_RECIPES "")

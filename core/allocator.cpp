@@ -6,9 +6,12 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <set>
+#include <tuple>
 #include <vector>
 
 #include "core/error.h"
+#include "core/host_guard.h"
 
 namespace minibert {
 namespace {
@@ -24,15 +27,20 @@ size_t class_of(size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-void* system_allocate(size_t bytes, Device device) {
+size_t direct_size(size_t bytes) {
+  return std::max<size_t>(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
+}
+
+void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
   if (device == Device::cuda) return cuda_allocate(bytes);
+  if (HostGuard::enabled() && category != MemoryCategory::data) return HostGuard::allocate(bytes);
   return std::aligned_alloc(kAlignment, bytes);
 }
 
 void system_free(void* pointer, Device device) noexcept {
   if (device == Device::cuda) {
     cuda_free(pointer);
-  } else {
+  } else if (!HostGuard::contains(pointer)) {
     std::free(pointer);
   }
 }
@@ -47,18 +55,20 @@ const char* name_of(MemoryCategory category) {
 
 struct Allocator::State {
   mutable std::mutex mutex;
-  std::map<std::pair<Device, size_t>, std::vector<void*>>
-      cache;  // (device, class size) -> free blocks
+  // (device, whether host data, class size) -> free blocks
+  std::map<std::tuple<Device, bool, size_t>, std::vector<void*>> cache;
   std::array<MemoryUsage, kMemoryCategories> usage{};
   MemoryUsage total;
   int64_t reserved = 0;
+  int64_t system_allocations = 0;
   int64_t limit = 0;
   bool direct = false;
+  std::set<void*> direct_blocks;  // made in direct mode and not freed yet
 
   void release_cache() {
     for (auto& [key, blocks] : cache) {
-      for (void* block : blocks) system_free(block, key.first);
-      reserved -= static_cast<int64_t>(key.second * blocks.size());
+      for (void* block : blocks) system_free(block, std::get<Device>(key));
+      reserved -= static_cast<int64_t>(std::get<size_t>(key) * blocks.size());
     }
     cache.clear();
   }
@@ -91,20 +101,23 @@ void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) 
   const size_t size = class_of(bytes);
   void* block = nullptr;
   if (s.limit == 0 || s.total.bytes + static_cast<int64_t>(bytes) <= s.limit) {
-    auto& blocks = s.cache[{device, size}];
+    auto& blocks = s.cache[{device, category == MemoryCategory::data, size}];
     if (!blocks.empty()) {
       block = blocks.back();
       blocks.pop_back();
     } else {
-      block = system_allocate(
-          s.direct ? (bytes + kAlignment - 1) / kAlignment * kAlignment + (bytes == 0) * kAlignment
-                   : size,
-          device);
+      // A direct block has its own size, so it must never get into the cache: see free().
+      const size_t asked = s.direct ? direct_size(bytes) : size;
+      block = system_allocate(asked, category, device);
       if (!block) {
         s.release_cache();
-        block = system_allocate(size, device);
+        block = system_allocate(asked, category, device);
       }
-      if (block) s.reserved += static_cast<int64_t>(size);
+      if (block) {
+        s.reserved += static_cast<int64_t>(size);
+        ++s.system_allocations;
+        if (s.direct) s.direct_blocks.insert(block);
+      }
     }
   }
   if (!block) {
@@ -127,11 +140,11 @@ void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Devic
   const size_t size = class_of(bytes);
   s.usage[static_cast<int>(category)].bytes -= static_cast<int64_t>(bytes);
   s.total.bytes -= static_cast<int64_t>(bytes);
-  if (s.direct) {
+  if (s.direct || s.direct_blocks.erase(pointer) > 0) {
     system_free(pointer, device);
     s.reserved -= static_cast<int64_t>(size);
   } else {
-    s.cache[{device, size}].push_back(pointer);
+    s.cache[{device, category == MemoryCategory::data, size}].push_back(pointer);
   }
 }
 
@@ -142,6 +155,10 @@ MemoryUsage Allocator::usage(MemoryCategory category) const {
 MemoryUsage Allocator::total() const {
   std::lock_guard lock(state_->mutex);
   return state_->total;
+}
+int64_t Allocator::system_allocations() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->system_allocations;
 }
 int64_t Allocator::reserved_bytes() const {
   std::lock_guard lock(state_->mutex);

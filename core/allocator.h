@@ -43,6 +43,9 @@ class Allocator {
   MemoryUsage total() const;
   /// Bytes held from the system: in use plus cached.
   int64_t reserved_bytes() const;
+  /// Requests that were passed on to the system, since the start: a training step makes none once
+  /// it has met its sizes.
+  int64_t system_allocations() const;
   void reset_peak();
   /// Gives all cached blocks back to the system.
   void release_cache();

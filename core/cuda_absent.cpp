@@ -1,5 +1,5 @@
-// cuda_absent.cpp: the CUDA backend of a build that has none. The absence is this file; no other
-// code asks. Test: ctest -R core_device.
+// cuda_absent.cpp: the CUDA backend of a build that has none: no device, no memory, and the reason.
+// Its kernels are absent in core/kernels/cuda_absent.cpp. Test: ctest -R core_device.
 #include "core/device.h"
 #include "core/error.h"
 
@@ -19,9 +19,5 @@ void* cuda_allocate(size_t bytes) {
 }
 
 void cuda_free(void*) noexcept {}
-
-void cuda_kernel_absent(const char* op) {
-  fail<UsageError>("{}: called on device cuda, but {}", op, cuda_unavailable_reason());
-}
 
 }  // namespace minibert

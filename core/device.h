@@ -1,33 +1,29 @@
-// device.h: where a tensor lives, and the stream that a kernel is queued on.
-// The CPU runs kernels at the call and ignores streams. CUDA is not part of this build:
-// core/cuda_absent.cpp answers for it with a clear error, and is the only file that knows.
+// device.h: devices by name, and the entry points of the CUDA backend.
+// The CPU runs kernels at the call. Where CUDA is not part of the build, core/cuda_absent.cpp
+// defines these entry points and core/kernels/cuda_absent.cpp the kernels. A CUDA backend adds
+// cuda_device.cpp in place of the first and each chapter's .cu in place of the second.
 // Test: ctest -R core_device.
 #pragma once
 
 #include <cstddef>
 #include <string>
 
-namespace minibert {
+#include "core/operand.h"
 
-enum class Device { cpu, cuda };
+namespace minibert {
 
 const char* name_of(Device device);
 /// "cpu" or "cuda". Errors: UsageError for another name.
 Device parse_device(const std::string& name);
 
-/// Queue of a device's work. The default value is the CPU's: work is done when the call returns.
-struct Stream {
-  void* handle = nullptr;
-};
-
 // ---- The CUDA backend's entry points: core/cuda_absent.cpp in a build without it ---------------
-/// Whether kernels can run on a CUDA device here.
+/// Whether kernels can run on a CUDA device here. Asked by `train`, which must refuse before it
+/// makes a run folder, and by `env`.
 bool cuda_available();
 /// Why not, and what to do about it.
 std::string cuda_unavailable_reason();
+/// Null if the device has no more memory. Errors: UsageError if there is no device.
 void* cuda_allocate(size_t bytes);
 void cuda_free(void* pointer) noexcept;
-/// Throws UsageError: `op` was called on a CUDA tensor and this build has no CUDA kernels.
-[[noreturn]] void cuda_kernel_absent(const char* op);
 
 }  // namespace minibert

@@ -1,19 +1,27 @@
-// dispatch.h: picks the CPU or the CUDA implementation of a kernel, and times each call by name.
-// Called once in each kernel's public function. Layers never ask which device they are on.
-// Test: ctest -R core_dispatch.
+// dispatch.h: runs a kernel on its operands' device: the CPU code at once, the CUDA code by queueing
+// it on the thread's current stream. Also times each call by name while someone profiles, and opens
+// guarded memory for the kernel (host_guard.h). Called once in each kernel's public function; layers
+// never ask which device they are on. Test: ctest -R core_dispatch.
 #pragma once
 
-#include "core/device.h"
+#include "core/host_guard.h"
+#include "core/operand.h"
 #include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
-/// Runs `cpu()` for a CPU tensor; a CUDA tensor gets a clear error in a build without CUDA.
-template <typename Cpu>
-void dispatch(const char* op, Device device, double flops, double bytes, Cpu&& cpu) {
-  ProfileRange range(op, flops, bytes);
-  if (device != Device::cpu) cuda_kernel_absent(op);
-  cpu();
+/// `cost()` gives the call's Cost and is asked only while someone profiles; it may read operands.
+/// `cpu()` or `cuda(stream)` runs.
+template <typename CostOf, typename Cpu, typename Cuda>
+void dispatch(const char* op, Device device, const CostOf& cost, const Cpu& cpu, const Cuda& cuda) {
+  const KernelAccess access;
+  const ProfileRange range(op, profiling() ? cost() : Cost{});
+  if (device == Device::cpu) {
+    cpu();
+  } else {
+    cuda(current_stream());
+  }
 }
 
 }  // namespace minibert

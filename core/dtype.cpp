@@ -1,6 +1,8 @@
 // dtype.cpp: names, and 16-bit float conversions by integer arithmetic.
 #include "core/dtype.h"
 
+#include <bit>
+
 namespace minibert {
 
 const char* name_of(DType dtype) {

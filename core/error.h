@@ -13,8 +13,8 @@
 
 namespace minibert {
 
-/// What went wrong, by who can mend it. The value is the exit code of the process (product: 0 is
-/// success, 75 is "saved after a signal, please requeue", which is not an error).
+/// What went wrong, by who can fix it. The value is the exit code of the process; 0 is success and
+/// 75 "saved after a signal, please requeue". 5 is reserved: with one process, nothing throws it.
 enum class ErrorCategory : int {
   internal = 1,
   usage = 2,
@@ -47,7 +47,7 @@ using InternalError = ErrorOf<ErrorCategory::internal>;   // a bug of ours
 using UsageError = ErrorOf<ErrorCategory::usage>;         // flags, configuration, shapes
 using DataError = ErrorOf<ErrorCategory::data>;           // text, vocabularies, shards, model files
 using NumericError = ErrorOf<ErrorCategory::numeric>;     // NaN, infinity
-using CommError = ErrorOf<ErrorCategory::communication>;  // ranks
+using CommError = ErrorOf<ErrorCategory::communication>;  // reserved: ranks
 using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;   // device or host memory
 using CheckpointError = ErrorOf<ErrorCategory::checkpoint>;  // reading and writing checkpoints
 

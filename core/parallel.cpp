@@ -89,9 +89,22 @@ void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body) {
   }
   if (first_error) std::rethrow_exception(first_error);
 }
+
+void with_one_library_thread(const std::function<void()>& body) {
+  struct Restore {
+    int threads = omp_get_max_threads();
+    ~Restore() { omp_set_num_threads(threads); }
+  } restore;
+  omp_set_num_threads(1);
+  body();
+}
 #else
 void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body) {
   for (int64_t block = 0; block < blocks; ++block) body(block);
+}
+
+void with_one_library_thread(const std::function<void()>& body) {
+  body();
 }
 #endif
 

@@ -22,6 +22,10 @@ int available_cpus();
 /// Exceptions: the one from the lowest block is rethrown. Nested calls run on the calling thread.
 void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body);
 
+/// Runs `body` while OpenMP reports one thread to libraries called inside (oneDNN plans by that
+/// number); parallel_blocks inside uses its own threads as ever.
+void with_one_library_thread(const std::function<void()>& body);
+
 /// Calls body(begin, end) over [0, n) in blocks of `grain` elements (the last may be shorter).
 inline void parallel_for(int64_t n, int64_t grain,
                          const std::function<void(int64_t, int64_t)>& body) {

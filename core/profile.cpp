@@ -2,21 +2,19 @@
 #include "core/profile.h"
 
 #include <atomic>
-#include <chrono>
 #include <mutex>
+
+#include "core/clock.h"
 
 namespace minibert {
 namespace {
 
 std::atomic<bool> g_on{false};
 std::mutex g_mutex;
+thread_local ProfileRange* t_innermost = nullptr;
 std::map<std::string, ProfileEntry>& table() {
   static auto* entries = new std::map<std::string, ProfileEntry>;
   return *entries;
-}
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -36,20 +34,25 @@ std::map<std::string, ProfileEntry> profile_entries() {
   return table();
 }
 
-ProfileRange::ProfileRange(const char* name, double flops, double bytes)
-    : name_(name), flops_(flops), bytes_(bytes) {
-  if (g_on) start_ = now();
+ProfileRange::ProfileRange(const char* name, Cost cost) : name_(name), cost_(cost) {
+  if (!g_on) return;
+  outer_ = t_innermost;
+  t_innermost = this;
+  start_ = seconds_now();
 }
 
 ProfileRange::~ProfileRange() {
-  if (!g_on || start_ == 0) return;
-  const double seconds = now() - start_;
+  if (start_ == 0) return;
+  const double seconds = seconds_now() - start_;
+  t_innermost = outer_;
+  if (outer_) outer_->inside_ += seconds;
+  if (!g_on) return;
   std::lock_guard lock(g_mutex);
   ProfileEntry& entry = table()[name_];
   entry.calls += 1;
-  entry.seconds += seconds;
-  entry.flops += flops_;
-  entry.bytes += bytes_;
+  entry.seconds += seconds - inside_;
+  entry.flops += cost_.flops;
+  entry.bytes += cost_.bytes;
 }
 
 }  // namespace minibert

@@ -9,19 +9,16 @@
 
 namespace minibert {
 
-Dropout make_dropout(float p, uint64_t seed, uint32_t data_step, int layer,
+Dropout make_dropout(float p, uint64_t seed, const uint32_t* data_step, int layer,
                      DropoutPurpose purpose) {
   MB_CHECK(p >= 0.0f && p < 1.0f, "dropout: probability is {}, expected 0 <= p < 1", p);
-  MB_CHECK(data_step <= kMaxDataStep,
-           "dropout: step is {}, expected at most {} (22 bits of the random counter)", data_step,
-           kMaxDataStep);
   MB_CHECK(layer >= 0 && layer <= kMaxDropoutLayer,
            "dropout: layer is {}, expected 0 to {} (6 bits of the random counter)", layer,
            kMaxDropoutLayer);
   Dropout d;
   d.seed = seed;
-  d.step_layer_purpose =
-      (data_step << 10) | (static_cast<uint32_t>(layer) << 4) | static_cast<uint32_t>(purpose);
+  d.data_step = data_step;
+  d.layer_purpose = (static_cast<uint32_t>(layer) << 4) | static_cast<uint32_t>(purpose);
   d.threshold = std::min<uint32_t>(65535u, static_cast<uint32_t>(std::lround(p * 65536.0)));
   d.scale = static_cast<float>(65536.0 / (65536.0 - d.threshold));
   return d;

@@ -2,7 +2,9 @@
 #include "core/tensor.h"
 
 #include <algorithm>
-#include <cstring>
+
+#include "core/kernels/cast.h"
+#include "core/kernels/copy.h"
 
 namespace minibert {
 
@@ -98,17 +100,35 @@ Tensor Tensor::clone() const {
   return t;
 }
 
+Tensor Tensor::like(Shape shape) const {
+  return empty(shape, dtype_, MemoryCategory::activations, device_);
+}
+
+Tensor Tensor::to(DType dtype) const {
+  Tensor t = empty(shape_, dtype, MemoryCategory::activations, device_);
+  cast(*this, t, /* accumulate= */ false);
+  return t;
+}
+
+Tensor::operator Operand() const {
+  Operand operand;
+  operand.pointer = data_;
+  operand.axes = rank();
+  for (int axis = 0; axis < rank(); ++axis) operand.dims[axis] = dim(axis);
+  operand.type = dtype_;
+  operand.place = device_;
+  return operand;
+}
+
 void Tensor::copy_from(const Tensor& source) const {
   MB_CHECK(source.shape_ == shape_ && source.dtype_ == dtype_,
            "copy: source is {} {}, expected {} {}", name_of(source.dtype_), source.shape_.str(),
            name_of(dtype_), shape_.str());
-  if (device_ != Device::cpu || source.device_ != Device::cpu) cuda_kernel_absent("copy");
-  if (bytes() > 0) std::memcpy(data_, source.data_, static_cast<size_t>(bytes()));
+  copy_bytes(source, *this);
 }
 
 void Tensor::fill_zero() const {
-  if (device_ != Device::cpu) cuda_kernel_absent("fill_zero");
-  if (bytes() > 0) std::memset(data_, 0, static_cast<size_t>(bytes()));
+  zero_bytes(*this);
 }
 
 }  // namespace minibert

@@ -15,6 +15,7 @@
 #include "core/device.h"
 #include "core/dtype.h"
 #include "core/error.h"
+#include "core/operand.h"
 
 namespace minibert {
 
@@ -81,6 +82,8 @@ class Tensor {
     return reinterpret_cast<T*>(data_);
   }
   void* raw() const { return data_; }
+  /// What kernels see. It owns nothing.
+  operator Operand() const;
   template <typename T>
   std::span<T> span() const {
     return {data<T>(), static_cast<size_t>(numel())};
@@ -95,6 +98,10 @@ class Tensor {
   /// Elements first .. first + shape.numel() - 1, as `shape`; shares storage.
   Tensor slice(int64_t first, Shape shape) const;
   Tensor clone() const;
+  /// A new tensor of this type and on this device, uninitialised: how ops allocate results.
+  Tensor like(Shape shape) const;
+  /// The same values in another floating type, rounded to nearest even. A copy, even of one type.
+  Tensor to(DType dtype) const;
   /// Copies the elements of `source` here. Errors: UsageError unless shape and dtype agree.
   void copy_from(const Tensor& source) const;
   void fill_zero() const;

@@ -36,7 +36,7 @@ void fill(std::span<float> values, Initializer initializer, float standard_devia
 
 }  // namespace
 
-void initialize_parameters(const Arena& arena, const std::vector<Initializer>& initializers,
+void initialize_parameters(Arena& arena, const std::vector<Initializer>& initializers,
                            float standard_deviation, uint64_t seed) {
   const ParameterTable& table = arena.table();
   MB_CHECK(static_cast<int>(initializers.size()) == table.count(),
@@ -44,27 +44,29 @@ void initialize_parameters(const Arena& arena, const std::vector<Initializer>& i
            initializers.size(), table.count());
   parallel_blocks(table.count(), [&](int64_t number) {
     const ParameterSlice& slice = table[static_cast<int>(number)];
-    const std::span<float> values = arena.weight(static_cast<int>(number)).span<float>();
-    const auto used = static_cast<size_t>(slice.used());
-    fill(values.first(used), initializers[static_cast<size_t>(number)], standard_deviation,
+    std::vector<float> values(static_cast<size_t>(slice.used()));
+    fill(values, initializers[static_cast<size_t>(number)], standard_deviation,
          RandomStream(seed, StreamPurpose::initialization, static_cast<uint64_t>(number)));
-    std::fill(values.begin() + static_cast<ptrdiff_t>(used), values.end(), 0.0f);
+    arena.write(static_cast<int>(number), values);
   });
+  arena.refresh();
 }
 
-void fill_sinusoidal(const Tensor& table, float standard_deviation) {
-  MB_CHECK(table.rank() == 2, "fill_sinusoidal: table is {}, expected [P, H]", table.shape().str());
-  const int64_t P = table.dim(0), H = table.dim(1);
+std::vector<float> sinusoidal(const Shape& table, float standard_deviation) {
+  MB_CHECK(table.rank() == 2, "sinusoidal: table is {}, expected [P, H]", table.str());
+  const int64_t P = table[0], H = table[1];
   const double base = std::max(2.0, static_cast<double>(P) / 4);
-  float* row = table.data<float>();
-  for (int64_t p = 0; p < P; ++p, row += H) {
+  std::vector<float> values;
+  values.reserve(static_cast<size_t>(P * H));
+  for (int64_t p = 0; p < P; ++p) {
     for (int64_t h = 0; h < H; ++h) {
       const double exponent = static_cast<double>(h / 2 * 2) / static_cast<double>(H);
       const double angle = static_cast<double>(p) / std::pow(base, exponent);
       const double wave = h % 2 == 0 ? std::sin(angle) : std::cos(angle);
-      row[h] = static_cast<float>(std::numbers::sqrt2 * standard_deviation * wave);
+      values.push_back(static_cast<float>(std::numbers::sqrt2 * standard_deviation * wave));
     }
   }
+  return values;
 }
 
 }  // namespace minibert

@@ -15,10 +15,10 @@ namespace minibert {
 /// normal before truncation, so what comes out has 0.88 of it. Elements beyond a slice's `used`
 /// become zero.
 /// Errors  UsageError unless initializers has one entry for each slice.
-void initialize_parameters(const Arena& arena, const std::vector<Initializer>& initializers,
+void initialize_parameters(Arena& arena, const std::vector<Initializer>& initializers,
                            float standard_deviation, uint64_t seed);
 
-/// Fills a table of position embeddings [P, H] with sines and cosines; s is `standard_deviation`, and
+/// Sines and cosines for a table of position embeddings [P, H], row by row and cosines; s is `standard_deviation`, and
 /// the root mean square of the table:
 ///   w[p, 2i] = sqrt(2) s sin(p / b^(2i/H))     w[p, 2i+1] = sqrt(2) s cos(p / b^(2i/H))
 /// A shift by k positions is then a rotation of each pair, so a head can find a token's neighbours
@@ -27,6 +27,6 @@ void initialize_parameters(const Arena& arena, const std::vector<Initializer>& i
 /// constant over 64 positions; here b = P / 4 (at least 2): the longest wave is half as long again
 /// as the table.
 /// Errors  UsageError unless the table has rank 2.
-void fill_sinusoidal(const Tensor& table, float standard_deviation);
+std::vector<float> sinusoidal(const Shape& table, float standard_deviation);
 
 }  // namespace minibert

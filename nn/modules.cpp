@@ -1,6 +1,8 @@
 // modules.cpp: parameter lists and forward passes.
 #include "nn/modules.h"
 
+#include <utility>
+
 namespace minibert {
 
 void Linear::parameters(ParameterWalk& walk) {
@@ -13,8 +15,10 @@ void Embedding::parameters(ParameterWalk& walk) {
 }
 
 void LayerNorm::parameters(ParameterWalk& walk) {
-  walk.parameter("weight", weight, {size}, Initializer::ones);
-  walk.parameter("bias", bias, {size}, Initializer::zeros);
+  walk.masters([&] {
+    walk.parameter("weight", weight, {size}, Initializer::ones);
+    walk.parameter("bias", bias, {size}, Initializer::zeros);
+  });
 }
 
 void QueryKeyValue::parameters(ParameterWalk& walk) {
@@ -28,10 +32,10 @@ void DenseAddNorm::parameters(ParameterWalk& walk) {
   walk.child("LayerNorm", layer_norm);
 }
 
-Variable DenseAddNorm::finish(const Variable& product, const Variable& residual,
-                              const RowPlaces& places, const Dropout& dropout) const {
-  return add_norm(product, dense.bias, residual, layer_norm.weight, layer_norm.bias, layer_norm.eps,
-                  places, dropout);
+Variable DenseAddNorm::finish(Variable product, const Variable& residual, const RowPlaces& places,
+                              const Dropout& dropout) const {
+  return add_norm(std::move(product), dense.bias, residual, layer_norm.weight, layer_norm.bias,
+                  layer_norm.eps, places, dropout);
 }
 
 void EncoderLayer::Attention::parameters(ParameterWalk& walk) {
@@ -58,39 +62,24 @@ void EncoderLayer::parameters(ParameterWalk& walk) {
   walk.child("output", output);
 }
 
-namespace {
-
-/// Places of some rows, so that these draw the same dropout as among all.
-RowPlaces places_of(const RowPlaces& places, const Tensor& rows) {
-  const auto pick = [&](const Tensor& from) {
-    Tensor to = Tensor::empty(rows.shape(), DType::i32);
-    for (int64_t r = 0; r < rows.numel(); ++r)
-      to.data<int32_t>()[r] = from.data<int32_t>()[rows.data<int32_t>()[r]];
-    return to;
-  };
-  return {pick(places.position), pick(places.row_sample)};
-}
-
-}  // namespace
-
 Variable EncoderLayer::operator()(const Variable& x, const Sequences& sequences,
                                   const RowPlaces& places, const LayerDropout& dropout,
-                                  const Tensor& rows) const {
+                                  const PickedRows& picked) const {
   const Variable context = qkv_attention(x, attention.self.weight, attention.self.bias, sequences,
                                          heads, dropout.attention);  // [T, H]
-  if (!rows.defined()) return after_attention(context, x, places, dropout);
-  const Variable read = gather_rows(context, rows), residual = gather_rows(x, rows);  // [R, H]
-  return after_attention(read, residual, places_of(places, rows), dropout);
+  if (!picked.row.defined()) return after_attention(context, x, places, dropout);
+  const Variable read = gather_rows(context, picked.row);  // [R, H]
+  return after_attention(read, gather_rows(x, picked.row), picked.places, dropout);
 }
 
 Variable EncoderLayer::after_attention(const Variable& context, const Variable& x,
                                        const RowPlaces& places, const LayerDropout& dropout) const {
-  const Variable projected = linear(context, attention.output.dense.weight);  // [T, H]
+  Variable projected = linear(context, attention.output.dense.weight);  // [T, H]
   const Variable attended =
-      attention.output.finish(projected, x, places, dropout.attention_output);  // [T, H]
-  const Variable expanded = feed_forward(attended, intermediate.dense.weight,
-                                         intermediate.dense.bias, output.dense.weight, gelu);
-  return output.finish(expanded, attended, places, dropout.feed_forward);  // [T, H]
+      attention.output.finish(std::move(projected), x, places, dropout.attention_output);  // [T, H]
+  Variable expanded = feed_forward(attended, intermediate.dense.weight, intermediate.dense.bias,
+                                   output.dense.weight, gelu);
+  return output.finish(std::move(expanded), attended, places, dropout.feed_forward);  // [T, H]
 }
 
 }  // namespace minibert

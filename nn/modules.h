@@ -52,8 +52,9 @@ struct DenseAddNorm {
   LayerNorm layer_norm;
 
   void parameters(ParameterWalk& walk);
-  /// `product` is x dense.weight^T, still without the bias.  product, residual [T, H].
-  Variable finish(const Variable& product, const Variable& residual, const RowPlaces& places,
+  /// `product` is x dense.weight^T, still without the bias: moved in, its memory takes the sum.
+  /// product, residual [T, H].
+  Variable finish(Variable product, const Variable& residual, const RowPlaces& places,
                   const Dropout& dropout) const;
 };
 
@@ -64,8 +65,15 @@ struct LayerDropout {
   Dropout feed_forward;      // before the second
 };
 
+/// Some rows of a batch, each at most once, with their places in their sequences, so that they draw
+/// the same dropout as among all.  row [R] i32; -1 is no row: it reads zeros.
+struct PickedRows {
+  Tensor row;
+  RowPlaces places;
+};
+
 /// One post-LayerNorm encoder layer: self-attention, then feed-forward, each followed by dropout,
-/// residual sum and LayerNorm.  x, y [T, H]. Given `rows` [R] i32, it makes those rows of y alone,
+/// residual sum and LayerNorm.  x, y [T, H]. Given `picked`, it computes those rows of y alone,
 /// [R, H]: keys and values need every row of x, all that follows attention needs its own.
 struct EncoderLayer {
   struct Attention {
@@ -87,7 +95,7 @@ struct EncoderLayer {
   EncoderLayer(int64_t hidden_size, int64_t intermediate_size, int heads, float eps, Gelu gelu);
   void parameters(ParameterWalk& walk);
   Variable operator()(const Variable& x, const Sequences& sequences, const RowPlaces& places,
-                      const LayerDropout& dropout, const Tensor& rows = {}) const;
+                      const LayerDropout& dropout, const PickedRows& picked = {}) const;
 
  private:
   Variable after_attention(const Variable& context, const Variable& x, const RowPlaces& places,

@@ -15,7 +15,7 @@ Shape with_rows(const Shape& shape, int64_t rows) {
 
 void ParameterWalk::declare(const std::string& name, Shape shape, Shape storage,
                             Initializer initializer, bool adjacent) {
-  table_->add(name, shape, storage, adjacent);
+  table_->add(name, shape, storage, adjacent, master_);
   initializers_->push_back(initializer);
 }
 
@@ -23,10 +23,11 @@ void ParameterWalk::bind(const std::string& first_name, const std::string& leaf_
                          Variable& variable, Shape storage) {
   const int number = arena_->table().find(first_name);
   MB_ASSERT(number >= 0, "parameter {} was not declared", first_name);
-  const int64_t offset = arena_->table()[number].offset;
+  const ParameterSlice& slice = arena_->table()[number];
   Tensor gradient;
-  if (arena_->gradients().defined()) gradient = arena_->gradients().slice(offset, storage);
-  variable = Variable::leaf(arena_->weights().slice(offset, storage), gradient, leaf_name);
+  if (arena_->gradients().defined()) gradient = arena_->gradients().slice(slice.offset, storage);
+  variable =
+      Variable::leaf(arena_->weight(slice.offset, storage, slice.master), gradient, leaf_name);
   leaves_->push_back(variable);
 }
 
@@ -39,6 +40,12 @@ void ParameterWalk::parameter(const char* name, Variable& variable, Shape shape,
   } else {
     bind(path, path, variable, storage);
   }
+}
+
+void ParameterWalk::masters(const std::function<void()>& list) {
+  master_ = true;
+  list();
+  master_ = false;
 }
 
 void ParameterWalk::fused(std::initializer_list<const char*> names, Variable& variable, Shape each,

@@ -6,6 +6,7 @@
 // break: both walks must visit the same modules. Test: ctest -R nn_modules.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <vector>
@@ -39,6 +40,8 @@ class ParameterWalk {
   /// leaf's first axis is theirs, one after the other.
   void fused(std::initializer_list<const char*> names, Variable& variable, Shape each,
              Initializer initializer);
+  /// Parameters listed inside are read as f32 masters, whatever the compute type.
+  void masters(const std::function<void()>& list);
   /// A module inside this one.
   template <typename Module>
   void child(const std::string& name, Module& module) {
@@ -59,6 +62,7 @@ class ParameterWalk {
   const Arena* arena_ = nullptr;
   std::vector<Variable>* leaves_ = nullptr;
   std::string prefix_;
+  bool master_ = false;
 };
 
 }  // namespace minibert

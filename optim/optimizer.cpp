@@ -1,4 +1,4 @@
-// optimizer.cpp: the table of variants and the one update loop.
+// optimizer.cpp: the table of variants and the one step.
 #include "optim/optimizer.h"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/kernels/copy.h"
 #include "core/nearest_name.h"
 
 namespace minibert {
@@ -45,13 +46,12 @@ constexpr OptimizerVariant kVariants[] = {
          "decay have ratio 1 (arXiv 1904.00962, algorithm 2, and its authors' code)"},
 };
 
+// What norms hold before the first applied step; no L2 norm is negative.
+constexpr TensorNorms kNoNorms{.weight = -1, .update = -1};
+
 bool matches(const std::string& name, const std::vector<std::string>& parts) {
   return std::any_of(parts.begin(), parts.end(),
                      [&](const std::string& part) { return name.find(part) != std::string::npos; });
-}
-
-bool not_finite(double norm) {
-  return !std::isfinite(norm);
 }
 
 void check(const OptimizerOptions& o, float eps) {
@@ -62,6 +62,23 @@ void check(const OptimizerOptions& o, float eps) {
            "optimizer: weight_decay is {}, expected 0 or more", o.weight_decay);
   MB_CHECK(std::isfinite(o.max_grad_norm) && o.max_grad_norm >= 0,
            "optimizer: max_grad_norm is {}, expected 0 (off) or more", o.max_grad_norm);
+}
+
+// What the step after `row` applied ones uses, for every row of the schedule.
+std::vector<StepRates> rates_of(const Schedule& schedule, const OptimizerOptions& o,
+                                const OptimizerVariant& variant) {
+  const int64_t steps = schedule.options().total_steps;
+  MB_CHECK(steps >= 1, "optimizer: the schedule's total_steps are {}, expected 1 or more", steps);
+  std::vector<StepRates> rates(static_cast<size_t>(steps));
+  for (int64_t row = 0; row < steps; ++row) {
+    StepRates& rate = rates[static_cast<size_t>(row)];
+    rate.learning_rate = schedule.learning_rate(row);
+    if (!variant.bias_correction) continue;
+    const double t = static_cast<double>(row + 1);
+    rate.m_correction = static_cast<float>(1 / (1 - std::pow(o.beta1, t)));
+    rate.v_correction = static_cast<float>(1 / (1 - std::pow(o.beta2, t)));
+  }
+  return rates;
 }
 
 }  // namespace
@@ -80,79 +97,139 @@ const OptimizerVariant& optimizer_variant(const std::string& name) {
                    did_you_mean(name, known));
 }
 
-Optimizer::Optimizer(Arena& arena, OptimizerOptions options)
-    : arena_(arena), options_(std::move(options)), variant_(optimizer_variant(options_.name)) {
+Optimizer::Optimizer(Arena& arena, OptimizerOptions options, const Schedule& schedule,
+                     LossScaling scaling)
+    : arena_(arena),
+      options_(std::move(options)),
+      variant_(optimizer_variant(options_.name)),
+      scaler_(scaling) {
   check(options_, eps());
   arena_.with_gradients();
   const Shape size = {arena_.table().size()};
-  first_moment_ = Tensor::zeros(size, DType::f32, MemoryCategory::optimizer_state);
-  second_moment_ = Tensor::zeros(size, DType::f32, MemoryCategory::optimizer_state);
+  const auto category = MemoryCategory::optimizer_state;
+  first_moment_ = Tensor::zeros(size, DType::f32, category, arena_.device());
+  second_moment_ = Tensor::zeros(size, DType::f32, category, arena_.device());
+  rates_ = {rates_of(schedule, options_, variant_), category, arena_.device()};
+  make_tables();
+}
+
+void Optimizer::make_tables() {
+  std::vector<OptimizerTensor> tensors;
   for (const ParameterSlice& slice : arena_.table().slices()) {
     // By name, as the authors' code has it: a weight decay of 0 still leaves matrices adapted.
     const bool decays = !matches(slice.name, options_.no_decay);
-    tensors_.push_back({.offset = slice.offset,
-                        .count = slice.used(),
-                        .decay = decays ? options_.weight_decay : 0.0f,
-                        .adapt = decays || variant_.adapt_undecayed});
+    tensors.push_back({.offset = slice.offset,
+                       .count = slice.used(),
+                       .decay = decays ? options_.weight_decay : 0.0f,
+                       .adapt = decays || variant_.adapt_undecayed});
   }
+  const std::vector<OptimizerPiece> pieces = cut_into_pieces(tensors, arena_.table().size());
+  range_ = piece_range(pieces, 0, pieces.size());
+  const auto category = MemoryCategory::optimizer_state;
+  const Device device = arena_.device();
+  tensors_ = {tensors, category, device};
+  pieces_ = {pieces, category, device};
+  piece_squares_ = {pieces.size(), category, device};
+  tensor_squares_ = {tensors.size(), category, device};
+  if (variant_.kind != OptimizerKind::lamb) return;
+  piece_sums_ = {pieces.size(), category, device};
+  norms_ = {std::vector<TensorNorms>(tensors.size(), kNoNorms), category, device};
 }
 
-Optimizer::StepReport Optimizer::step(float learning_rate) {
-  MB_CHECK(std::isfinite(learning_rate) && learning_rate >= 0,
-           "optimizer: learning rate is {}, expected 0 or more", learning_rate);
-  StepReport report;
-  const std::vector<double> norms = tensor_norms(arena_.gradients(), tensors_);
-  double squares = 0;
-  for (double norm : norms) squares += norm * norm;
-  report.grad_norm = std::sqrt(squares);
-  if (!std::isfinite(report.grad_norm)) {
-    const auto last = std::find_if(norms.rbegin(), norms.rend(), not_finite);
-    report.bad_gradient = arena_.table()[static_cast<int>(norms.rend() - last) - 1].name;
-    return report;
-  }
-  if (options_.max_grad_norm > 0)
-    report.clip_factor =
-        static_cast<float>(1 / std::max(1.0, report.grad_norm / options_.max_grad_norm));
+StepState Optimizer::initial_state() const {
+  StepState state;
+  state.loss_scale = scaler_.initial();
+  return state;
+}
 
-  const OptimizerStepArgs args = step_args(learning_rate, report.clip_factor);
+// ---- The step ----------------------------------------------------------------------------------
+
+void Optimizer::step(StepState* state) {
+  const SquareSumsArgs gradients = square_sums_of(arena_.gradients());
+  const StepControlArgs control = control_args(state);
+  const OptimizerArgs update = update_args(state);
+  piece_square_sums(gradients);
+  tensor_square_sums(gradients);
+  step_decide(control);
   if (variant_.kind == OptimizerKind::lamb) {
-    lamb_step(args, norms_);
+    lamb_moments(update);
+    lamb_ratios(update);
+    lamb_apply(update);
   } else {
-    adamw_step(args, variant_.decay_first);
+    adamw_step(update);
   }
-  ++applied_steps_;
-  report.applied = true;
+  step_finish(control);
+  arena_.touch();
+}
+
+SquareSumsArgs Optimizer::square_sums_of(const Tensor& x) const {
+  return {.x = x,
+          .tables = tables(),
+          .range = range_,
+          .piece_sums = piece_squares_.get(),
+          .tensor_sums = tensor_squares_.get()};
+}
+
+OptimizerArgs Optimizer::update_args(const StepState* state) const {
+  return {.masters = arena_.masters(),
+          .working = arena_.working(),
+          .gradients = arena_.gradients(),
+          .first_moment = first_moment_,
+          .second_moment = second_moment_,
+          .tables = tables(),
+          .range = range_,
+          .piece_sums = piece_sums_.get(),
+          .norms = norms_.get(),
+          .adam = {options_.beta1, options_.beta2, eps(), variant_.decay_first},
+          .state = state};
+}
+
+StepControlArgs Optimizer::control_args(StepState* state) const {
+  return {.state = state,
+          .device = arena_.device(),
+          .tensors = arena_.table().count(),
+          .square_sums = tensor_squares_.get(),
+          .max_steps = static_cast<int64_t>(rates_.size()),
+          .rates = rates_.get(),
+          .max_grad_norm = options_.max_grad_norm,
+          .scaling = scaler_.options()};
+}
+
+OptimizerTables Optimizer::tables() const {
+  return {tensors_.get(), pieces_.get(), static_cast<int32_t>(tensors_.size()),
+          static_cast<int32_t>(pieces_.size())};
+}
+
+// ---- What the host asks afterwards -------------------------------------------------------------
+
+Optimizer::StepReport Optimizer::report(const StepState& state) const {
+  StepReport report{.grad_norm = state.grad_norm,
+                    .learning_rate = state.learning_rate,
+                    .applied = state.applied != 0};
+  if (state.bad_tensor >= 0) {
+    report.bad_gradient = arena_.table()[state.bad_tensor].name;
+  } else if (options_.max_grad_norm > 0) {
+    const double excess = state.grad_norm / options_.max_grad_norm;
+    report.clip_factor = static_cast<float>(1 / std::max(1.0, excess));
+  }
   return report;
 }
 
-OptimizerStepArgs Optimizer::step_args(float learning_rate, float clip_factor) const {
-  OptimizerStepArgs args{.weights = arena_.weights(),
-                         .gradients = arena_.gradients(),
-                         .first_moment = first_moment_,
-                         .second_moment = second_moment_,
-                         .tensors = tensors_,
-                         .adam = {.beta1 = options_.beta1,
-                                  .beta2 = options_.beta2,
-                                  .eps = eps(),
-                                  .gradient_scale = clip_factor},
-                         .learning_rate = learning_rate};
-  if (variant_.bias_correction) {
-    const double t = static_cast<double>(applied_steps_ + 1);
-    args.adam.m_correction = static_cast<float>(1 / (1 - std::pow(options_.beta1, t)));
-    args.adam.v_correction = static_cast<float>(1 / (1 - std::pow(options_.beta2, t)));
-  }
-  return args;
-}
-
-void Optimizer::set_applied_steps(int64_t steps) {
-  MB_CHECK(steps >= 0, "optimizer: applied steps are {}, expected 0 or more", steps);
-  applied_steps_ = steps;
+std::vector<TensorNorms> Optimizer::norms() const {
+  std::vector<TensorNorms> norms = norms_.read();
+  if (!norms.empty() && norms.front().weight == kNoNorms.weight) norms.clear();
+  return norms;
 }
 
 std::string Optimizer::first_non_finite_weight() const {
-  const std::vector<double> norms = tensor_norms(arena_.weights(), tensors_);
-  const auto first = std::find_if(norms.begin(), norms.end(), not_finite);
-  return first == norms.end() ? "" : arena_.table()[static_cast<int>(first - norms.begin())].name;
+  const SquareSumsArgs weights = square_sums_of(arena_.masters());
+  piece_square_sums(weights);
+  tensor_square_sums(weights);
+  const std::vector<double> squares = tensor_squares_.read();
+  const auto first =
+      std::find_if(squares.begin(), squares.end(), [](double sum) { return !std::isfinite(sum); });
+  return first == squares.end() ? ""
+                                : arena_.table()[static_cast<int>(first - squares.begin())].name;
 }
 
 std::string Optimizer::describe() const {
@@ -163,36 +240,49 @@ std::string Optimizer::describe() const {
       options_.max_grad_norm > 0 ? fmt::format("to norm {:g}", options_.max_grad_norm) : "off");
 }
 
+// ---- Saving and loading ------------------------------------------------------------------------
+
+std::vector<Optimizer::Moment> Optimizer::moments() const {
+  std::vector<Moment> moments;
+  for (const ParameterSlice& slice : arena_.table().slices()) {
+    moments.push_back({slice.name + ".exp_avg", first_moment_.slice(slice.offset, slice.shape)});
+    moments.push_back(
+        {slice.name + ".exp_avg_sq", second_moment_.slice(slice.offset, slice.shape)});
+  }
+  return moments;
+}
+
 std::vector<std::pair<std::string, Tensor>> Optimizer::state() const {
   std::vector<std::pair<std::string, Tensor>> state;
-  for (const ParameterSlice& slice : arena_.table().slices()) {
-    state.emplace_back(slice.name + ".exp_avg", first_moment_.slice(slice.offset, slice.shape));
-    state.emplace_back(slice.name + ".exp_avg_sq", second_moment_.slice(slice.offset, slice.shape));
+  for (const auto& [name, values] : moments()) {
+    const Tensor copy = Tensor::empty(values.shape(), DType::f32, MemoryCategory::data);
+    copy_to_host(values, copy.raw());
+    state.emplace_back(name, copy);
   }
   return state;
 }
 
 void Optimizer::load_state(const std::vector<std::pair<std::string, Tensor>>& saved) {
   std::map<std::string, Tensor> given(saved.begin(), saved.end());
-  const auto wanted = state();
-  for (const auto& [name, tensor] : wanted) {
+  const std::vector<Moment> wanted = moments();
+  for (const auto& [name, values] : wanted) {
     const auto found = given.find(name);
     MB_CHECK_AS(CheckpointError, found != given.end(),
-                "optimizer state: \"{}\" is missing, expected {} tensors, two a parameter", name,
+                "optimizer state: \"{}\" is missing, expected {} tensors, two per parameter", name,
                 wanted.size());
     const Tensor& source = found->second;
     MB_CHECK_AS(
         CheckpointError,
-        source.defined() && source.dtype() == DType::f32 && source.shape() == tensor.shape(),
+        source.defined() && source.dtype() == DType::f32 && source.shape() == values.shape(),
         "optimizer state: \"{}\" is {} {}, expected f32 {} as the parameter", name,
-        name_of(source.dtype()), source.shape().str(), tensor.shape().str());
+        name_of(source.dtype()), source.shape().str(), values.shape().str());
     given.erase(found);
   }
   MB_CHECK_AS(CheckpointError, given.empty(),
               "optimizer state: \"{}\" belongs to no parameter of this model",
               given.begin()->first);
-  for (const auto& [name, source] : saved) given.emplace(name, source);
-  for (const auto& [name, tensor] : wanted) tensor.copy_from(given.at(name));
+  given.insert(saved.begin(), saved.end());
+  for (const auto& [name, values] : wanted) copy_to_device(given.at(name).raw(), values);
 }
 
 }  // namespace minibert

@@ -1,10 +1,11 @@
-// optimizer.h: LAMB and AdamW as rows of one table of policies, and one update loop for all of
-// them: norm of the gradient -> finite check -> clip -> update of every tensor of an arena. Called
-// by models/training once a global step; calls core/kernels/optimizer.h. A new variant is a row of
-// kVariants in optimizer.cpp (and a new kernel only if its arithmetic is new). Easy to break: a
-// step with a non-finite gradient touches neither weights, moments nor the applied-step count,
-// which alone feeds bias correction and schedules. Sources: arXiv 1904.00962 (LAMB), 1711.05101
-// (AdamW), google-research/bert optimization.py. Test: ctest -R optim_optimizer.
+// optimizer.h: LAMB and AdamW as rows of one table of policies, and one step for all of them: square
+// sums of the gradients -> decision (finite? clip) -> update of every tensor of an arena -> loss
+// scale. Called by models/training once a global step; calls core/kernels/optimizer.h and step.h. A
+// new variant is a row of kVariants in optimizer.cpp (and a new kernel only if its arithmetic is
+// new). Easy to break: step() only queues kernels, it decides nothing and reads nothing back; a step
+// with a non-finite gradient touches neither weights, moments nor the applied-step count, which
+// alone feeds bias correction and schedules. Sources: arXiv 1904.00962 (LAMB), 1711.05101 (AdamW),
+// google-research/bert optimization.py. Test: ctest -R optim_optimizer.
 #pragma once
 
 #include <cstdint>
@@ -15,7 +16,11 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/device_value.h"
 #include "core/kernels/optimizer.h"
+#include "core/kernels/step.h"
+#include "optim/loss_scaler.h"
+#include "optim/schedule.h"
 
 namespace minibert {
 
@@ -49,44 +54,55 @@ struct OptimizerOptions {
 
 /// Optimizer over all parameters of an arena: owns both moments, laid out by the arena's table.
 ///   1. g' = g / max(1, |g| / max_grad_norm), |g| over the used elements of all tensors (as apex)
-///   2. t = applied_steps + 1; the variant's update with learning_rate (core/kernels/optimizer.h)
-/// Gaps between slices and padding rows are neither read nor written.
+///   2. t = applied_steps + 1; the variant's update (core/kernels/optimizer.h) of the masters, and
+///      the working copy from them
+/// Gaps between slices and padding rows are neither read nor written. Counters, learning rate and
+/// loss scale are in the caller's StepState; from the schedule's total_steps on, steps do nothing.
 class Optimizer {
  public:
-  /// Allocates gradients (if absent) and moments. The arena must outlive the optimizer.
-  /// Errors  UsageError for an unknown name and for coefficients out of range.
-  Optimizer(Arena& arena, OptimizerOptions options);
+  /// Allocates gradients (if absent), moments, and the table of the schedule's learning rates. The
+  /// arena must outlive the optimizer.
+  /// Errors  UsageError for an unknown name, coefficients out of range, a schedule without
+  /// total_steps.
+  Optimizer(Arena& arena, OptimizerOptions options, const Schedule& schedule,
+            LossScaling scaling = {});
+
+  /// What a new run's StepState starts with: the first loss scale.
+  StepState initial_state() const;
+  /// Queues one update with what lies in arena.gradients() (which stays as it is): fills `state`'s
+  /// decision and advances its counters. `state` is in the arena's device's memory, and step_begin
+  /// has opened the step, if losses are scaled.
+  void step(StepState* state);
 
   struct StepReport {
-    double grad_norm = 0;   // before clipping; NaN or infinity if not applied
-    float clip_factor = 1;  // what gradients were multiplied with
-    bool applied = false;   // false: a gradient was not finite and nothing was touched
-    /// Its name, if not applied; of several the last in the arena's order: backward starts there,
-    /// and those before it may have caught it from that one.
+    double grad_norm = 0;   // unscaled, before clipping; NaN or infinity if not finite
+    float clip_factor = 1;  // what gradients were multiplied with, beside 1 / loss scale
+    float learning_rate = 0;
+    bool applied = false;  // false: nothing was touched
+    /// Name of a tensor with a gradient that is not finite, or ""; of several the last in the
+    /// arena's order: backward starts there, and those before it may have caught it from that one.
     std::string bad_gradient;
   };
-  /// One update with what lies in arena.gradients() (which stays as it is).
-  /// Units  learning_rate is absolute: Schedule::learning_rate(applied_steps()).
-  /// Errors  UsageError if learning_rate is negative or not finite.
-  StepReport step(float learning_rate);
-
-  int64_t applied_steps() const { return applied_steps_; }
-  void set_applied_steps(int64_t steps);
+  /// What the step that left `state` did.
+  StepReport report(const StepState& state) const;
   /// Of the last applied step, one per slice, in the arena's order; empty for AdamW and before the
-  /// first step. `weight` is the norm before the update.
-  const std::vector<TensorNorms>& norms() const { return norms_; }
-  /// Name of the first parameter with a NaN or an infinity, or "". One pass over the weights.
+  /// first applied step of this object. `weight` is the norm before the update. Waits for the device.
+  std::vector<TensorNorms> norms() const;
+  /// Name of the first parameter with a NaN or an infinity, or "". One pass over the masters; waits
+  /// for the device.
   std::string first_non_finite_weight() const;
 
   const OptimizerOptions& options() const { return options_; }
   const OptimizerVariant& variant() const { return variant_; }
+  const LossScaler& scaler() const { return scaler_; }
   float eps() const { return options_.eps.value_or(variant_.eps); }
   /// Every knob on one line, for the log.
   std::string describe() const;
 
-  /// Both moments of every parameter: "<parameter>.exp_avg" and "<parameter>.exp_avg_sq" (PyTorch's
-  /// names), shaped as the parameter in files, without padding. Views: they share storage and
-  /// change at the next step. A checkpoint also needs applied_steps().
+  // ---- The host's door to the moments ----------------------------------------------------------
+  /// Copies of both moments of every parameter: "<parameter>.exp_avg" and "<parameter>.exp_avg_sq"
+  /// (PyTorch's names), shaped as the parameter in files, without padding, in the host's memory. A
+  /// checkpoint also needs the StepState's counters and loss scale. Waits for the device.
   std::vector<std::pair<std::string, Tensor>> state() const;
   /// Copies moments in by name, whatever the layout was when they were saved; order is free.
   /// Errors  CheckpointError for a missing or unknown name or another shape or dtype; then nothing
@@ -94,15 +110,30 @@ class Optimizer {
   void load_state(const std::vector<std::pair<std::string, Tensor>>& state);
 
  private:
-  OptimizerStepArgs step_args(float learning_rate, float clip_factor) const;
+  // One moment of one parameter, in place.
+  struct Moment {
+    std::string name;
+    Tensor values;
+  };
+  std::vector<Moment> moments() const;
+  void make_tables();
+  OptimizerTables tables() const;
+  SquareSumsArgs square_sums_of(const Tensor& x) const;
+  OptimizerArgs update_args(const StepState* state) const;
+  StepControlArgs control_args(StepState* state) const;
 
   Arena& arena_;
   OptimizerOptions options_;
   const OptimizerVariant& variant_;
+  LossScaler scaler_;
   Tensor first_moment_, second_moment_;   // [arena.table().size()]
-  std::vector<OptimizerTensor> tensors_;  // one per slice
-  std::vector<TensorNorms> norms_;
-  int64_t applied_steps_ = 0;
+  DeviceArray<StepRates> rates_;          // one per step of the schedule
+  DeviceArray<OptimizerTensor> tensors_;  // one per slice
+  DeviceArray<OptimizerPiece> pieces_;
+  PieceRange range_;  // all of them
+  DeviceArray<double> piece_squares_, tensor_squares_;
+  DeviceArray<SquareSums> piece_sums_;  // of LAMB, as norms_
+  DeviceArray<TensorNorms> norms_;
 };
 
 }  // namespace minibert

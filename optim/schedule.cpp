@@ -1,27 +1,44 @@
-// schedule.cpp: the four schedules, in double; the result is rounded to float once.
+// schedule.cpp: the table of schedules and their formulas, in double; the result is rounded to float once.
 #include "optim/schedule.h"
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
+
+#include <fmt/ranges.h>
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 
 namespace minibert {
 
+double warmup_steps(double warmup, int64_t total_steps) {
+  return warmup < 1 ? warmup * static_cast<double>(total_steps) : warmup;
+}
+
+namespace {
+
+constexpr ScheduleName kSchedules[] = {
+    {"linear", ScheduleKind::linear, "LAMB's linear decay from step 0, the warm-up as a factor"},
+    {"polynomial", ScheduleKind::polynomial, "NVIDIA's, schedule_power is its power"},
+    {"constant", ScheduleKind::constant, "the warm-up, then no decay"},
+    {"google-linear", ScheduleKind::google_linear, "BERT's own, which drops after the warm-up"},
+};
+
+}  // namespace
+
+std::span<const ScheduleName> schedule_names() {
+  return kSchedules;
+}
+
 Schedule::Schedule(ScheduleOptions options) : options_(std::move(options)) {
-  static constexpr std::pair<const char*, Kind> kNames[] = {
-      {"linear", Kind::linear},
-      {"polynomial", Kind::polynomial},
-      {"constant", Kind::constant},
-      {"google-linear", Kind::google_linear},
-  };
-  const auto row = std::find_if(std::begin(kNames), std::end(kNames),
-                                [&](const auto& name) { return options_.name == name.first; });
-  MB_CHECK(row != std::end(kNames),
-           "schedule: name is \"{}\", expected one of linear, polynomial, constant, google-linear",
-           options_.name);
-  kind_ = row->second;
+  std::vector<std::string> known;
+  for (const ScheduleName& row : kSchedules) known.push_back(row.name);
+  const auto found = std::find(known.begin(), known.end(), options_.name);
+  MB_CHECK(found != known.end(), "schedule: name is \"{}\", expected one of {}.{}", options_.name,
+           fmt::join(known, ", "), did_you_mean(options_.name, known));
+  kind_ = kSchedules[found - known.begin()].kind;
 
   const ScheduleOptions& o = options_;
   MB_CHECK(std::isfinite(o.learning_rate) && o.learning_rate >= 0,
@@ -33,19 +50,28 @@ Schedule::Schedule(ScheduleOptions options) : options_(std::move(options)) {
   MB_CHECK(std::isfinite(o.warmup) && o.warmup >= 0,
            "schedule: warmup is {}, expected steps (1 or more) or a ratio of the steps (0 to 1)",
            o.warmup);
-  const bool needs_total = kind_ != Kind::constant || (o.warmup > 0 && o.warmup < 1);
+  const bool needs_total = kind_ != ScheduleKind::constant || (o.warmup > 0 && o.warmup < 1);
   MB_CHECK(o.total_steps >= (needs_total ? 1 : 0), "schedule: total_steps is {}, expected {}",
            o.total_steps, needs_total ? "1 or more (the decay and a warm-up ratio need it)" : "0+");
-  warmup_steps_ = o.warmup < 1 ? o.warmup * static_cast<double>(o.total_steps) : o.warmup;
-  MB_CHECK(kind_ == Kind::constant || warmup_steps_ <= static_cast<double>(o.total_steps),
+  warmup_steps_ = minibert::warmup_steps(o.warmup, o.total_steps);
+  MB_CHECK(kind_ == ScheduleKind::constant || warmup_steps_ <= static_cast<double>(o.total_steps),
            "schedule: warmup is {} steps, expected at most total_steps = {}. Below 1 it is a ratio",
            o.warmup, o.total_steps);
 }
 
 double Schedule::decayed(double progress) const {
-  const double power = kind_ == Kind::polynomial ? options_.power : 1.0;
+  const double power = kind_ == ScheduleKind::polynomial ? options_.power : 1.0;
   const double end = options_.end_learning_rate;
   return (options_.learning_rate - end) * std::pow(1.0 - std::min(progress, 1.0), power) + end;
+}
+
+std::string Schedule::describe() const {
+  const ScheduleOptions& o = options_;
+  return fmt::format(
+      "{}{}: learning rate {:g}, warm-up {:.7g} of {} steps, then to {:g}", o.name,
+      kind_ == ScheduleKind::polynomial ? fmt::format(" of power {:g}", o.power) : "",
+      o.learning_rate, warmup_steps_, o.total_steps,
+      kind_ == ScheduleKind::constant ? o.learning_rate : o.end_learning_rate);
 }
 
 float Schedule::learning_rate(int64_t step) const {
@@ -56,16 +82,16 @@ float Schedule::learning_rate(int64_t step) const {
   const double ramp = s < w ? s / w : 1.0;
   double lr = 0;
   switch (kind_) {
-    case Kind::linear:
+    case ScheduleKind::linear:
       lr = ramp * decayed(t / total);
       break;
-    case Kind::polynomial:
+    case ScheduleKind::polynomial:
       lr = s < w ? lr0 * ramp : decayed(s / total);
       break;
-    case Kind::constant:
+    case ScheduleKind::constant:
       lr = lr0 * ramp;
       break;
-    case Kind::google_linear:
+    case ScheduleKind::google_linear:
       lr = t < w ? lr0 * t / w : decayed(t / total);
       break;
   }

@@ -1,14 +1,25 @@
 // schedule.h: the learning rate as a function of the number of applied steps.
-// Called by models/training, which passes Optimizer::applied_steps(). Easy to break: published
+// Called by optim/optimizer.cpp, which makes a table of it, and by models/training. Easy to break: published
 // recipes count from 0 or from 1, and take the ramp as a factor or instead of the decay; each name
 // in ScheduleOptions says which. None starts its decay at the end of the warm-up.
 // Test: ctest -R optim_schedule.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace minibert {
+
+enum class ScheduleKind { linear, polynomial, constant, google_linear };
+
+/// A schedule as configurations name it. One row each; see kSchedules in schedule.cpp.
+struct ScheduleName {
+  const char* name;
+  ScheduleKind kind;
+  const char* summary;  // for --help
+};
+std::span<const ScheduleName> schedule_names();
 
 /// lr0 = learning_rate, e = end_learning_rate, T = total_steps, W = warm-up in steps, t = steps
 /// applied so far, from 0; d(u) = (lr0 - e) (1 - u)^power + e, u at most 1.
@@ -23,11 +34,16 @@ struct ScheduleOptions {
   ///                factor 1 - W/T at t = W. google-research/bert optimization.py, create_optimizer
   std::string name = "linear";
   float learning_rate = 1e-3f;
-  double warmup = 0;        // steps if >= 1; if < 1 a ratio of total_steps (W may be fractional)
+  double warmup = 0;        // as of warmup_steps()
   int64_t total_steps = 0;  // may be 0 for constant with warm-up in steps
   double power = 1;         // polynomial only
   float end_learning_rate = 0;
 };
+
+/// W of a warm-up given in steps (1 or more) or as a ratio of total_steps (below 1). Never rounded:
+/// the published schedules compare fractions of the run, so NVIDIA's .2843 of 7,038 steps is a ramp
+/// of slope 1 / 2,000.9, and the log says so.
+double warmup_steps(double warmup, int64_t total_steps);
 
 /// A checked schedule. A value; learning_rate() is a pure function.
 class Schedule {
@@ -35,17 +51,18 @@ class Schedule {
   /// Errors  UsageError for an unknown name (lists the known ones) or a value out of range.
   explicit Schedule(ScheduleOptions options);
   /// What the step about to be applied uses when `step` steps have been applied before it. From
-  /// total_steps on: end_learning_rate (constant goes on).
+  /// total_steps on: end_learning_rate (constant continues).
   float learning_rate(int64_t step) const;
   double warmup_steps() const { return warmup_steps_; }
+  /// Every knob on one line, for the log.
+  std::string describe() const;
   const ScheduleOptions& options() const { return options_; }
 
  private:
-  enum class Kind { linear, polynomial, constant, google_linear };
   double decayed(double progress) const;
 
   ScheduleOptions options_;
-  Kind kind_ = Kind::linear;
+  ScheduleKind kind_ = ScheduleKind::linear;
   double warmup_steps_ = 0;
 };
 

@@ -2,7 +2,7 @@
 """The code in docs/ is the code of the tests: each ```cpp block of docs/NAME.md is a marked part of tests/docs/NAME_test.cpp.
 
 A part begins with a line `// [name]` and ends with `// [/name]`; the block's fence is ```cpp name. Every fenced block of
-a page must have a part and every part a block, letter by letter (indentation apart).
+a page must have a part and every part a block, with equal text except indentation.
     tests/docs_snippets_test.py [ROOT]
 """
 import pathlib

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is installed can be found and used: installs the build, then builds and runs a project that says find_package(minibert)."""
+"""The installed files can be used: installs the build, then builds and runs a project that calls find_package(minibert)."""
 import os
 import pathlib
 import subprocess

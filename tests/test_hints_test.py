@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Each `ctest -R NAME` in sources and pages names a test that there is. Run by ctest as test_hints.
+"""Each `ctest -R NAME` in sources and pages names an existing test. Run by ctest as test_hints.
 
-Names are made as tests/CMakeLists.txt makes them: from the paths of the *_test.cpp files, and what it registers by hand.
+Test names are derived as in tests/CMakeLists.txt: from the paths of the *_test.cpp files, and those registered by hand.
 NAME itself stands for any name.
     tests/test_hints_test.py [ROOT]
 """
@@ -9,9 +9,9 @@ import pathlib
 import re
 import sys
 
-SKIPPED = {".git", ".venv", "build", "runs", "data", "goldens"}  # folders: made, or without hints
+SKIPPED = {".git", ".venv", "build", "runs", "data", "goldens"}  # folders: generated, or without hints
 ENDINGS = {"", ".h", ".cpp", ".cu", ".py", ".md", ".txt", ".cmake"}
-GAP = r"[\s/#]+"  # a hint may go on in the next line of a comment
+GAP = r"[\s/#]+"  # a hint may continue in the next line of a comment
 HINT = re.compile(rf"\bctest(?: --preset \w+)?{GAP}-R{GAP}([\w./|^$]+)")
 BY_HAND = re.compile(r"(?:^|\n)\s*(?:minibert_python_test\(|add_test\(NAME )(\w+)")
 

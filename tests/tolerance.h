@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -31,6 +32,8 @@ struct Tolerance {
   static constexpr double model = 1e-5;
   static constexpr double model_gradient_floor = 1e-6;
   static constexpr double zero_gradient = 1e-5;
+  // The loss of a whole model in 16 bits, relative: one rounding of the type.
+  static constexpr double model_loss_bf16 = 0x1p-9, model_loss_f16 = 0x1p-12;
   static constexpr double sentence_vector = 1e-6;
 };
 
@@ -73,6 +76,30 @@ inline ::testing::AssertionResult near(const std::string& name, std::span<const 
              "tolerance {:.1g} of the largest {:.3g}",
              name, first, got[first], expected[first], error, worst, got[worst], expected[worst],
              error / allowed, tolerance, largest);
+}
+
+/// Values of a tensor of any floating type.
+inline std::vector<float> floats_of(const Tensor& t) {
+  const Tensor wide = t.dtype() == DType::f32 ? t : t.to(DType::f32);
+  return {wide.span<float>().begin(), wide.span<float>().end()};
+}
+
+/// For results in a 16-bit type: `expected` is what exact arithmetic gives, in f32. Allowed is twice
+/// the largest error that rounding `expected` to the type of `got` makes, and `tolerance` of the
+/// largest magnitude on top. For f32 the same as near().
+inline ::testing::AssertionResult near_in(const std::string& name, const Tensor& got,
+                                          const Tensor& expected, double tolerance) {
+  const std::vector<float> exact = floats_of(expected);
+  if (got.dtype() == DType::f32) return near(name, floats_of(got), exact, tolerance);
+  const std::vector<float> rounded = floats_of(expected.to(got.dtype()));
+  double largest = 0, rounding = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    if (!std::isfinite(exact[i]) || !std::isfinite(rounded[i])) continue;
+    largest = std::max(largest, std::abs(static_cast<double>(exact[i])));
+    rounding = std::max(rounding, std::abs(static_cast<double>(exact[i]) - rounded[i]));
+  }
+  const double share = largest > 0 ? 2 * rounding / largest : 0;
+  return near(name + " " + name_of(got.dtype()), floats_of(got), exact, tolerance + share);
 }
 
 inline ::testing::AssertionResult near(const std::string& name, const Tensor& got,

@@ -6,8 +6,10 @@
 
 #include <gtest/gtest.h>
 
+#include "autograd/loss_meter.h"
 #include "autograd/ops.h"
 #include "core/arena.h"
+#include "core/device_value.h"
 #include "models/bert/safetensors.h"
 #include "optim/optimizer.h"
 #include "tests/tolerance.h"
@@ -40,17 +42,19 @@ TEST(Tour, FromATensorToATrainedLayer) {
   OptimizerOptions options;
   options.name = "adamw";
   options.weight_decay = 0.0f;
-  Optimizer optimizer(arena, options);
-  LossStatistics statistics;
+  Optimizer optimizer(arena, options,
+                      Schedule({.name = "constant", .learning_rate = 0.1f, .total_steps = 200}));
+  DeviceValue<StepState> state;
+  LossMeter meter(/* scale= */ 0.25f);
   for (int step = 0; step < 200; ++step) {
     w.reset_grad();
     b.reset_grad();
-    cross_entropy(linear(Variable(inputs), w, b), labels, /* scale= */ 0.25f, &statistics)
-        .backward();
-    optimizer.step(/* learning_rate= */ 0.1f);
+    meter.reset();
+    cross_entropy(linear(Variable(inputs), w, b), labels, meter.site()).backward();
+    optimizer.step(state.get());
   }
-  EXPECT_EQ(statistics.correct, 4);
-  EXPECT_LT(statistics.loss_sum / 4, 0.1);
+  EXPECT_EQ(meter.counts().correct, 4);
+  EXPECT_LT(meter.counts().loss_sum / 4, 0.1);
 
   // 5. Save and load: safetensors, the format that everyone reads.
   const std::string file = ::testing::TempDir() + "minibert_tour.safetensors";

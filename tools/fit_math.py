@@ -2,7 +2,7 @@
 """Prints the polynomial coefficients of core/kernels/math_simd.h.
 
 Each is a weighted least-squares fit in Chebyshev polynomials whose weights follow the error (Lawson's iteration), which
-tends to the polynomial of least largest relative error; `taken_out` is a constant that the code adds by itself. Needs numpy and mpmath (development only):
+tends to the polynomial of least largest relative error; `taken_out` is a constant that the code adds separately. Needs numpy and mpmath (development only):
     python tools/fit_math.py
 """
 import mpmath as mp

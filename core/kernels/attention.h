@@ -6,8 +6,10 @@
 // saved log-sum-exp: arXiv 2205.14135, sec. 3.1. Test: ctest -R attention.
 #pragma once
 
-#include "core/random.h"
-#include "core/tensor.h"
+#include "core/operand.h"
+#include "core/philox.h"
+#include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
@@ -28,51 +30,64 @@ namespace minibert {
 // delta_i needs no [S, S] sum: it is a dot product of two rows that exist already.
 //
 // ---- 2. Shapes and types ------------------------------------------------------------------------
-//   qkv dqkv [N, 3, A, D]   out dout [N, A, D]   lse [N, A]   all f32
-//   cu_seqlens [B+1] i32    sample [B] i32 (read where dropout is active; else it may be undefined)
-//   cu_seqlens[0] = 0; N >= T = cu_seqlens[B]; sequences of length 0 are skipped, and under dropout
-//   a sequence has at most 65,536 tokens (16 bits of its counter). A from 1 to 65,535; D from 1 to
-//   256 (32, 64 and 128 have paths of their own).
+//   qkv dqkv [N, 3, A, D]   out dout [N, A, D]   of the compute type E: f32, bf16 or f16
+//   lse [N, A] f32          cu_seqlens [B+1] i32
+//   sample [B] i32, read where dropout is active (otherwise it may be undefined)
+//   Sequence b is rows cu_seqlens[b] .. cu_seqlens[b + 1] - 1; T = cu_seqlens[B] <= N. Sequences of
+//   length 0 are skipped: a batch of fixed shape ends with them, each with cu_seqlens = T. Under
+//   dropout a sequence has at most 65,536 tokens (16 bits of its counter). Values of cu_seqlens are
+//   the caller's promise: whoever packs a batch checks it once. A from 1 to 65,535; D from 1 to 256
+//   (32, 64 and 128 have paths of their own).
 //
 // ---- 3. Cost ------------------------------------------------------------------------------------
 //   forward  4 A D sum(S^2) FLOP (two products), backward 10 A D sum(S^2) (five; the scores are
 //   computed again). Softmax and dropout are not counted.
-//   moved  forward 4 T A D + T A elements, backward 9 T A D + T A: bound by arithmetic from S = 32
-//   or so. A task's scratch, in floats, with S rounded up to a multiple of 8 and D to one of 32:
+//   moved  forward 4 T A D elements of E, backward 9 T A D, and T A floats in both: bound by
+//   arithmetic from S = 32 or so. A task's scratch, in floats, with S rounded up to a multiple of 8
+//   and D to one of 32:
 //     forward   2 S D (k, v)           +  32 S (probabilities)  +  64 D (tiles of 32 queries)
 //     backward  4 S D (and dk, dv)     +  64 S (and gradients)  + 128 D (tiles of q and of dout)
 //
 // ---- 4. Precision and determinism ---------------------------------------------------------------
-//   Products and sums in f32; exp to 2 ulp. The row's maximum is subtracted before exp, so no score
-//   overflows. A task owns a (sequence, head) and walks its queries in order: no atomics, so
-//   threads, packing and neighbours do not change bits. Rows beyond T are neither read nor trusted:
-//   what lies there cannot reach a result.
+//   Products and sums in f32 whatever E is; only what is stored in E is rounded to it, once. exp to
+//   2 ulp. The row's maximum is subtracted before exp, so no score overflows. A task owns a
+//   (sequence, head) and walks its queries in order: no atomics, so threads, packing and neighbours
+//   do not change bits.
+//   delta_i reads out as stored, rounded to E (by at most u = 2^-24, 2^-9 or 2^-11 of each element):
+//   that moves ds_ij by up to u p_ij sum_d |do_id out_id|, as in every attention that keeps out in
+//   16 bits. Where p_ij da_ij and p_ij delta_i nearly cancel, it is more than dq's own rounding.
+//   NaN and infinity stay in their sequence and head, and rows beyond T are never read. Within the
+//   head, what is not finite in q_i reaches row i of out; in k_j or v_j every row, and in backward
+//   all of dk and dv. Dropping (i, j) does not keep an infinite v_j out of row i: the probability is
+//   exactly 0, but 0 times infinity is NaN. Finite values it does keep out.
 //
 // ---- 5. Interface -------------------------------------------------------------------------------
 /// out_i = sum_j softmax_j(q_i k_j * scale) dropout_ij v_j, within each sequence and head.
 /// Shapes  qkv [N, 3, A, D]; out [N, A, D]; lse [N, A] (log of the softmax's denominator, saved for
-///         backward); cu_seqlens [B+1] i32; sample [B] i32. N >= T = cu_seqlens[B]; in rows beyond
-///         T, out and lse are set to zero.
-/// Errors  UsageError for shapes that disagree, cu_seqlens that do not start at 0, fall or pass N,
-///         and sizes outside those of section 2.
+///         backward); cu_seqlens [B+1]; sample [B]. In rows T .. N - 1, out and lse are zeroed.
+/// Errors  UsageError for shapes and types that disagree, and A or D outside section 2.
 struct AttentionForward {
-  Tensor qkv, out, lse, cu_seqlens, sample;
+  Operand qkv, out, lse, cu_seqlens, sample;
   float scale = 0;  // 1 / sqrt(D)
   Dropout dropout;
 };
-/// dqkv [N, 3, A, D] is written (never accumulated); rows beyond T: zero. Errors as forward.
+/// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
-  Tensor qkv, out, lse, dout, dqkv, cu_seqlens, sample;
+  Operand qkv, out, lse, dout, dqkv, cu_seqlens, sample;
   float scale = 0;
   Dropout dropout;
 };
 
-void attention_forward(const AttentionForward& args, Stream stream = {});
-void attention_backward(const AttentionBackward& args, Stream stream = {});
+void attention_forward(const AttentionForward& args);
+void attention_backward(const AttentionBackward& args);
 void attention_forward_reference(const AttentionForward& args);
-/// out and lse must be given, but are not read: the softmax is computed again, in double.
+/// Reads out as it is stored (for delta), as the fast code does; lse must be given, but is not read:
+/// the softmax is computed again, in double.
 void attention_backward_reference(const AttentionBackward& args);
-double attention_forward_flops(const AttentionForward& args);
-double attention_backward_flops(const AttentionBackward& args);
+/// Reads cu_seqlens.
+Cost attention_forward_cost(const AttentionForward& args);
+Cost attention_backward_cost(const AttentionBackward& args);
+void attention_forward_cuda(const AttentionForward& args, Stream stream);
+void attention_backward_cuda(const AttentionBackward& args, Stream stream);
 
 }  // namespace minibert

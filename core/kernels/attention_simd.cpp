@@ -9,24 +9,24 @@
 //
 // All five products are then one micro-kernel: a scalar of `a` times vectors of `b`, with offsets
 // that the compiler knows. Keys are padded with zero rows to a multiple of 8, head columns to one
-// of 32, queries of the last tile to 16 or 32; padded queries are never summed or stored.
+// of 32, queries of the last tile to 16 or 32; padded queries are never summed or stored. Since all
+// rows are copied to scratch anyway, that is where they become f32: what moves rows ("Moving rows")
+// knows their type E, everything else computes in f32.
 // Easy to break: NaN must pass through (Max keeps its second argument's), and no row beyond the
 // sequence may be read. Test: ctest -R attention.
 #include "core/kernels/attention_simd.h"
 
-#include <hwy/highway.h>
 #include <math.h>
 #include <string.h>
+
+#include "core/kernels/elements_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {
 
-namespace hn = hwy::HWY_NAMESPACE;
-
-using FloatTag = hn::ScalableTag<float>;
 using WordTag = hn::ScalableTag<uint32_t>;
 using WideTag = hn::ScalableTag<uint64_t>;
-using Float = hn::Vec<FloatTag>;
+using Float = FloatVec;
 using Word = hn::Vec<WordTag>;
 using Wide = hn::Vec<WideTag>;
 constexpr FloatTag kFloat;
@@ -37,6 +37,44 @@ constexpr int kLanes = HWY_MAX_BYTES / 4;
 // Rows of `a` that one call of the micro-kernel takes: as many sums as the registers hold.
 constexpr int kRows = HWY_CAP_GE512 ? 8 : 4;
 constexpr float kLog2E = 1.44269504088896341f, kLn2 = 0.693147180559945309f;
+
+// ---- Where a head lies -------------------------------------------------------------------------
+
+enum Part { kQuery, kKey, kValue };
+
+// Rows of one head in an array of the batch: element (i, d) is number first + i * stride + d.
+struct Rows {
+  const Operand& array;
+  int64_t first, stride;
+};
+
+// One head of one sequence, and what forward and backward have in common.
+struct Head {
+  int64_t S, D;          // tokens of the sequence, columns of the head
+  int64_t A, row, head;  // heads of the batch, first row of the sequence, number of the head
+  uint32_t sample;       // of the sequence; 0 without dropout
+  float scale;
+  const Dropout& dropout;
+
+  // From row i of the sequence on: in [N, 3, A, D], in [N, A, D].
+  HWY_INLINE Rows part(const Operand& x, Part which, int64_t i) const {
+    return {x, (((row + i) * 3 + which) * A + head) * D, 3 * A * D};
+  }
+  HWY_INLINE Rows rows(const Operand& x, int64_t i) const {
+    return {x, ((row + i) * A + head) * D, A * D};
+  }
+  HWY_INLINE float& lse(const Operand& x, int64_t i) const {
+    return x.data<float>()[(row + i) * A + head];
+  }
+};
+
+template <class Args>
+HWY_INLINE Head head_of(const Args& args, int64_t sequence, int64_t head) {
+  const int32_t* first = args.cu_seqlens.template data<int32_t>() + sequence;
+  const int32_t sample = args.dropout.active() ? args.sample.template data<int32_t>()[sequence] : 0;
+  return {first[1] - first[0],           args.qkv.dim(3), args.qkv.dim(2), first[0], head,
+          static_cast<uint32_t>(sample), args.scale,      args.dropout};
+}
 
 // ---- Products ----------------------------------------------------------------------------------
 
@@ -105,8 +143,8 @@ HWY_INLINE Float exp2(Float x) {
 
 // ---- Dropout -----------------------------------------------------------------------------------
 
-constexpr uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u, kWeyl0 = 0x9E3779B9u,
-                   kWeyl1 = 0xBB67AE85u;
+constexpr uint32_t kMul0 = kPhiloxMul0, kMul1 = kPhiloxMul1, kWeyl0 = kPhiloxWeyl0,
+                   kWeyl1 = kPhiloxWeyl1;
 
 HWY_INLINE Wide multiply_low(Wide x, uint32_t factor) {
   return hn::MulEven(hn::BitCast(kWord, x), hn::Set(kWord, factor));
@@ -130,18 +168,18 @@ class QuadDropout {
   static constexpr int kWides = kQuads / kWideLanes;
   static constexpr int kVectors = kTile / kLanes;
 
-  HWY_INLINE QuadDropout(const AttentionHead& h, int64_t first_query)
-      : key0_(static_cast<uint32_t>(h.seed)),
-        key1_(static_cast<uint32_t>(h.seed >> 32)),
-        word3_(h.step_layer_purpose),
+  HWY_INLINE QuadDropout(const Head& h, int64_t first_query)
+      : key0_(static_cast<uint32_t>(h.dropout.seed)),
+        key1_(static_cast<uint32_t>(h.dropout.seed >> 32)),
+        word3_(h.dropout.step_layer_purpose()),
         sample_product_(uint64_t{kMul1} * h.sample),
-        largest_dropped_(hn::Set(kWord, (h.threshold << 16) - 1)) {
+        largest_dropped_(hn::Set(kWord, (h.dropout.threshold << 16) - 1)) {
     for (int w = 0; w < kWides; ++w) {
       const int quad = w * kWideLanes;  // quads 0..7 are queries 0..7 (and 8..15) of the first 16
       const int64_t query = first_query + quad / 8 * 16 + quad % 8;
       const Wide word1 =
           hn::Or(hn::Add(hn::Iota(kWide, 0), hn::Set(kWide, static_cast<uint64_t>(query))),
-                 hn::Set(kWide, uint64_t{h.head} << 16));
+                 hn::Set(kWide, static_cast<uint64_t>(h.head) << 16));
       const Wide round1 = hn::Xor(word1, hn::Set(kWide, high(sample_product_) ^ key0_));
       row_product_[w] = multiply_low(round1, kMul0);
     }
@@ -219,14 +257,59 @@ class QuadDropout {
 
 // ---- Moving rows -------------------------------------------------------------------------------
 
-// Copies `rows` rows of D floats into [padded_rows, padded_size], zeros around them.
-void copy_padded(const float* from, int64_t stride, int64_t rows, int64_t D, int64_t padded_rows,
+// Heads are short rows far apart, which no hardware prefetcher follows: asks for the row that comes
+// kAhead rows later, if there is one.
+template <int kWrite, class E>
+HWY_INLINE void prefetch_row(const E* first, int64_t stride, int64_t row, int64_t rows, int64_t D) {
+  constexpr int64_t kAhead = 8, kCacheLine = 64 / sizeof(E);
+  if (row + kAhead >= rows) return;
+  const E* ahead = first + (row + kAhead) * stride;
+  for (int64_t c = 0; c < D; c += kCacheLine) __builtin_prefetch(ahead + c, kWrite);
+}
+
+// Copies `rows` rows of D elements into [padded_rows, padded_size] floats, zeros around them.
+template <class E>
+void copy_padded(const E* from, int64_t stride, int64_t rows, int64_t D, int64_t padded_rows,
                  int64_t padded_size, float* to) {
   for (int64_t row = 0; row < rows; ++row) {
-    memcpy(to + row * padded_size, from + row * stride, sizeof(float) * D);
-    if (D < padded_size) memset(to + row * padded_size + D, 0, sizeof(float) * (padded_size - D));
+    prefetch_row<0>(from, stride, row, rows, D);
+    float* to_row = to + row * padded_size;
+    for_vectors(D, [&](int64_t c, size_t count) HWY_ATTR {
+      hn::Store(load_some(kFloat, from + row * stride + c, count), kFloat, to_row + c);
+    });
+    for (int64_t c = (D + kLanes - 1) / kLanes * kLanes; c < padded_size; c += kLanes)
+      hn::Store(hn::Zero(kFloat), kFloat, to_row + c);
   }
   memset(to + rows * padded_size, 0, sizeof(float) * (padded_rows - rows) * padded_size);
+}
+HWY_INLINE void copy_padded(const Rows& from, int64_t rows, int64_t D, int64_t padded_rows,
+                            int64_t padded_size, float* to) {
+  with_element(from.array.dtype(), [&](auto e) HWY_ATTR {
+    copy_padded(from.array.data<decltype(e)>() + from.first, from.stride, rows, D, padded_rows,
+                padded_size, to);
+  });
+}
+
+// Row i of `to` [rows, D] = factor(i) * row i of `from` [rows, padded_size].
+template <class E, class Factor>
+HWY_INLINE void store_rows(const float* from, int64_t padded_size, const Factor& factor,
+                           int64_t rows, int64_t D, E* to, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row) {
+    prefetch_row<1>(to, stride, row, rows, D);
+    const Float scale = hn::Set(kFloat, factor(row));
+    for_vectors(D, [&](int64_t c, size_t count) HWY_ATTR {
+      const Float x = hn::Load(kFloat, from + row * padded_size + c);
+      store_some(kFloat, hn::Mul(scale, x), to + row * stride + c, count);
+    });
+  }
+}
+template <class Factor>
+HWY_INLINE void store_rows(const float* from, int64_t padded_size, const Factor& factor,
+                           int64_t rows, int64_t D, const Rows& to) {
+  with_element(to.array.dtype(), [&](auto e) HWY_ATTR {
+    store_rows(from, padded_size, factor, rows, D, to.array.data<decltype(e)>() + to.first,
+               to.stride);
+  });
 }
 
 // to [columns, kTile] = factor * from [kTile, columns], in blocks of 4 x 4; 4 divides columns.
@@ -255,23 +338,18 @@ HWY_INLINE void transpose(const float* from, int64_t columns, float factor, floa
   }
 }
 
-// to[c] = factor * from[c]
-HWY_INLINE void store_row(const float* from, float factor, int64_t D, float* to) {
-  const Float scale = hn::Set(kFloat, factor);
-  int64_t c = 0;
-  for (; c + kLanes <= D; c += kLanes)
-    hn::StoreU(hn::Mul(scale, hn::Load(kFloat, from + c)), kFloat, to + c);
-  for (; c < D; ++c) to[c] = factor * from[c];
-}
-
-HWY_INLINE float dot(const float* x, const float* y, int64_t D) {
-  Float sum = hn::Zero(kFloat);
-  int64_t c = 0;
-  for (; c + kLanes <= D; c += kLanes)
-    sum = hn::MulAdd(hn::LoadU(kFloat, x + c), hn::LoadU(kFloat, y + c), sum);
-  float total = hn::GetLane(hn::SumOfLanes(kFloat, sum));
-  for (; c < D; ++c) total += x[c] * y[c];
-  return total;
+// x [D] times row i of y.
+HWY_INLINE float dot(const float* x, const Rows& y, int64_t i, int64_t D) {
+  return with_element(y.array.dtype(), [&](auto e) HWY_ATTR {
+    const auto* row = y.array.data<decltype(e)>() + y.first + i * y.stride;
+    Float sum = hn::Zero(kFloat);
+    int64_t c = 0;
+    for (; c + kLanes <= D; c += kLanes)
+      sum = hn::MulAdd(hn::LoadU(kFloat, x + c), load(kFloat, row + c), sum);
+    float total = hn::GetLane(hn::SumOfLanes(kFloat, sum));
+    for (; c < D; ++c) total += x[c] * to_float(row[c]);
+    return total;
+  });
 }
 
 // ---- Forward -----------------------------------------------------------------------------------
@@ -279,10 +357,10 @@ HWY_INLINE float dot(const float* x, const float* y, int64_t D) {
 // scores [S, kTile] (in units of log 2) become exp(score - row maximum), dropped ones 0; largest
 // and sum are [kTile], the sum over kept and dropped alike.
 template <int kTile>
-HWY_INLINE void softmax_tile(const AttentionHead& h, int64_t first_query, float* scores,
-                             float* largest, float* sum) {
+HWY_INLINE void softmax_tile(const Head& h, int64_t first_query, float* scores, float* largest,
+                             float* sum) {
   constexpr int kVectors = kTile / kLanes;
-  const int64_t S = h.length;
+  const int64_t S = h.S;
   for (int v = 0; v < kVectors; ++v) {
     Float top = hn::Load(kFloat, scores + v * kLanes);
     for (int64_t j = 1; j < S; ++j)
@@ -290,10 +368,11 @@ HWY_INLINE void softmax_tile(const AttentionHead& h, int64_t first_query, float*
     hn::Store(top, kFloat, largest + v * kLanes);
     hn::Store(hn::Zero(kFloat), kFloat, sum + v * kLanes);
   }
-  const QuadDropout<kTile> dropout(h, first_query);
+  const bool drops = h.dropout.active();
+  const QuadDropout<kTile> draws(h, first_query);
   for (int64_t j = 0; j < S; j += 2) {
     hn::Mask<FloatTag> keep[2][kVectors];
-    if (h.threshold != 0) dropout.draw(j, keep);
+    if (drops) draws.draw(j, keep);
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
       const Float top = hn::Load(kFloat, largest + v * kLanes);
@@ -304,7 +383,7 @@ HWY_INLINE void softmax_tile(const AttentionHead& h, int64_t first_query, float*
         float* score = scores + (j + second) * kTile + v * kLanes;
         const Float e = exp2(hn::Sub(hn::Load(kFloat, score), top));
         total = hn::Add(total, e);
-        hn::Store(h.threshold != 0 ? hn::IfThenElseZero(keep[second][v], e) : e, kFloat, score);
+        hn::Store(drops ? hn::IfThenElseZero(keep[second][v], e) : e, kFloat, score);
       }
       hn::Store(total, kFloat, sum + v * kLanes);
     }
@@ -312,37 +391,36 @@ HWY_INLINE void softmax_tile(const AttentionHead& h, int64_t first_query, float*
 }
 
 template <int kTile, int kSize>
-HWY_INLINE void forward_tile(const AttentionHead& h, int64_t first_query, const float* k,
-                             const float* v, float* scratch) {
+HWY_INLINE void forward_tile(const AttentionForward& args, const Head& h, int64_t first_query,
+                             const float* k, const float* v, float* scratch) {
   constexpr int kVectors = kTile >= 2 * kLanes ? 2 : 1;
-  const int64_t D = kSize ? kSize : attention_padded_size(h.size);
-  const int64_t S = h.length, padded_S = attention_padded_length(S);
+  const int64_t D = kSize ? kSize : attention_padded_size(h.D);
+  const int64_t S = h.S, padded_S = attention_padded_length(S);
   const int64_t rows = S - first_query < kTile ? S - first_query : kTile;
   float *query = scratch, *out = scratch, *query_t = query + kTile * D,
         *scores = query_t + kTile * D;
-  copy_padded(h.q + first_query * h.qkv_stride, h.qkv_stride, rows, h.size, kTile, D, query);
+  copy_padded(h.part(args.qkv, kQuery, first_query), rows, h.D, kTile, D, query);
   transpose<kTile>(query, D, h.scale * kLog2E, query_t);
   multiply<kVectors, false>(k, D, 1, query_t, kTile, padded_S, kTile, D, scores, kTile);
   HWY_ALIGN float largest[kTile], sum[kTile];
   softmax_tile<kTile>(h, first_query, scores, largest, sum);
   multiply<2, false>(scores, 1, kTile, v, D, kTile, D, S, out, D);
-  for (int64_t i = 0; i < rows; ++i) {
-    store_row(out + i * D, h.dropout_scale / sum[i], h.size,
-              h.out + (first_query + i) * h.out_stride);
-    h.lse[(first_query + i) * h.lse_stride] = largest[i] * kLn2 + logf(sum[i]);
-  }
+  const auto factor = [&](int64_t i) { return h.dropout.scale / sum[i]; };
+  store_rows(out, D, factor, rows, h.D, h.rows(args.out, first_query));
+  for (int64_t i = 0; i < rows; ++i)
+    h.lse(args.lse, first_query + i) = largest[i] * kLn2 + logf(sum[i]);
 }
 
 template <int kSize>
-void forward_head(const AttentionHead& h) {
-  const int64_t D = kSize ? kSize : attention_padded_size(h.size);
-  const int64_t S = h.length, padded_S = attention_padded_length(S);
-  float *k = h.scratch, *v = k + padded_S * D, *tile = v + padded_S * D;
-  copy_padded(h.k, h.qkv_stride, S, h.size, padded_S, D, k);
-  copy_padded(h.v, h.qkv_stride, S, h.size, padded_S, D, v);
+void forward_head(const AttentionForward& args, const Head& h, float* scratch) {
+  const int64_t D = kSize ? kSize : attention_padded_size(h.D);
+  const int64_t S = h.S, padded_S = attention_padded_length(S);
+  float *k = scratch, *v = k + padded_S * D, *tile = v + padded_S * D;
+  copy_padded(h.part(args.qkv, kKey, 0), S, h.D, padded_S, D, k);
+  copy_padded(h.part(args.qkv, kValue, 0), S, h.D, padded_S, D, v);
   int64_t i = 0;
-  for (; S - i > 16; i += 32) forward_tile<32, kSize>(h, i, k, v, tile);
-  if (i < S) forward_tile<16, kSize>(h, i, k, v, tile);
+  for (; S - i > 16; i += 32) forward_tile<32, kSize>(args, h, i, k, v, tile);
+  if (i < S) forward_tile<16, kSize>(args, h, i, k, v, tile);
 }
 
 // ---- Backward ----------------------------------------------------------------------------------
@@ -350,16 +428,16 @@ void forward_head(const AttentionHead& h) {
 // From scores and gradients of the probabilities da [S, kTile]: scores become p m (for dv), da
 // becomes ds without the factor `scale`. log2_sum [kTile] is lse in units of log 2.
 template <int kTile>
-HWY_INLINE void softmax_tile_backward(const AttentionHead& h, int64_t first_query,
-                                      const float* log2_sum, const float* delta, float* scores,
-                                      float* da) {
+HWY_INLINE void softmax_tile_backward(const Head& h, int64_t first_query, const float* log2_sum,
+                                      const float* delta, float* scores, float* da) {
   constexpr int kVectors = kTile / kLanes;
-  const int64_t S = h.length;
-  const QuadDropout<kTile> dropout(h, first_query);
-  const Float factor = hn::Set(kFloat, h.dropout_scale);
+  const int64_t S = h.S;
+  const bool drops = h.dropout.active();
+  const QuadDropout<kTile> draws(h, first_query);
+  const Float factor = hn::Set(kFloat, h.dropout.scale);
   for (int64_t j = 0; j < S; j += 2) {
     hn::Mask<FloatTag> keep[2][kVectors];
-    if (h.threshold != 0) dropout.draw(j, keep);
+    if (drops) draws.draw(j, keep);
 #pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) {
 #pragma GCC unroll 2
@@ -369,7 +447,7 @@ HWY_INLINE void softmax_tile_backward(const AttentionHead& h, int64_t first_quer
         const Float p =
             exp2(hn::Sub(hn::Load(kFloat, scores + at), hn::Load(kFloat, log2_sum + v * kLanes)));
         Float kept = p, dp = hn::Load(kFloat, da + at);
-        if (h.threshold != 0) {
+        if (drops) {
           kept = hn::IfThenElseZero(keep[second][v], hn::Mul(p, factor));
           dp = hn::IfThenElseZero(keep[second][v], hn::Mul(dp, factor));
         }
@@ -387,23 +465,24 @@ struct BackwardScratch {
 };
 
 template <int kTile, int kSize>
-HWY_INLINE void backward_tile(const AttentionHead& h, int64_t first_query,
+HWY_INLINE void backward_tile(const AttentionBackward& args, const Head& h, int64_t first_query,
                               const BackwardScratch& s) {
   constexpr int kVectors = kTile >= 2 * kLanes ? 2 : 1;
-  const int64_t D = kSize ? kSize : attention_padded_size(h.size);
-  const int64_t S = h.length, padded_S = attention_padded_length(S);
+  const int64_t D = kSize ? kSize : attention_padded_size(h.D);
+  const int64_t S = h.S, padded_S = attention_padded_length(S);
   const int64_t rows = S - first_query < kTile ? S - first_query : kTile;
   float *query = s.tile, *dout = query + kTile * D, *query_t = dout + kTile * D,
         *dout_t = query_t + kTile * D, *scores = dout_t + kTile * D,
         *da = scores + padded_S * kTile;
-  copy_padded(h.q + first_query * h.qkv_stride, h.qkv_stride, rows, h.size, kTile, D, query);
-  copy_padded(h.dout + first_query * h.out_stride, h.out_stride, rows, h.size, kTile, D, dout);
+  copy_padded(h.part(args.qkv, kQuery, first_query), rows, h.D, kTile, D, query);
+  copy_padded(h.rows(args.dout, first_query), rows, h.D, kTile, D, dout);
   transpose<kTile>(query, D, h.scale * kLog2E, query_t);
   transpose<kTile>(dout, D, 1.0f, dout_t);
   HWY_ALIGN float log2_sum[kTile] = {}, delta[kTile] = {};
+  const Rows out = h.rows(args.out, first_query);
   for (int64_t i = 0; i < rows; ++i) {
-    log2_sum[i] = h.lse[(first_query + i) * h.lse_stride] * kLog2E;
-    delta[i] = dot(dout + i * D, h.out + (first_query + i) * h.out_stride, h.size);
+    log2_sum[i] = h.lse(args.lse, first_query + i) * kLog2E;
+    delta[i] = dot(dout + i * D, out, i, h.D);
   }
   multiply<kVectors, false>(s.k, D, 1, query_t, kTile, padded_S, kTile, D, scores, kTile);
   multiply<kVectors, false>(s.v, D, 1, dout_t, kTile, padded_S, kTile, D, da, kTile);
@@ -412,54 +491,58 @@ HWY_INLINE void backward_tile(const AttentionHead& h, int64_t first_query,
   multiply<2, true>(da, kTile, 1, query, D, padded_S, D, rows, s.dk, D);
   float* dq = query_t;
   multiply<2, false>(da, 1, kTile, s.k, D, kTile, D, S, dq, D);
-  for (int64_t i = 0; i < rows; ++i)
-    store_row(dq + i * D, h.scale, h.size, h.dq + (first_query + i) * h.qkv_stride);
+  const auto scale = [&](int64_t) { return h.scale; };
+  store_rows(dq, D, scale, rows, h.D, h.part(args.dqkv, kQuery, first_query));
 }
 
 template <int kSize>
-void backward_head(const AttentionHead& h) {
-  const int64_t D = kSize ? kSize : attention_padded_size(h.size);
-  const int64_t S = h.length, padded_S = attention_padded_length(S), matrix = padded_S * D;
-  float *k = h.scratch, *v = k + matrix, *dk = v + matrix, *dv = dk + matrix, *tile = dv + matrix;
-  copy_padded(h.k, h.qkv_stride, S, h.size, padded_S, D, k);
-  copy_padded(h.v, h.qkv_stride, S, h.size, padded_S, D, v);
+void backward_head(const AttentionBackward& args, const Head& h, float* start) {
+  const int64_t D = kSize ? kSize : attention_padded_size(h.D);
+  const int64_t S = h.S, padded_S = attention_padded_length(S), matrix = padded_S * D;
+  float *k = start, *v = k + matrix, *dk = v + matrix, *dv = dk + matrix, *tile = dv + matrix;
+  copy_padded(h.part(args.qkv, kKey, 0), S, h.D, padded_S, D, k);
+  copy_padded(h.part(args.qkv, kValue, 0), S, h.D, padded_S, D, v);
   memset(dk, 0, sizeof(float) * 2 * matrix);
   const BackwardScratch scratch{k, v, dk, dv, tile};
   int64_t i = 0;
-  for (; S - i > 16; i += 32) backward_tile<32, kSize>(h, i, scratch);
-  if (i < S) backward_tile<16, kSize>(h, i, scratch);
-  for (int64_t j = 0; j < S; ++j) {
-    store_row(dk + j * D, h.scale, h.size, h.dk + j * h.qkv_stride);
-    store_row(dv + j * D, 1.0f, h.size, h.dv + j * h.qkv_stride);
-  }
+  for (; S - i > 16; i += 32) backward_tile<32, kSize>(args, h, i, scratch);
+  if (i < S) backward_tile<16, kSize>(args, h, i, scratch);
+  const auto scale = [&](int64_t) { return h.scale; };
+  const auto one = [](int64_t) { return 1.0f; };
+  store_rows(dk, D, scale, S, h.D, h.part(args.dqkv, kKey, 0));
+  store_rows(dv, D, one, S, h.D, h.part(args.dqkv, kValue, 0));
 }
 
 }  // namespace
 
 // The usual head sizes have their offsets known to the compiler; a padded 96 (say) has not.
-void attention_head_forward(const AttentionHead& h) {
-  switch (attention_padded_size(h.size)) {
+void attention_head_forward(const AttentionForward& args, int64_t sequence, int64_t head,
+                            float* scratch) {
+  const Head h = head_of(args, sequence, head);
+  switch (attention_padded_size(h.D)) {
     case 32:
-      return forward_head<32>(h);
+      return forward_head<32>(args, h, scratch);
     case 64:
-      return forward_head<64>(h);
+      return forward_head<64>(args, h, scratch);
     case 128:
-      return forward_head<128>(h);
+      return forward_head<128>(args, h, scratch);
     default:
-      return forward_head<0>(h);
+      return forward_head<0>(args, h, scratch);
   }
 }
 
-void attention_head_backward(const AttentionHead& h) {
-  switch (attention_padded_size(h.size)) {
+void attention_head_backward(const AttentionBackward& args, int64_t sequence, int64_t head,
+                             float* scratch) {
+  const Head h = head_of(args, sequence, head);
+  switch (attention_padded_size(h.D)) {
     case 32:
-      return backward_head<32>(h);
+      return backward_head<32>(args, h, scratch);
     case 64:
-      return backward_head<64>(h);
+      return backward_head<64>(args, h, scratch);
     case 128:
-      return backward_head<128>(h);
+      return backward_head<128>(args, h, scratch);
     default:
-      return backward_head<0>(h);
+      return backward_head<0>(args, h, scratch);
   }
 }
 

@@ -1,4 +1,5 @@
-// elementwise.cpp: references of elementwise.h and the callers of its fast CPU versions.
+// elementwise.cpp: checks, costs, references of elementwise.h and the callers of its fast CPU
+// versions (elementwise_simd.cpp).
 #include "core/kernels/elementwise.h"
 
 #include <algorithm>
@@ -6,73 +7,206 @@
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
-#include "core/kernels/elementwise_simd.h"
+#include "core/kernels/dropout_mask.h"
 #include "core/kernels/gelu.h"
+#include "core/kernels/reference.h"
 #include "core/parallel.h"
+#include "core/simd.h"
 
 namespace minibert {
+
+// Elements (of add_bias and dropout_rows: rows) begin .. end - 1.
+MB_SIMD_DECLARE(void, gelu_forward_block, (const GeluForward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, gelu_backward_block, (const GeluBackward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, tanh_forward_block, (const TanhForward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, tanh_backward_block, (const TanhBackward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, add_forward_block, (const AddForward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, multiply_block, (const MultiplyArgs& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, scale_block, (const ScaleArgs& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, add_bias_block, (const AddBiasForward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, dropout_rows_block, (const DropoutRows& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, fill_block, (const FillArgs& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, fill_from_block, (const FillFromArgs& args, int64_t begin, int64_t end))
+
 namespace {
 
-void check_same(const char* op, const Tensor& x, const char* name, const Tensor& t) {
-  check_type(op, "the first tensor", x);
-  check_tensor(op, name, t, x.shape(), "one shape for all tensors of the op");
+// `t` has the shape and the type of the op's first tensor x.
+void check_same(const char* op, const Operand& x, const char* name, const Operand& t) {
+  check_floating(op, "the first tensor", x);
+  check_tensor(op, name, t, shape_of(x), "one shape and type for all tensors of the op", x.dtype());
 }
 
-void check_dropout(const Tensor& x, const Tensor& position, const Tensor& row_sample,
-                   const Tensor& y) {
-  check_rank("dropout_rows", "x", x, 2);
-  check_tensor("dropout_rows", "y", y, x.shape(), "the shape of x");
-  check_tensor("dropout_rows", "position", position, {x.dim(0)}, "rows of x", DType::i32);
-  check_tensor("dropout_rows", "row_sample", row_sample, {x.dim(0)}, "rows of x", DType::i32);
+void check(const GeluForward& args) {
+  check_same("gelu_forward", args.x, "y", args.y);
 }
-
-// out[i] = value(i), or out[i] += value(i).
-template <typename Value>
-void store_all(const Tensor& y, bool accumulate, Value value) {
-  float* out = y.data<float>();
-  for (int64_t i = 0; i < y.numel(); ++i)
-    out[i] = static_cast<float>((accumulate ? out[i] : 0.0) + value(i));
+void check(const GeluBackward& args) {
+  check_same("gelu_backward", args.x, "dy", args.dy);
+  check_same("gelu_backward", args.x, "dx", args.dx);
+}
+void check(const TanhForward& args) {
+  check_same("tanh_forward", args.x, "y", args.y);
+}
+void check(const TanhBackward& args) {
+  check_same("tanh_backward", args.y, "dy", args.dy);
+  check_same("tanh_backward", args.y, "dx", args.dx);
+}
+void check(const AddForward& args) {
+  check_same("add_forward", args.a, "b", args.b);
+  check_same("add_forward", args.a, "y", args.y);
+}
+void check(const MultiplyArgs& args) {
+  check_same("multiply", args.a, "b", args.b);
+  check_same("multiply", args.a, "y", args.y);
+}
+void check(const ScaleArgs& args) {
+  check_same("scale", args.x, "y", args.y);
+}
+void check(const AddBiasForward& args) {
+  const DType dtype = args.x.dtype();
+  check_compute("add_bias", "x", args.x, 2);
+  check_tensor("add_bias", "bias", args.bias, {args.x.dim(1)}, "the last dimension of x", dtype);
+  check_tensor("add_bias", "y", args.y, shape_of(args.x), "the shape of x", dtype);
+}
+void check(const DropoutRows& args) {
+  const char* op = "dropout_rows";
+  check_compute(op, "x", args.x, 2);
+  check_tensor(op, "y", args.y, shape_of(args.x), "the shape of x", args.x.dtype());
+  check_tensor(op, "position", args.position, {args.x.dim(0)}, "rows of x", DType::i32);
+  check_tensor(op, "row_sample", args.row_sample, {args.x.dim(0)}, "rows of x", DType::i32);
+}
+void check(const FillArgs& args) {
+  check_floating("fill", "y", args.y);
+}
+void check(const FillFromArgs& args) {
+  check_type("fill_from", "scalar", args.scalar);
+  MB_CHECK(args.scalar.numel() == 1, "fill_from: scalar is {}, expected one element",
+           shape_of(args.scalar).str());
+  check_floating("fill_from", "y", args.y);
 }
 
 }  // namespace
 
+// ---- 3. Cost -----------------------------------------------------------------------------------
+namespace {
+
+// Every operand is moved once, y once more if it is added to.
+Cost cost_of(double flops_an_element, std::initializer_list<const Operand*> inputs,
+             const Operand& y, bool accumulate = false) {
+  double bytes = (accumulate ? 2.0 : 1.0) * static_cast<double>(y.bytes());
+  for (const Operand* input : inputs) bytes += static_cast<double>(input->bytes());
+  return {(flops_an_element + (accumulate ? 1 : 0)) * static_cast<double>(y.numel()), bytes};
+}
+
+}  // namespace
+
+Cost gelu_forward_cost(const GeluForward& args) {
+  return cost_of(30, {&args.x}, args.y);
+}
+Cost gelu_backward_cost(const GeluBackward& args) {
+  return cost_of(40, {&args.x, &args.dy}, args.dx, args.accumulate);
+}
+Cost tanh_forward_cost(const TanhForward& args) {
+  return cost_of(30, {&args.x}, args.y);
+}
+Cost tanh_backward_cost(const TanhBackward& args) {
+  return cost_of(3, {&args.y, &args.dy}, args.dx, args.accumulate);
+}
+Cost add_forward_cost(const AddForward& args) {
+  return cost_of(1, {&args.a, &args.b}, args.y);
+}
+Cost multiply_cost(const MultiplyArgs& args) {
+  return cost_of(1, {&args.a, &args.b}, args.y, args.accumulate);
+}
+Cost scale_cost(const ScaleArgs& args) {
+  return cost_of(1, {&args.x}, args.y, args.accumulate);
+}
+Cost add_bias_cost(const AddBiasForward& args) {
+  return cost_of(1, {&args.x, &args.bias}, args.y);
+}
+Cost dropout_rows_cost(const DropoutRows& args) {
+  return cost_of(20, {&args.x, &args.position, &args.row_sample}, args.y, args.accumulate);
+}
+Cost fill_cost(const FillArgs& args) {
+  return cost_of(0, {}, args.y);
+}
+Cost fill_from_cost(const FillFromArgs& args) {
+  return cost_of(0, {&args.scalar}, args.y, args.accumulate);
+}
+
 // ---- 6. Reference ------------------------------------------------------------------------------
-void gelu_forward_reference(const Tensor& x, const Tensor& y, Gelu kind) {
-  const float* in = x.data<float>();
-  store_all(y, false, [&](int64_t i) { return gelu_value(in[i], kind); });
+namespace {
+
+// y[i] = value(i), or y[i] += value(i).
+template <typename Value>
+void put_all(const Operand& y, bool accumulate, Value value) {
+  for (int64_t i = 0; i < y.numel(); ++i) put(y, i, (accumulate ? get(y, i) : 0.0) + value(i));
 }
 
-void gelu_backward_reference(const Tensor& x, const Tensor& dy, const Tensor& dx, Gelu kind,
-                             bool accumulate) {
-  const float *in = x.data<float>(), *g = dy.data<float>();
-  store_all(dx, accumulate, [&](int64_t i) { return g[i] * gelu_slope(in[i], kind); });
+}  // namespace
+
+void gelu_forward_reference(const GeluForward& args) {
+  check(args);
+  put_all(args.y, false, [&](int64_t i) { return gelu_value(get(args.x, i), args.kind); });
 }
 
-void tanh_forward_reference(const Tensor& x, const Tensor& y) {
-  const float* in = x.data<float>();
-  store_all(y, false, [&](int64_t i) { return std::tanh(static_cast<double>(in[i])); });
+void gelu_backward_reference(const GeluBackward& args) {
+  check(args);
+  put_all(args.dx, args.accumulate,
+          [&](int64_t i) { return get(args.dy, i) * gelu_slope(get(args.x, i), args.kind); });
 }
 
-void tanh_backward_reference(const Tensor& y, const Tensor& dy, const Tensor& dx, bool accumulate) {
-  const float *value = y.data<float>(), *g = dy.data<float>();
-  store_all(dx, accumulate,
-            [&](int64_t i) { return g[i] * (1 - static_cast<double>(value[i]) * value[i]); });
+void tanh_forward_reference(const TanhForward& args) {
+  check(args);
+  put_all(args.y, false, [&](int64_t i) { return std::tanh(get(args.x, i)); });
 }
 
-void dropout_rows_reference(const Tensor& x, const Tensor& position, const Tensor& row_sample,
-                            const Dropout& dropout, const Tensor& y, bool accumulate) {
-  check_dropout(x, position, row_sample, y);
-  const int64_t H = x.dim(1);
-  const float* in = x.data<float>();
-  store_all(y, accumulate, [&](int64_t i) {
-    const int64_t t = i / H, h = i % H;
-    const auto counter = hidden_counter(dropout, static_cast<uint32_t>(h / 4),
-                                        static_cast<uint32_t>(position.data<int32_t>()[t]),
-                                        static_cast<uint32_t>(row_sample.data<int32_t>()[t]));
-    const auto output = philox4x32(counter, dropout.seed);
-    const bool keep = dropout_keeps(output[h % 4], dropout.threshold);
-    return keep ? static_cast<double>(in[i]) * dropout.scale : 0.0;
+void tanh_backward_reference(const TanhBackward& args) {
+  check(args);
+  put_all(args.dx, args.accumulate, [&](int64_t i) {
+    const double y = get(args.y, i);
+    return get(args.dy, i) * (1 - y * y);
   });
+}
+
+void add_forward_reference(const AddForward& args) {
+  check(args);
+  put_all(args.y, false, [&](int64_t i) { return get(args.a, i) + get(args.b, i); });
+}
+
+void multiply_reference(const MultiplyArgs& args) {
+  check(args);
+  put_all(args.y, args.accumulate, [&](int64_t i) { return get(args.a, i) * get(args.b, i); });
+}
+
+void scale_reference(const ScaleArgs& args) {
+  check(args);
+  put_all(args.y, args.accumulate,
+          [&](int64_t i) { return get(args.x, i) * static_cast<double>(args.factor); });
+}
+
+void add_bias_reference(const AddBiasForward& args) {
+  check(args);
+  put_all(args.y, false,
+          [&](int64_t i) { return get(args.x, i) + get(args.bias, i % args.x.dim(1)); });
+}
+
+void dropout_rows_reference(const DropoutRows& args) {
+  check(args);
+  const int64_t H = args.x.dim(1);
+  put_all(args.y, args.accumulate, [&](int64_t i) {
+    return dropped(get(args.x, i), hidden_dropout_factor(args.dropout, args.position,
+                                                         args.row_sample, i / H, i % H));
+  });
+}
+
+void fill_reference(const FillArgs& args) {
+  check(args);
+  put_all(args.y, false, [&](int64_t) { return static_cast<double>(args.value); });
+}
+
+void fill_from_reference(const FillFromArgs& args) {
+  check(args);
+  put_all(args.y, args.accumulate, [&](int64_t) { return get(args.scalar, 0); });
 }
 
 // ---- 7. Fast CPU -------------------------------------------------------------------------------
@@ -80,160 +214,86 @@ namespace {
 
 constexpr int64_t kBlock = 16384;  // elements a thread works on at a time: three arrays fit L2
 
-// Rows a block of a [T, H] tensor holds, so that it has about kBlock elements.
-int64_t rows_per_block(int64_t H) {
-  return std::max<int64_t>(1, kBlock / std::max<int64_t>(1, H));
+// Rows of a block of x [T, H], so that it has about kBlock elements.
+int64_t rows_of_block(const Operand& x) {
+  return std::max<int64_t>(1, kBlock / std::max<int64_t>(1, x.dim(1)));
+}
+
+// Runs one map: `cpu` on blocks of `grain` of the n elements or rows.
+template <typename Args>
+void run(const char* op, const Args& args, const Operand& y, Cost (*cost)(const Args&),
+         void (*cpu)(const Args&, int64_t, int64_t), void (*cuda)(const Args&, Stream), int64_t n,
+         int64_t grain) {
+  dispatch(
+      op, y.device(), [&] { return cost(args); },
+      [&] { parallel_for(n, grain, [&](int64_t begin, int64_t end) { cpu(args, begin, end); }); },
+      [&](Stream stream) { cuda(args, stream); });
 }
 
 }  // namespace
 
-void gelu_forward(const Tensor& x, const Tensor& y, Gelu kind, Stream) {
-  check_same("gelu_forward", x, "y", y);
-  dispatch("gelu_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(), [&] {
-    const float* in = x.data<float>();
-    float* out = y.data<float>();
-    const auto block = MB_SIMD(gelu_block);
-    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
-      block(in + begin, out + begin, end - begin, kind == Gelu::erf);
-    });
-  });
+void gelu_forward(const GeluForward& args) {
+  check(args);
+  run("gelu_forward", args, args.y, gelu_forward_cost, MB_SIMD(gelu_forward_block),
+      gelu_forward_cuda, args.y.numel(), kBlock);
 }
 
-void gelu_backward(const Tensor& x, const Tensor& dy, const Tensor& dx, Gelu kind, bool accumulate,
-                   Stream) {
-  check_same("gelu_backward", x, "dy", dy);
-  check_same("gelu_backward", x, "dx", dx);
-  dispatch("gelu_backward", x.device(), 40.0 * x.numel(), 12.0 * x.numel(), [&] {
-    const float *in = x.data<float>(), *g = dy.data<float>();
-    float* out = dx.data<float>();
-    const auto block = MB_SIMD(gelu_slope_block);
-    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
-      block(in + begin, g + begin, out + begin, end - begin, kind == Gelu::erf, accumulate);
-    });
-  });
+void gelu_backward(const GeluBackward& args) {
+  check(args);
+  run("gelu_backward", args, args.dx, gelu_backward_cost, MB_SIMD(gelu_backward_block),
+      gelu_backward_cuda, args.dx.numel(), kBlock);
 }
 
-void tanh_forward(const Tensor& x, const Tensor& y, Stream) {
-  check_same("tanh_forward", x, "y", y);
-  dispatch("tanh_forward", x.device(), 30.0 * x.numel(), 8.0 * x.numel(), [&] {
-    const float* in = x.data<float>();
-    float* out = y.data<float>();
-    const auto block = MB_SIMD(tanh_block);
-    parallel_for(x.numel(), kBlock,
-                 [&](int64_t begin, int64_t end) { block(in + begin, out + begin, end - begin); });
-  });
+void tanh_forward(const TanhForward& args) {
+  check(args);
+  run("tanh_forward", args, args.y, tanh_forward_cost, MB_SIMD(tanh_forward_block),
+      tanh_forward_cuda, args.y.numel(), kBlock);
 }
 
-void tanh_backward(const Tensor& y, const Tensor& dy, const Tensor& dx, bool accumulate, Stream) {
-  check_same("tanh_backward", y, "dy", dy);
-  check_same("tanh_backward", y, "dx", dx);
-  dispatch("tanh_backward", y.device(), 3.0 * y.numel(), 12.0 * y.numel(), [&] {
-    const float *value = y.data<float>(), *g = dy.data<float>();
-    float* out = dx.data<float>();
-    const auto block = MB_SIMD(tanh_slope_block);
-    parallel_for(y.numel(), kBlock, [&](int64_t begin, int64_t end) {
-      block(value + begin, g + begin, out + begin, end - begin, accumulate);
-    });
-  });
+void tanh_backward(const TanhBackward& args) {
+  check(args);
+  run("tanh_backward", args, args.dx, tanh_backward_cost, MB_SIMD(tanh_backward_block),
+      tanh_backward_cuda, args.dx.numel(), kBlock);
 }
 
-void add_forward(const Tensor& a, const Tensor& b, const Tensor& y, Stream) {
-  check_same("add_forward", a, "b", b);
-  check_same("add_forward", a, "y", y);
-  dispatch("add_forward", a.device(), a.numel(), 12.0 * a.numel(), [&] {
-    const float *left = a.data<float>(), *right = b.data<float>();
-    float* out = y.data<float>();
-    const auto block = MB_SIMD(add_block);
-    parallel_for(a.numel(), kBlock, [&](int64_t begin, int64_t end) {
-      block(left + begin, right + begin, out + begin, end - begin);
-    });
-  });
+void add_forward(const AddForward& args) {
+  check(args);
+  run("add_forward", args, args.y, add_forward_cost, MB_SIMD(add_forward_block), add_forward_cuda,
+      args.y.numel(), kBlock);
 }
 
-namespace {
-
-// out (+)= left * right, for both directions of multiply.
-void multiply(const Tensor& left, const Tensor& right, const Tensor& out, bool accumulate) {
-  const float *l = left.data<float>(), *r = right.data<float>();
-  float* o = out.data<float>();
-  const auto block = MB_SIMD(multiply_block);
-  parallel_for(left.numel(), kBlock, [&](int64_t begin, int64_t end) {
-    block(l + begin, r + begin, o + begin, end - begin, accumulate);
-  });
+void multiply(const MultiplyArgs& args) {
+  check(args);
+  run("multiply", args, args.y, multiply_cost, MB_SIMD(multiply_block), multiply_cuda,
+      args.y.numel(), kBlock);
 }
 
-}  // namespace
-
-void multiply_forward(const Tensor& a, const Tensor& b, const Tensor& y, Stream) {
-  check_same("multiply_forward", a, "b", b);
-  check_same("multiply_forward", a, "y", y);
-  dispatch("multiply_forward", a.device(), a.numel(), 12.0 * a.numel(),
-           [&] { multiply(a, b, y, /* accumulate= */ false); });
+void scale(const ScaleArgs& args) {
+  check(args);
+  run("scale", args, args.y, scale_cost, MB_SIMD(scale_block), scale_cuda, args.y.numel(), kBlock);
 }
 
-void multiply_backward(const Tensor& b, const Tensor& dy, const Tensor& da, bool accumulate,
-                       Stream) {
-  check_same("multiply_backward", b, "dy", dy);
-  check_same("multiply_backward", b, "da", da);
-  dispatch("multiply_backward", b.device(), 2.0 * b.numel(), 12.0 * b.numel(),
-           [&] { multiply(dy, b, da, accumulate); });
+void add_bias(const AddBiasForward& args) {
+  check(args);
+  run("add_bias", args, args.y, add_bias_cost, MB_SIMD(add_bias_block), add_bias_cuda,
+      args.y.dim(0), rows_of_block(args.y));
 }
 
-void scale(const Tensor& x, float factor, const Tensor& y, bool accumulate, Stream) {
-  check_same("scale", x, "y", y);
-  dispatch("scale", x.device(), x.numel(), 8.0 * x.numel(), [&] {
-    const float* in = x.data<float>();
-    float* out = y.data<float>();
-    const auto block = MB_SIMD(scale_block);
-    parallel_for(x.numel(), kBlock, [&](int64_t begin, int64_t end) {
-      block(in + begin, factor, out + begin, end - begin, accumulate);
-    });
-  });
+void dropout_rows(const DropoutRows& args) {
+  check(args);
+  run("dropout_rows", args, args.y, dropout_rows_cost, MB_SIMD(dropout_rows_block),
+      dropout_rows_cuda, args.y.dim(0), rows_of_block(args.y));
 }
 
-void add_bias(const Tensor& x, const Tensor& bias, const Tensor& y, Stream) {
-  check_rank("add_bias", "x", x, 2);
-  check_tensor("add_bias", "bias", bias, {x.dim(1)}, "the last dimension of x");
-  check_tensor("add_bias", "y", y, x.shape(), "the shape of x");
-  dispatch("add_bias", x.device(), x.numel(), 8.0 * x.numel(), [&] {
-    const int64_t T = x.dim(0), H = x.dim(1);
-    const float *in = x.data<float>(), *b = bias.data<float>();
-    float* out = y.data<float>();
-    const auto row = MB_SIMD(add_block);
-    parallel_for(T, rows_per_block(H), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) row(in + t * H, b, out + t * H, H);
-    });
-  });
+void fill(const FillArgs& args) {
+  check(args);
+  run("fill", args, args.y, fill_cost, MB_SIMD(fill_block), fill_cuda, args.y.numel(), kBlock);
 }
 
-void dropout_rows(const Tensor& x, const Tensor& position, const Tensor& row_sample,
-                  const Dropout& dropout, const Tensor& y, bool accumulate, Stream) {
-  check_dropout(x, position, row_sample, y);
-  dispatch("dropout_rows", x.device(), 20.0 * x.numel(), 8.0 * x.numel(), [&] {
-    const int64_t T = x.dim(0), H = x.dim(1);
-    const DropoutSite site{dropout.seed, dropout.step_layer_purpose, dropout.threshold,
-                           dropout.scale};
-    const float* in = x.data<float>();
-    const int32_t *at = position.data<int32_t>(), *sample = row_sample.data<int32_t>();
-    float* out = y.data<float>();
-    const auto row = MB_SIMD(dropout_row);
-    parallel_for(T, rows_per_block(H), [&](int64_t begin, int64_t end) {
-      for (int64_t t = begin; t < end; ++t) {
-        row(in + t * H, out + t * H, H, static_cast<uint32_t>(at[t]),
-            static_cast<uint32_t>(sample[t]), site, accumulate);
-      }
-    });
-  });
-}
-
-void fill(const Tensor& y, float value, Stream) {
-  check_type("fill", "y", y);
-  dispatch("fill", y.device(), 0, 4.0 * y.numel(), [&] {
-    float* out = y.data<float>();
-    const auto block = MB_SIMD(fill_block);
-    parallel_for(y.numel(), kBlock,
-                 [&](int64_t begin, int64_t end) { block(out + begin, value, end - begin); });
-  });
+void fill_from(const FillFromArgs& args) {
+  check(args);
+  run("fill_from", args, args.y, fill_from_cost, MB_SIMD(fill_from_block), fill_from_cuda,
+      args.y.numel(), kBlock);
 }
 
 }  // namespace minibert

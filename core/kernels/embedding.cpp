@@ -6,6 +6,7 @@
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
+#include "core/kernels/reference.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 
@@ -13,73 +14,81 @@ namespace minibert {
 
 // embedding_simd.cpp
 MB_SIMD_DECLARE(void, embedding_sum_rows,
-                (const float* const* rows, int count, int64_t H, float* y))
-MB_SIMD_DECLARE(void, embedding_add_positions,
-                (const float* dy, int64_t H, const int32_t* position, int64_t n, int64_t begin,
-                 int64_t end, float* row))
+                (const EmbeddingForward& args, int64_t begin, int64_t end))
+MB_SIMD_DECLARE(void, embedding_add_groups,
+                (const EmbeddingBackward& args, int64_t first, int64_t last, int64_t begin,
+                 int64_t end))
 
 namespace {
-
-// Errors: DataError for an index that is no row of its table.
-void check_index(const char* op, int number, const Tensor& index, int64_t T, int64_t rows) {
-  check_tensor(op, "index", index, {T}, "one a row of y", DType::i32);
-  const int32_t* id = index.data<int32_t>();
-  for (int64_t t = 0; t < T; ++t) {
-    MB_CHECK_AS(DataError, id[t] >= 0 && id[t] < rows,
-                "{}: index {} at position {} is {}, expected 0 to {} (the table has {} rows). "
-                "Do the tokenizer's vocabulary and the model's configuration belong together?",
-                op, number, t, id[t], rows - 1, rows);
-  }
-}
 
 void check(const EmbeddingForward& args) {
   constexpr const char* kOp = "embedding_forward";
   MB_CHECK(args.count >= 1 && args.count <= EmbeddingForward::kMaxTables,
            "{}: count is {}, expected 1 to {}", kOp, args.count, EmbeddingForward::kMaxTables);
-  check_rank(kOp, "y", args.y, 2);
-  const int64_t T = args.y.dim(0), H = args.y.dim(1);
+  check_compute(kOp, "y", args.y, 2);
+  const int64_t N = args.y.dim(0), H = args.y.dim(1);
   for (int k = 0; k < args.count; ++k) {
-    check_rank(kOp, "table", args.table[k], 2);
-    check_tensor(kOp, "table", args.table[k], {args.table[k].dim(0), H}, "y's columns");
-    check_index(kOp, k, args.index[k], T, args.table[k].dim(0));
+    check_tensor(kOp, "table", args.table[k], {args.table[k].dim(0), H}, "y's columns",
+                 args.y.dtype());
+    check_tensor(kOp, "index", args.index[k], {N}, "one per row of y", DType::i32);
   }
 }
 
 void check(const EmbeddingBackward& args) {
   constexpr const char* kOp = "embedding_backward";
-  check_rank(kOp, "dy", args.dy, 2);
-  check_rank(kOp, "dtable", args.dtable, 2);
+  check_compute(kOp, "dy", args.dy, 2);
   check_tensor(kOp, "dtable", args.dtable, {args.dtable.dim(0), args.dy.dim(1)}, "dy's columns");
-  check_index(kOp, 0, args.index, args.dy.dim(0), args.dtable.dim(0));
+  check_tensor(kOp, "order", args.order, {args.dy.dim(0)}, "one per row of dy", DType::i32);
+  check_rank(kOp, "row", args.row, 1, DType::i32);
+  check_tensor(kOp, "start", args.start, {args.row.dim(0) + 1}, "one per group, and the end",
+               DType::i32);
 }
 
 }  // namespace
 
+// ---- 3. Cost -----------------------------------------------------------------------------------
+
+Cost embedding_forward_cost(const EmbeddingForward& args) {
+  const int64_t K = args.count;
+  return {static_cast<double>((K - 1) * args.y.numel()),
+          static_cast<double>((K + 1) * args.y.bytes() + K * args.index[0].bytes())};
+}
+
+Cost embedding_backward_cost(const EmbeddingBackward& args) {
+  const double n = static_cast<double>(args.dy.numel());
+  const int64_t groups = args.order.bytes() + args.row.bytes() + args.start.bytes();
+  const int64_t zeroed = args.accumulate ? 0 : args.dtable.bytes();
+  return {n, 2 * sizeof(float) * n + static_cast<double>(args.dy.bytes() + groups + zeroed)};
+}
+
 // ---- 6. Reference ------------------------------------------------------------------------------
 
 void embedding_forward_reference(const EmbeddingForward& args) {
-  const int64_t T = args.y.dim(0), H = args.y.dim(1);
-  for (int64_t t = 0; t < T; ++t) {
-    for (int64_t h = 0; h < H; ++h) {
-      double sum = 0;
-      for (int k = 0; k < args.count; ++k)
-        sum += args.table[k].data<float>()[args.index[k].data<int32_t>()[t] * H + h];
-      args.y.data<float>()[t * H + h] = static_cast<float>(sum);
-    }
+  check(args);
+  const int64_t H = args.y.dim(1);
+  for (int64_t i = 0; i < args.y.numel(); ++i) {
+    double sum = 0;
+    for (int k = 0; k < args.count; ++k)
+      sum += get(args.table[k], args.index[k].data<int32_t>()[i / H] * H + i % H);
+    put(args.y, i, sum);
   }
 }
 
 void embedding_backward_reference(const EmbeddingBackward& args) {
-  const int64_t T = args.dy.dim(0), H = args.dy.dim(1);
-  if (!args.accumulate) args.dtable.fill_zero();
-  float* dtable = args.dtable.data<float>();
-  std::vector<double> sum(dtable, dtable + args.dtable.numel());
-  for (int64_t t = 0; t < T; ++t) {
-    for (int64_t h = 0; h < H; ++h)
-      sum[static_cast<size_t>(args.index.data<int32_t>()[t] * H + h)] +=
-          args.dy.data<float>()[t * H + h];
+  check(args);
+  const int64_t H = args.dy.dim(1);
+  const int32_t* start = args.start.data<int32_t>();
+  if (!args.accumulate)
+    for (int64_t i = 0; i < args.dtable.numel(); ++i) put(args.dtable, i, 0);
+  for (int64_t u = 0; u < args.row.numel(); ++u) {
+    for (int64_t h = 0; h < H; ++h) {
+      const int64_t place = args.row.data<int32_t>()[u] * H + h;
+      double sum = get(args.dtable, place);
+      for (int64_t i = start[u]; i < start[u + 1]; ++i)
+        sum += get(args.dy, args.order.data<int32_t>()[i] * H + h);
+      if (start[u] < start[u + 1]) put(args.dtable, place, sum);
+    }
   }
-  for (size_t i = 0; i < sum.size(); ++i) dtable[i] = static_cast<float>(sum[i]);
 }
 
 // ---- 7. Fast CPU -------------------------------------------------------------------------------
@@ -93,96 +102,56 @@ constexpr int64_t kBackwardGrain = 64;  // positions a task adds up, unless one 
 constexpr int64_t kColumnGrain = 128;
 constexpr int64_t kZeroGrain = 1 << 16;  // elements a task sets to zero
 
-void forward_cpu(const EmbeddingForward& args) {
-  const int64_t H = args.y.dim(1);
-  parallel_for(args.y.dim(0), kForwardGrain, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const float* rows[EmbeddingForward::kMaxTables] = {};
-      for (int k = 0; k < args.count; ++k)
-        rows[k] = args.table[k].data<float>() + args.index[k].data<int32_t>()[t] * H;
-      MB_SIMD(embedding_sum_rows)(rows, args.count, H, args.y.data<float>() + t * H);
-    }
-  });
-}
-
-// The positions of each row that occurs: rows ascending, positions ascending within a row.
-struct Occurrences {
-  std::vector<int32_t> row;       // rows that occur
-  std::vector<int64_t> start;     // where a row's positions start; one more entry at the end
-  std::vector<int32_t> position;  // [T]
-};
-
-// Counting sort: O(T + rows).
-Occurrences sort_by_row(const Tensor& index, int64_t rows) {
-  const int64_t T = index.dim(0);
-  const int32_t* id = index.data<int32_t>();
-  std::vector<int64_t> next(static_cast<size_t>(rows), 0);
-  for (int64_t t = 0; t < T; ++t) ++next[static_cast<size_t>(id[t])];
-  Occurrences found;
-  int64_t start = 0;
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t count = next[static_cast<size_t>(r)];
-    next[static_cast<size_t>(r)] = start;
-    if (count == 0) continue;
-    found.row.push_back(static_cast<int32_t>(r));
-    found.start.push_back(start);
-    start += count;
+// First of each task's groups, so that a task has kBackwardGrain positions or one row; then the end
+// of the groups that are not empty.
+std::vector<int64_t> deal(const EmbeddingBackward& args) {
+  const int64_t U = args.row.numel();
+  const int32_t* start = args.start.data<int32_t>();
+  std::vector<int64_t> first = {0};
+  int64_t u = 0;
+  for (; u < U && start[u] < start[U]; ++u) {
+    if (u > 0 && start[u + 1] - start[first.back()] > kBackwardGrain) first.push_back(u);
   }
-  found.start.push_back(T);
-  found.position.resize(static_cast<size_t>(T));
-  for (int64_t t = 0; t < T; ++t)
-    found.position[static_cast<size_t>(next[static_cast<size_t>(id[t])]++)] =
-        static_cast<int32_t>(t);
-  return found;
-}
-
-// First of each task's entries of `row`, so that a task has kBackwardGrain positions or one row.
-std::vector<size_t> deal(const Occurrences& found) {
-  std::vector<size_t> first = {0};
-  for (size_t k = 1; k < found.row.size(); ++k) {
-    if (found.start[k + 1] - found.start[first.back()] > kBackwardGrain) first.push_back(k);
-  }
-  first.push_back(found.row.size());
+  first.push_back(u);
   return first;
 }
 
 void backward_cpu(const EmbeddingBackward& args) {
   const int64_t H = args.dy.dim(1);
-  float* dtable = args.dtable.data<float>();
   if (!args.accumulate) {
+    float* dtable = args.dtable.data<float>();
     parallel_for(args.dtable.numel(), kZeroGrain, [&](int64_t begin, int64_t end) {
       std::fill(dtable + begin, dtable + end, 0.0f);
     });
   }
-  const Occurrences found = sort_by_row(args.index, args.dtable.dim(0));
-  const std::vector<size_t> first = deal(found);
+  const std::vector<int64_t> first = deal(args);
   const int64_t columns = (H + kColumnGrain - 1) / kColumnGrain;
   parallel_blocks(static_cast<int64_t>(first.size() - 1) * columns, [&](int64_t task) {
-    const size_t group = static_cast<size_t>(task / columns);
+    const auto group = static_cast<size_t>(task / columns);
     const int64_t begin = task % columns * kColumnGrain, end = std::min(H, begin + kColumnGrain);
-    for (size_t k = first[group]; k < first[group + 1]; ++k) {
-      MB_SIMD(embedding_add_positions)
-      (args.dy.data<float>(), H, found.position.data() + found.start[k],
-       found.start[k + 1] - found.start[k], begin, end, dtable + found.row[k] * H);
-    }
+    MB_SIMD(embedding_add_groups)(args, first[group], first[group + 1], begin, end);
   });
 }
 
 }  // namespace
 
-void embedding_forward(const EmbeddingForward& args, Stream stream) {
+void embedding_forward(const EmbeddingForward& args) {
   check(args);
-  const double n = static_cast<double>(args.y.numel());
-  dispatch("embedding_forward", args.y.device(), n * (args.count - 1), 4 * n * (args.count + 1),
-           [&] { forward_cpu(args); });
+  dispatch(
+      "embedding_forward", args.y.device(), [&] { return embedding_forward_cost(args); },
+      [&] {
+        parallel_for(args.y.dim(0), kForwardGrain, [&](int64_t begin, int64_t end) {
+          MB_SIMD(embedding_sum_rows)(args, begin, end);
+        });
+      },
+      [&](Stream stream) { embedding_forward_cuda(args, stream); });
 }
 
-void embedding_backward(const EmbeddingBackward& args, Stream stream) {
+void embedding_backward(const EmbeddingBackward& args) {
   check(args);
-  const double n = static_cast<double>(args.dy.numel());
-  dispatch("embedding_backward", args.dy.device(), n,
-           12 * n + (args.accumulate ? 0 : 4) * static_cast<double>(args.dtable.numel()),
-           [&] { backward_cpu(args); });
+  dispatch(
+      "embedding_backward", args.dy.device(), [&] { return embedding_backward_cost(args); },
+      [&] { backward_cpu(args); }, [&](Stream stream) { embedding_backward_cuda(args, stream); });
 }
 
 }  // namespace minibert

@@ -5,44 +5,52 @@
 // Source: BERT's word + position + segment embeddings. Test: ctest -R core_kernels_embedding.
 #pragma once
 
-#include "core/tensor.h"
+#include "core/operand.h"
+#include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
 // ---- 1. Mathematics ----------------------------------------------------------------------------
-//   forward    y_t = sum_k table_k[index_k[t]]
-//   backward   dtable_k[r] = sum over the t with index_k[t] = r of dy_t
+//   forward    y_n = sum_k table_k[index_k[n]]
+//   backward   dtable_k[r] = sum over the real positions n with index_k[n] = r of dy_n
 //              the same dy for each table, so backward takes one table at a time
 // ---- 2. Shapes and types ------------------------------------------------------------------------
-//   table_k dtable [rows_k, H] f32     index_k [T] i32     y dy [T, H] f32
+//   table_k [rows_k, H] E     index_k [N] i32     y dy [N, H] E     E = f32, bf16 or f16
+//   dtable [rows, H] f32      order [N], row [U], start [U+1] i32: core/row_groups.h
 // ---- 3. Cost ------------------------------------------------------------------------------------
-//   bound by memory:  forward (count + 1) T H floats;  backward T H floats of dy, and reads and
-//   writes of the rows hit, + rows H floats written where dtable is zeroed first
+//   bound by memory:  forward (count + 1) N H elements;  backward N H elements of dy, and f32 reads
+//   and writes of the rows hit (at most N H of each, which is what is counted), + rows H floats
+//   written where dtable is zeroed first; the indices beside that
 // ---- 4. Precision and determinism ---------------------------------------------------------------
-//   sums in f32, tables in order 0, 1, 2; backward in ascending t, kept in registers per row. Same
-//   bits for every thread count and instruction set.
-//   backward sorts positions by row with a counting sort (O(T + rows)), then deals out rows.
+//   sums in f32, tables in order 0, 1, 2; backward in ascending position, kept in registers per
+//   row. Same bits for every thread count and instruction set.
 // ---- 5. Interface ------------------------------------------------------------------------------
-/// y[t] = sum over tables k of table_k[index_k[t]].
-/// Shapes  table_k [rows_k, H]; index_k [T] i32; y [T, H].  Tables beyond `count` are ignored.
-/// Errors  DataError naming the first index outside its table (which one, where, the table's rows);
-///         UsageError for shapes or types that disagree.
+/// y[n] = sum over tables k of table_k[index_k[n]].
+/// Shapes  table_k [rows_k, H]; index_k [N] i32, 0 .. rows_k-1 (not checked here: they are the
+///         device's; tail rows have a valid one too); y [N, H].  Tables beyond `count` are ignored.
+/// Errors  UsageError for shapes or types that disagree.
 struct EmbeddingForward {
   static constexpr int kMaxTables = 3;
   int count = 0;
-  Tensor table[kMaxTables], index[kMaxTables];
-  Tensor y;
+  Operand table[kMaxTables], index[kMaxTables];
+  Operand y;
 };
-/// dtable[index[t]] += dy[t] in ascending t for each row (the same bits for every thread count);
-/// unless `accumulate`, dtable is zeroed first. Errors as forward.
+/// dtable[row[u]] += sum of dy[n] over n = order[start[u]] .. order[start[u + 1] - 1], in that order;
+/// unless `accumulate`, dtable is zeroed first. Groups may be empty; rows of the others are distinct.
+/// Errors as forward.
 struct EmbeddingBackward {
-  Tensor dy, index, dtable;
+  Operand dy, order, row, start, dtable;
   bool accumulate = false;
 };
 
-void embedding_forward(const EmbeddingForward& args, Stream stream = {});
-void embedding_backward(const EmbeddingBackward& args, Stream stream = {});
+void embedding_forward(const EmbeddingForward& args);
+void embedding_backward(const EmbeddingBackward& args);
 void embedding_forward_reference(const EmbeddingForward& args);
 void embedding_backward_reference(const EmbeddingBackward& args);
+Cost embedding_forward_cost(const EmbeddingForward& args);
+Cost embedding_backward_cost(const EmbeddingBackward& args);
+void embedding_forward_cuda(const EmbeddingForward& args, Stream stream);
+void embedding_backward_cuda(const EmbeddingBackward& args, Stream stream);
 
 }  // namespace minibert

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/kernels/gemm.h"
+#include "core/kernels/gelu_kind.h"
 
 namespace minibert {
 

@@ -3,17 +3,19 @@
 
 #include <algorithm>
 #include <atomic>
+#include <optional>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
-#include "core/kernels/elementwise_simd.h"
 #include "core/kernels/gelu.h"
 #include "core/kernels/gemm_backend.h"
 #include "core/kernels/gemm_simd.h"
 #include "core/kernels/reduce_simd.h"
+#include "core/kernels/reference.h"
 #include "core/kernels/workspace.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
 
 namespace minibert {
 namespace {
@@ -30,88 +32,114 @@ GemmSizes sizes_of(const GemmArgs& args) {
 // Errors: UsageError with both shapes.
 void check(const GemmArgs& args) {
   using Epilogue = GemmArgs::Epilogue;
-  check_rank("gemm", "a", args.a, 2);
-  check_rank("gemm", "b", args.b, 2);
+  check_compute("gemm", "a", args.a, 2);
+  const DType element = args.a.dtype();
+  check_rank("gemm", "b", args.b, 2, element);
   const auto [M, N, K] = sizes_of(args);
   MB_CHECK(args.b.dim(args.transpose_b ? 1 : 0) == K,
            "gemm: b is {}{}, expected {} for its inner dimension, as in a {}{}",
-           args.b.shape().str(), args.transpose_b ? " transposed" : "", K, args.a.shape().str(),
+           shape_of(args.b).str(), args.transpose_b ? " transposed" : "", K, shape_of(args.a).str(),
            args.transpose_a ? " transposed" : "");
-  check_tensor("gemm", "c", args.c, {M, N}, "rows of op(a), columns of op(b)");
-  if (args.bias.defined()) check_tensor("gemm", "bias", args.bias, {N}, "columns of op(b)");
+  const DType result = args.c.defined() && args.c.dtype() == DType::f32 ? DType::f32 : element;
+  check_tensor("gemm", "c", args.c, {M, N}, "rows of op(a), columns of op(b)", result);
+  if (args.bias.defined())
+    check_tensor("gemm", "bias", args.bias, {N}, "columns of op(b)", element);
   if (args.pre_activation.defined())
-    check_tensor("gemm", "pre_activation", args.pre_activation, {M, N}, "the shape of c");
+    check_tensor("gemm", "pre_activation", args.pre_activation, {M, N}, "shape and type of c",
+                 result);
   if (args.column_sum.defined())
     check_tensor("gemm", "column_sum", args.column_sum, {N}, "columns of op(b)");
   MB_CHECK(!args.accumulate || args.epilogue == Epilogue::none,
            "gemm: accumulate is on together with an epilogue, expected one of the two");
   MB_CHECK(args.epilogue != Epilogue::dgelu || args.pre_activation.defined(),
-           "gemm: pre_activation is not given, expected {} (dgelu reads it)", args.c.shape().str());
+           "gemm: pre_activation is not given, expected {} (dgelu reads it)",
+           shape_of(args.c).str());
   MB_CHECK(args.epilogue != Epilogue::dgelu || !args.bias.defined(),
            "gemm: a bias is given together with dgelu, expected none");
 }
 
 }  // namespace
 
-double gemm_flops(const GemmArgs& args) {
+// ---- 3. Cost -----------------------------------------------------------------------------------
+Cost gemm_cost(const GemmArgs& args) {
   const auto [M, N, K] = sizes_of(args);
-  return 2.0 * M * N * K;
-}
-
-double gemm_bytes(const GemmArgs& args) {
-  const auto [M, N, K] = sizes_of(args);
-  const int outputs = 1 + (args.accumulate ? 1 : 0) + (args.pre_activation.defined() ? 1 : 0);
-  return 4.0 * (M * K + K * N + outputs * M * N);
+  const bool sums = args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
+  double flops_of_element = 2.0 * K + (args.bias.defined() ? 1 : 0) + (sums ? 1 : 0);
+  if (args.epilogue == GemmArgs::Epilogue::bias_gelu) flops_of_element += kGeluFlops;
+  if (args.epilogue == GemmArgs::Epilogue::dgelu) flops_of_element += kGeluFlops + 1;
+  const auto moved = [](const Operand& x) { return x.defined() ? x.bytes() : 0; };
+  const int64_t bytes = moved(args.a) + moved(args.b) + moved(args.c) * (args.accumulate ? 2 : 1) +
+                        moved(args.bias) + moved(args.pre_activation) +
+                        (sums ? moved(args.column_sum) * (args.accumulate_column_sum ? 2 : 1) : 0);
+  return {flops_of_element * static_cast<double>(M * N), static_cast<double>(bytes)};
 }
 
 // ---- 6. Reference ------------------------------------------------------------------------------
+namespace {
+
+// All elements, as doubles.
+std::vector<double> doubles_of(const Operand& x) {
+  std::vector<double> values(static_cast<size_t>(x.numel()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = get(x, static_cast<int64_t>(i));
+  return values;
+}
+
+// x as c's type stores it: what bias_gelu applies GELU to.
+double rounded(DType dtype, double x) {
+  uint32_t storage = 0;
+  Operand element;
+  element.pointer = &storage;
+  element.type = dtype;
+  put(element, 0, x);
+  return get(element, 0);
+}
+
+}  // namespace
+
 void gemm_reference(const GemmArgs& args) {
   using Epilogue = GemmArgs::Epilogue;
   check(args);
   const auto [M, N, K] = sizes_of(args);
-  const float *a = args.a.data<float>(), *b = args.b.data<float>();
-  float* c = args.c.data<float>();
+  const std::vector<double> a = doubles_of(args.a), b = doubles_of(args.b);
   std::vector<double> row(static_cast<size_t>(N));
   std::vector<double> column_sum(static_cast<size_t>(N), 0.0);
   for (int64_t m = 0; m < M; ++m) {
-    for (int64_t n = 0; n < N; ++n) row[n] = args.bias.defined() ? args.bias.data<float>()[n] : 0;
+    for (int64_t n = 0; n < N; ++n) row[n] = args.bias.defined() ? get(args.bias, n) : 0;
     for (int64_t k = 0; k < K; ++k) {
-      const double x = args.transpose_a ? a[k * M + m] : a[m * K + k];
-      for (int64_t n = 0; n < N; ++n)
-        row[n] += x * (args.transpose_b ? b[n * K + k] : b[k * N + n]);
+      const double x = a[args.transpose_a ? k * M + m : m * K + k];
+      for (int64_t n = 0; n < N; ++n) row[n] += x * b[args.transpose_b ? n * K + k : k * N + n];
     }
     for (int64_t n = 0; n < N; ++n) {
+      const int64_t i = m * N + n;
       double value = row[n];
-      if (args.accumulate) value += c[m * N + n];
+      if (args.accumulate) value += get(args.c, i);
       if (args.epilogue == Epilogue::bias_gelu) {
-        if (args.pre_activation.defined())
-          args.pre_activation.data<float>()[m * N + n] = static_cast<float>(value);
-        value = gelu_value(value, args.gelu);
+        if (args.pre_activation.defined()) put(args.pre_activation, i, value);
+        value = gelu_value(rounded(args.c.dtype(), value), args.gelu);
       }
       if (args.epilogue == Epilogue::dgelu) {
-        value *= gelu_slope(args.pre_activation.data<float>()[m * N + n], args.gelu);
+        value *= gelu_slope(get(args.pre_activation, i), args.gelu);
         column_sum[n] += value;
       }
-      c[m * N + n] = static_cast<float>(value);
+      put(args.c, i, value);
     }
   }
-  if (!args.column_sum.defined()) return;
-  float* sums = args.column_sum.data<float>();
-  for (int64_t n = 0; n < N; ++n)
-    sums[n] = static_cast<float>((args.accumulate_column_sum ? sums[n] : 0.0) + column_sum[n]);
+  if (args.epilogue != Epilogue::dgelu || !args.column_sum.defined()) return;
+  for (int64_t n = 0; n < N; ++n) {
+    const double before = args.accumulate_column_sum ? get(args.column_sum, n) : 0.0;
+    put(args.column_sum, n, before + column_sum[n]);
+  }
 }
 
 // ---- 7. Fast CPU -------------------------------------------------------------------------------
 namespace {
 
-constexpr int64_t kEpilogueRows = 64;  // rows of c an epilogue works on at a time
 std::atomic<GemmBackend> g_backend{GemmBackend::fastest};
 
-// Whether oneDNN is the faster of the two at this product, by its form alone, so that a run never
-// changes its choice. It is not where rows of an operand lie a multiple of 4 KiB apart and meet in
-// few sets of the cache (our panels are packed whatever the strides), nor where c is large and wide,
-// nor where a is transposed (every wgrad), unless c is narrow. Figures: docs/results/gemm_avx2.txt,
-// gemm_avx512.txt.
+// Whether oneDNN's sgemm is the faster of the two at this product, by its form alone, so that a run
+// never changes its choice. It is slower where row strides are multiples of 4 KiB, where c is both
+// tall and wide, and where a is transposed (every wgrad) unless c is narrow. Figures:
+// docs/results/gemm_avx2.txt, gemm_avx512.txt.
 bool onednn_is_faster(const GemmProblem& p) {
   constexpr int64_t kPage = 4096 / sizeof(float), kNarrow = 256, kTall = 512, kWide = 2048;
   const int64_t a_stride = p.transpose_a ? p.M : p.K, b_stride = p.transpose_b ? p.K : p.N;
@@ -121,109 +149,94 @@ bool onednn_is_faster(const GemmProblem& p) {
 }
 
 bool uses_onednn(const GemmProblem& problem) {
-  switch (g_backend.load()) {
-    case GemmBackend::onednn:
-      return true;
-    case GemmBackend::builtin:
-      return false;
-    case GemmBackend::fastest:
-      break;
+  const GemmBackend backend = g_backend;
+  if (backend == GemmBackend::builtin || !gemm_onednn_multiplies(problem.type)) return false;
+  // Where the CPU multiplies 16-bit types itself, our own GEMM, which converts, is no match.
+  return backend == GemmBackend::onednn || problem.type != DType::f32 || onednn_is_faster(problem);
+}
+
+// Partial sums of columns in double: [parts of rows, N], each part's row at floor(row / 24).
+class ColumnSums {
+ public:
+  ColumnSums(int64_t M, int64_t N)
+      : blocks_((M + kGemmPartRows - 1) / kGemmPartRows), N_(N), partial_(blocks_ * N) {
+    std::fill_n(partial_.data(), blocks_ * N, 0.0);
   }
-  return gemm_onednn_available() && onednn_is_faster(problem);
-}
-
-// c (+)= op(a) op(b), written to `c`.
-void multiply(const GemmArgs& args, const Tensor& c) {
-  const auto [M, N, K] = sizes_of(args);
-  if (M == 0 || N == 0) return;
-  if (K == 0) {
-    if (!args.accumulate) c.fill_zero();
-    return;
+  double* of(const GemmPart& part) const {
+    return partial_.data() + part.row / kGemmPartRows * N_ + part.column;
   }
-  const GemmProblem problem{M,
-                            N,
-                            K,
-                            args.a.data<float>(),
-                            args.b.data<float>(),
-                            c.data<float>(),
-                            args.transpose_a,
-                            args.transpose_b,
-                            args.accumulate};
-  uses_onednn(problem) ? gemm_onednn(problem) : gemm_builtin(problem);
+  void add_to(const Operand& y, bool accumulate) const {
+    add_columns({partial_.data(), blocks_, N_}, y.data<float>(), accumulate);
+  }
+
+ private:
+  int64_t blocks_, N_;
+  Workspace<double> partial_;
+};
+
+// Whether something is left to do with the finished product.
+bool has_finish(const GemmArgs& args) {
+  return args.epilogue != GemmArgs::Epilogue::none || args.bias.defined() ||
+         args.c.dtype() != DType::f32;
 }
 
-// body(first row, one past the last, block) over fixed blocks of rows.
-template <typename Body>
-void for_row_blocks(int64_t M, Body body) {
-  parallel_for(M, kEpilogueRows,
-               [&](int64_t begin, int64_t end) { body(begin, end, begin / kEpilogueRows); });
-}
-
-void add_bias_rows(const GemmArgs& args) {
-  const auto [M, N, K] = sizes_of(args);
-  float* c = args.c.data<float>();
-  const float* bias = args.bias.data<float>();
-  const auto add = MB_SIMD(add_block);
-  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t) {
-    for (int64_t m = begin; m < end; ++m) add(c + m * N, bias, c + m * N, N);
+// What the product is with K = 0, finished in blocks of rows.
+void finish_zeros(const GemmProblem& p) {
+  parallel_for(p.M, kGemmPartRows, [&](int64_t begin, int64_t end) {
+    const int64_t rows = end - begin;
+    float* part =
+        p.c ? p.c + begin * p.N : thread_scratch_of<float>(static_cast<size_t>(rows * p.N));
+    if (!p.accumulate) std::fill_n(part, rows * p.N, 0.0f);
+    if (p.finish) p.finish({part, p.N, begin, rows, 0, p.N});
   });
-}
-
-// `pre` holds op(a) op(b): it becomes the pre-activation, and c its GELU.
-void bias_gelu_rows(const GemmArgs& args, const Tensor& pre_activation) {
-  const auto [M, N, K] = sizes_of(args);
-  float *pre = pre_activation.data<float>(), *c = args.c.data<float>();
-  const float* bias = args.bias.defined() ? args.bias.data<float>() : nullptr;
-  const auto row = MB_SIMD(gemm_bias_gelu_row);
-  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t) {
-    for (int64_t m = begin; m < end; ++m)
-      row(pre + m * N, bias, c + m * N, N, args.gelu == Gelu::erf);
-  });
-}
-
-// c *= gelu'(pre_activation), and the sums of its columns.
-void dgelu_rows(const GemmArgs& args) {
-  const auto [M, N, K] = sizes_of(args);
-  const bool has_sum = args.column_sum.defined();
-  const int64_t blocks = (M + kEpilogueRows - 1) / kEpilogueRows;
-  const Workspace<double> sums(has_sum ? blocks * N : 0);
-  float* c = args.c.data<float>();
-  const float* pre = args.pre_activation.data<float>();
-  const auto row = MB_SIMD(gemm_dgelu_row);
-  for_row_blocks(M, [&, N = N](int64_t begin, int64_t end, int64_t block) {
-    double* partial = has_sum ? sums.data() + block * N : nullptr;
-    if (has_sum) std::fill_n(partial, N, 0.0);
-    for (int64_t m = begin; m < end; ++m)
-      row(c + m * N, pre + m * N, partial, N, args.gelu == Gelu::erf);
-  });
-  if (!has_sum) return;
-  const auto add = MB_SIMD(add_partials);
-  add(sums.data(), blocks, N, args.column_sum.data<float>(), args.accumulate_column_sum);
 }
 
 void gemm_cpu(const GemmArgs& args) {
-  using Epilogue = GemmArgs::Epilogue;
-  if (args.epilogue == Epilogue::bias_gelu) {
-    const Tensor& pre = args.pre_activation.defined() ? args.pre_activation : args.c;
-    multiply(args, pre);
-    return bias_gelu_rows(args, pre);
+  const auto [M, N, K] = sizes_of(args);
+  const bool sums_columns = args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
+  std::optional<ColumnSums> sums;
+  if (sums_columns) sums.emplace(M, N);
+  if (M > 0 && N > 0) {
+    GemmProblem problem{};
+    problem.M = M, problem.N = N, problem.K = K;
+    problem.type = args.a.dtype();
+    problem.a = args.a.raw(), problem.b = args.b.raw();
+    problem.transpose_a = args.transpose_a, problem.transpose_b = args.transpose_b;
+    if (args.c.dtype() == DType::f32) {
+      const bool in_pre =
+          args.epilogue == GemmArgs::Epilogue::bias_gelu && args.pre_activation.defined();
+      problem.c = (in_pre ? args.pre_activation : args.c).data<float>();
+      problem.accumulate = args.accumulate;
+    }
+    if (has_finish(args)) {
+      problem.finish = [&, finish = MB_SIMD(gemm_finish)](const GemmPart& part) {
+        finish(args, part, sums ? sums->of(part) : nullptr);
+      };
+    }
+    if (K == 0) {
+      finish_zeros(problem);
+    } else {
+      uses_onednn(problem) ? gemm_onednn(problem) : gemm_builtin(problem);
+    }
   }
-  multiply(args, args.c);
-  if (args.epilogue == Epilogue::dgelu) return dgelu_rows(args);
-  if (args.bias.defined()) add_bias_rows(args);
+  if (sums) sums->add_to(args.column_sum, args.accumulate_column_sum);
 }
 
 }  // namespace
 
-void gemm(const GemmArgs& args, Stream) {
+void gemm(const GemmArgs& args) {
   check(args);
-  dispatch("gemm", args.c.device(), gemm_flops(args), gemm_bytes(args), [&] { gemm_cpu(args); });
+  dispatch(
+      "gemm", args.c.device(), [&] { return gemm_cost(args); }, [&] { gemm_cpu(args); },
+      [&](Stream stream) { gemm_cuda(args, stream); });
 }
 
-std::string gemm_implementation() {
+std::string gemm_implementation(DType type) {
   const std::string ours = fmt::format("built-in ({})", name_of(simd_level()));
   const GemmBackend backend = g_backend;
-  if (backend == GemmBackend::builtin || !gemm_onednn_available()) return ours;
+  const bool library = backend != GemmBackend::builtin && gemm_onednn_multiplies(type);
+  if (type != DType::f32) return library ? gemm_onednn_description() : "converted to f32, " + ours;
+  if (!library) return ours;
   if (backend == GemmBackend::onednn) return gemm_onednn_description();
   return gemm_onednn_description() + ", " + ours;
 }

@@ -5,7 +5,12 @@
 // gemm.
 #pragma once
 
-#include "core/tensor.h"
+#include <string>
+
+#include "core/kernels/gelu_kind.h"
+#include "core/operand.h"
+#include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
@@ -22,25 +27,30 @@ namespace minibert {
 //   Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 // ---- 2. Shapes and types ------------------------------------------------------------------------
 //   a [M, K] or [K, M]    b [K, N] or [N, K]    c, pre_activation [M, N]    bias, column_sum [N]
-//   all f32, row-major; M, N and K may be 0 (K = 0: op(a) op(b) is 0); c must not overlap a or b
+//   a, b, bias of one type E: f32, bf16 or f16; c and pre_activation E, or both f32 (the gradient of
+//   a weight); column_sum f32. Row-major; M, N and K may be 0 (K = 0: op(a) op(b) is 0); c must not
+//   overlap a or b, nor pre_activation in another type.
 // ---- 3. Cost ------------------------------------------------------------------------------------
-//   2 M N K FLOP (gemm_flops); each matrix moved once (gemm_bytes): bound by arithmetic from
-//   M = N = K of about 100 on. Bias and GELU are one more pass over c.
+//   2 M N K FLOP, 1 an element of c for a bias or a column sum, kGeluFlops for a GELU; each operand
+//   moved once, c twice where it is added to: bound by arithmetic from M = N = K of about 100 on.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
-//   Products are summed in f32. Our own GEMM: one chain of additions an element, in ascending k,
-//   cut where K alone decides, so that threads, M and N do not change its bits. oneDNN: tiles cut
-//   by the shape alone, so the same bits for any thread count on one machine. Column sums are taken
-//   in double over blocks of 64 rows. NaN and infinity propagate; what c held before is not read
+//   Products are summed in f32 and rounded to c's type once, after bias, GELU and what c held. Only
+//   p is rounded before GELU, whether it is saved or not: forward and backward see the same p.
+//   Column sums add the values before they are rounded, in double over fixed blocks of rows. Our own
+//   GEMM: one chain of additions an element, in ascending k, cut where K alone decides, so that
+//   threads, M and N do not change its bits. oneDNN: tiles cut by the shape alone, so the same bits
+//   for any thread count on one machine. NaN and infinity propagate; what c held before is not read
 //   unless accumulate is on.
 // ---- 5. Interface -------------------------------------------------------------------------------
-enum class Gelu { erf, tanh };
+/// FLOP an element of a GELU, or of its slope.
+inline constexpr double kGeluFlops = 45;
 
 /// c = op(a) op(b) [+ c] [+ bias], and what an epilogue adds. op(x) is x or its transpose; all
 /// matrices are row-major.
 /// Shapes  op(a) [M, K]; op(b) [K, N]; c, pre_activation [M, N]; bias, column_sum [N].
 /// Errors  UsageError for shapes or types that disagree, and for what an epilogue does not allow.
 struct GemmArgs {
-  Tensor a, b, c;
+  Operand a, b, c;
   bool transpose_a = false;  // a is stored [K, M]
   bool transpose_b = false;  // b is stored [N, K], as the weight of a linear layer is
   bool accumulate = false;   // add to what c holds (gradients); not together with an epilogue
@@ -52,22 +62,24 @@ struct GemmArgs {
   };
   Epilogue epilogue = Epilogue::none;
   Gelu gelu = Gelu::erf;
-  Tensor bias;
-  Tensor pre_activation;  // written by bias_gelu (skipped if undefined), read by dgelu
-  Tensor column_sum;      // dgelu only, optional: the gradient of the bias
+  Operand bias;
+  Operand pre_activation;  // written by bias_gelu (skipped if undefined), read by dgelu
+  Operand column_sum;      // dgelu only, optional: the gradient of the bias
   bool accumulate_column_sum = false;
 };
 
-void gemm(const GemmArgs& args, Stream stream = {});
+void gemm(const GemmArgs& args);
 void gemm_reference(const GemmArgs& args);  // plain loops in double
-double gemm_flops(const GemmArgs& args);
-double gemm_bytes(const GemmArgs& args);
+Cost gemm_cost(const GemmArgs& args);
+void gemm_cuda(const GemmArgs& args, Stream stream);
 
-/// Who multiplies. fastest: by the product's form, where oneDNN is there; else our own.
+/// Who multiplies on the CPU. fastest: by the product's form, where oneDNN is there; else our own.
 enum class GemmBackend { fastest, onednn, builtin };
-/// Sets it for all products to come (tests, bench). Errors: UsageError for oneDNN where it is absent.
+/// Sets it for all products to come (tests, bench); what oneDNN cannot multiply here stays ours.
+/// Errors: UsageError for oneDNN where it is absent.
 void gemm_use(GemmBackend backend);
-/// What `gemm` uses: "oneDNN 2.6.3 (avx2), built-in (v3)", or one of the two.
-std::string gemm_implementation();
+/// What multiplies operands of this type: "oneDNN 2.6.3 (avx2), built-in (v3)", one of the two, or
+/// "converted to f32, built-in (v3)".
+std::string gemm_implementation(DType type = DType::f32);
 
 }  // namespace minibert

@@ -8,8 +8,16 @@ bool gemm_onednn_available() {
   return false;
 }
 
+bool gemm_onednn_multiplies(DType) {
+  return false;
+}
+
 void gemm_onednn(const GemmProblem&) {
   MB_ASSERT(false, "gemm: oneDNN was asked for in a build without it");
+}
+
+bool gemm_onednn_primitive(const GemmProblem&) {
+  return false;
 }
 
 std::string gemm_onednn_description() {

@@ -4,106 +4,121 @@
 
 #include <algorithm>
 #include <cmath>
-#include <string>
 #include <vector>
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
-#include "core/kernels/layer_norm_simd.h"
+#include "core/kernels/dropout_mask.h"
 #include "core/kernels/reduce.h"
+#include "core/kernels/reference.h"
+#include "core/kernels/workspace.h"
 #include "core/parallel.h"
+#include "core/scratch.h"
+#include "core/simd.h"
 
 namespace minibert {
+
+// Rows begin .. end - 1. factor: room for a row of dropout's factors, in whole vectors.
+MB_SIMD_DECLARE(void, layer_norm_forward_rows,
+                (const LayerNormForward& args, float* factor, int64_t begin, int64_t end))
+// dbias, dweight, dbeta [H]: sums over these rows alone, overwritten; null where not wanted.
+MB_SIMD_DECLARE(void, layer_norm_backward_rows,
+                (const LayerNormBackward& args, float* factor, float* dbias, float* dweight,
+                 float* dbeta, int64_t begin, int64_t end))
+
 namespace {
 
-// Shapes that follow from the main operand, x or dy [T, H].
-struct Shapes {
+// Checks the operands of one call against its main operand, x or dy [T, H].
+struct Checker {
+  const char *op, *main_name;
+  const Operand& main;
   Shape TH, T, H;
-  std::string why;  // "for x [37, 768]"
+
+  Checker(const char* op, const char* main_name, const Operand& main)
+      : op(op), main_name(main_name), main(main) {
+    check_compute(op, main_name, main, 2);
+    MB_CHECK(main.dim(1) >= 1, "{}: {} is {}, expected [T, H] with H at least 1.", op, main_name,
+             shape_of(main).str());
+    TH = {main.dim(0), main.dim(1)}, T = {main.dim(0)}, H = {main.dim(1)};
+  }
+  void is(const char* name, const Operand& t, const Shape& shape, DType dtype) const {
+    if (t.defined() && shape_of(t) == shape && t.dtype() == dtype) return;
+    check_tensor(op, name, t, shape, fmt::format("for {} {}", main_name, TH.str()), dtype);
+  }
+  void rows(const char* name, const Operand& t) const { is(name, t, TH, main.dtype()); }
+  void statistic(const char* name, const Operand& t) const { is(name, t, T, DType::f32); }
+  void vector(const char* name, const Operand& t) const { is(name, t, H, DType::f32); }
+  void dropout(const Dropout& dropout, const Operand& position, const Operand& row_sample) const {
+    if (!dropout.active()) return;
+    is("position", position, T, DType::i32);
+    is("row_sample", row_sample, T, DType::i32);
+  }
 };
 
-Shapes shapes_of(const char* op, const char* name, const Tensor& main) {
-  check_rank(op, name, main, 2);
-  MB_CHECK(main.dim(1) >= 1, "{}: {} is {}, expected [T, H] with H at least 1.", op, name,
-           main.shape().str());
-  return {main.shape(),
-          {main.dim(0)},
-          {main.dim(1)},
-          fmt::format("for {} {}", name, main.shape().str())};
-}
-
-void check_optional(const char* op, const char* name, const Tensor& t, const Shape& shape,
-                    const std::string& why) {
-  if (t.defined()) check_tensor(op, name, t, shape, why);
-}
-
-// `Args` is LayerNormForward or LayerNormBackward.
-template <typename Args>
-void check_dropout(const char* op, const Args& args, const Shapes& s) {
-  if (!args.dropout.active()) return;
-  check_tensor(op, "position", args.position, s.T, s.why, DType::i32);
-  check_tensor(op, "row_sample", args.row_sample, s.T, s.why, DType::i32);
-}
-
 void check(const LayerNormForward& args) {
-  const char* op = "layer_norm_forward";
-  const Shapes s = shapes_of(op, "x", args.x);
-  check_optional(op, "bias", args.bias, s.H, s.why);
-  check_optional(op, "residual", args.residual, s.TH, s.why);
-  check_tensor(op, "weight", args.weight, s.H, s.why);
-  check_tensor(op, "beta", args.beta, s.H, s.why);
-  check_tensor(op, "y", args.y, s.TH, s.why);
-  check_tensor(op, "mean", args.mean, s.T, s.why);
-  check_tensor(op, "rstd", args.rstd, s.T, s.why);
+  const Checker check("layer_norm_forward", "x", args.x);
+  if (args.bias.defined()) check.is("bias", args.bias, check.H, args.x.dtype());
+  if (args.residual.defined()) check.rows("residual", args.residual);
+  check.vector("weight", args.weight);
+  check.vector("beta", args.beta);
+  check.rows("y", args.y);
+  check.statistic("mean", args.mean);
+  check.statistic("rstd", args.rstd);
   const bool plain = !args.bias.defined() && !args.residual.defined() && !args.dropout.active();
-  if (args.z.defined() || !plain) check_tensor(op, "z", args.z, s.TH, s.why);
-  check_dropout(op, args, s);
+  if (args.z.defined() || !plain) check.rows("z", args.z);
+  check.dropout(args.dropout, args.position, args.row_sample);
 }
 
 void check(const LayerNormBackward& args) {
-  const char* op = "layer_norm_backward";
-  const Shapes s = shapes_of(op, "dy", args.dy);
-  check_tensor(op, "z", args.z, s.TH, s.why);
-  check_tensor(op, "mean", args.mean, s.T, s.why);
-  check_tensor(op, "rstd", args.rstd, s.T, s.why);
-  check_tensor(op, "weight", args.weight, s.H, s.why);
-  check_tensor(op, "dz", args.dz, s.TH, s.why);
-  check_optional(op, "dbias", args.dbias, s.H, s.why);
-  check_optional(op, "dweight", args.dweight, s.H, s.why);
-  check_optional(op, "dbeta", args.dbeta, s.H, s.why);
-  if (args.dx.defined() || args.dropout.active()) check_tensor(op, "dx", args.dx, s.TH, s.why);
-  check_dropout(op, args, s);
+  const Checker check("layer_norm_backward", "dy", args.dy);
+  check.rows("z", args.z);
+  check.statistic("mean", args.mean);
+  check.statistic("rstd", args.rstd);
+  check.vector("weight", args.weight);
+  check.rows("dz", args.dz);
+  if (args.dbias.defined()) check.vector("dbias", args.dbias);
+  if (args.dweight.defined()) check.vector("dweight", args.dweight);
+  if (args.dbeta.defined()) check.vector("dbeta", args.dbeta);
+  if (args.dx.defined() || args.dropout.active()) check.rows("dx", args.dx);
+  check.dropout(args.dropout, args.position, args.row_sample);
 }
 
 }  // namespace
 
 // ---- 3. Cost -----------------------------------------------------------------------------------
-double layer_norm_forward_bytes(const LayerNormForward& args) {
-  const double TH = static_cast<double>(args.x.numel());
-  const int arrays = 2 + (args.residual.defined() ? 1 : 0) + (args.z.defined() ? 1 : 0);
-  return 4.0 * (arrays * TH + 3.0 * args.x.dim(1) + 2.0 * args.x.dim(0));
+namespace {
+
+// Bytes of what is given; twice where it is added to.
+double moved(const Operand& t, bool accumulate = false) {
+  return t.defined() ? (accumulate ? 2.0 : 1.0) * static_cast<double>(t.bytes()) : 0.0;
 }
 
-double layer_norm_backward_bytes(const LayerNormBackward& args) {
-  const double TH = static_cast<double>(args.dy.numel());
-  const int arrays = 3 + (args.dx.defined() ? 1 : 0) + (args.accumulate_dz ? 1 : 0);
-  return 4.0 * (arrays * TH + 4.0 * args.dy.dim(1) + 2.0 * args.dy.dim(0));
+template <typename Args>
+double places_moved(const Args& args) {
+  return args.dropout.active() ? moved(args.position) + moved(args.row_sample) : 0.0;
+}
+
+}  // namespace
+
+Cost layer_norm_forward_cost(const LayerNormForward& args) {
+  double bytes = places_moved(args);
+  for (const Operand* t : {&args.x, &args.bias, &args.residual, &args.weight, &args.beta, &args.z,
+                           &args.y, &args.mean, &args.rstd})
+    bytes += moved(*t);
+  return {10.0 * static_cast<double>(args.x.numel()), bytes};
+}
+
+Cost layer_norm_backward_cost(const LayerNormBackward& args) {
+  double bytes = places_moved(args);
+  for (const Operand* t : {&args.dy, &args.z, &args.mean, &args.rstd, &args.weight, &args.dx})
+    bytes += moved(*t);
+  bytes += moved(args.dz, args.accumulate_dz) + moved(args.dbias, args.accumulate_dbias) +
+           moved(args.dweight, args.accumulate_dweight) + moved(args.dbeta, args.accumulate_dbeta);
+  return {20.0 * static_cast<double>(args.dy.numel()), bytes};
 }
 
 // ---- 6. Reference ------------------------------------------------------------------------------
 namespace {
-
-double dropout_factor(const Dropout& dropout, const Tensor& position, const Tensor& row_sample,
-                      int64_t t, int64_t h) {
-  if (!dropout.active()) return 1.0;
-  const PhiloxOutput output =
-      philox4x32(hidden_counter(dropout, static_cast<uint32_t>(h / 4),
-                                static_cast<uint32_t>(position.data<int32_t>()[t]),
-                                static_cast<uint32_t>(row_sample.data<int32_t>()[t])),
-                 dropout.seed);
-  const bool keep = dropout_keeps(output[static_cast<size_t>(h % 4)], dropout.threshold);
-  return keep ? 65536.0 / (65536.0 - dropout.threshold) : 0.0;
-}
 
 double average(const std::vector<double>& values) {
   double sum = 0;
@@ -112,11 +127,10 @@ double average(const std::vector<double>& values) {
 }
 
 // target (+)= sum
-void store_sums(const std::vector<double>& sum, const Tensor& target, bool accumulate) {
+void store_sums(const std::vector<double>& sum, const Operand& target, bool accumulate) {
   if (!target.defined()) return;
-  float* out = target.data<float>();
-  for (size_t h = 0; h < sum.size(); ++h)
-    out[h] = static_cast<float>(accumulate ? out[h] + sum[h] : sum[h]);
+  for (int64_t h = 0; h < target.numel(); ++h)
+    put(target, h, (accumulate ? get(target, h) : 0.0) + sum[h]);
 }
 
 }  // namespace
@@ -127,47 +141,50 @@ void layer_norm_forward_reference(const LayerNormForward& args) {
   std::vector<double> z(H);
   for (int64_t t = 0; t < T; ++t) {
     for (int64_t h = 0; h < H; ++h) {
-      const double bias = args.bias.defined() ? args.bias.data<float>()[h] : 0.0;
-      const double residual = args.residual.defined() ? args.residual.data<float>()[t * H + h] : 0;
-      z[h] = residual + (args.x.data<float>()[t * H + h] + bias) *
-                            dropout_factor(args.dropout, args.position, args.row_sample, t, h);
+      const int64_t at = t * H + h;
+      const double bias = args.bias.defined() ? get(args.bias, h) : 0.0;
+      const double residual = args.residual.defined() ? get(args.residual, at) : 0.0;
+      z[h] = residual +
+             dropped(get(args.x, at) + bias,
+                     hidden_dropout_factor(args.dropout, args.position, args.row_sample, t, h));
+      if (!args.z.defined()) continue;
+      put(args.z, at, z[h]);
+      z[h] = get(args.z, at);  // normalised as it is stored
     }
     const double mean = average(z);
     double variance = 0;
     for (double value : z) variance += (value - mean) * (value - mean) / static_cast<double>(H);
     const double rstd = 1.0 / std::sqrt(variance + args.eps);
-    for (int64_t h = 0; h < H; ++h) {
-      if (args.z.defined()) args.z.data<float>()[t * H + h] = static_cast<float>(z[h]);
-      args.y.data<float>()[t * H + h] = static_cast<float>(
-          (z[h] - mean) * rstd * args.weight.data<float>()[h] + args.beta.data<float>()[h]);
-    }
-    args.mean.data<float>()[t] = static_cast<float>(mean);
-    args.rstd.data<float>()[t] = static_cast<float>(rstd);
+    for (int64_t h = 0; h < H; ++h)
+      put(args.y, t * H + h, (z[h] - mean) * rstd * get(args.weight, h) + get(args.beta, h));
+    put(args.mean, t, mean);
+    put(args.rstd, t, rstd);
   }
 }
 
 void layer_norm_backward_reference(const LayerNormBackward& args) {
   check(args);
   const int64_t T = args.dy.dim(0), H = args.dy.dim(1);
-  std::vector<double> dbias(H), dweight(H), dbeta(H), g(H), xhat(H), g_xhat(H);
+  std::vector<double> dbias(H), dweight(H), dbeta(H), z(H), g(H), xhat(H), g_xhat(H);
   for (int64_t t = 0; t < T; ++t) {
-    const float *dy = args.dy.data<float>() + t * H, *z = args.z.data<float>() + t * H;
-    const double mean = average(std::vector<double>(z, z + H));
-    const double rstd = args.rstd.data<float>()[t];
+    for (int64_t h = 0; h < H; ++h) z[h] = get(args.z, t * H + h);
+    const double mean = average(z), rstd = get(args.rstd, t);
     for (int64_t h = 0; h < H; ++h) {
+      const double dy = get(args.dy, t * H + h);
       xhat[h] = (z[h] - mean) * rstd;
-      g[h] = static_cast<double>(dy[h]) * args.weight.data<float>()[h];
+      g[h] = dy * get(args.weight, h);
       g_xhat[h] = g[h] * xhat[h];
-      dweight[h] += dy[h] * xhat[h];
-      dbeta[h] += dy[h];
+      dweight[h] += dy * xhat[h];
+      dbeta[h] += dy;
     }
     const double average_g = average(g), average_g_xhat = average(g_xhat);
     for (int64_t h = 0; h < H; ++h) {
+      const int64_t at = t * H + h;
       const double dz = rstd * (g[h] - average_g - xhat[h] * average_g_xhat);
-      const double dx = dz * dropout_factor(args.dropout, args.position, args.row_sample, t, h);
-      float* out = args.dz.data<float>() + t * H + h;
-      *out = static_cast<float>(args.accumulate_dz ? *out + dz : dz);
-      if (args.dx.defined()) args.dx.data<float>()[t * H + h] = static_cast<float>(dx);
+      const double dx =
+          dropped(dz, hidden_dropout_factor(args.dropout, args.position, args.row_sample, t, h));
+      put(args.dz, at, (args.accumulate_dz ? get(args.dz, at) : 0.0) + dz);
+      if (args.dx.defined()) put(args.dx, at, dx);
       dbias[h] += dx;
     }
   }
@@ -188,110 +205,78 @@ int64_t backward_rows(int64_t T) {
   return std::max<int64_t>(32, (T + 127) / 128);
 }
 
-// Pointer to the first float, or null where the tensor is undefined.
-float* data_or_null(const Tensor& t) {
-  return t.defined() ? t.data<float>() : nullptr;
-}
-
-template <typename Args>
-RowDropout row_dropout(const Args& args) {
-  RowDropout d;
-  if (!args.dropout.active()) return d;
-  d.position = args.position.template data<int32_t>();
-  d.row_sample = args.row_sample.template data<int32_t>();
-  d.seed = args.dropout.seed;
-  d.step_layer_purpose = args.dropout.step_layer_purpose;
-  d.threshold = args.dropout.threshold;
-  d.scale = args.dropout.scale;
-  return d;
-}
-
-// A task's row of dropout factors; undefined without dropout.
-Tensor factor_row(const Dropout& dropout, int64_t H) {
-  if (!dropout.active()) return {};
-  return Tensor::empty({layer_norm_padded_size(H)}, DType::f32, MemoryCategory::workspace);
+// A task's row of dropout factors: H rounded up to the columns that one call of Philox serves at
+// most. Null without dropout.
+float* factor_row(const Dropout& dropout, int64_t H) {
+  if (!dropout.active()) return nullptr;
+  return thread_scratch_of<float>(static_cast<size_t>((H + 31) / 32 * 32));
 }
 
 void forward_cpu(const LayerNormForward& args) {
-  LayerNormForwardRows rows;
-  rows.H = args.x.dim(1);
-  rows.x = args.x.data<float>();
-  rows.bias = data_or_null(args.bias);
-  rows.residual = data_or_null(args.residual);
-  rows.weight = args.weight.data<float>();
-  rows.beta = args.beta.data<float>();
-  rows.z = data_or_null(args.z);
-  rows.y = args.y.data<float>();
-  rows.mean = args.mean.data<float>();
-  rows.rstd = args.rstd.data<float>();
-  rows.eps = args.eps;
-  rows.dropout = row_dropout(args);
+  const auto rows = MB_SIMD(layer_norm_forward_rows);
   parallel_for(args.x.dim(0), kForwardRows, [&](int64_t begin, int64_t end) {
-    const Tensor factor = factor_row(args.dropout, rows.H);
-    LayerNormForwardRows mine = rows;
-    mine.factor = data_or_null(factor);
-    MB_SIMD(layer_norm_forward_rows)(mine, begin, end);
+    rows(args, factor_row(args.dropout, args.x.dim(1)), begin, end);
   });
 }
 
-// Sums over columns of each block of rows, [blocks, H], added in block order by finish().
+// Sums over columns of each block of rows, f32 [blocks, H], added in block order by finish().
 struct ColumnSums {
-  Tensor target, partial;
+  Operand target, partial;
   bool accumulate;
 
-  ColumnSums(const Tensor& target, bool accumulate, int64_t blocks)
-      : target(target), accumulate(accumulate) {
-    if (target.defined())
-      partial = Tensor::empty({blocks, target.dim(0)}, DType::f32, MemoryCategory::workspace);
+  ColumnSums(const Operand& target, bool accumulate, int64_t blocks, float* memory)
+      : target(target), partial(target), accumulate(accumulate) {
+    partial.pointer = memory;
+    partial.axes = 2;
+    partial.dims[1] = target.dim(0);
+    partial.dims[0] = blocks;
   }
   float* block(int64_t number) const {
-    return target.defined() ? partial.data<float>() + number * target.dim(0) : nullptr;
+    return target.defined() ? partial.data<float>() + number * partial.dim(1) : nullptr;
   }
   void finish() const {
     if (target.defined()) column_sum(partial, target, accumulate);
   }
 };
 
+// Floats from one array of column sums to the next: at least n, and a quarter of a page beyond whole
+// pages. A row adds to all three arrays at once, and where their addresses agree in the last 12 bits
+// a load waits for the store before it.
+int64_t distance_of_sums(int64_t n) {
+  constexpr int64_t kPage = 4096 / sizeof(float);
+  return (n + kPage - 1) / kPage * kPage + kPage / 4;
+}
+
 void backward_cpu(const LayerNormBackward& args) {
-  const int64_t T = args.dy.dim(0), grain = backward_rows(T), blocks = (T + grain - 1) / grain;
-  const ColumnSums dbias(args.dbias, args.accumulate_dbias, blocks),
-      dweight(args.dweight, args.accumulate_dweight, blocks),
-      dbeta(args.dbeta, args.accumulate_dbeta, blocks);
-  LayerNormBackwardRows rows;
-  rows.H = args.dy.dim(1);
-  rows.dy = args.dy.data<float>();
-  rows.z = args.z.data<float>();
-  rows.mean = args.mean.data<float>();
-  rows.rstd = args.rstd.data<float>();
-  rows.weight = args.weight.data<float>();
-  rows.dz = args.dz.data<float>();
-  rows.dx = data_or_null(args.dx);
-  rows.accumulate_dz = args.accumulate_dz;
-  rows.dropout = row_dropout(args);
+  const int64_t T = args.dy.dim(0), H = args.dy.dim(1), grain = backward_rows(T),
+                blocks = (T + grain - 1) / grain, room = distance_of_sums(blocks * H);
+  const Workspace<float> sums(3 * room);
+  const ColumnSums dbias(args.dbias, args.accumulate_dbias, blocks, sums.data()),
+      dweight(args.dweight, args.accumulate_dweight, blocks, sums.data() + room),
+      dbeta(args.dbeta, args.accumulate_dbeta, blocks, sums.data() + 2 * room);
+  const auto rows = MB_SIMD(layer_norm_backward_rows);
   parallel_for(T, grain, [&](int64_t begin, int64_t end) {
-    const Tensor factor = factor_row(args.dropout, rows.H);
-    LayerNormBackwardRows mine = rows;
-    mine.factor = data_or_null(factor);
-    mine.dbias = dbias.block(begin / grain);
-    mine.dweight = dweight.block(begin / grain);
-    mine.dbeta = dbeta.block(begin / grain);
-    MB_SIMD(layer_norm_backward_rows)(mine, begin, end);
+    const int64_t block = begin / grain;
+    rows(args, factor_row(args.dropout, H), dbias.block(block), dweight.block(block),
+         dbeta.block(block), begin, end);
   });
-  for (const ColumnSums* sums : {&dbias, &dweight, &dbeta}) sums->finish();
+  for (const ColumnSums* target : {&dbias, &dweight, &dbeta}) target->finish();
 }
 
 }  // namespace
 
-void layer_norm_forward(const LayerNormForward& args, Stream) {
+void layer_norm_forward(const LayerNormForward& args) {
   check(args);
-  dispatch("layer_norm_forward", args.x.device(), 10.0 * static_cast<double>(args.x.numel()),
-           layer_norm_forward_bytes(args), [&] { forward_cpu(args); });
+  dispatch(
+      "layer_norm_forward", args.x.device(), [&] { return layer_norm_forward_cost(args); },
+      [&] { forward_cpu(args); }, [&](Stream stream) { layer_norm_forward_cuda(args, stream); });
 }
 
-void layer_norm_backward(const LayerNormBackward& args, Stream) {
+void layer_norm_backward(const LayerNormBackward& args) {
   check(args);
-  dispatch("layer_norm_backward", args.dy.device(), 20.0 * static_cast<double>(args.dy.numel()),
-           layer_norm_backward_bytes(args), [&] { backward_cpu(args); });
+  dispatch(
+      "layer_norm_backward", args.dy.device(), [&] { return layer_norm_backward_cost(args); },
+      [&] { backward_cpu(args); }, [&](Stream stream) { layer_norm_backward_cuda(args, stream); });
 }
 
 }  // namespace minibert

@@ -4,8 +4,10 @@
 // order decides the bits. Source: arXiv 1607.06450, sec. 3. Test: ctest -R layer_norm.
 #pragma once
 
-#include "core/random.h"
-#include "core/tensor.h"
+#include "core/operand.h"
+#include "core/philox.h"
+#include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
@@ -21,15 +23,17 @@ namespace minibert {
 //   dweight = sum_T(dy * xhat)     dbeta = sum_T(dy)
 //
 // ---- 2. Shapes and types ------------------------------------------------------------------------
-//   x residual z y dy dz dx [T, H]    bias weight beta dbias dweight dbeta [H]    mean rstd [T]
-//   position row_sample [T] i32       all else f32; H >= 1; T may be 0
+//   x residual z y dy dz dx [T, H], bias [H]   one type E: f32, bf16 or f16
+//   weight beta dbias dweight dbeta [H], mean rstd [T]   f32
+//   position row_sample [T]   i32              H >= 1; T may be 0
 //
 // ---- 3. Cost ------------------------------------------------------------------------------------
-//   forward   reads x, residual, writes z, y: 4 T H elements (layer_norm_forward_bytes)
-//   backward  reads dy, z, writes dz, dx: 4 T H elements (layer_norm_backward_bytes)
+//   forward   reads x, residual, writes z, y: 4 T H elements
+//   backward  reads dy, z, writes dz, dx: 4 T H elements
 //   layer_norm alone has neither residual nor z nor dx: 2 and 3 T H
-//   about 10 and 20 FLOP an element: bound by memory, except where dropout's Philox (60 vector
-//   operations for 4 elements a 64-bit lane) is slower than memory.
+//   Vectors [H] and [T] are counted too, each that is given; what is added to, twice.
+//   10 and 20 FLOP an element: bound by memory, except where dropout's Philox (60 vector operations
+//   for 4 elements a 64-bit lane) is slower than memory.
 //
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Two passes over a row that stays in the cache: first the mean, then the sum of (z - mean)^2.
@@ -37,6 +41,8 @@ namespace minibert {
 //   and their lanes are added in double. A mean of 1e4 rounded to f32 is off by up to 5e-4, much
 //   beside a deviation of 1e-2: so both directions also subtract what the rounding left, which is
 //   avg_H(z - mean).
+//   y, mean and rstd are those of z as it is stored, rounded to E: backward sees the same rows. A
+//   dropped element is selected out: an infinity or NaN there reaches neither z nor dbias.
 //   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
 //   blocks depend on T alone, so threads do not change bits.
 //
@@ -44,15 +50,15 @@ namespace minibert {
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,
 /// rstd = 1 / sqrt(var + eps).
 /// Shapes  x, residual, z, y [T, H]; bias, weight, beta [H]; mean, rstd [T]; position, row_sample
-///         [T] i32. bias and residual may be undefined (0). z may be x itself (in place); without
+///         [T]. bias and residual may be undefined (0). z may be x itself (in place); without
 ///         bias, dropout and residual, z may be undefined: x is normalised and is what backward
 ///         wants as z. position and row_sample are needed if dropout is active.
 /// Errors  UsageError for a tensor that is missing, or whose shape or type is not as said.
 struct LayerNormForward {
-  Tensor x, bias, residual;
-  Tensor weight, beta;
-  Tensor z, y, mean, rstd;
-  Tensor position, row_sample;
+  Operand x, bias, residual;
+  Operand weight, beta;
+  Operand z, y, mean, rstd;
+  Operand position, row_sample;
   Dropout dropout;
   float eps = 1e-12f;
 };
@@ -62,22 +68,23 @@ struct LayerNormForward {
 ///         if dropout is inactive: it would be the gradient of z.
 /// Errors  as forward.
 struct LayerNormBackward {
-  Tensor dy, z, mean, rstd, weight;
-  Tensor dz, dx;
+  Operand dy, z, mean, rstd, weight;
+  Operand dz, dx;
   bool accumulate_dz = false;  // dz += instead of =; dx, where given, is overwritten in any case
-  Tensor dbias, dweight, dbeta;
+  Operand dbias, dweight, dbeta;
   bool accumulate_dbias = false, accumulate_dweight = false, accumulate_dbeta = false;
-  Tensor position, row_sample;
+  Operand position, row_sample;
   Dropout dropout;
 };
 
-void layer_norm_forward(const LayerNormForward& args, Stream stream = {});
-void layer_norm_backward(const LayerNormBackward& args, Stream stream = {});
+void layer_norm_forward(const LayerNormForward& args);
+void layer_norm_backward(const LayerNormBackward& args);
 void layer_norm_forward_reference(const LayerNormForward& args);
 /// Reads rstd, which eps went into, but computes the mean again, in double.
 void layer_norm_backward_reference(const LayerNormBackward& args);
-/// Bytes read and written in full.
-double layer_norm_forward_bytes(const LayerNormForward& args);
-double layer_norm_backward_bytes(const LayerNormBackward& args);
+Cost layer_norm_forward_cost(const LayerNormForward& args);
+Cost layer_norm_backward_cost(const LayerNormBackward& args);
+void layer_norm_forward_cuda(const LayerNormForward& args, Stream stream);
+void layer_norm_backward_cuda(const LayerNormBackward& args, Stream stream);
 
 }  // namespace minibert

@@ -2,14 +2,13 @@
 // (layer_norm.h). Called by layer_norm.cpp, which deals blocks of rows to threads.
 // Idea: a row is read from memory once and stays in the first-level cache for the passes over it.
 // Dropout's factors (0 or the scale) are drawn into a row of their own first.
-// Easy to break: lanes behind column H must not enter a sum, and no column behind H is touched.
+// Easy to break: lanes beyond column H must not enter a sum, and no column beyond H is touched.
 // Test: ctest -R layer_norm.
-#include "core/kernels/layer_norm_simd.h"
-
 #include <hwy/cache_control.h>
 #include <math.h>
 
-#include "core/kernels/math_simd.h"
+#include "core/kernels/elements_simd.h"
+#include "core/kernels/layer_norm.h"
 #include "core/kernels/philox_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
@@ -17,14 +16,12 @@ namespace {
 
 constexpr FloatTag kFloat;
 constexpr int64_t kLanes = HWY_MAX_BYTES / 4;
-constexpr int64_t kLineFloats = 16;  // a cache line
+constexpr int64_t kLineBytes = 64;  // a cache line
 
-// body(c, count) for vectors of columns from c on; count < kLanes only in the last.
-template <class Body>
-HWY_INLINE void for_columns(int64_t H, const Body& body) {
-  int64_t c = 0;
-  for (; c + kLanes <= H; c += kLanes) body(c, static_cast<size_t>(kLanes));
-  if (c < H) body(c, static_cast<size_t>(H - c));
+// Row t of an operand [T, H]; null where it is not given.
+template <class E>
+HWY_INLINE E* row_of(const Operand& x, int64_t t) {
+  return x.defined() ? x.data<E>() + t * x.dim(1) : nullptr;
 }
 
 // Zero in the lanes from `count` on.
@@ -41,69 +38,107 @@ HWY_INLINE double sum_lanes(FloatVec v) {
   return sum;
 }
 
-// factor[h] = 0 or dropout's scale, for the columns of row t. Meanwhile `first` and `second`, rows
-// [H] that are read next (null: none), come from memory.
-HWY_INLINE void draw_row(const RowDropout& dropout, const PhiloxKeys& keys, int64_t t, int64_t H,
-                         const float* first, const float* second, float* factor) {
-  const auto position = static_cast<uint32_t>(dropout.position[t]);
-  const auto sample = static_cast<uint32_t>(dropout.row_sample[t]);
-  for (int64_t c = 0; c < H; c += 2 * kLanes) {
-    for (int64_t line = c; line < c + 2 * kLanes && line < H; line += kLineFloats) {
-      hwy::Prefetch(first + line);
-      if (second) hwy::Prefetch(second + line);
+// Dropout of one call.
+struct RowDropout {
+  const Dropout& site;
+  const int32_t *position, *row_sample;  // [T]
+  PhiloxKeys keys;
+  uint32_t word3;
+
+  HWY_INLINE RowDropout(const Dropout& site, const Operand& position, const Operand& row_sample)
+      : site(site),
+        position(site.active() ? position.data<int32_t>() : nullptr),
+        row_sample(site.active() ? row_sample.data<int32_t>() : nullptr),
+        keys(site.seed),
+        word3(site.step_layer_purpose()) {}
+
+  // factor[h] = 0 or dropout's scale, for the columns of row t. Meanwhile `first` and `second`, rows
+  // [H] that are read next (null: none), come from memory.
+  template <class E>
+  HWY_INLINE void draw(int64_t t, int64_t H, const E* first, const E* second, float* factor) const {
+    constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(E));
+    const auto place = static_cast<uint32_t>(position[t]);
+    const auto sample = static_cast<uint32_t>(row_sample[t]);
+    for (int64_t c = 0; c < H; c += 2 * kLanes) {
+      for (int64_t line = c; line < c + 2 * kLanes && line < H; line += kLine) {
+        hwy::Prefetch(first + line);
+        if (second) hwy::Prefetch(second + line);
+      }
+      const WordPair words =
+          philox_columns(static_cast<uint32_t>(c / 4), place, sample, word3, keys);
+      hn::Store(dropout_factor(words.first, site.threshold, site.scale), kFloat, factor + c);
+      hn::Store(dropout_factor(words.second, site.threshold, site.scale), kFloat,
+                factor + c + kLanes);
     }
-    const WordPair words = philox_columns(static_cast<uint32_t>(c / 4), position, sample,
-                                          dropout.step_layer_purpose, keys);
-    hn::Store(dropout_factor(words.first, dropout.threshold, dropout.scale), kFloat, factor + c);
-    hn::Store(dropout_factor(words.second, dropout.threshold, dropout.scale), kFloat,
-              factor + c + kLanes);
   }
-}
+};
 
 // ---- Forward -----------------------------------------------------------------------------------
 
-// Writes the row z = residual + factor * (x + bias) and returns its sum.
-HWY_INLINE double sum_row(const LayerNormForwardRows& r, const float* x, const float* residual,
-                          float* z) {
+// Writes the row z = residual + dropout(x + bias) and returns the sum of what it wrote. bias,
+// residual, factor (no dropout) and z may be null.
+template <class E>
+HWY_INLINE double sum_row(const E* x, const E* bias, const E* residual, const float* factor, E* z,
+                          int64_t H) {
   FloatVec sum = hn::Zero(kFloat);
-  for_columns(r.H, [&](int64_t c, size_t count) HWY_ATTR {
+  for_vectors(H, [&](int64_t c, size_t count) MB_INLINE_BODY {
     FloatVec v = load_some(kFloat, x + c, count);
-    if (r.bias) v = hn::Add(v, load_some(kFloat, r.bias + c, count));
-    if (r.dropout.threshold != 0) v = hn::Mul(v, hn::Load(kFloat, r.factor + c));
+    if (bias) v = hn::Add(v, load_some(kFloat, bias + c, count));
+    if (factor) v = apply_dropout(v, hn::Load(kFloat, factor + c));
     if (residual) v = hn::Add(v, load_some(kFloat, residual + c, count));
-    if (z) store_some(kFloat, v, z + c, count);
+    if (z) {
+      store_some(kFloat, v, z + c, count);
+      if constexpr (sizeof(E) < sizeof(float)) v = load_some(kFloat, z + c, count);  // as rounded
+    }
     sum = hn::Add(sum, v);
   });
   return sum_lanes(sum);
 }
 
-HWY_INLINE void normalize_row(const LayerNormForwardRows& r, int64_t t, double sum, const float* z,
-                              float* y) {
+template <class E>
+HWY_INLINE void normalize_row(const LayerNormForward& args, int64_t t, double sum, const E* z, E* y,
+                              int64_t H) {
+  const float *weight = args.weight.data<float>(), *beta = args.beta.data<float>();
   // The first mean may be off by a few roundings; `rest` is what it leaves. Var = E[d^2] - E[d]^2
   // cancels nothing here, since d = z - first has nearly no mean.
-  const float first = static_cast<float>(sum / static_cast<double>(r.H));
+  const float first = static_cast<float>(sum / static_cast<double>(H));
   const FloatVec first_vector = hn::Set(kFloat, first);
   FloatVec differences = hn::Zero(kFloat), squares = hn::Zero(kFloat);
-  for_columns(r.H, [&](int64_t c, size_t count) HWY_ATTR {
+  for_vectors(H, [&](int64_t c, size_t count) MB_INLINE_BODY {
     const FloatVec d = first_lanes(hn::Sub(load_some(kFloat, z + c, count), first_vector), count);
     differences = hn::Add(differences, d);
     squares = hn::MulAdd(d, d, squares);
   });
-  const double rest = sum_lanes(differences) / static_cast<double>(r.H);
-  const double variance = sum_lanes(squares) / static_cast<double>(r.H) - rest * rest;
-  const double rstd = 1.0 / sqrt((variance < 0 ? 0 : variance) + static_cast<double>(r.eps));
-  r.mean[t] = static_cast<float>(first + rest);
-  r.rstd[t] = static_cast<float>(rstd);
+  const double rest = sum_lanes(differences) / static_cast<double>(H);
+  const double variance = sum_lanes(squares) / static_cast<double>(H) - rest * rest;
+  const double rstd = 1.0 / sqrt((variance < 0 ? 0 : variance) + static_cast<double>(args.eps));
+  args.mean.data<float>()[t] = static_cast<float>(first + rest);
+  args.rstd.data<float>()[t] = static_cast<float>(rstd);
   const FloatVec rest_vector = hn::Set(kFloat, static_cast<float>(rest));
   const FloatVec rstd_vector = hn::Set(kFloat, static_cast<float>(rstd));
-  for_columns(r.H, [&](int64_t c, size_t count) HWY_ATTR {
+  for_vectors(H, [&](int64_t c, size_t count) MB_INLINE_BODY {
     const FloatVec d = hn::Sub(load_some(kFloat, z + c, count), first_vector);
     const FloatVec xhat = hn::Mul(hn::Sub(d, rest_vector), rstd_vector);
-    store_some(kFloat,
-               hn::MulAdd(xhat, load_some(kFloat, r.weight + c, count),
-                          load_some(kFloat, r.beta + c, count)),
-               y + c, count);
+    store_some(
+        kFloat,
+        hn::MulAdd(xhat, load_some(kFloat, weight + c, count), load_some(kFloat, beta + c, count)),
+        y + c, count);
   });
+}
+
+template <class E>
+HWY_INLINE void forward_rows(const LayerNormForward& args, float* factor, int64_t begin,
+                             int64_t end) {
+  const RowDropout dropout(args.dropout, args.position, args.row_sample);
+  const int64_t H = args.x.dim(1);
+  const E* bias = args.bias.data_or_null<E>();
+  for (int64_t t = begin; t < end; ++t) {
+    const E *x = row_of<E>(args.x, t), *residual = row_of<E>(args.residual, t);
+    E* z = row_of<E>(args.z, t);
+    if (factor) dropout.draw(t, H, x, residual, factor);
+    const double sum = sum_row<E>(x, bias, residual, factor, z, H);
+    normalize_row<E>(args, t, sum, z ? z : x, row_of<E>(args.y, t), H);
+  }
 }
 
 // ---- Backward ----------------------------------------------------------------------------------
@@ -113,13 +148,14 @@ struct RowSums {
   double d, g, gd;
 };
 
-HWY_INLINE RowSums sum_row_backward(const LayerNormBackwardRows& r, FloatVec mean, const float* dy,
-                                    const float* z) {
+template <class E>
+HWY_INLINE RowSums sum_row_backward(FloatVec mean, const float* weight, const E* dy, const E* z,
+                                    int64_t H) {
   FloatVec sum_d = hn::Zero(kFloat), sum_g = hn::Zero(kFloat), sum_gd = hn::Zero(kFloat);
-  for_columns(r.H, [&](int64_t c, size_t count) HWY_ATTR {
+  for_vectors(H, [&](int64_t c, size_t count) MB_INLINE_BODY {
     const FloatVec d = first_lanes(hn::Sub(load_some(kFloat, z + c, count), mean), count);
     const FloatVec g =
-        hn::Mul(load_some(kFloat, dy + c, count), load_some(kFloat, r.weight + c, count));
+        hn::Mul(load_some(kFloat, dy + c, count), load_some(kFloat, weight + c, count));
     sum_d = hn::Add(sum_d, d);
     sum_g = hn::Add(sum_g, g);
     sum_gd = hn::MulAdd(g, d, sum_gd);
@@ -128,67 +164,78 @@ HWY_INLINE RowSums sum_row_backward(const LayerNormBackwardRows& r, FloatVec mea
 }
 
 // to[0 .. count - 1] += v
-HWY_INLINE void add_to(float* to, FloatVec v, size_t count) {
+template <class E>
+HWY_INLINE void add_to(E* to, FloatVec v, size_t count) {
   store_some(kFloat, hn::Add(load_some(kFloat, to, count), v), to, count);
 }
 
-HWY_INLINE void backward_row(const LayerNormBackwardRows& r, int64_t t) {
-  const float *dy = r.dy + t * r.H, *z = r.z + t * r.H;
-  float *dz = r.dz + t * r.H, *dx = r.dx ? r.dx + t * r.H : nullptr;
-  const FloatVec mean = hn::Set(kFloat, r.mean[t]), rstd = hn::Set(kFloat, r.rstd[t]);
-  const RowSums sums = sum_row_backward(r, mean, dy, z);
-  const double H = static_cast<double>(r.H), rest = sums.d / H;  // mean was rounded by `rest`
+template <class E>
+HWY_INLINE void backward_row(const LayerNormBackward& args, int64_t t, const float* factor,
+                             float* dbias, float* dweight, float* dbeta) {
+  const int64_t columns = args.dy.dim(1);
+  const E *dy = row_of<E>(args.dy, t), *z = row_of<E>(args.z, t);
+  E *dz = row_of<E>(args.dz, t), *dx = row_of<E>(args.dx, t);
+  const float* weight = args.weight.data<float>();
+  const bool accumulate_dz = args.accumulate_dz;
+  const float row_rstd = args.rstd.data<float>()[t];
+  const FloatVec mean = hn::Set(kFloat, args.mean.data<float>()[t]);
+  const FloatVec rstd = hn::Set(kFloat, row_rstd);
+  const RowSums sums = sum_row_backward<E>(mean, weight, dy, z, columns);
+  const double H = static_cast<double>(columns), rest = sums.d / H;  // mean was rounded by `rest`
   const FloatVec rest_vector = hn::Set(kFloat, static_cast<float>(rest));
   const FloatVec average_g = hn::Set(kFloat, static_cast<float>(sums.g / H));
   const FloatVec average_g_xhat =
-      hn::Set(kFloat, static_cast<float>(r.rstd[t] * (sums.gd - rest * sums.g) / H));
-  for_columns(r.H, [&](int64_t c, size_t count) HWY_ATTR {
+      hn::Set(kFloat, static_cast<float>(row_rstd * (sums.gd - rest * sums.g) / H));
+  for_vectors(columns, [&](int64_t c, size_t count) MB_INLINE_BODY {
     const FloatVec dy_vector = load_some(kFloat, dy + c, count);
     const FloatVec d = hn::Sub(load_some(kFloat, z + c, count), mean);
     const FloatVec xhat = hn::Mul(hn::Sub(d, rest_vector), rstd);
-    const FloatVec g = hn::Mul(dy_vector, load_some(kFloat, r.weight + c, count));
+    const FloatVec g = hn::Mul(dy_vector, load_some(kFloat, weight + c, count));
     const FloatVec gradient =
         hn::Mul(rstd, hn::NegMulAdd(xhat, average_g_xhat, hn::Sub(g, average_g)));
     FloatVec masked = gradient;
-    if (r.dropout.threshold != 0) masked = hn::Mul(gradient, hn::Load(kFloat, r.factor + c));
+    if (factor) masked = apply_dropout(gradient, hn::Load(kFloat, factor + c));
     if (dx) store_some(kFloat, masked, dx + c, count);
-    if (r.accumulate_dz) {
+    if (accumulate_dz) {
       add_to(dz + c, gradient, count);
     } else {
       store_some(kFloat, gradient, dz + c, count);
     }
-    if (r.dbias) add_to(r.dbias + c, masked, count);
-    if (r.dweight) add_to(r.dweight + c, hn::Mul(dy_vector, xhat), count);
-    if (r.dbeta) add_to(r.dbeta + c, dy_vector, count);
+    if (dbias) add_to(dbias + c, masked, count);
+    if (dweight) add_to(dweight + c, hn::Mul(dy_vector, xhat), count);
+    if (dbeta) add_to(dbeta + c, dy_vector, count);
   });
+}
+
+template <class E>
+HWY_INLINE void backward_rows(const LayerNormBackward& args, float* factor, float* dbias,
+                              float* dweight, float* dbeta, int64_t begin, int64_t end) {
+  const RowDropout dropout(args.dropout, args.position, args.row_sample);
+  const int64_t H = args.dy.dim(1);
+  for (int64_t t = begin; t < end; ++t) {
+    if (factor) dropout.draw(t, H, row_of<E>(args.dy, t), row_of<E>(args.z, t), factor);
+    backward_row<E>(args, t, factor, dbias, dweight, dbeta);
+  }
 }
 
 }  // namespace
 
-HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForwardRows& r, int64_t begin,
+HWY_FLATTEN void layer_norm_forward_rows(const LayerNormForward& args, float* factor, int64_t begin,
                                          int64_t end) {
-  const PhiloxKeys keys(r.dropout.seed);
-  for (int64_t t = begin; t < end; ++t) {
-    const float *x = r.x + t * r.H, *residual = r.residual ? r.residual + t * r.H : nullptr;
-    float* z = r.z ? r.z + t * r.H : nullptr;
-    if (r.dropout.threshold != 0) draw_row(r.dropout, keys, t, r.H, x, residual, r.factor);
-    const double sum = sum_row(r, x, residual, z);
-    normalize_row(r, t, sum, z ? z : x, r.y + t * r.H);
-  }
+  with_element(args.x.dtype(),
+               [&](auto e) { forward_rows<decltype(e)>(args, factor, begin, end); });
 }
 
-HWY_FLATTEN void layer_norm_backward_rows(const LayerNormBackwardRows& r, int64_t begin,
+HWY_FLATTEN void layer_norm_backward_rows(const LayerNormBackward& args, float* factor,
+                                          float* dbias, float* dweight, float* dbeta, int64_t begin,
                                           int64_t end) {
-  const PhiloxKeys keys(r.dropout.seed);
-  const size_t column_bytes = sizeof(float) * static_cast<size_t>(r.H);
-  if (r.dbias) memset(r.dbias, 0, column_bytes);
-  if (r.dweight) memset(r.dweight, 0, column_bytes);
-  if (r.dbeta) memset(r.dbeta, 0, column_bytes);
-  for (int64_t t = begin; t < end; ++t) {
-    if (r.dropout.threshold != 0)
-      draw_row(r.dropout, keys, t, r.H, r.dy + t * r.H, r.z + t * r.H, r.factor);
-    backward_row(r, t);
-  }
+  const size_t bytes = sizeof(float) * static_cast<size_t>(args.dy.dim(1));
+  if (dbias) memset(dbias, 0, bytes);
+  if (dweight) memset(dweight, 0, bytes);
+  if (dbeta) memset(dbeta, 0, bytes);
+  with_element(args.dy.dtype(), [&](auto e) {
+    backward_rows<decltype(e)>(args, factor, dbias, dweight, dbeta, begin, end);
+  });
 }
 
 }  // namespace minibert::MB_SIMD_NAMESPACE

@@ -6,33 +6,9 @@
 // Test: ctest -R kernels_elementwise.
 #pragma once
 
-#include <hwy/highway.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
+#include "core/kernels/elements_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-using FloatTag = hn::ScalableTag<float>;
-using FloatVec = hn::Vec<FloatTag>;
-
-// ---- Loads and stores that stay inside the array -----------------------------------------------
-/// The first `count` <= Lanes(d) floats at p, then zeros. Never reads past them.
-HWY_INLINE FloatVec load_some(FloatTag d, const float* p, size_t count) {
-  if (count >= hn::Lanes(d)) return hn::LoadU(d, p);
-  HWY_ALIGN float buffer[HWY_MAX_BYTES / sizeof(float)] = {};
-  memcpy(buffer, p, count * sizeof(float));
-  return hn::Load(d, buffer);
-}
-
-/// Stores the first `count` <= Lanes(d) floats.
-HWY_INLINE void store_some(FloatTag d, FloatVec v, float* p, size_t count) {
-  if (count >= hn::Lanes(d)) return hn::StoreU(v, d, p);
-  HWY_ALIGN float buffer[HWY_MAX_BYTES / sizeof(float)];
-  hn::Store(v, d, buffer);
-  memcpy(p, buffer, count * sizeof(float));
-}
 
 // ---- Polynomials, Horner's way: c0 + x (c1 + x (c2 + ...)) -------------------------------------
 template <class D>

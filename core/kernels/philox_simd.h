@@ -1,20 +1,22 @@
 // philox_simd.h: Philox4x32-10 on vectors, for dropout on hidden rows.
 // Called by elementwise_simd.cpp and layer_norm_simd.cpp. (attention_simd.cpp, whose draws serve
 // quads of queries and keys, has a form of its own, QuadDropout.) Gives exactly the words of
-// core/random.h: a 64-bit lane holds one counter's word in its low half, since that is what a
+// core/philox.h: a 64-bit lane holds one counter's word in its low half, since that is what a
 // 32 x 32 -> 64 bit multiplication reads; what the high half holds does not matter. Easy to break:
 // the order of the lanes, so that the words come out beside the columns that they serve. Everything
 // is inlined into minibert::MB_SIMD_NAMESPACE.
-// Test: ctest -R kernels_elementwise (all levels against random.h).
+// Test: ctest -R kernels_elementwise (all levels against philox.h).
 #pragma once
 
 #include <hwy/highway.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/kernels/elements_simd.h"
+#include "core/philox.h"
+
 namespace minibert::MB_SIMD_NAMESPACE {
 
-namespace hn = hwy::HWY_NAMESPACE;
 using WordTag = hn::ScalableTag<uint32_t>;
 using WordVec = hn::Vec<WordTag>;
 
@@ -25,15 +27,15 @@ struct WordPair {
 
 /// The ten round keys of one seed. Make one outside the loop.
 struct PhiloxKeys {
-  uint64_t low[10], high[10];
+  uint64_t low[kPhiloxRounds], high[kPhiloxRounds];
 
   explicit PhiloxKeys(uint64_t seed) {
     uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
-    for (int round = 0; round < 10; ++round) {
+    for (int round = 0; round < kPhiloxRounds; ++round) {
       low[round] = key0;
       high[round] = key1;
-      key0 += 0x9E3779B9u;
-      key1 += 0xBB67AE85u;
+      key0 += kPhiloxWeyl0;
+      key1 += kPhiloxWeyl1;
     }
   }
 };
@@ -45,10 +47,10 @@ HWY_INLINE WordPair philox_lanes(WordVec group, uint32_t word1, uint32_t word2, 
   const WordTag d;
   const hn::Repartition<uint64_t, WordTag> dw;
   const auto low_half = hn::Set(dw, uint64_t{0xFFFFFFFFu});
-  const auto mul0 = hn::Set(d, 0xD2511F53u), mul1 = hn::Set(d, 0xCD9E8D57u);
+  const auto mul0 = hn::Set(d, kPhiloxMul0), mul1 = hn::Set(d, kPhiloxMul1);
   auto c0 = hn::BitCast(dw, group), c1 = hn::Set(dw, uint64_t{word1});
   auto c2 = hn::Set(dw, uint64_t{word2}), c3 = hn::Set(dw, uint64_t{word3});
-  for (int round = 0; round < 10; ++round) {
+  for (int round = 0; round < kPhiloxRounds; ++round) {
     const auto product0 = hn::MulEven(hn::BitCast(d, c0), mul0);
     const auto product1 = hn::MulEven(hn::BitCast(d, c2), mul1);
     c0 = hn::Xor3(hn::ShiftRight<32>(product1), c1, hn::Set(dw, keys.low[round]));
@@ -81,13 +83,17 @@ HWY_INLINE WordPair philox_columns(uint32_t first_group, uint32_t position, uint
 }
 
 /// Which elements are kept: (word >> 16) >= threshold. Vector of `scale` where kept, else 0.
-HWY_INLINE hn::Vec<hn::ScalableTag<float>> dropout_factor(WordVec words, uint32_t threshold,
-                                                          float scale) {
-  const hn::ScalableTag<float> d;
+HWY_INLINE FloatVec dropout_factor(WordVec words, uint32_t threshold, float scale) {
+  const FloatTag d;
   const hn::RebindToSigned<WordTag> di;
   const auto dropped =
       hn::Lt(hn::BitCast(di, hn::ShiftRight<16>(words)), hn::Set(di, static_cast<int>(threshold)));
   return hn::IfThenZeroElse(hn::RebindMask(d, dropped), hn::Set(d, scale));
+}
+
+/// v * factor, and 0 where the factor is 0, even if v is infinite or NaN there.
+HWY_INLINE FloatVec apply_dropout(FloatVec v, FloatVec factor) {
+  return hn::IfThenZeroElse(hn::Eq(factor, hn::Zero(FloatTag())), hn::Mul(v, factor));
 }
 
 }  // namespace minibert::MB_SIMD_NAMESPACE

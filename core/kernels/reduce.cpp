@@ -1,98 +1,104 @@
-// reduce.cpp: reference of reduce.h, and its fast CPU version over fixed chunks.
+// reduce.cpp: checks, costs, references and the callers of the fast sums. Contract: reduce.h.
 #include "core/kernels/reduce.h"
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
 #include "core/kernels/reduce_simd.h"
+#include "core/kernels/reference.h"
 #include "core/kernels/workspace.h"
 #include "core/parallel.h"
 
 namespace minibert {
+
+/// sums[h] = sum over rows begin .. end - 1 of x, in ascending order.
+MB_SIMD_DECLARE(void, sum_rows,
+                (const ColumnSumArgs& args, int64_t begin, int64_t end, double* sums))
+/// Sum of elements begin .. end - 1.
+MB_SIMD_DECLARE(double, sum_chunk, (const SumArgs& args, int64_t begin, int64_t end))
+
 namespace {
 
-void check_column_sum(const Tensor& x, const Tensor& y) {
-  check_rank("column_sum", "x", x, 2);
-  check_tensor("column_sum", "y", y, {x.dim(1)}, "the last dimension of x");
+void check(const ColumnSumArgs& args) {
+  check_compute("column_sum", "x", args.x, 2);
+  check_tensor("column_sum", "y", args.y, {args.x.dim(1)}, "the last dimension of x");
+}
+
+void check(const SumArgs& args) {
+  check_floating("sum", "x", args.x);
+  check_type("sum", "y", args.y);
+  MB_CHECK(args.y.numel() == 1, "sum: y is {}, expected one element", shape_of(args.y).str());
 }
 
 }  // namespace
 
+// ---- 3. Cost -----------------------------------------------------------------------------------
+Cost column_sum_cost(const ColumnSumArgs& args) {
+  const int64_t y_bytes = args.y.bytes() * (args.accumulate ? 2 : 1);
+  return {static_cast<double>(args.x.numel()), static_cast<double>(args.x.bytes() + y_bytes)};
+}
+
+Cost sum_cost(const SumArgs& args) {
+  return {static_cast<double>(args.x.numel()), static_cast<double>(args.x.bytes() + 4)};
+}
+
 // ---- 6. Reference ------------------------------------------------------------------------------
-void column_sum_reference(const Tensor& x, const Tensor& y, bool accumulate) {
-  check_column_sum(x, y);
-  const int64_t T = x.dim(0), H = x.dim(1);
-  const float* in = x.data<float>();
-  float* out = y.data<float>();
+void column_sum_reference(const ColumnSumArgs& args) {
+  check(args);
+  const int64_t T = args.x.dim(0), H = args.x.dim(1);
   for (int64_t h = 0; h < H; ++h) {
-    double total = accumulate ? out[h] : 0.0;
-    for (int64_t t = 0; t < T; ++t) total += in[t * H + h];
-    out[h] = static_cast<float>(total);
+    double total = args.accumulate ? get(args.y, h) : 0.0;
+    for (int64_t t = 0; t < T; ++t) total += get(args.x, t * H + h);
+    put(args.y, h, total);
   }
 }
 
+void sum_reference(const SumArgs& args) {
+  check(args);
+  double total = 0;
+  for (int64_t i = 0; i < args.x.numel(); ++i) total += get(args.x, i);
+  put(args.y, 0, total);
+}
+
 // ---- 7. Fast CPU -------------------------------------------------------------------------------
-namespace {
-
-constexpr int64_t kRowsPerBlock = 64;
-constexpr int64_t kChunk = 65536;  // elements
-
-// chunk(first, count) of every fixed chunk of x, added in ascending order.
-template <typename Chunk>
-double sum_over_chunks(const Tensor& x, Chunk chunk) {
-  const float* in = x.data<float>();
-  const int64_t chunks = (x.numel() + kChunk - 1) / kChunk;
-  const Workspace<double> sums(chunks);
-  double* partial = sums.data();
-  parallel_for(x.numel(), kChunk, [&](int64_t begin, int64_t end) {
-    partial[begin / kChunk] = chunk(in + begin, end - begin);
+void add_columns(const PartialSums& sums, float* y, bool accumulate) {
+  constexpr int64_t kColumns = 512;  // that a thread adds at a time
+  parallel_for(sums.H, kColumns, [&](int64_t begin, int64_t end) {
+    MB_SIMD(add_partials)(sums, y, accumulate, begin, end);
   });
-  double total = 0;
-  for (int64_t i = 0; i < chunks; ++i) total += partial[i];
-  return total;
 }
 
-}  // namespace
-
-void column_sum(const Tensor& x, const Tensor& y, bool accumulate, Stream) {
-  check_column_sum(x, y);
-  dispatch("column_sum", x.device(), x.numel(), 4.0 * x.numel(), [&] {
-    const int64_t T = x.dim(0), H = x.dim(1), blocks = (T + kRowsPerBlock - 1) / kRowsPerBlock;
+void column_sum(const ColumnSumArgs& args) {
+  check(args);
+  constexpr int64_t kRows = 64;  // of a block
+  const auto cpu = [&] {
+    const int64_t T = args.x.dim(0), H = args.x.dim(1), blocks = (T + kRows - 1) / kRows;
     const Workspace<double> sums(blocks * H);
-    const float* in = x.data<float>();
-    double* partial = sums.data();
-    const auto add_rows = MB_SIMD(sum_rows);
-    parallel_for(T, kRowsPerBlock, [&](int64_t begin, int64_t end) {
-      add_rows(in + begin * H, end - begin, H, partial + begin / kRowsPerBlock * H);
+    parallel_for(T, kRows, [&](int64_t begin, int64_t end) {
+      MB_SIMD(sum_rows)(args, begin, end, sums.data() + begin / kRows * H);
     });
-    MB_SIMD(add_partials)(partial, blocks, H, y.data<float>(), accumulate);
-  });
+    add_columns({sums.data(), blocks, H}, args.y.data<float>(), args.accumulate);
+  };
+  dispatch(
+      "column_sum", args.x.device(), [&] { return column_sum_cost(args); }, cpu,
+      [&](Stream stream) { column_sum_cuda(args, stream); });
 }
 
-double sum(const Tensor& x, Stream) {
-  check_type("sum", "x", x);
-  double total = 0;
-  dispatch("sum", x.device(), x.numel(), 4.0 * x.numel(),
-           [&] { total = sum_over_chunks(x, MB_SIMD(sum_chunk)); });
-  return total;
-}
-
-double sum_of_squares(const Tensor& x, Stream) {
-  check_type("sum_of_squares", "x", x);
-  double total = 0;
-  dispatch("sum_of_squares", x.device(), 2.0 * x.numel(), 4.0 * x.numel(),
-           [&] { total = sum_over_chunks(x, MB_SIMD(sum_of_squares_chunk)); });
-  return total;
-}
-
-bool all_finite(const Tensor& x, Stream) {
-  check_type("all_finite", "x", x);
-  double bad_chunks = 0;
-  dispatch("all_finite", x.device(), x.numel(), 4.0 * x.numel(), [&] {
-    bad_chunks = sum_over_chunks(x, [finite = MB_SIMD(finite_chunk)](const float* in, int64_t n) {
-      return finite(in, n) ? 0.0 : 1.0;
+void sum(const SumArgs& args) {
+  check(args);
+  constexpr int64_t kChunk = 65536;  // elements
+  const auto cpu = [&] {
+    const int64_t chunks = (args.x.numel() + kChunk - 1) / kChunk;
+    const Workspace<double> sums(chunks);
+    parallel_for(args.x.numel(), kChunk, [&](int64_t begin, int64_t end) {
+      sums.data()[begin / kChunk] = MB_SIMD(sum_chunk)(args, begin, end);
     });
-  });
-  return bad_chunks == 0;
+    double total = 0;
+    for (int64_t i = 0; i < chunks; ++i) total += sums.data()[i];
+    *args.y.data<float>() = static_cast<float>(total);
+  };
+  dispatch(
+      "sum", args.x.device(), [&] { return sum_cost(args); }, cpu,
+      [&](Stream stream) { sum_cuda(args, stream); });
 }
 
 }  // namespace minibert

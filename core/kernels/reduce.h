@@ -1,33 +1,49 @@
-// reduce.h: sums in a fixed order: over columns, over everything, of squares; and the search for
-// non-finite values. Called by autograd (bias gradients, losses) and optim (norms). Easy to break:
-// who adds what, and when, must not depend on the thread count. Test: ctest -R kernels_reduce.
+// reduce.h: sums in a fixed order, over columns and over everything. Called by autograd (bias
+// gradients, losses, the sum op). Easy to break: who adds what, and when, must not depend on the
+// thread count. Test: ctest -R kernels_reduce.
 #pragma once
 
-#include "core/tensor.h"
+#include "core/operand.h"
+#include "core/profile.h"
+#include "core/stream.h"
 
 namespace minibert {
 
 // ---- 1. Mathematics ----------------------------------------------------------------------------
-//   column_sum  y[h] = sum_T(x[t, h]): the gradient of a bias that was added to every row
-//   sum, sum_of_squares  over all elements;  all_finite  no infinity and no NaN (x * 0 == 0)
+//   column_sum  y[h] (+)= sum_T(x[t, h]): the gradient of a bias that was added to every row
+//   sum         y = sum over all elements of x
 // ---- 2. Shapes and types ------------------------------------------------------------------------
-//   x f32 of any shape, for column_sum [T, H]; y [H] f32; the other results are double and bool.
+//   column_sum  x [T, H]; y [H]     sum  x of any shape; y [] or [1]     x f32, bf16 or f16; y f32
 // ---- 3. Cost ------------------------------------------------------------------------------------
-//   One addition, two FLOP for squares, and 4 bytes an element: bound by memory.
+//   One addition an element of x, which is read once: bound by memory.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Everything is added in double, over fixed blocks (64 rows; 65,536 elements) and then in block
 //   order: the thread count does not change bits. The vector length does: lanes are added last.
 //   An infinity or NaN reaches the sums.
 // ---- 5. Interface -------------------------------------------------------------------------------
-/// y[h] (+)= sum over t of x[t, h], over fixed blocks of rows.  Shapes  x [T, H]; y [H].
-void column_sum(const Tensor& x, const Tensor& y, bool accumulate, Stream stream = {});
-/// Sum of all elements, in double over fixed chunks.
-double sum(const Tensor& x, Stream stream = {});
-/// Sum of squares of all elements, in double over fixed chunks.
-double sum_of_squares(const Tensor& x, Stream stream = {});
-/// Whether every element is finite.
-bool all_finite(const Tensor& x, Stream stream = {});
+struct ColumnSumArgs {
+  Operand x, y;
+  bool accumulate = false;  // y += instead of y =
+};
+/// Errors: UsageError for shapes and types that disagree.
+void column_sum(const ColumnSumArgs& args);
+inline void column_sum(const Operand& x, const Operand& y, bool accumulate) {
+  column_sum({x, y, accumulate});
+}
+void column_sum_reference(const ColumnSumArgs& args);
+Cost column_sum_cost(const ColumnSumArgs& args);
+void column_sum_cuda(const ColumnSumArgs& args, Stream stream);
 
-void column_sum_reference(const Tensor& x, const Tensor& y, bool accumulate);
+struct SumArgs {
+  Operand x, y;
+};
+/// Errors: UsageError for a y that is not one f32 element.
+void sum(const SumArgs& args);
+inline void sum(const Operand& x, const Operand& y) {
+  sum({x, y});
+}
+void sum_reference(const SumArgs& args);
+Cost sum_cost(const SumArgs& args);
+void sum_cuda(const SumArgs& args, Stream stream);
 
 }  // namespace minibert

@@ -1,5 +1,5 @@
-// reduce_simd.h: what reduce_simd.cpp offers at each instruction set, for reduce.cpp and gemm's
-// column sums. One call works on the calling thread; every sum is taken in double.
+// reduce_simd.h: partial sums of columns, which gemm's epilogue shares with column_sum.
+// Implemented by reduce_simd.cpp at each instruction set and by reduce.cpp.
 #pragma once
 
 #include <stdint.h>
@@ -8,14 +8,16 @@
 
 namespace minibert {
 
-/// sums[h] = sum over the rows, in ascending order.  Shapes x [rows, H]; sums [H].
-MB_SIMD_DECLARE(void, sum_rows, (const float* x, int64_t rows, int64_t H, double* sums))
-/// y[h] (+)= sum over the blocks, in ascending order.  Shapes partial [blocks, H].
+/// One row of sums a block, [blocks, H].
+struct PartialSums {
+  const double* data;
+  int64_t blocks, H;
+};
+
+/// y[h] (+)= sum over the blocks, in ascending order, for columns begin .. end - 1.
 MB_SIMD_DECLARE(void, add_partials,
-                (const double* partial, int64_t blocks, int64_t H, float* y, bool accumulate))
-/// Sums of n elements.
-MB_SIMD_DECLARE(double, sum_chunk, (const float* x, int64_t n))
-MB_SIMD_DECLARE(double, sum_of_squares_chunk, (const float* x, int64_t n))
-MB_SIMD_DECLARE(bool, finite_chunk, (const float* x, int64_t n))
+                (const PartialSums& sums, float* y, bool accumulate, int64_t begin, int64_t end))
+/// The same for all columns, on all threads.
+void add_columns(const PartialSums& sums, float* y, bool accumulate);
 
 }  // namespace minibert

@@ -1,10 +1,11 @@
 // bert.h: BERT for pre-training, exactly Google's: embeddings, post-LayerNorm encoder, pooler, and
-// the two heads, on packed batches. Called by models/training (forward, backward through the
-// returned loss), eval, and models/bert/inference.h. All parameters lie in one arena; names are
-// Transformers' BertForPreTraining's. Easy to break: the masked-token head runs on masked rows
-// only, its decoder is the word embeddings themselves, and vocabulary rows beyond vocab_size are
-// padding that stays zero. Source: google-research/bert modeling.py, run_pretraining.py.
-// Test: ctest -R models_bert.
+// the two heads, on packed batches in the device's memory. Called by models/training (forward,
+// backward through the returned loss), eval, and models/bert/inference.h. All parameters lie in one
+// arena; names are Transformers' BertForPreTraining's. Easy to break: the masked-token head runs on
+// masked rows only, its decoder is the word embeddings themselves, vocabulary rows beyond vocab_size
+// are padding that stays zero, and all rows of a batch flow through, tail rows too: their gradients
+// are exact zeros, because attention gives zeros there and labels are -1.
+// Source: google-research/bert modeling.py, run_pretraining.py. Test: ctest -R models_bert.
 #pragma once
 
 #include <memory>
@@ -17,18 +18,28 @@
 
 namespace minibert {
 
+/// What layers compute in, and where.
+struct ComputeOptions {
+  DType dtype = DType::f32;  // E: f32, bf16 or f16
+  Device device = Device::cpu;
+};
+
+/// Whether activations inside encoder layers are kept for backward, or computed again there: about a
+/// quarter more time a step for a fraction of the memory, and the same bits.
+enum class Recompute { none, layer };
+
 /// What one forward pass has to know beside the batch.
 struct StepContext {
-  bool training = false;   // dropout on
-  uint64_t seed = 0;       // of dropout
-  uint32_t data_step = 0;  // of dropout
-  float mlm_scale = 1.0f;  // on the sum over masked rows: loss scale / P of the whole step
-  float nsp_scale = 0.0f;  // on the sum over sequences: loss scale / B of the whole step; 0: no NSP
+  bool training = false;                // dropout on
+  uint64_t seed = 0;                    // of dropout
+  const uint32_t* data_step = nullptr;  // of dropout, in the device's memory; null: step 0
+  LossSite mlm;  // scale of the sum over masked rows: loss scale / P of the whole step
+  LossSite nsp;  // scale of the sum over sequences: loss scale / B of the whole step; none: no NSP
+  Recompute recompute = Recompute::none;
 };
 
 struct PreTrainingOutput {
-  Variable loss;            // scalar: mlm_scale * sum of MLM losses + nsp_scale * sum of NSP losses
-  LossStatistics mlm, nsp;  // unscaled sums; nsp is empty without NSP
+  Variable loss;  // scalar: scaled sum of MLM losses + scaled sum of NSP losses
 };
 
 /// How position embeddings start; they are trained either way.
@@ -51,7 +62,7 @@ class BertForPreTraining {
   /// Weights are zero until initialize() or a file fills them. ModelUse::inference leaves the
   /// gradients out. Errors: DataError for a configuration that cannot be.
   explicit BertForPreTraining(BertConfig config, ModelUse use = ModelUse::training,
-                              BertParts parts = {});
+                              BertParts parts = {}, ComputeOptions compute = {});
   BertForPreTraining(BertForPreTraining&&) noexcept;
   BertForPreTraining& operator=(BertForPreTraining&&) noexcept;
   ~BertForPreTraining();
@@ -66,28 +77,35 @@ class BertForPreTraining {
   /// `sinusoidal`, position embeddings start as sines and cosines instead (nn/init.h).
   void initialize(uint64_t seed, PositionInitializer positions = PositionInitializer::normal);
 
-  /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. Tail rows are never looked at. Behind
-  /// its attention the last layer makes the rows that the heads read, no others: a sixth of them.
-  /// Errors: DataError for an id, segment or label out of range; UsageError for sequences longer
-  /// than max_position_embeddings, empty sequences under NSP, rows that disagree, missing heads.
-  PreTrainingOutput forward(const PackedBatch& batch, const StepContext& context) const;
-  /// Final hidden states of the T real rows, [T, H].
-  Variable encode(const PackedBatch& batch, const StepContext& context) const;
-  /// tanh(W h + b) of each sequence's first row.  hidden [T, H] from encode(); result [B, H].
-  Variable pooled(const Variable& hidden, const PackedBatch& batch) const;
-  /// Scores of next-sentence prediction, [B, 2] (0: is next).
-  Variable nsp_logits(const Variable& pooled) const;
-  /// Scores over the vocabulary of the given rows.  hidden [T, H]; row [P] i32; result [P, V], the
-  /// padding cut off.
+  /// What pack() holds the values of a batch to.
+  BatchLimits limits() const;
+  Device device() const { return arena_->device(); }
+
+  /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. After attention, the last layer
+  /// computes only the rows that the heads read, about one sixth.
+  /// Errors: UsageError for a batch packed with wider limits, without NSP where the step has a
+  /// scale for it, or for heads that the model lacks. Values of the batch are not looked at: pack() did.
+  PreTrainingOutput forward(const DeviceBatch& batch, const StepContext& context) const;
+  /// Final hidden states of all rows, [N, H] in E; what stands in tail rows means nothing.
+  Variable encode(const DeviceBatch& batch, const StepContext& context) const;
+
+  // ---- For inference: results in f32, on the host; `hidden` is encode()'s ----------------------
+  /// tanh(W h + b) of each sequence's first row, [B', H]; of an empty sequence, of zeros.
+  Tensor pooled(const Variable& hidden, const DeviceBatch& batch) const;
+  /// Scores of next-sentence prediction, [B', 2] (0: is next).
+  Tensor nsp_logits(const Variable& hidden, const DeviceBatch& batch) const;
+  /// Scores over the vocabulary of the given rows.  row [P] i32, on the host; result [P, V], the
+  /// padding cut off. Errors: UsageError for a row outside hidden.
   Tensor mlm_logits(const Variable& hidden, const Tensor& row) const;
 
  private:
   friend ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts);
   struct Modules;
 
-  Variable encode_rows(const PackedBatch& batch, const StepContext& context,
-                       const Tensor& rows) const;
+  Variable encode_rows(const DeviceBatch& batch, const StepContext& context,
+                       const PickedRows& last) const;
   Variable pool(const Variable& hidden, const Tensor& row) const;
+  Variable score_pairs(const Variable& pooled) const;
   Variable mlm_transform(const Variable& hidden, const Tensor& row) const;
 
   BertConfig config_;
@@ -97,5 +115,8 @@ class BertForPreTraining {
   std::unique_ptr<Arena> arena_;
   std::vector<Variable> leaves_;
 };
+
+/// A result's values in f32, on the host.
+Tensor on_host(const Tensor& values);
 
 }  // namespace minibert

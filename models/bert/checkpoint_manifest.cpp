@@ -1,4 +1,4 @@
-// checkpoint_manifest.cpp: sums of files, as written and as they lie on the disk.
+// checkpoint_manifest.cpp: sizes and checksums of files, as written and as found on disk.
 #include "models/bert/checkpoint_manifest.h"
 
 #include <fstream>
@@ -11,11 +11,11 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-/// What a run goes on from, since format version 1.
+/// Files that resuming needs, since format version 1.
 constexpr const char* kNeeded[] = {"config.json", "model.safetensors", "vocab.txt",
                                    "optimizer.safetensors", "trainer_state.json"};
 
-/// What lies on the disk.
+/// Size and checksum of a file on disk.
 FileSum sum_of(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   MB_CHECK_AS(CheckpointError, file, "{}: is missing or can't be read", path.string());
@@ -44,7 +44,7 @@ nlohmann::json read_manifest(const fs::path& path) {
   return manifest;
 }
 
-/// One file against its entry.
+/// Compares one file with its entry.
 void compare(const fs::path& folder, const std::string& name, const nlohmann::json& entry) {
   const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
                      entry["bytes"].is_number_integer() && entry["crc32"].is_string();
@@ -72,7 +72,7 @@ std::string checkpoint_manifest(int64_t step,
 }
 
 void verify_checkpoint(const fs::path& folder) {
-  MB_CHECK_AS(CheckpointError, fs::is_directory(folder), "{}: is no folder", folder.string());
+  MB_CHECK_AS(CheckpointError, fs::is_directory(folder), "{}: is not a folder", folder.string());
   const fs::path manifest_path = folder / kCheckpointManifest;
   const nlohmann::json files = read_manifest(manifest_path)["files"];
   for (const auto& [name, entry] : files.items()) compare(folder, name, entry);

@@ -6,12 +6,14 @@
 
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
+
 namespace minibert {
 namespace {
 
 using nlohmann::json;
 
-constexpr int64_t kMaxSize = 1 << 20;  // of any single dimension: beyond it a file is damaged
+constexpr int64_t kMaxSize = 1 << 20;  // of any single dimension; a larger one means a damaged file
 constexpr int64_t kMaxHeadSize = 256;  // core/kernels/attention.h
 constexpr int64_t kMaxLayers = 64;     // 6 bits of the random counter, core/random.h
 
@@ -24,6 +26,36 @@ constexpr NamedSize kNamedSizes[] = {{"bert-tiny", 2, 128},
                                      {"bert-small", 4, 512},
                                      {"bert-base", 12, 768},
                                      {"bert-large", 24, 1024}};
+
+/// hidden_act by the names of Transformers' ACT2FN: those that compute one of the two GELUs,
+/// whatever the code that does it there. Not quick_gelu and gelu_10, which are other functions.
+struct Activation {
+  const char* name;
+  Gelu gelu;
+};
+constexpr Activation kActivations[] = {
+    {"gelu", Gelu::erf},
+    {"gelu_python", Gelu::erf},
+    {"gelu_new", Gelu::tanh},
+    {"gelu_pytorch_tanh", Gelu::tanh},
+    {"gelu_python_tanh", Gelu::tanh},
+    {"gelu_fast", Gelu::tanh},
+    {"gelu_accurate", Gelu::tanh},
+};
+
+const Activation* find_activation(const std::string& name) {
+  for (const Activation& activation : kActivations) {
+    if (name == activation.name) return &activation;
+  }
+  return nullptr;
+}
+
+std::string activation_names() {
+  std::string names;
+  for (const Activation& activation : kActivations)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", activation.name);
+  return names;
+}
 
 /// Reads the fields of one object; `null` counts as absent.
 struct Fields {
@@ -58,7 +90,7 @@ struct Fields {
                 field->dump());
     value = field->get<std::string>();
   }
-  /// A field that may only say what this program does.
+  /// A field that may only have the one value that this program implements.
   void only(const char* key, const json& wanted, const char* why) const {
     const json* field = find(key);
     MB_CHECK_AS(DataError, !field || *field == wanted, "{}: {} is {}, expected {} ({})", source,
@@ -74,7 +106,9 @@ json decimal(float x) {
 }  // namespace
 
 Gelu BertConfig::gelu() const {
-  return hidden_act == "gelu" ? Gelu::erf : Gelu::tanh;
+  const Activation* activation = find_activation(hidden_act);
+  MB_ASSERT(activation, "bert config: hidden_act \"{}\" was not validated", hidden_act);
+  return activation->gelu;
 }
 
 void BertConfig::validate(const std::string& source) const {
@@ -94,11 +128,9 @@ void BertConfig::validate(const std::string& source) const {
               "{}: hidden_size is {}, expected a multiple of num_attention_heads = {}", source,
               hidden_size, num_attention_heads);
   range("hidden_size / num_attention_heads", head_size(), 1, kMaxHeadSize);
-  MB_CHECK_AS(DataError,
-              hidden_act == "gelu" || hidden_act == "gelu_new" || hidden_act == "gelu_pytorch_tanh",
-              "{}: hidden_act is \"{}\", expected \"gelu\", \"gelu_new\" or \"gelu_pytorch_tanh\" "
-              "(no other activation is built in)",
-              source, hidden_act);
+  MB_CHECK_AS(DataError, find_activation(hidden_act),
+              "{}: hidden_act is \"{}\", expected one of {} (no other activation is built in)",
+              source, hidden_act, activation_names());
   const auto probability = [&](const char* key, float value) {
     MB_CHECK_AS(DataError, value >= 0.0f && value < 1.0f, "{}: {} is {}, expected 0 <= p < 1",
                 source, key, value);
@@ -108,9 +140,11 @@ void BertConfig::validate(const std::string& source) const {
   MB_CHECK_AS(DataError, std::isfinite(initializer_range) && initializer_range >= 0.0f,
               "{}: initializer_range is {}, expected a standard deviation of 0 or more", source,
               initializer_range);
-  MB_CHECK_AS(DataError, std::isfinite(layer_norm_eps) && layer_norm_eps >= 0.0f,
-              "{}: layer_norm_eps is {}, expected a small number of 0 or more", source,
-              layer_norm_eps);
+  MB_CHECK_AS(DataError, std::isfinite(layer_norm_eps) && layer_norm_eps > 0.0f,
+              "{}: layer_norm_eps is {}, expected a small number above 0 (LayerNorm divides by the "
+              "root of variance + eps, and a row of equal values has variance 0). Set it to 1e-12, "
+              "BERT's value",
+              source, layer_norm_eps);
 }
 
 BertConfig BertConfig::named(const std::string& name) {
@@ -127,7 +161,7 @@ BertConfig BertConfig::named(const std::string& name) {
     config.intermediate_size = 4 * size.hidden;
     return config;
   }
-  fail<UsageError>("model: \"{}\" is no known name, expected one of {}", name, names);
+  fail<UsageError>("model: \"{}\" is unknown, expected one of {}", name, names);
 }
 
 BertConfig BertConfig::from_json(const std::string& text, const std::string& source) {
@@ -137,7 +171,7 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   } catch (const json::exception& error) {
     fail<DataError>("{}: is not JSON ({})", source, error.what());
   }
-  MB_CHECK_AS(DataError, object.is_object(), "{}: is no JSON object", source);
+  MB_CHECK_AS(DataError, object.is_object(), "{}: is not a JSON object", source);
   const Fields fields{object, source};
   fields.only("model_type", "bert", "no other architecture is built in");
   fields.only("position_embedding_type", "absolute", "relative positions are not built in");

@@ -1,7 +1,8 @@
-// config.h: the shape of a BERT, as Hugging Face's config.json says it.
-// Read by models/bert/bert.h, the recipes and the verbs. Easy to break: what this program does not
-// compute (another activation, relative positions, a decoder) is refused, never ignored. Source:
-// transformers BertConfig; sizes: google-research/bert README. Test: ctest -R models_bert_config.
+// config.h: the shape of a BERT, as in Hugging Face's config.json.
+// Used by models/bert/bert.h, models/training and the verbs. Easy to break: what this program does
+// not compute (another activation, relative positions, a decoder) is refused, never ignored.
+// Source: transformers BertConfig; sizes: google-research/bert README. Test: ctest -R
+// models_bert_config.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@ struct BertConfig {
   int64_t num_hidden_layers = 12;
   int64_t num_attention_heads = 12;
   int64_t intermediate_size = 3072;  // F
-  std::string hidden_act = "gelu";   // gelu (erf), gelu_new or gelu_pytorch_tanh (tanh)
+  std::string hidden_act = "gelu";   // kActivations in config.cpp lists the names
   float hidden_dropout_prob = 0.1f;
   float attention_probs_dropout_prob = 0.1f;
   int64_t max_position_embeddings = 512;
@@ -34,17 +35,17 @@ struct BertConfig {
 
   bool operator==(const BertConfig&) const = default;
 
-  /// Checks every field's range. Errors: DataError naming `source` (a file or a recipe), the field,
-  /// what it is and what is expected.
+  /// Checks the range of every field. Errors: DataError naming `source` (a file or a recipe), the
+  /// field, its value and what is expected.
   void validate(const std::string& source) const;
 
   /// bert-tiny | mini | small | base | large: 2/128, 4/256, 4/512, 12/768, 24/1024 layers/hidden,
-  /// heads H / 64, F = 4 H. Errors: UsageError with the names there are.
+  /// heads H / 64, F = 4 H. Errors: UsageError listing the names.
   static BertConfig named(const std::string& name);
-  /// Text of a config.json; fields that are absent have Transformers' defaults. Errors: DataError
-  /// naming `source`, the field, and what this program can load.
+  /// Parses a config.json; absent fields have Transformers' defaults. Errors: DataError naming
+  /// `source`, the field, and what this program can load.
   static BertConfig from_json(const std::string& text, const std::string& source);
-  /// config.json that Transformers loads. `architecture` is the class named in it.
+  /// A config.json that Transformers loads. `architecture` is the class named in it.
   std::string to_json(const std::string& architecture = "BertForPreTraining") const;
 };
 

@@ -1,8 +1,10 @@
-// hugging_face.cpp: which tensor of a file is which parameter, and what can go wrong.
+// hugging_face.cpp: maps the tensors of a file to parameters, and explains what does not fit.
 #include "models/bert/hugging_face.h"
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <optional>
@@ -26,7 +28,7 @@ bool replace_suffix(std::string& name, std::string_view from, std::string_view t
   return true;
 }
 
-/// Our name (today's Hugging Face name, with `bert.`) of a name in a file.
+/// Our name of a tensor (the current Hugging Face name, with `bert.`) from its name in a file.
 std::string canonical_name(std::string name) {
   replace_suffix(name, ".gamma", ".weight") || replace_suffix(name, ".beta", ".bias");
   for (const char* part : {"embeddings.", "encoder.", "pooler."}) {
@@ -41,7 +43,7 @@ bool is_tied_copy(const std::string& file_name) {
   return file_name.starts_with("cls.predictions.decoder.");
 }
 
-/// The tensors of a file under our names. Copies of the tied decoder stand apart.
+/// The tensors of a file by our names. Copies of the tied decoder are kept apart.
 struct Contents {
   const SafetensorsFile* file;
   std::map<std::string, const SafetensorsEntry*> by_name;
@@ -52,8 +54,8 @@ struct Contents {
       auto& names = is_tied_copy(entry.name) ? tied_copies : by_name;
       const auto [place, is_new] = names.emplace(canonical_name(entry.name), &entry);
       MB_CHECK_AS(DataError, is_new,
-                  "{}: tensors {} and {} are both the parameter {}, expected one of them", f.path(),
-                  place->second->name, entry.name, place->first);
+                  "{}: tensors {} and {} are both the parameter {}, expected only one of them",
+                  f.path(), place->second->name, entry.name, place->first);
     }
     for (const auto& [name, entry] : tied_copies) by_name.emplace(name, entry);
   }
@@ -78,7 +80,7 @@ std::string list_of(const std::vector<std::string>& names) {
   return text;
 }
 
-/// The decoder of a file must be the word embeddings: this program has no other.
+/// A decoder in the file must equal the word embeddings: this program has no untied decoder.
 void check_tied_copies(const Contents& contents) {
   for (const auto& [name, copy] : contents.tied_copies) {
     const SafetensorsEntry* original = contents.by_name.at(name);
@@ -116,14 +118,15 @@ std::vector<std::string> load_contents(const Contents& contents, BertForPreTrain
     const ParameterSlice& slice = table[number];
     const SafetensorsEntry& entry = *contents.by_name.at(slice.name);
     check_shape(contents, entry, slice.shape);
-    const std::span<float> weights =
-        model.arena().weight(number).span<float>().first(static_cast<size_t>(slice.used()));
+    std::vector<float> weights(static_cast<size_t>(slice.used()));
     contents.file->read_f32(entry.name, weights);
     MB_CHECK_AS(NumericError, all_finite(weights),
                 "{}: tensor {} holds NaN or infinity, expected finite numbers. Use a checkpoint "
                 "from before its training diverged",
                 contents.file->path(), entry.name);
+    model.arena().write(number, weights);
   }
+  model.arena().refresh();
   std::vector<std::string> unused;
   for (const auto& [name, entry] : contents.by_name) {
     if (name.ends_with(".position_ids")) continue;  // 0, 1, 2, ...: older files hold this constant
@@ -132,7 +135,7 @@ std::vector<std::string> load_contents(const Contents& contents, BertForPreTrain
   return unused;
 }
 
-/// Says how to get model.safetensors out of what is there instead.
+/// Throws with the command that makes model.safetensors from the files that are there instead.
 [[noreturn]] void fail_without_safetensors(const fs::path& folder) {
   if (fs::exists(folder / "latest")) {
     fail<DataError>("{}: is a run folder, expected one of its checkpoints. Give {}",
@@ -186,6 +189,22 @@ bool all_finite(std::span<const float> values) {
   return bad == 0;
 }
 
+/// Throws; if the folder has config.json by another name, with the command that copies it.
+[[noreturn]] void fail_without_config(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  if (!fs::exists(file) && fs::exists(folder / "bert_config.json")) {
+    fail<DataError>(
+        "{}: is missing, expected the model's configuration. {} has the same contents under the "
+        "name of google-research/bert. Copy it: cp '{}' '{}'",
+        file.string(), (folder / "bert_config.json").string(),
+        (folder / "bert_config.json").string(), file.string());
+  }
+  fail<DataError>(
+      "{}: cannot be opened ({}), expected the model's configuration. Copy it from where the model "
+      "came from",
+      file.string(), std::strerror(errno));
+}
+
 BertConfig load_hugging_face_config(const fs::path& folder) {
   MB_CHECK_AS(DataError, fs::is_directory(folder),
               "{}: is not a folder, expected a Transformers folder: config.json, "
@@ -196,13 +215,14 @@ BertConfig load_hugging_face_config(const fs::path& folder) {
   if (!stream && !fs::exists(folder / "model.safetensors")) {
     if (!fs::exists(file)) fail_without_safetensors(folder);
   }
-  MB_CHECK_AS(DataError, stream.good(), "{}: cannot be opened", file.string());
+  if (!stream) fail_without_config(folder);
   std::stringstream text;
   text << stream.rdbuf();
   return BertConfig::from_json(text.str(), file.string());
 }
 
-LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertParts& required) {
+LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertParts& required,
+                             ComputeOptions compute) {
   for (const char* name : {"config.json", "model.safetensors", "vocab.txt", kTokenizerConfigFile})
     verify_if_in_checkpoint(folder / name);
   const BertConfig config = load_hugging_face_config(folder);
@@ -213,7 +233,7 @@ LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertPar
   parts.pooler |= required.pooler;
   parts.mlm_head |= required.mlm_head;
   parts.nsp_head |= required.nsp_head;
-  LoadedBert loaded{BertForPreTraining(config, use, parts), {}};
+  LoadedBert loaded{BertForPreTraining(config, use, parts, compute), {}};
   loaded.unused = load_contents(contents, loaded.model);
   return loaded;
 }
@@ -248,7 +268,7 @@ void save_hugging_face(const fs::path& folder, const BertForPreTraining& model) 
   write_file_atomically(folder / "config.json",
                         model.config().to_json(architecture_of(model.parts())));
   write_safetensors((folder / "model.safetensors").string(),
-                    named_slices(model.arena().table(), model.arena().weights()));
+                    named_slices(model.arena().table(), model.arena().masters()));
 }
 
 }  // namespace minibert

@@ -1,8 +1,8 @@
 // hugging_face.h: Transformers folders in and out: config.json and model.safetensors (vocab.txt and
 // tokenizer_config.json belong to models/text). Called by the verbs, eval and models/training.
-// Easy to break: a checkpoint of ours is such a folder too, so names, shapes and the tied decoder
-// follow Transformers to the letter, the vocabulary's padding rows never reach a file, and query,
-// key and value are three tensors there. Test: ctest -R hugging_face.
+// Easy to break: our checkpoints are such folders too, so names, shapes and the tied decoder follow
+// Transformers exactly, the vocabulary's padding rows never reach a file, and query, key and value
+// are three tensors in a file. Test: ctest -R hugging_face.
 #pragma once
 
 #include <filesystem>
@@ -15,41 +15,41 @@
 
 namespace minibert {
 
-/// config.json of a folder. Errors: DataError naming the file and the field.
+/// Reads config.json of a folder. Errors: DataError naming the file and the field, or the fix.
 BertConfig load_hugging_face_config(const std::filesystem::path& folder);
 
 struct LoadedBert {
   BertForPreTraining model;
-  /// Tensors of the file that no part of the model uses (a classifier's head).
+  /// Tensors of the file that no part of the model uses (the head of a classifier).
   std::vector<std::string> unused;
 };
 
 /// Reads config.json and model.safetensors. The model has the parts whose tensors are in the file;
-/// those of `required` must be. Old names (gamma, beta) and new, with the prefix `bert.` or without
-/// it; F32, F16, BF16 and F64; copies of the tied decoder are accepted if they are equal.
+/// the parts of `required` must be there. Accepts old names (gamma, beta) and new ones, with and
+/// without the prefix `bert.`; F32, F16, BF16 and F64; copies of the tied decoder if they are
+/// equal.
 /// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
 ///         folder with PyTorch's or TensorFlow's own format, the command that converts it;
 ///         CheckpointError for a checkpoint of ours whose files differ from its MANIFEST.json;
 ///         NumericError naming the tensor for weights that are not finite.
-LoadedBert load_hugging_face(const std::filesystem::path& folder,
-                             ModelUse use = ModelUse::inference,
-                             const BertParts& required = {
-                                 .pooler = false, .mlm_head = false, .nsp_head = false});
+LoadedBert load_hugging_face(
+    const std::filesystem::path& folder, ModelUse use = ModelUse::inference,
+    const BertParts& required = {.pooler = false, .mlm_head = false, .nsp_head = false},
+    ComputeOptions compute = {});
 
-/// Reads the weights of a file into a model that is already there; every parameter of the model
-/// must be in the file. Returns what it did not use. Errors as above.
+/// Reads the weights of a file into an existing model; every parameter of the model must be in the
+/// file. Returns the names of unused tensors. Errors as above.
 std::vector<std::string> load_weights(const std::filesystem::path& file, BertForPreTraining& model);
 
-/// Whether no value is NaN or infinite. No early exit, so that the loop is vectorised.
+/// Whether no value is NaN or infinite. Has no early exit, so that the loop is vectorised.
 bool all_finite(std::span<const float> values);
 
-/// What a file holds, by Hugging Face name: views of the model's arena, without padding rows. The
-/// optimizer's moments are written under the same names: `flat` may be any buffer that is laid out
-/// by the model's table.
+/// What a file holds, by Hugging Face name: views of `flat` without padding rows. `flat` is any
+/// buffer laid out by the model's table: the arena, or the optimizer's moments.
 std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat);
 
 /// Writes config.json and model.safetensors into an existing folder, each flushed to the disk.
-/// `BertForPreTraining.from_pretrained` loads it as is. Errors: CheckpointError naming the path.
+/// `BertForPreTraining.from_pretrained` loads the folder. Errors: CheckpointError naming the path.
 void save_hugging_face(const std::filesystem::path& folder, const BertForPreTraining& model);
 
 }  // namespace minibert

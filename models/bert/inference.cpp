@@ -6,34 +6,15 @@
 #include <numeric>
 
 namespace minibert {
-namespace {
 
-Tensor tensor_of(const std::vector<int32_t>& values) {
-  return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
-}
-
-}  // namespace
-
-PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences) {
-  std::vector<int32_t> ids, position, row_sample, cu_seqlens = {0}, sample;
-  for (size_t b = 0; b < sequences.size(); ++b) {
-    const auto number = static_cast<int32_t>(b);
-    ids.insert(ids.end(), sequences[b].begin(), sequences[b].end());
-    for (size_t i = 0; i < sequences[b].size(); ++i) position.push_back(static_cast<int32_t>(i));
-    row_sample.resize(ids.size(), number);
-    cu_seqlens.push_back(static_cast<int32_t>(ids.size()));
-    sample.push_back(number);
-  }
-  PackedBatch batch;
-  batch.ids = tensor_of(ids);
-  batch.segment = Tensor::zeros(batch.ids.shape(), DType::i32, MemoryCategory::data);
-  batch.position = tensor_of(position);
-  batch.row_sample = tensor_of(row_sample);
-  batch.cu_seqlens = tensor_of(cu_seqlens);
-  batch.mlm_row = tensor_of({});
-  batch.mlm_label = tensor_of({});
-  batch.sample = tensor_of(sample);
-  return batch;
+PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences,
+                           const BatchLimits& limits) {
+  std::vector<SequenceToPack> all;
+  for (const std::vector<int32_t>& ids : sequences)
+    all.push_back({.ids = ids,
+                   .first_segment = static_cast<int64_t>(ids.size()),
+                   .sample = static_cast<int32_t>(all.size())});
+  return pack(all, limits, /* nsp= */ false);
 }
 
 std::vector<size_t> group_by_tokens(std::span<const std::vector<int32_t>> sequences,
@@ -59,6 +40,12 @@ std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t
   std::vector<int32_t> ids(static_cast<size_t>(listed));
   for (int64_t p = 0; p < logits.dim(0); ++p) {
     const float* row = logits.data<float>() + p * V;
+    // NaN has no place in an order: sorting it would be undefined.
+    const auto* bad = std::find_if(row, row + V, [](float x) { return std::isnan(x); });
+    MB_CHECK_AS(NumericError, bad == row + V,
+                "candidates: logit {} of row {} is NaN, expected a number. The model's weights are "
+                "damaged, or too large for their type",
+                bad - row, p);
     const double largest = *std::max_element(row, row + V);
     double denominator = 0;
     for (int64_t v = 0; v < V; ++v) denominator += std::exp(row[v] - largest);

@@ -14,7 +14,9 @@
 namespace minibert {
 
 /// A batch of token id sequences, special tokens included: segment 0, positions from 0, no labels.
-PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences);
+/// `limits` are the model's. Errors as pack()'s.
+PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences,
+                           const BatchLimits& limits);
 
 /// Ends of consecutive groups of sequences (each end is the next group's start), so that a group
 /// has at most `capacity` tokens; a longer sequence is a group of its own.
@@ -25,8 +27,9 @@ struct Candidate {
   int32_t id;
   float probability;  // softmax over the vocabulary
 };
-/// The `k` most probable ids of each row of logits [P, V], best first, equal ones by id. Ids from
+/// The `k` most probable ids of each row of logits [P, V] f32, best first, equal ones by id. Ids from
 /// `ids_below` on are never listed (a model may have more rows than its vocabulary has tokens).
+/// Errors: NumericError for a logit that is NaN.
 std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t k,
                                                    int64_t ids_below);
 
@@ -34,7 +37,7 @@ enum class Pooling { mean, cls };
 /// "mean" or "cls". Errors: UsageError for another name.
 Pooling parse_pooling(const std::string& name);
 /// One vector a sequence: the mean of its hidden rows, or its first row; `normalize` divides by the
-/// Euclidean norm.  hidden [T, H]; result [B, H]. Errors: UsageError for an empty sequence.
+/// Euclidean norm.  hidden [N, H] f32, on the host; result [B, H]. Errors: UsageError for an empty sequence.
 Tensor sentence_vectors(const Tensor& hidden, const PackedBatch& batch, Pooling pooling,
                         bool normalize);
 

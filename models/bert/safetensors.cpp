@@ -1,4 +1,4 @@
-// safetensors.cpp: reading a header without trusting it, and writing one.
+// safetensors.cpp: reads a header without trusting it, and writes one.
 #include "models/bert/safetensors.h"
 
 #include <algorithm>
@@ -78,7 +78,7 @@ bool is_size(const json& value) {
   return value.is_number_unsigned();
 }
 
-/// Product of the dimensions, or -1 where it does not fit into 63 bits.
+/// Product of the dimensions, or -1 if it does not fit into 63 bits.
 int64_t product(const std::vector<int64_t>& shape) {
   int64_t n = 1;
   for (int64_t dim : shape) {
@@ -117,7 +117,7 @@ SafetensorsEntry parse_entry(const std::string& path, const std::string& name, c
   return entry;
 }
 
-/// Bytes that an entry's dtype and shape ask for; nothing overflows on the way.
+/// Bytes that an entry needs by dtype and shape, computed without overflow.
 uint64_t wanted_bytes(const std::string& path, const SafetensorsEntry& entry) {
   const int64_t n = product(entry.shape);
   uint64_t bytes = 0;
@@ -183,7 +183,7 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
               "{}: has {} bytes, expected at least the 8 of a safetensors file's header length",
               path, file_bytes);
   const SafetensorsEntry whole{"(header)", "U8", {}, 0, file_bytes};
-  uint64_t header_bytes = 0;  // little-endian in the file, as on every machine this runs on
+  uint64_t header_bytes = 0;  // little-endian, as is every machine this runs on
   read_bytes(whole, 0, &header_bytes, 8);
   MB_CHECK_AS(DataError, header_bytes <= kMaxHeaderBytes && header_bytes <= file_bytes - 8,
               "{}: the header's length is {} bytes, expected at most {} (the file has {}). The "
@@ -194,13 +194,15 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   data_start_ = 8 + header_bytes;
 
   const json header = parse_header(path, text);
-  MB_CHECK_AS(DataError, header.is_object(), "{}: the header is no JSON object", path);
+  MB_CHECK_AS(DataError, header.is_object(), "{}: the header is not a JSON object", path);
   for (const auto& [name, value] : header.items()) {
     if (name != "__metadata__") {
       entries_.push_back(parse_entry(path, name, value));
       continue;
     }
-    MB_CHECK_AS(DataError, value.is_object(), "{}: __metadata__ is no JSON object", path);
+    if (value.is_null()) continue;  // as the library reads it: no metadata
+    MB_CHECK_AS(DataError, value.is_object(),
+                "{}: __metadata__ is {}, expected an object of texts or null", path, value.dump());
     for (const auto& [key, text_value] : value.items()) {
       MB_CHECK_AS(DataError, text_value.is_string(), "{}: __metadata__ \"{}\" is {}, expected text",
                   path, key, text_value.dump());
@@ -309,7 +311,7 @@ std::vector<int64_t> SafetensorsFile::read_integers(const std::string& name) con
 
 namespace {
 
-/// A file that is written from front to back; every failure names the path and the reason.
+/// A file written from front to back; every failure names the path and the reason.
 class Writer {
  public:
   explicit Writer(const std::string& path)

@@ -1,8 +1,8 @@
 // safetensors.h: the file format of weights: 8 bytes of header length, a JSON header with name,
 // dtype, shape and byte range of each tensor, then the bytes. Called by hugging_face.h (models),
 // models/training (optimizer state) and tests (goldens). Easy to break: nothing in a header is
-// trusted; every range is checked against the file before a byte of it is read, and data is read
-// with pread, so a failing disk or a file that shrinks is an error and not a SIGBUS. Source:
+// trusted; every range is checked against the file before any of its bytes are read, and data is
+// read with pread, so a failing disk or a shrinking file is an error and not a SIGBUS. Source:
 // huggingface/safetensors README, "Format". Test: ctest -R safetensors.
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace minibert {
 
-/// One tensor of a file, as its header says.
+/// One tensor of a file, as its header describes it.
 struct SafetensorsEntry {
   std::string name;
   std::string dtype;            // "F32", "BF16", "F16", "F64", "I64", "I32", "U8", "BOOL", ...
@@ -29,19 +29,19 @@ struct SafetensorsEntry {
   std::string shape_str() const;
 };
 
-/// An open file, its header checked: lengths, JSON, no key twice, known dtypes, ranges that cover
-/// the data without holes or overlaps and agree with dtype and shape, file length.
+/// An open file with a checked header: lengths, JSON, no duplicate key, known dtypes, ranges that
+/// cover the data without holes or overlaps and agree with dtype and shape, file length.
 /// Errors  DataError naming file, tensor, what was found and what was expected.
 class SafetensorsFile {
  public:
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return path_; }
-  /// In the order of their bytes.
+  /// In the order of their bytes in the file.
   const std::vector<SafetensorsEntry>& entries() const { return entries_; }
   /// nullptr if the file has no tensor of that name.
   const SafetensorsEntry* find(const std::string& name) const;
-  /// The header's "__metadata__".
+  /// The header's "__metadata__"; empty if that is absent or null.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
   /// A copy in the file's own dtype. Errors: DataError if the tensor is missing, has more than 4
@@ -65,17 +65,18 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// A tensor to be written under a name.
+/// A tensor to write, and its name in the file.
 struct NamedTensor {
   std::string name;
   Tensor tensor;
 };
 
 /// Writes a file that `safetensors` reads, flushes it to the disk (fsync) and closes it. Tensors
-/// are stored in the given order, those of wider elements first, so that each is aligned;
-/// __metadata__ gets {"format": "pt"} and what is given. Not atomic: write to a temporary name and
-/// rename. Returns length and checksum of what was to be written. Errors  CheckpointError naming the path and the system's reason (disk full, no
-/// permission); UsageError for a name given twice or an undefined tensor.
+/// are stored in the given order, wider elements first, so that each is aligned. __metadata__ is
+/// {"format": "pt"} and `metadata`. Not atomic: write to a temporary name and rename. Returns
+/// length and checksum of the bytes in memory.
+/// Errors  CheckpointError naming the path and the system's reason (disk full, no permission);
+///         UsageError for a duplicate name or an undefined tensor.
 FileSum write_safetensors(const std::string& path, std::span<const NamedTensor> tensors,
                           const std::map<std::string, std::string>& metadata = {});
 

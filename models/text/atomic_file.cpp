@@ -1,4 +1,4 @@
-// atomic_file.cpp: write beside, sync, rename, sync the folder. See atomic_file.h.
+// atomic_file.cpp: write to a temporary name, sync, rename, sync the folder. See atomic_file.h.
 #include "models/text/atomic_file.h"
 
 #include <cerrno>
@@ -15,7 +15,7 @@
 namespace minibert {
 namespace {
 
-/// A file descriptor and the temporary name it goes by until it is renamed.
+/// A file under a temporary name until it is renamed.
 class TemporaryFile {
  public:
   explicit TemporaryFile(const std::filesystem::path& target)
@@ -54,7 +54,7 @@ class TemporaryFile {
     std::error_code ignored;
     const auto type = std::filesystem::symlink_status(target_, ignored).type();
     using std::filesystem::file_type;
-    const bool fits =  // none: unknown, and open() says why
+    const bool fits =  // none: the type is unknown, and open() will report why
         type == file_type::regular || type == file_type::not_found || type == file_type::none;
     MB_CHECK_AS(DataError, fits,
                 "{}: is a folder, a device, a pipe or a circle of links, expected a file or "
@@ -77,7 +77,7 @@ class TemporaryFile {
 }  // namespace
 
 std::filesystem::path follow_links(std::filesystem::path path) {
-  constexpr int kMostLinks = 40;  // as the kernel's
+  constexpr int kMostLinks = 40;  // the limit of Linux
   std::error_code ignored;
   for (int i = 0; i < kMostLinks && std::filesystem::is_symlink(path, ignored); ++i)
     path = path.parent_path() / std::filesystem::read_symlink(path, ignored);

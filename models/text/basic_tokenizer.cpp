@@ -1,6 +1,6 @@
-// basic_tokenizer.cpp: the way of a non-ASCII character: drop, space, ideograph, or letters after
-// NFD and lower case. The ASCII way is the loop in basic_tokenizer.h. Easy to break: a mark that
-// strip_accents removes still ends a run of pending marks when its combining class is 0.
+// basic_tokenizer.cpp: non-ASCII characters: dropped, space, ideograph, or letters after NFD and
+// lower case. ASCII is the loop in basic_tokenizer.h. Easy to break: a mark that strip_accents
+// removes still ends a run of pending marks if its combining class is 0.
 // Test: ctest -R text_basic_tokenizer.
 #include "models/text/basic_tokenizer.h"
 

@@ -1,9 +1,10 @@
 // basic_tokenizer.h: text into normalised words, as BERT's BasicTokenizer and `tokenizers`'
 // BertNormalizer + BertPreTokenizer do it: clean, space out CJK, NFD and strip accents, lower case,
 // split at spaces and punctuation. Called by wordpiece.cpp for ids and by wordpiece_trainer.cpp for
-// counts. The whole is one pass over the bytes. Easy to break: characters that cleaning drops
-// disappear before NFD, so marks on both sides of one still reorder. Source: google-research/bert
-// @ eedf571 tokenization.py; ids follow `tokenizers`. Test: ctest -R text_basic_tokenizer.
+// counts. It is one pass over the bytes. Easy to break: characters that cleaning drops disappear
+// before NFD, so marks on both sides of such a character still reorder. Source:
+// google-research/bert @ eedf571 tokenization.py; ids follow `tokenizers`. Test: ctest -R
+// text_basic_tokenizer.
 #pragma once
 
 #include <array>
@@ -18,9 +19,9 @@ namespace minibert {
 
 struct TokenizerOptions {
   bool lowercase = true;
-  bool strip_accents = true;             // Transformers' default is to follow lowercase
+  bool strip_accents = true;             // Transformers' default: as lowercase
   bool split_chinese = true;             // each CJK ideograph is a word
-  bool recognise_special_tokens = true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in a text are the tokens
+  bool recognise_special_tokens = true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in a text are tokens
 
   /// The options of a cased (false, false) or an uncased (true, true) model.
   static TokenizerOptions cased() { return {.lowercase = false, .strip_accents = false}; }
@@ -33,7 +34,7 @@ class BasicTokenizer {
 
   /// Calls `on_word(std::string_view)` for each word, in order; the view lives until `on_word`
   /// returns. Malformed UTF-8 counts as U+FFFD, which cleaning drops. `recognise_special_tokens`
-  /// plays no part here.
+  /// has no effect here.
   template <typename OnWord>
   void split(std::string_view text, OnWord&& on_word) const;
 
@@ -48,15 +49,15 @@ class BasicTokenizer {
     uint8_t combining_class;
   };
 
-  /// A word in the making. `finished` holds words that a non-ASCII run completed.
+  /// An unfinished word. `finished` holds words that a non-ASCII run completed.
   struct State {
     std::string word;
     std::vector<PendingMark> pending;
     std::vector<std::string> finished;
   };
 
-  /// Takes the characters from `at` on up to the next ASCII one that is not dropped; returns where
-  /// it stopped.
+  /// Takes the characters from `at` up to the next ASCII character that is not dropped; returns
+  /// where it stopped.
   size_t take_non_ascii(std::string_view text, size_t at, State& state) const;
   void take_decomposed(uint32_t code_point, State& state) const;
   void take_composed(uint32_t code_point, State& state) const;
@@ -67,7 +68,7 @@ class BasicTokenizer {
   TokenizerOptions options_;
   const CharacterTable& table_;
   std::array<AsciiKind, 256> kind_;
-  std::array<char, 128> ascii_;  // lower case where options ask for it
+  std::array<char, 128> ascii_;  // lower case if the options say so
 };
 
 template <typename OnWord>

@@ -1,4 +1,4 @@
-// checksum.cpp: calls of zlib.
+// checksum.cpp: CRC-32 by zlib.
 #include "models/text/checksum.h"
 
 #include <fmt/format.h>

@@ -1,7 +1,7 @@
-// checksum.h: zlib's CRC-32, the one checksum of every file that minibert writes.
-// Called by the writers and readers of shards, manifests, safetensors files and checkpoints. Easy to
-// break: a writer sums the bytes that it has in memory, not those that it reads back, so that what a
-// disk made of them can be told from what they were. Test: ctest -R text_checksum.
+// checksum.h: zlib's CRC-32, the checksum of every file that minibert writes.
+// Called by the writers and readers of shards, manifests, safetensors files and checkpoints. Easy
+// to break: a writer sums the bytes in memory, not bytes read back, so that a reader can detect
+// what the disk changed. Test: ctest -R text_checksum.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +10,10 @@
 
 namespace minibert {
 
-/// CRC-32 of `size` bytes; `start` is that of the bytes before them.
+/// CRC-32 of `size` bytes; `start` is the CRC-32 of the bytes before them.
 uint32_t crc32_of(const void* data, size_t size, uint32_t start = 0);
 
-/// As manifests have it: eight hexadecimal digits.
+/// Eight hexadecimal digits, as in manifests.
 std::string to_hex(uint32_t crc32);
 
 /// Length in bytes and CRC-32 of a file.

@@ -1,4 +1,4 @@
-// examples.cpp: chunks of sentences to pairs. Follows create_instances_from_document of
+// examples.cpp: turns chunks of sentences into pairs. Follows create_instances_from_document of
 // google-research/bert step by step.
 #include "models/text/examples.h"
 
@@ -11,8 +11,8 @@ namespace {
 
 using Tokens = std::deque<int32_t>;  // cut at both ends
 
-/// Cuts the longer of both, one token at a time, at the front or the back with equal chance. b may
-/// be empty.
+/// Cuts the longer of the two, one token at a time, at the front or the back with equal
+/// probability. b may be empty.
 void truncate_pair(Tokens& a, Tokens& b, int64_t budget, DrawSource& draws) {
   while (static_cast<int64_t>(a.size() + b.size()) > budget) {
     Tokens& longer = a.size() > b.size() ? a : b;
@@ -38,7 +38,7 @@ Example join(const Tokens& a, const Tokens& b, const TokenTable& table, int8_t l
   return example;
 }
 
-/// One pass over one document: the chunk that grows, and what becomes of it.
+/// One pass over one document: grows a chunk of sentences and turns it into an example.
 class DocumentPass {
  public:
   DocumentPass(const DocumentSet& documents, int64_t document, const TokenTable& table,
@@ -71,7 +71,7 @@ class DocumentPass {
     to.insert(to.end(), ids.begin(), ids.end());
   }
 
-  /// Sentences [begin, end) become one pair. Returns how many sentences at the end are put back.
+  /// Turns sentences [begin, end) into one pair. Returns how many of the last ones are put back.
   int64_t finish_pair(int64_t begin, int64_t end) {
     const int64_t size = end - begin;
     const int64_t a_size = size >= 2 ? draws_.randint(1, size - 1) : 1;
@@ -88,8 +88,8 @@ class DocumentPass {
     return random_next ? size - a_size : 0;
   }
 
-  /// B from a random place of another document, as long as the target leaves room for, at least one
-  /// sentence.
+  /// Takes B from a random place of another document, up to the room that the target leaves, at
+  /// least one sentence.
   void random_b(int64_t wanted, Tokens& b) {
     int64_t other = document_;
     for (int attempt = 0; attempt < 10 && other == document_; ++attempt) {

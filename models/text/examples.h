@@ -1,9 +1,10 @@
 // examples.h: documents of tokenised sentences to pairs [CLS] A [SEP] B [SEP] with a next-sentence
-// label (facts: BERT's create_pretraining_data.py), without masks: masking.h adds those. Called by
-// shard_build.cpp. Easy to break: after a random B the unused sentences of the chunk are put back
-// (so fewer than half of the pairs are true next sentences), and the draws' order. The draws of a
-// document come from the stream (seed, examples, document number, duplicate), so the result does
-// not depend on threads. Test: ctest -R examples; tools/goldens/examples_reference.py.
+// label, without masks, which masking.h adds. Called by shard_build.cpp. Easy to break: the order
+// of the draws, and that after a random B the unused sentences of the chunk are put back (so fewer
+// than half of the pairs are true next sentences). The draws of a document come from the stream
+// (seed, examples, document number, duplicate), so the result does not depend on threads. Source:
+// create_pretraining_data.py of google-research/bert. Test: ctest -R examples;
+// tools/goldens/examples_reference.py.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +15,8 @@
 
 namespace minibert {
 
-/// Tokenised documents in two flat arrays and two tables of borders; sentences are never empty, nor
-/// are documents.
+/// Tokenised documents in flat arrays: tokens, and where sentences and documents begin. No sentence
+/// and no document is empty.
 class DocumentSet {
  public:
   void begin_document() { document_begin_.push_back(static_cast<int64_t>(sentence_begin_.size())); }
@@ -53,8 +54,8 @@ class DocumentSet {
 
 struct ExampleOptions {
   int sequence_length = 128;         // tokens with [CLS] and [SEP], at most
-  double short_sequence_prob = 0.1;  // share of documents' passes with a random shorter target
-  bool nsp = true;                   // false: [CLS] A [SEP] alone, one segment, no label
+  double short_sequence_prob = 0.1;  // share of passes over documents with a shorter, random target
+  bool nsp = true;                   // false: only [CLS] A [SEP], one segment, no label
 };
 
 inline constexpr int8_t kNspNext = 0, kNspRandom = 1, kNspNone = -1;
@@ -69,7 +70,7 @@ struct Example {
 /// All examples of one document in one pass over it. The draws, in this order:
 ///   once      random() < short_sequence_prob, and if so randint(2, budget) -> target;
 ///             budget = sequence_length - 3 (no NSP: - 2)
-///   a chunk   (of n sentences: until target is reached or the document ends)
+///   per chunk (of n sentences: until target is reached or the document ends)
 ///     NSP     n >= 2: randint(1, n - 1) -> sentences of A;  random() < 0.5 -> B is random
 ///             a random B (always where n = 1): up to ten randint(0, documents - 1) until another
 ///             document is hit;  randint(0, sentences - 1) -> its first sentence
@@ -77,7 +78,7 @@ struct Example {
 ///             the budget
 /// With a single document, a random B comes from the same document, as in Google's script.
 /// Units  sequence_length in tokens, at least 5.
-/// Errors  none: options were checked by shard_build.
+/// Errors  none: shard_build.cpp has checked the options.
 std::vector<Example> create_examples(const DocumentSet& documents, int64_t document,
                                      const TokenTable& table, const ExampleOptions& options,
                                      DrawSource& draws);

@@ -48,6 +48,37 @@ size_t fitting(const std::vector<StoredExample>& samples, size_t first,
   return end - first;
 }
 
+/// Room of every micro-batch, or none where each takes what it needs.
+BatchCapacity capacity_of(const LoaderOptions& options, const ShardSet& shards) {
+  if (!options.fixed_shapes) return {};
+  // masked_count() of a sequence is at most its length times the share, and one; and at most
+  // max_predictions.
+  const MaskingOptions& masking = shards.manifest().settings.masking;
+  const auto share =
+      static_cast<int64_t>(masking.masked_lm_prob * static_cast<double>(options.token_capacity));
+  const int64_t sequences = options.micro_batch_size;
+  return {options.token_capacity, sequences,
+          std::min(sequences * masking.max_predictions, share + sequences)};
+}
+
+/// Packs examples; their values must keep to what the data says of itself.
+PackedBatch pack_examples(std::span<const StoredExample> examples, std::span<const int32_t> samples,
+                          const LoaderOptions& options, const ShardSet& shards) {
+  std::vector<SequenceToPack> sequences;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const Example& example = examples[i].example;
+    sequences.push_back({.ids = example.ids,
+                         .first_segment = example.first_segment,
+                         .sample = samples[i],
+                         .masked_positions = examples[i].masked_positions,
+                         .masked_labels = examples[i].masked_labels,
+                         .nsp_label = example.nsp_label});
+  }
+  const ShardTraits& traits = shards.traits();
+  const BatchLimits limits{traits.vocab_size, traits.sequence_length, traits.nsp ? 2 : 1};
+  return pack(sequences, limits, options.nsp, capacity_of(options, shards));
+}
+
 }  // namespace
 
 // ---- Order of an epoch -------------------------------------------------------------------------
@@ -122,8 +153,8 @@ GlobalStep Loader::load(int64_t data_step) const {
   for (size_t first = 0; first < samples.size();) {
     const size_t count = fitting(samples, first, options_);
     step.micro_batches.push_back(pack_examples(std::span(samples).subspan(first, count),
-                                               std::span(numbers).subspan(first, count),
-                                               options_.nsp));
+                                               std::span(numbers).subspan(first, count), options_,
+                                               *shards_));
     step.tokens += step.micro_batches.back().tokens();
     step.masked_rows += step.micro_batches.back().masked_rows();
     first += count;
@@ -153,8 +184,8 @@ std::optional<PackedBatch> EvaluationReader::next() {
   }
   const size_t count = fitting(samples, 0, limits_);
   next_ += static_cast<int64_t>(count);
-  return pack_examples(std::span(samples).first(count), std::span(numbers).first(count),
-                       limits_.nsp);
+  return pack_examples(std::span(samples).first(count), std::span(numbers).first(count), limits_,
+                       *shards_);
 }
 
 }  // namespace minibert

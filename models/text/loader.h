@@ -40,6 +40,10 @@ struct LoaderOptions {
   int64_t token_capacity = 0;
   uint64_t seed = 12345;
   bool nsp = true;
+  /// Every micro-batch has room for token_capacity tokens, micro_batch_size sequences and as many
+  /// masked rows as the data's masking settings allow in these, so that all have the same shapes (a
+  /// CUDA graph needs that). Otherwise each has room for what it holds.
+  bool fixed_shapes = false;
 };
 
 /// All samples of one step, in micro-batches.
@@ -54,7 +58,8 @@ struct GlobalStep {
 /// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
 /// examples of the set. Step s takes samples s * G .. s * G + G - 1; `sample` of a sequence is its
 /// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
-/// in that order, as many as fit into both limits. Const and safe to share.
+/// in that order, as many as fit into both limits; their values are checked against the data's
+/// traits. Const and safe to share.
 class Loader {
  public:
   /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below

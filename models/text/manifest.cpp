@@ -1,4 +1,4 @@
-// manifest.cpp: manifest.json and unigram.bin to and from memory. See manifest.h.
+// manifest.cpp: reads and writes manifest.json and unigram.bin. See manifest.h.
 #include "models/text/manifest.h"
 
 #include <cstring>
@@ -101,7 +101,7 @@ Manifest manifest_from_json(const json& value) {
 }  // namespace
 
 json to_json(const DataSettings& settings) {
-  return {{"format", settings.documents.format == TextFormat::lines ? "lines" : "paragraphs"},
+  return {{"format", name_of(settings.documents.format)},
           {"document_break", settings.documents.document_break},
           {"keep_front_matter", settings.documents.keep_front_matter},
           {"cased", settings.cased},
@@ -161,13 +161,15 @@ bool holds_manifest(const std::filesystem::path& folder) {
 
 Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "manifest.json";
-  MB_CHECK_AS(DataError, std::filesystem::is_directory(folder),
-              "{}: no such folder, expected one made by minibert data build. Check the path.",
-              folder.string());
-  MB_CHECK_AS(DataError, std::filesystem::exists(path),
-              "{}: is missing, expected in a folder of shards (the build did not finish, or this "
-              "is another folder). {}",
-              path.string(), kRebuild);
+  MB_CHECK_AS(
+      DataError, std::filesystem::is_directory(folder),
+      "{}: there is no such folder, expected one written by minibert data build. Check the path.",
+      folder.string());
+  MB_CHECK_AS(
+      DataError, std::filesystem::exists(path),
+      "{}: is missing, expected in every folder of shards (the build did not finish, or this "
+      "is another folder). {}",
+      path.string(), kRebuild);
   try {
     const json value = json::parse(read_whole_file(path, kRebuild));
     MB_CHECK_AS(DataError, value.is_object() && value.value("format", "") == kFormatName,
@@ -181,12 +183,12 @@ Manifest read_manifest(const std::filesystem::path& folder) {
   } catch (const json::exception& error) {
     fail<DataError>("{}: is damaged ({}), expected the JSON that data build wrote. {}",
                     path.string(), error.what(), kRebuild);
-  } catch (const UsageError& error) {  // parse_text_format, of a word that nobody typed
+  } catch (const UsageError& error) {  // parse_text_format: a format that this version lacks
     fail<DataError>("{}: is damaged or newer (settings, {}). {}", path.string(), error.what(),
                     kRebuild);
   } catch (const std::logic_error& error) {  // std::stoul
-    fail<DataError>("{}: is damaged (a checksum is no number: {}). {}", path.string(), error.what(),
-                    kRebuild);
+    fail<DataError>("{}: is damaged (a checksum is not a number: {}). {}", path.string(),
+                    error.what(), kRebuild);
   }
 }
 
@@ -211,7 +213,7 @@ std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, i
   MB_CHECK_AS(
       DataError,
       bytes.size() >= kHead + sizeof(uint32_t) && bytes.compare(0, 8, kUnigramMagic, 8) == 0,
-      "{}: {} bytes are no table of counts. {}", path.string(), bytes.size(), kRebuild);
+      "{}: its {} bytes are not a table of counts. {}", path.string(), bytes.size(), kRebuild);
   uint32_t head[2], stored_crc;
   std::memcpy(head, bytes.data() + sizeof kUnigramMagic, sizeof head);
   std::memcpy(&stored_crc, bytes.data() + bytes.size() - sizeof stored_crc, sizeof stored_crc);

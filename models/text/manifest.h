@@ -1,5 +1,5 @@
-// manifest.h: manifest.json of a shard folder: how the data was made, from what, and what is in it.
-// Written last by shard_build.cpp, so a folder without one is an unfinished build; read by
+// manifest.h: manifest.json of a shard folder: the settings, the sources and the contents.
+// Written last by shard_build.cpp, so a folder without it is an unfinished build; read by
 // shard_set.cpp, loader.cpp and data inspect. Easy to break: older versions must always load, so
 // fields are only added, with defaults. Test: ctest -R manifest.
 #pragma once
@@ -40,8 +40,8 @@ struct ShardEntry {
   std::optional<uint32_t> identity = {};  // ShardReader::identity(); older folders have none
 };
 
-/// Counts of the text and of the examples. Tokens of the text are without [CLS] and [SEP], those of
-/// examples are with them.
+/// Counts of the text and of the examples. Tokens of the text exclude [CLS] and [SEP], tokens of
+/// examples include them.
 struct DataCounts {
   int64_t documents = 0, sentences = 0, tokens = 0, unknown_tokens = 0;
   int64_t examples = 0, example_tokens = 0, masked_tokens = 0;
@@ -52,13 +52,13 @@ struct DataCounts {
 struct Manifest {
   int format_version = kDataFormatVersion;
   DataSettings settings;
-  bool held_out = false;  // this folder holds every `hold_out_every`th document, else the others
+  bool held_out = false;  // this folder has every `hold_out_every`-th document, else the others
   std::string vocabulary_hash;  // as Vocab::hash, in hex
-  TokenTable tokens;            // continues_word is not stored: vocab.txt lies in the folder
+  TokenTable tokens;            // continues_word is not stored: the folder has vocab.txt
   std::vector<SourceStats> sources;
   std::vector<ShardEntry> shards;
   DataCounts counts;
-  std::string unigram_source;  // "this folder", or the training folder that unigram.bin counts
+  std::string unigram_source;  // "this folder", or the folder whose text unigram.bin counts
 };
 
 nlohmann::json to_json(const DataSettings& settings);
@@ -68,18 +68,18 @@ nlohmann::json to_json(const Manifest& manifest);
 /// Writes folder/manifest.json, durably. Errors: DataError (disk full).
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
 
-/// Whether `folder` holds a manifest of shards, of whichever version.
+/// Whether `folder` holds a manifest of shards, of any version.
 bool holds_manifest(const std::filesystem::path& folder);
 
-/// Errors  DataError: the folder or its manifest is missing, no JSON, a field missing or of another
-/// type, a newer format.
+/// Errors  DataError: the folder or its manifest is missing or not JSON, a field is missing or has
+/// another type, the format is newer.
 Manifest read_manifest(const std::filesystem::path& folder);
 
 /// unigram.bin: how often each id occurs in the training text, for the unigram cross-entropy of
 /// `eval mlm`. Little-endian:
 ///   "MBUNIGR\n" | u32 version 1 | u32 V | u64 counts [V] | u32 crc32 of all bytes before it
 void write_unigram_counts(const std::filesystem::path& folder, const std::vector<uint64_t>& counts);
-/// Errors  DataError: missing, damaged, or of another vocabulary size than `vocab_size`.
+/// Errors  DataError: missing, damaged, or its vocabulary size is not `vocab_size`.
 std::vector<uint64_t> read_unigram_counts(const std::filesystem::path& folder, int32_t vocab_size);
 
 }  // namespace minibert

@@ -1,17 +1,18 @@
-// masking.cpp: candidates, choice and replacement of masked tokens. See masking.h for the order of
-// the draws.
+// masking.cpp: candidates, choice and replacement of masked tokens. The order of the draws is in
+// masking.h.
 #include "models/text/masking.h"
 
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 
+#include "models/text/vocab.h"
+
 namespace minibert {
 namespace {
 
-/// Groups of positions that are masked together: group g is positions starts[g] .. starts[g] +
-/// sizes[g] - 1. The pieces of a word are neighbours, except across a [CLS] or [SEP], which
-/// Google's script skips without ending a group.
+/// Positions that are masked together, one vector per group. The pieces of a word are neighbours,
+/// except across a [CLS] or [SEP], which Google's script skips without ending a group.
 std::vector<std::vector<int32_t>> candidate_groups(std::span<const int32_t> ids,
                                                    const TokenTable& table, bool whole_word) {
   std::vector<std::vector<int32_t>> groups;
@@ -32,6 +33,14 @@ int32_t replacement(int32_t id, const TokenTable& table, DrawSource& draws) {
 }
 
 }  // namespace
+
+TokenTable token_table(const Vocab& vocab) {
+  TokenTable table{vocab.size(),    vocab.cls_id(), vocab.sep_id(),
+                   vocab.mask_id(), vocab.unk_id(), {}};
+  for (const std::string& token : vocab.tokens())
+    table.continues_word.push_back(token.starts_with("##"));
+  return table;
+}
 
 int masked_count(int64_t length, const MaskingOptions& options) {
   const double wanted = std::nearbyint(static_cast<double>(length) *

@@ -1,8 +1,9 @@
-// masking.h: which tokens of an example are to be predicted, and what the model sees in their place
-// (80/10/10). Called by shard_build.cpp (static masks, once) and loader.cpp (dynamic masks, anew in
-// each epoch). Easy to break: the order of the draws. tools/goldens/examples_reference.py replays
-// recorded draws through an independent version of the same algorithm. Source:
-// create_pretraining_data.py of google-research/bert. Test: ctest -R masking.
+// masking.h: which tokens of an example are predicted, and what the model sees in their place
+// (80/10/10). Called by shard_build.cpp (static masks, drawn once) and shard_set.cpp (dynamic
+// masks, drawn in each epoch). Easy to break: the order of the draws.
+// tools/goldens/examples_reference.py replays recorded draws through an independent version of the
+// same algorithm. Source: create_pretraining_data.py of google-research/bert. Test: ctest -R
+// masking.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +15,9 @@
 
 namespace minibert {
 
-/// One random decision: the uniform draw, or the integer; for the recording hook.
+class Vocab;  // models/text/vocab.h
+
+/// One random decision, a uniform number or an integer; for the recording hook.
 struct Draw {
   bool is_integer = false;
   double value = 0.0;
@@ -26,8 +29,8 @@ struct Draw {
 ///   randint(a, b)  uniform integer, both ends included: RandomStream::integer
 ///   shuffle(x)     Fisher-Yates in the order of Python's random.shuffle:
 ///                  for i = n-1 .. 1: swap x[i], x[randint(0, i)]
-/// If `record` is set, each call appends its result (a shuffle: one integer a swap), so that
-/// another program can replay it.
+/// If `record` is set, each call appends its result (a shuffle: one integer per swap), so that
+/// another program can replay the draws.
 class DrawSource {
  public:
   explicit DrawSource(RandomStream stream, std::vector<Draw>* record = nullptr)
@@ -55,17 +58,19 @@ class DrawSource {
   std::vector<Draw>* record_;
 };
 
-/// What masking and example building must know of a vocabulary.
+/// What masking and example building need to know about a vocabulary.
 struct TokenTable {
   int32_t vocab_size = 0;
   int32_t cls = -1, sep = -1, mask = -1, unk = -1;
   std::vector<uint8_t> continues_word;  // [V], 1 for "##" pieces; read only for whole-word masking
 };
+/// The table of a vocabulary, continues_word included.
+TokenTable token_table(const Vocab& vocab);
 
 struct MaskingOptions {
   double masked_lm_prob = 0.15;
   int max_predictions = 20;
-  /// All pieces of a word or none; words that would exceed the number wanted are passed over.
+  /// All pieces of a word or none; words that would exceed the wanted number are skipped.
   bool whole_word = false;
 };
 

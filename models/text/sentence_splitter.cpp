@@ -1,5 +1,4 @@
-// sentence_splitter.cpp: one pass over the text; at each terminator the rules of the header are
-// asked in turn.
+// sentence_splitter.cpp: one pass over the text that applies the header's rules at each terminator.
 #include "models/text/sentence_splitter.h"
 
 #include <algorithm>
@@ -17,7 +16,7 @@ struct Letter {
   size_t bytes = 1;
 };
 
-/// The code point at text[at]; code 0 behind the end.
+/// The code point at text[at]; code 0 after the end.
 Letter letter_at(std::string_view text, size_t at) {
   if (at >= text.size()) return {};
   const DecodedCharacter character = decode_utf8(text, at);
@@ -57,12 +56,11 @@ bool is_word(char32_t c) {
          !(c >= 0x3000 && c <= 0x3020);
 }
 
-/// Lower-case letters of the scripts that have case and are met often; all else may start a
-/// sentence.
+/// Lower-case letters of the common scripts that have case; everything else may start a sentence.
 bool is_lower(char32_t c) {
   if (c < 0x80) return c >= 'a' && c <= 'z';
   if (c < 0x100) return c >= 0xDF && c != 0xF7;
-  if (c < 0x180) return c % 2 == 1;  // Latin Extended-A: cases take turns, near enough for a border
+  if (c < 0x180) return c % 2 == 1;  // Latin Extended-A: the cases alternate, almost everywhere
   return (c >= 0x3AC && c <= 0x3CE) || (c >= 0x430 && c <= 0x45F);
 }
 
@@ -121,8 +119,8 @@ size_t dash_at(std::string_view text, size_t at) {
   return skip_while(text, at, [](char32_t c) { return c == 0x2014; }) - at;
 }
 
-/// If the terminators that start at `at` end a sentence, the end of that sentence, else 0. `next`
-/// gets the place from which to go on looking.
+/// The end of the sentence if the terminators at `at` end one, else 0. Sets `next` to where the
+/// search continues.
 size_t sentence_end(std::string_view text, size_t at, size_t& next) {
   const size_t after_marks =
       skip_while(text, at, [](char32_t c) { return is_terminator(c) || is_ideographic_stop(c); });
@@ -159,7 +157,7 @@ std::vector<std::string_view> split_sentences(std::string_view paragraph) {
     if (has_word(sentence)) {
       sentences.push_back(sentence);
     } else if (sentences.empty()) {
-      return;                        // marks alone: part of the first sentence, still to come
+      return;                        // only marks: part of the first sentence, still to come
     } else if (!sentence.empty()) {  // part of the sentence before
       const char* start = sentences.back().data();
       sentences.back() = {start, static_cast<size_t>(sentence.data() + sentence.size() - start)};

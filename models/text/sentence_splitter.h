@@ -1,7 +1,7 @@
-// sentence_splitter.h: a paragraph of prose to its sentences, by rules and without tables of a
-// language model. Called by text_reader.cpp for --format paragraphs. Sentences are what NSP joins
-// and separates, so a wrong border costs little, but borders must be stable: the same text gives
-// the same examples on every machine and locale. Easy to break: "Mr. Darcy", "J. R. R. Tolkien",
+// sentence_splitter.h: splits a paragraph of prose into sentences, by rules and without a trained
+// model. Called by text_reader.cpp for --format paragraphs. NSP only joins and separates sentences,
+// so a wrong border costs little, but borders must be stable: the same text gives the same examples
+// on every machine and in every locale. Easy to break: "Mr. Darcy", "J. R. R. Tolkien",
 // `"What!" cried she`, "consciousness.--Miss". Test: ctest -R sentence.
 #pragma once
 
@@ -11,11 +11,11 @@
 namespace minibert {
 
 /// The sentences of `paragraph` (valid UTF-8, one paragraph, line ends already joined), trimmed,
-/// none empty; together they are the whole text but for blanks. A sentence ends
+/// none empty; together they are the whole text except blanks. A sentence ends
 ///   - after . ! ? or an ellipsis, with the closing quotes and brackets that follow, if a blank or
 ///     a dash (-- or U+2014) comes next and then, after opening quotes and brackets, an upper-case
 ///     letter, a digit or a letter without case,
-///   - after the ideographic full stops of Chinese and Japanese, wherever they stand,
+///   - after the ideographic full stops of Chinese and Japanese, always,
 ///   - at the end of the paragraph;
 /// but not after a title or other abbreviation (Mr. Dr. St. e.g. ..., and No. Vol. p. before a
 /// number), nor after a single capital (an initial), except `I`, which ends sentences more often

@@ -1,4 +1,4 @@
-// shard.cpp: writing and memory-mapped reading of one shard. The format is in shard.h.
+// shard.cpp: writes one shard, and reads it memory-mapped. The format is in shard.h.
 #include "models/text/shard.h"
 
 #include <algorithm>
@@ -70,8 +70,7 @@ void read_ids(const uint8_t*& at, size_t count, size_t bytes, std::vector<int32_
   }
 }
 
-/// Whether all numbers are in range: a file with good checksums may still come from a faulty
-/// program.
+/// Whether all numbers are in range: a faulty program may have written a file with good checksums.
 bool plausible(const StoredExample& stored, int32_t vocab_size) {
   const auto in_vocabulary = [&](int32_t id) { return id >= 0 && id < vocab_size; };
   const auto length = static_cast<int32_t>(stored.example.ids.size());
@@ -91,7 +90,7 @@ ShardWriter::ShardWriter(std::filesystem::path path, const ShardTraits& traits)
     : path_(std::move(path)), temporary_(path_.string() + ".tmp"), traits_(traits) {
   file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (file_ < 0) fail_write("cannot be created");
-  buffer_.resize(sizeof(Header));  // place of the header, which is known last
+  buffer_.resize(sizeof(Header));  // room for the header, which is known last
 }
 
 ShardWriter::~ShardWriter() {
@@ -102,8 +101,8 @@ ShardWriter::~ShardWriter() {
 
 void ShardWriter::fail_write(const char* what) const {
   fail<DataError>(
-      "{}: {} ({}). Free some space or choose another --output; nothing under the final name was "
-      "changed.",
+      "{}: {} ({}). Free some space or choose another --output; the folder of that name is "
+      "unchanged.",
       temporary_.string(), what, std::strerror(errno));
 }
 
@@ -227,7 +226,7 @@ void ShardReader::read_header() {
     fail_damaged(fmt::format("size is {} bytes, expected at least {}", size_, sizeof header));
   std::memcpy(&header, data_, sizeof header);
   MB_CHECK_AS(DataError, std::memcmp(header.magic, kMagic, sizeof kMagic) == 0,
-              "{}: starts with other bytes than \"MBSHARD\", expected a shard. Give a folder made "
+              "{}: does not start with \"MBSHARD\", expected a shard. Give a folder written "
               "by minibert data build.",
               path_.string());
   const uint32_t crc = crc32_of(&header, sizeof header - sizeof header.header_crc);

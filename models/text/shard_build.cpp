@@ -1,31 +1,25 @@
-// shard_build.cpp: the stages of `data build`, one class or function each. See shard_build.h.
+// shard_build.cpp: the stages of `data build`, one class or function per stage. See shard_build.h.
 #include "models/text/shard_build.h"
 
 #include <algorithm>
-#include <cerrno>
-#include <chrono>
-#include <cstring>
 #include <fstream>
 
-#include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "core/clock.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/atomic_file.h"
+#include "models/text/partial_folder.h"
 #include "models/text/shard.h"
 #include "models/text/wordpiece.h"
 
 namespace minibert {
 namespace {
 
-constexpr int64_t kTokenizeBatchBytes = int64_t{8}
-                                        << 20;  // text that is tokenised at a time, bytes
-constexpr int64_t kSentenceGrain = 64;          // sentences a block
-constexpr int64_t kPassDocuments = 256;         // documents whose examples are in memory at a time
+constexpr int64_t kTokenizeBatchBytes = 8 << 20;  // text tokenised at once
+constexpr int64_t kSentenceGrain = 64;            // sentences per block
+constexpr int64_t kPassDocuments = 256;           // documents whose examples are in memory at once
 
 // ---- 1. Options --------------------------------------------------------------------------------
 
@@ -36,7 +30,7 @@ void check_share(const char* flag, double value) {
 void check_options(const BuildOptions& options) {
   const DataSettings& s = options.settings;
   MB_CHECK(!options.files.empty(),
-           "data build: no files are given, expected at least one (- is standard input).");
+           "data build: no files were given, expected at least one (- is standard input).");
   MB_CHECK(options.dry_run || !options.output.empty(),
            "--output: is missing, expected a folder for the shards.");
   MB_CHECK(s.examples.sequence_length >= 5 && s.examples.sequence_length <= 65535,
@@ -57,15 +51,15 @@ void check_options(const BuildOptions& options) {
 
 // ---- 2. Text to ids ----------------------------------------------------------------------------
 
-/// Tokenised text on its way to one folder.
+/// The tokenised text of one folder.
 struct Part {
   DocumentSet documents;
   DataCounts counts;
   std::vector<uint64_t> unigrams;  // [V]
 };
 
-/// Takes documents in order, tokenises them many at a time, and deals them to the training part or
-/// the held-out one.
+/// Takes documents in order, tokenises them in batches, and deals each to the training part or the
+/// held-out part.
 class TextStage {
  public:
   TextStage(const WordPieceTokenizer& tokenizer, int64_t hold_out_every)
@@ -130,19 +124,11 @@ class TextStage {
   Part parts_[2];
 };
 
-TokenTable token_table(const Vocab& vocab) {
-  TokenTable table{vocab.size(),    vocab.cls_id(), vocab.sep_id(),
-                   vocab.mask_id(), vocab.unk_id(), {}};
-  for (const std::string& token : vocab.tokens())
-    table.continues_word.push_back(token.starts_with("##"));
-  return table;
-}
-
 // ---- 3. The recording hook ---------------------------------------------------------------------
 
-/// One JSON object a line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
-/// each pass over one and {"example", "draws"} for each static mask, in the order in which they are
-/// made.
+/// One JSON object per line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
+/// each pass over a document and {"example", "draws"} for each static mask, in the order of the
+/// draws.
 class Recorder {
  public:
   explicit Recorder(const std::filesystem::path& path) {
@@ -192,7 +178,7 @@ class Recorder {
 
 // ---- 4. Ids to shards --------------------------------------------------------------------------
 
-/// Makes the examples of one part, some documents at a time, and writes them to one folder.
+/// Creates the examples of one part, some documents at a time, and writes them to one folder.
 class ShardStage {
  public:
   ShardStage(const std::filesystem::path& folder, const BuildOptions& options,
@@ -297,174 +283,7 @@ class ShardStage {
   std::vector<ShardEntry> entries_;
 };
 
-// ---- 5. The folder -----------------------------------------------------------------------------
-
-namespace fs = std::filesystem;
-
-constexpr const char* kMarker = ".data-build";       // in a folder that is being built; its lock
-constexpr const char* kReplaced = ".earlier-build";  // in there too, while the two change places
-
-/// What is in the way of calling `folder` a build: "" if all of it was written by data build.
-std::string foreign_part(const fs::path& folder) {
-  if (!holds_manifest(folder)) return "no manifest.json of a build";
-  std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string();
-    const bool ours = name == "manifest.json" || name == "vocab.txt" || name == "unigram.bin" ||
-                      (name.starts_with("shard-") && name.ends_with(".mbs")) || name == kMarker ||
-                      name == kReplaced;
-    const std::string part = name == "held-out" ? foreign_part(entry.path()) : ours ? "" : name;
-    if (!part.empty()) return part;
-  }
-  return "";
-}
-
-bool is_mount_point(const fs::path& folder) {
-  struct stat here {};
-  struct stat above {};
-  return ::stat(folder.c_str(), &here) == 0 && ::stat((folder / "..").c_str(), &above) == 0 &&
-         (here.st_dev != above.st_dev || here.st_ino == above.st_ino);
-}
-
-fs::path without_trailing_slash(const fs::path& path) {
-  return path.has_filename() ? path : path.parent_path();
-}
-
-/// The folder that --output means. Errors: UsageError where a new one can't take its place.
-fs::path resolved_output(const fs::path& given) {
-  std::error_code error;
-  const fs::path named = fs::absolute(without_trailing_slash(given), error);
-  const fs::path output =
-      error ? named : without_trailing_slash(fs::weakly_canonical(follow_links(named), error));
-  MB_CHECK_AS(DataError, !error, "{}: cannot be reached ({}). Check the path of --output.",
-              given.string(), error.message());
-  const fs::path here = fs::current_path(error).lexically_relative(output);
-  MB_CHECK(here.empty() || *here.begin() == "..",
-           "{}: is the folder you are in, or above it, expected one that can be renamed. Choose "
-           "another --output, such as {}.",
-           given.string(), (given / "shards").string());
-  MB_CHECK(!is_mount_point(output),
-           "{}: is a mount point, expected a folder that can be renamed. Choose a folder in it: "
-           "--output {}.",
-           given.string(), (given / "shards").string());
-  return output;
-}
-
-void check_output(const fs::path& output, bool force) {
-  std::error_code ignored;
-  if (!fs::exists(output, ignored)) return;
-  MB_CHECK(fs::is_directory(output, ignored),
-           "{}: is a file, expected a folder or nothing. Choose another --output.",
-           output.string());
-  if (fs::is_empty(output, ignored)) return;
-  MB_CHECK(force,
-           "{}: is not empty, expected an empty or a new folder. Choose another --output, or "
-           "replace it with --force.",
-           output.string());
-  const std::string foreign = foreign_part(output);
-  MB_CHECK(foreign.empty(),
-           "{}: holds {}, expected an earlier build and nothing else (--force replaces only that). "
-           "Move away what you need and empty the folder by hand.",
-           output.string(), foreign);
-}
-
-struct Descriptor {
-  int value = -1;
-  ~Descriptor() {
-    if (value >= 0) ::close(value);
-  }
-};
-
-/// The unfinished output, OUTPUT.partial, removed unless publish() was reached. A lock on a file in
-/// it keeps others out and ends with the process, so that what a killed build left is known.
-class PartialFolder {
- public:
-  PartialFolder(const fs::path& output, bool force)
-      : output_(output), partial_(output.string() + ".partial"), force_(force) {
-    std::error_code error;
-    fs::create_directories(partial_, error);
-    if (error) fail_create(error.message());
-    MB_CHECK(fs::is_empty(partial_, error) || fs::exists(partial_ / kMarker, error),
-             "{}: exists, expected nothing or what a killed data build left (it would hold a file "
-             "{}). Move or remove it, or choose another --output.",
-             partial_.string(), kMarker);
-    take_lock();
-    take_over();
-    try {
-      check_output(output_, force_);
-    } catch (...) {
-      remove();
-      throw;
-    }
-  }
-  ~PartialFolder() {
-    if (!published_) remove();
-  }
-  PartialFolder(const PartialFolder&) = delete;
-  PartialFolder& operator=(const PartialFolder&) = delete;
-
-  const fs::path& path() const { return partial_; }
-
-  /// Renames the folder to its final name; an earlier build (--force) makes way.
-  void publish() {
-    published_ = true;  // it is complete: from here on nothing but the user may delete it
-    std::error_code error, ignored;
-    if (force_ && foreign_part(output_).empty()) fs::rename(output_, partial_ / kReplaced, error);
-    if (!error) fs::rename(partial_, output_, error);
-    const fs::path& now = error ? partial_ : output_;
-    if (error) fs::rename(partial_ / kReplaced, output_, ignored);
-    fs::remove(now / kMarker, ignored);
-    MB_CHECK_AS(DataError, !error,
-                "{}: cannot be renamed to {} ({}). Rename it by hand: it is complete.",
-                partial_.string(), output_.string(), error.message());
-    sync_folder(output_.parent_path());
-    fs::remove_all(output_ / kReplaced, ignored);
-  }
-
- private:
-  [[noreturn]] void fail_create(const std::string& why) const {
-    fail<DataError>("{}: cannot be created ({}). Check the path of --output and its permissions.",
-                    partial_.string(), why);
-  }
-
-  void take_lock() {
-    const fs::path marker = partial_ / kMarker;
-    lock_.value = ::open(marker.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (lock_.value < 0) fail_create(std::strerror(errno));
-    bool taken = ::flock(lock_.value, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    struct stat locked {};
-    struct stat named {};  // differs where the owner has finished in the meantime
-    taken |= ::fstat(lock_.value, &locked) != 0 || ::stat(marker.c_str(), &named) != 0 ||
-             locked.st_ino != named.st_ino;
-    MB_CHECK(
-        !taken,
-        "{}: is being written by another data build, expected one at a time. Wait for its end, or "
-        "choose another --output.",
-        partial_.string());
-  }
-
-  /// Clears away what a killed build left; if it was killed between its two renames, the earlier
-  /// build goes back to its name.
-  void take_over() const {
-    std::error_code error;
-    if (fs::exists(partial_ / kReplaced) && !fs::exists(output_))
-      fs::rename(partial_ / kReplaced, output_, error);
-    for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
-      if (entry.path().filename() != kMarker && !error) fs::remove_all(entry.path(), error);
-    }
-    if (error) fail_create(error.message());
-  }
-
-  void remove() const {
-    std::error_code ignored;
-    fs::remove_all(partial_, ignored);
-  }
-
-  fs::path output_, partial_;
-  bool force_;
-  Descriptor lock_;
-  bool published_ = false;
-};
+// ---- 5. All of it ------------------------------------------------------------------------------
 
 void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
                    const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
@@ -481,7 +300,7 @@ void say(const BuildOptions& options, const std::string& what) {
 }  // namespace
 
 BuildReport build_shards(const BuildOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = seconds_now();
   check_options(options);
   std::optional<PartialFolder> folder;
   if (!options.dry_run) folder.emplace(resolved_output(options.output), options.force);
@@ -515,9 +334,8 @@ BuildReport build_shards(const BuildOptions& options) {
               "--format and the files.",
               options.files.size());
   MB_CHECK_AS(DataError, settings.hold_out_every == 0 || text.held_out().counts.documents > 0,
-              "data build: {} documents are too few for --hold-out-every {}, expected at least "
-              "that many. Check "
-              "--document-break, or lower it.",
+              "data build: {} documents are too few for --hold-out-every {}, expected at least as "
+              "many. Check --document-break, or lower --hold-out-every.",
               training.counts.documents, settings.hold_out_every);
 
   BuildReport report;
@@ -539,14 +357,14 @@ BuildReport build_shards(const BuildOptions& options) {
   Recorder recorder(options.dry_run ? std::filesystem::path{} : options.record_draws),
       no_recorder({});
   if (settings.hold_out_every > 0) {
-    say(options, options.dry_run ? "" : "making the held-out examples");
+    say(options, options.dry_run ? "" : "creating the held-out examples");
     if (folder) std::filesystem::create_directory(path / "held-out");
     report.held_out = finish(path / "held-out", text.held_out(), /* held_out= */ true, no_recorder);
   }
-  say(options, options.dry_run ? "" : "making the examples");
+  say(options, options.dry_run ? "" : "creating the examples");
   report.data = finish(path, training, /* held_out= */ false, recorder);
   if (folder) folder->publish();
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  report.seconds = seconds_now() - start;
   return report;
 }
 

@@ -1,4 +1,4 @@
-// shard_inspect.cpp: one pass over all examples, then words or JSON. See shard_inspect.h.
+// shard_inspect.cpp: one pass over all examples, then text or JSON. See shard_inspect.h.
 #include "models/text/shard_inspect.h"
 
 #include <algorithm>
@@ -34,7 +34,8 @@ void count_example(const StoredExample& stored, const TokenTable& tokens, ShardI
 
 constexpr int kBins = 16;
 
-/// Sixteen bins of equal width over 1 .. sequence length: last length of a bin, and its examples.
+/// Sixteen bins of equal width over 1 .. sequence length: the last length of each bin, its
+/// examples.
 std::vector<std::pair<int64_t, int64_t>> binned(const std::vector<int64_t>& histogram) {
   const auto longest = static_cast<int64_t>(histogram.size()) - 1;
   const int64_t width = (longest + kBins - 1) / kBins;
@@ -96,7 +97,7 @@ nlohmann::json to_json(const ShardInspection& found) {
 std::string describe(const ShardInspection& found) {
   const DataCounts& c = found.counts;
   std::string text = fmt::format(
-      "{}: {} examples in {} shards, every checksum is right\n"
+      "{}: {} examples in {} shards, every checksum matches\n"
       "text: {} documents, {} sentences, {} tokens, {:.3f} % unknown; vocabulary of {} entries "
       "({})\n"
       "masked: {} tokens, {:.1f} % of all; shown as [MASK] {:.1f} %, kept {:.1f} %, random {:.1f} "

@@ -1,4 +1,4 @@
-// shard_set.cpp: opening a folder of shards, and finding an example in it. See shard_set.h.
+// shard_set.cpp: opens a folder of shards, and finds an example in it. See shard_set.h.
 #include "models/text/shard_set.h"
 
 #include <algorithm>
@@ -20,14 +20,12 @@ void check_expected(const std::filesystem::path& folder, const Manifest& manifes
                     const ExpectedData& expected) {
   MB_CHECK_AS(DataError, !expected.vocab_size || *expected.vocab_size == manifest.tokens.vocab_size,
               "{}: data was built with a vocabulary of {} entries, expected {} (the model's "
-              "vocab_size). Build the data again "
-              "with the model's vocabulary.",
+              "vocab_size). Build the data again with the model's vocabulary.",
               folder.string(), manifest.tokens.vocab_size, *expected.vocab_size);
   MB_CHECK_AS(DataError,
               !expected.vocabulary_hash || *expected.vocabulary_hash == manifest.vocabulary_hash,
-              "{}: data was built with the vocabulary {}, expected {} (the given one's hash). "
-              "Build the data again with that "
-              "vocabulary, or give the folder's own vocab.txt.",
+              "{}: data was built with the vocabulary {}, expected {} (the hash of the given one). "
+              "Build the data again with that vocabulary, or give the folder's own vocab.txt.",
               folder.string(), manifest.vocabulary_hash, *expected.vocabulary_hash);
 }
 
@@ -44,14 +42,14 @@ void check_shard(const ShardReader& shard, const ShardEntry& entry, const ShardT
       "{}: has sequence length {}, masks {}, NSP {}, expected {}, {}, {} (manifest.json). {}",
       shard.path().string(), shard.traits().sequence_length, shard.traits().masked,
       shard.traits().nsp, traits.sequence_length, traits.masked, traits.nsp, kRebuild);
-  MB_CHECK_AS(
-      DataError, !entry.identity || shard.identity() == *entry.identity,
-      "{}: identity is {:08x}, expected {:08x} (manifest.json): it is another build's shard, "
-      "or damaged. Copy it again from its own build. {}",
-      shard.path().string(), shard.identity(), *entry.identity, kRebuild);
+  MB_CHECK_AS(DataError, !entry.identity || shard.identity() == *entry.identity,
+              "{}: identity is {:08x}, expected {:08x} (manifest.json): the shard is damaged or "
+              "from another "
+              "build. Copy it again from its own build. {}",
+              shard.path().string(), shard.identity(), *entry.identity, kRebuild);
 }
 
-/// The folder's own vocab.txt.
+/// Reads the folder's own vocab.txt.
 Vocab read_vocabulary(const std::filesystem::path& folder, const Manifest& manifest) {
   const std::filesystem::path path = folder / "vocab.txt";
   Vocab vocab = Vocab::load(path);
@@ -61,7 +59,7 @@ Vocab read_vocabulary(const std::filesystem::path& folder, const Manifest& manif
   const std::string hash = fmt::format("{:016x}", vocab.hash());
   MB_CHECK_AS(DataError, hash == manifest.vocabulary_hash,
               "{}: hash is {}, expected {} (manifest.json): its tokens were changed. Copy the "
-              "vocabulary that the data was built with here.",
+              "vocabulary here that the data was built with.",
               path.string(), hash, manifest.vocabulary_hash);
   return vocab;
 }
@@ -77,9 +75,8 @@ std::shared_ptr<const ShardSet> ShardSet::open(const std::filesystem::path& fold
   set->traits_ = traits_of(set->manifest_);
   set->tokens_ = set->manifest_.tokens;
   if (set->manifest_.settings.dynamic_masking && set->manifest_.settings.masking.whole_word) {
-    const Vocab vocab = read_vocabulary(folder, set->manifest_);
-    for (const std::string& token : vocab.tokens())
-      set->tokens_.continues_word.push_back(token.starts_with("##"));
+    set->tokens_.continues_word =
+        token_table(read_vocabulary(folder, set->manifest_)).continues_word;
   }
   set->first_.push_back(0);
   for (const ShardEntry& entry : set->manifest_.shards) {

@@ -1,6 +1,6 @@
-// shard_set.h: a folder of shards as one numbered sequence of examples. Opened by loader.cpp, eval
-// and data inspect. Easy to break: example numbers run through the shards in the manifest's order,
-// and masks and shuffles are named by them. Test: ctest -R shard.
+// shard_set.h: a folder of shards as one numbered sequence of examples. Opened by run_setup.cpp,
+// eval and data inspect. Easy to break: example numbers run through the shards in the manifest's
+// order, and they name masks and shuffles. Test: ctest -R shard.
 #pragma once
 
 #include <cstdint>
@@ -39,14 +39,14 @@ class ShardSet {
   int32_t length(int64_t example) const;
   /// The example as stored. Errors: DataError if the record is damaged.
   StoredExample read(int64_t example) const;
-  /// The example with masks: the stored ones, or with dynamic masking those of stream (seed,
-  /// masking, example, epoch).
+  /// The example with its masks: the stored ones, or with dynamic masking those drawn from the
+  /// stream (seed, masking, example, epoch).
   StoredExample read_masked(int64_t example, uint64_t seed, uint32_t epoch) const;
   /// Counts of the training text by id, [V].
   std::vector<uint64_t> unigram_counts() const;
   /// Checks vocab.txt and unigram.bin, compares each shard's checksum with the manifest's and reads
   /// every example.
-  /// Errors: DataError for the first that differs.
+  /// Errors: DataError for the first difference.
   void verify() const;
 
  private:

@@ -1,5 +1,5 @@
-// text_reader.cpp: bytes -> decompressed bytes -> lines -> documents, one small class each. See
-// text_reader.h.
+// text_reader.cpp: bytes -> decompressed bytes -> lines -> documents, one small class per stage.
+// See text_reader.h.
 #include "models/text/text_reader.h"
 
 #include <algorithm>
@@ -14,6 +14,7 @@
 #include <zstd.h>
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 #include "models/text/checksum.h"
 #include "models/text/sentence_splitter.h"
 #include "models/text/unicode.h"
@@ -66,11 +67,11 @@ class RawFile {
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  /// Appends at most a chunk of what `input` decodes to, and takes what it used off its front.
+  /// Decodes some of `input`, appends at most a chunk to `text`, and removes what it used.
   virtual void decode(std::string_view& input, std::string& text) = 0;
-  /// True where more would come without more input.
+  /// Whether it can produce more text without more input.
   virtual bool pending() const { return false; }
-  /// True where the stream may end.
+  /// Whether the stream may end here.
   virtual bool complete() const { return true; }
 };
 
@@ -89,7 +90,7 @@ class GzipDecoder : public Decoder {
   ~GzipDecoder() override { inflateEnd(&stream_); }
 
   void decode(std::string_view& input, std::string& text) override {
-    if (complete_) inflateReset(&stream_);  // files may be concatenated, as `cat a.gz b.gz`
+    if (complete_) inflateReset(&stream_);  // files may be concatenated, as by `cat a.gz b.gz`
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
     stream_.avail_in = static_cast<uInt>(input.size());
     const size_t before = text.size();
@@ -208,7 +209,7 @@ struct LineReader::State {
     stats.text_bytes += static_cast<int64_t>(text.size() - before);
   }
 
-  /// Makes text[begin..] longer by at most a chunk; false at the end of the file.
+  /// Extends text[begin..] by at most a chunk; false at the end of the file.
   bool fill() {
     text.erase(0, begin);
     begin = 0;
@@ -236,7 +237,7 @@ struct LineReader::State {
   RawFile file;
   std::unique_ptr<Decoder> decoder;
   std::string raw, text;
-  std::string_view input;  // what of raw is not decoded yet
+  std::string_view input;  // the part of raw that is not decoded yet
   size_t begin = 0;        // of the next line in text
   bool ended = false;
   SourceStats stats;
@@ -273,7 +274,7 @@ bool LineReader::next(std::string& line) {
 
 namespace {
 
-/// False unless every match must start the line: '^' leads, no '|' stands outside parentheses.
+/// Whether every match must start the line: '^' comes first and no '|' is outside parentheses.
 bool is_anchored(std::string_view expression) {
   int depth = 0;
   bool in_class = false;
@@ -282,7 +283,7 @@ bool is_anchored(std::string_view expression) {
     if (c == '\\') {
       ++i;
     } else if (c == '[') {
-      if (in_class) return false;  // [[:alpha:]] and the like: not looked into
+      if (in_class) return false;  // [[:alpha:]] and the like: not analysed
       in_class = true;
     } else if (in_class) {
       in_class = c != ']';
@@ -304,12 +305,12 @@ class Heading {
              expression.size(), kLongestHeading);
     if (is_anchored(expression)) where_ = std::regex_constants::match_continuous;
     try {
-      // libstdc++ backtracks by default: exponential time for '(a+)+$', and a call a character.
+      // By default libstdc++ backtracks: exponential time for '(a+)+$', one call per character.
       regex_.emplace(expression, std::regex::ECMAScript | std::regex::nosubs |
                                      std::regex_constants::__polynomial);
     } catch (const std::regex_error& error) {
       fail<UsageError>(
-          "--document-break: '{}' is no regular expression ({}), expected ECMAScript syntax "
+          "--document-break: '{}' is not a regular expression ({}), expected ECMAScript syntax "
           "without back-references, as in '^(CHAPTER|Chapter) [IVXLC0-9]+'. Quote it for the "
           "shell.",
           expression, error.what());
@@ -325,23 +326,32 @@ class Heading {
   std::regex_constants::match_flag_type where_ = std::regex_constants::match_default;
 };
 
-/// Collects lines into a document and hands it over at each end of one.
+/// Collects lines into documents and passes each to `sink` at its end.
 class DocumentCollector {
  public:
   DocumentCollector(const DocumentOptions& options, const std::function<void(Document&&)>& sink)
       : options_(options), sink_(sink) {}
 
   void text_line(std::string_view line) {
-    if (options_.format == TextFormat::lines) {
-      document_.emplace_back(trimmed(line));
-      return;
+    switch (options_.format) {
+      case TextFormat::lines:
+        document_.emplace_back(trimmed(line));
+        break;
+      case TextFormat::paragraphs:
+        if (!paragraph_.empty()) paragraph_ += ' ';
+        paragraph_ += trimmed(line);
+        break;
     }
-    if (!paragraph_.empty()) paragraph_ += ' ';
-    paragraph_ += trimmed(line);
   }
   void blank_line() {
-    if (options_.format == TextFormat::paragraphs) end_paragraph();
-    if (options_.format == TextFormat::lines && options_.document_break.empty()) end_document();
+    switch (options_.format) {
+      case TextFormat::lines:
+        if (options_.document_break.empty()) end_document();
+        break;
+      case TextFormat::paragraphs:
+        end_paragraph();
+        break;
+    }
   }
   void end_document() {
     end_paragraph();
@@ -350,7 +360,7 @@ class DocumentCollector {
     sink_(std::move(document_));
     document_ = {};
   }
-  /// Drops what was collected: front matter.
+  /// Drops the collected text: it was front matter.
   void drop() {
     paragraph_.clear();
     document_.clear();
@@ -374,14 +384,38 @@ class DocumentCollector {
 
 }  // namespace
 
+std::span<const TextFormatName> text_formats() {
+  static constexpr TextFormatName kFormats[] = {
+      {TextFormat::lines, "lines", "one sentence per line, a blank line between documents"},
+      {TextFormat::paragraphs, "paragraphs",
+       "wrapped prose, a blank line between paragraphs; sentences are found by rules"},
+  };
+  return kFormats;
+}
+
+const char* name_of(TextFormat format) {
+  for (const TextFormatName& row : text_formats()) {
+    if (row.format == format) return row.name;
+  }
+  MB_ASSERT(false, "text_reader: format {} has no name", static_cast<int>(format));
+  return "";
+}
+
 TextFormat parse_text_format(const std::string& name) {
-  if (name == "lines") return TextFormat::lines;
-  if (name == "paragraphs") return TextFormat::paragraphs;
-  fail<UsageError>(
-      "--format: '{}' is unknown, expected lines (one sentence a line, blank line between "
-      "documents) or "
-      "paragraphs (wrapped prose, blank line between paragraphs).",
-      name);
+  std::vector<std::string> known;
+  for (const TextFormatName& row : text_formats()) {
+    if (name == row.name) return row.format;
+    known.push_back(row.name);
+  }
+  fail<UsageError>("--format: '{}' is unknown, expected one of {}.{} {}.", name,
+                   fmt::join(known, ", "), did_you_mean(name, known), describe_text_formats());
+}
+
+std::string describe_text_formats() {
+  std::string text;
+  for (const TextFormatName& row : text_formats())
+    text += fmt::format("{}{}: {}", text.empty() ? "" : ". ", row.name, row.summary);
+  return text;
 }
 
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,

@@ -1,8 +1,8 @@
 // text_reader.h: files of raw text (plain, gzip, zstd, or "-" for standard input) to clean UTF-8
-// lines, and lines to documents of sentences. First arrow of the way of a batch: text -> documents
-// -> WordPiece ids -> examples. Called by models/text/shard_build.cpp and the tokenizer's trainer;
-// memory is bounded by the longest document. Easy to break: compression is told from the first
-// bytes, never from the name, and the checksum is that of the file as it lies on disk.
+// lines, and lines to documents of sentences. The first stage of text -> documents -> WordPiece ids
+// -> examples. Called by models/text/shard_build.cpp and `tokenizer train`; memory is bounded by
+// the longest document. Easy to break: compression is detected by the first bytes, never by the
+// name, and the checksum is that of the file on disk, before decompression.
 // Test: ctest -R text_reader.
 #pragma once
 
@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,10 +23,10 @@ struct SourceStats {
   uint32_t crc32 = 0;      // zlib's crc32 of those bytes
   int64_t text_bytes = 0;  // after decompression
   int64_t lines = 0;
-  int64_t invalid_bytes = 0;       // bytes that are no UTF-8, replaced by U+FFFD
+  int64_t invalid_bytes = 0;       // bytes that are not UTF-8, replaced by U+FFFD
   int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
   int64_t skipped_lines = 0;       // text before the first match of document_break
-  int64_t documents = 0;           // non-empty ones
+  int64_t documents = 0;           // those that are not empty
 };
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
@@ -52,24 +53,36 @@ class LineReader {
 int64_t replace_invalid_utf8(std::string& text);
 
 enum class TextFormat {
-  /// One sentence a line, a blank line between documents (as Google's create_pretraining_data).
+  /// One sentence per line, a blank line between documents (as Google's create_pretraining_data).
   lines,
   /// Prose wrapped in lines, a blank line between paragraphs; sentence_splitter.h finds sentences.
   paragraphs,
 };
 
-/// Throws UsageError for any other name than "lines" or "paragraphs".
+/// A format as flags, manifests and messages name it.
+struct TextFormatName {
+  TextFormat format;
+  const char* name;
+  const char* summary;  // for --help and for the error about an unknown name
+};
+/// The one table of formats. A new format is a row here and its cases in DocumentCollector.
+std::span<const TextFormatName> text_formats();
+const char* name_of(TextFormat format);
+/// Errors: UsageError for a name that is not in the table.
 TextFormat parse_text_format(const std::string& name);
+/// "lines: one sentence per line, ...; paragraphs: ...", for --help.
+std::string describe_text_formats();
 
-/// Longer lines are never a document break, in bytes; nor may the expression be longer.
+/// Bytes. Longer lines are never a document break, and a longer expression is an error.
 inline constexpr size_t kLongestHeading = 1000;
 
 struct DocumentOptions {
   TextFormat format = TextFormat::lines;
   /// ECMAScript regular expression without back-references, searched for in each line of up to
-  /// kLongestHeading bytes (`^` ties it to the start). A matching line starts a new document and is not text itself. Text before the first match of a
-  /// file is front matter and left out, unless keep_front_matter. A file without a match is one
-  /// document. Empty: lines are cut at blank lines, and a file of paragraphs is one document.
+  /// kLongestHeading bytes (`^` ties it to the start). A matching line starts a new document and is
+  /// not text itself. Text before the first match of a file is front matter and is skipped unless
+  /// keep_front_matter. A file without a match is one document. If empty, `lines` are cut at blank
+  /// lines and a file of `paragraphs` is one document.
   std::string document_break;
   bool keep_front_matter = false;
 };
@@ -78,7 +91,7 @@ struct DocumentOptions {
 using Document = std::vector<std::string>;
 
 /// Whether a document is held out of training: every K-th over all files, counted from 1 (0: none).
-/// One rule for `tokenizer train` and `data build`, so that neither sees what the other holds out.
+/// `tokenizer train` and `data build` share this rule, so neither sees what the other holds out.
 constexpr bool is_held_out(int64_t document_number, int64_t hold_out_every) {
   return hold_out_every > 0 && document_number % hold_out_every == 0;
 }
@@ -86,7 +99,7 @@ constexpr bool is_held_out(int64_t document_number, int64_t hold_out_every) {
 /// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
 /// the end of a file.
 /// Errors  as LineReader; DataError if the file holds no text at all; UsageError if document_break
-///         is no regular expression.
+///         is not a regular expression.
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
                            const std::function<void(Document&&)>& sink);
 

@@ -16,7 +16,7 @@ namespace {
 constexpr const char* kFix =
     "Copy the file again from where the model came from, or remove it for an uncased model.";
 
-/// A boolean of the file; absent or null is `otherwise`.
+/// A boolean of the file; `otherwise` if it is absent or null.
 bool read_flag(const nlohmann::json& config, const char* key, bool otherwise,
                const std::string& file) {
   const auto found = config.find(key);
@@ -35,7 +35,7 @@ TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
   const auto config =
       nlohmann::json::parse(read_whole_file(file, kFix), nullptr, /* allow_exceptions= */ false);
   MB_CHECK_AS(DataError, config.is_object(),
-              "{}: contents are no JSON object, expected Transformers' tokenizer settings. {}",
+              "{}: is not a JSON object, expected Transformers' tokenizer settings. {}",
               file.string(), kFix);
   TokenizerOptions options;
   options.lowercase = read_flag(config, "do_lower_case", true, file.string());

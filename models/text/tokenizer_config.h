@@ -1,6 +1,6 @@
 // tokenizer_config.h: tokenizer_config.json beside vocab.txt, in Transformers' form.
-// Called by whoever opens or writes a model folder. Without the file the options are those that
-// Transformers takes then: uncased. Easy to break: strip_accents null means "as do_lower_case".
+// Called by all code that opens or writes a model folder. Without the file the options are
+// Transformers' defaults: uncased. Easy to break: strip_accents null means "as do_lower_case".
 // Test: ctest -R text_tokenizer_config.
 #pragma once
 
@@ -15,12 +15,11 @@ namespace minibert {
 inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 
 /// Options of the tokenizer in a model folder. recognise_special_tokens is true, as in
-/// Transformers. Errors: DataError for a file that is no JSON object, or where a key has the wrong
-/// type.
+/// Transformers. Errors: DataError if the file is not a JSON object or a key has the wrong type.
 TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder);
 
-/// Text of tokenizer_config.json (class BertTokenizer). `model_max_length` in tokens, [CLS] and
-/// [SEP] included; 0 leaves it out.
+/// The text of tokenizer_config.json (class BertTokenizer). `model_max_length` is in tokens, [CLS]
+/// and [SEP] included; 0 omits it.
 std::string tokenizer_config_json(const TokenizerOptions& options, int64_t model_max_length = 0);
 
 }  // namespace minibert

@@ -1,6 +1,6 @@
 // unicode.cpp: UTF-8 decoding by the table of well-formed sequences, and the two-level property
-// table. Easy to break: pages of equal contents are shared, so the table is about 60 KiB and stays
-// in the cache. Test: ctest -R text_unicode.
+// table. Easy to break: equal pages are shared, so the table has about 60 KiB and stays in the
+// cache. Test: ctest -R text_unicode.
 #include "models/text/unicode.h"
 
 #include <algorithm>

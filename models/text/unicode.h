@@ -1,4 +1,4 @@
-// unicode.h: UTF-8 in and out, and BERT's view of one code point in one table look-up.
+// unicode.h: UTF-8 in and out, and the properties that BERT's tokenizer needs of a code point.
 // Called by basic_tokenizer.cpp, vocab.cpp and wordpiece.cpp; data from unicode_tables.h.
 // Easy to break: a malformed byte sequence decodes to U+FFFD and never reads past the end of the
 // text. Test: ctest -R text_unicode. Source: Unicode 15 section 3.9, table 3-7 (well-formed UTF-8,
@@ -17,7 +17,7 @@ namespace minibert {
 inline constexpr uint32_t kReplacementCharacter = 0xFFFD;
 
 struct DecodedCharacter {
-  uint32_t code_point;  // U+FFFD where the bytes are malformed
+  uint32_t code_point;  // U+FFFD if the bytes are malformed
   uint32_t length;      // bytes taken, at least 1
   bool valid;
 };
@@ -29,10 +29,10 @@ DecodedCharacter decode_utf8(std::string_view text, size_t at);
 /// Appends the UTF-8 form of a code point.
 void append_utf8(uint32_t code_point, std::string& out);
 
-/// Malformed sequences in a text, each of which stands for one U+FFFD. 0 for valid UTF-8.
+/// Number of malformed sequences in a text, each of which decodes to one U+FFFD.
 size_t count_invalid_utf8(std::string_view text);
 
-/// Characters of a valid UTF-8 text.
+/// Number of characters of a valid UTF-8 text.
 size_t count_characters(std::string_view text);
 
 /// Properties of a code point as BERT's tokenizer sees them: flags and the canonical combining
@@ -43,8 +43,8 @@ struct CharacterProperties {
   static constexpr uint16_t kCjk = 4;          // a word of its own
   static constexpr uint16_t kPunctuation = 8;  // a word of its own
   static constexpr uint16_t kMark = 16;        // an accent that strip_accents removes
-  static constexpr uint16_t kDecomposes = 32;  // NFD is another text
-  static constexpr uint16_t kHasLower = 64;    // lower case is another text
+  static constexpr uint16_t kDecomposes = 32;  // NFD changes it
+  static constexpr uint16_t kHasLower = 64;    // lower case changes it
 
   uint16_t bits;
 
@@ -61,10 +61,10 @@ class CharacterTable {
     return {pages_[page_of_[code_point >> 8] * 256 + (code_point & 255)]};
   }
 
-  /// NFD of one code point: 1 to 4 code points, zeros behind them.
+  /// NFD of one code point: 1 to 4 code points, then zeros.
   std::array<uint32_t, 4> decomposition(uint32_t code_point) const;
 
-  /// Lower case of one code point: 1 or 2 code points, zeros behind them.
+  /// Lower case of one code point: 1 or 2 code points, then zeros.
   std::array<uint32_t, 4> lower(uint32_t code_point) const;
 
  private:

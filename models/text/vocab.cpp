@@ -1,5 +1,4 @@
-// vocab.cpp: reading vocab.txt strictly, looking tokens up by binary search, writing it back. See
-// vocab.h.
+// vocab.cpp: reads vocab.txt strictly, looks tokens up by binary search, writes it. See vocab.h.
 #include "models/text/vocab.h"
 
 #include <algorithm>
@@ -16,7 +15,7 @@ namespace {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325, kFnvPrime = 0x100000001b3;
 
-/// Lines without their ends and trailing blanks; empty lines at the end of the file are no tokens.
+/// Lines without line ends and trailing blanks. Empty lines at the end of the file are dropped.
 std::vector<std::string> split_lines(std::string_view text) {
   std::vector<std::string> lines;
   while (!text.empty()) {
@@ -37,15 +36,15 @@ Vocab Vocab::load(const std::filesystem::path& file) {
               "{}: is a folder, expected a vocabulary file. Give the path of its vocab.txt.",
               file.string());
   std::string text = read_whole_file(
-      file, "Check the path, or make a vocabulary with `minibert tokenizer train`.");
+      file, "Check the path, or train a vocabulary with `minibert tokenizer train`.");
   if (text.starts_with("\xEF\xBB\xBF"))
-    text.erase(0, 3);  // a byte order mark is no part of the first token
+    text.erase(0, 3);  // a byte order mark is not part of the first token
   return from_tokens(split_lines(text), file.string());
 }
 
 Vocab Vocab::from_tokens(std::vector<std::string> tokens, std::string_view origin) {
   MB_CHECK_AS(DataError, !tokens.empty(),
-              "{}: vocabulary is empty, expected one token a line. Make one with "
+              "{}: vocabulary is empty, expected one token per line. Train one with "
               "`minibert tokenizer train`.",
               origin);
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -67,18 +66,18 @@ Vocab Vocab::from_tokens(std::vector<std::string> tokens, std::string_view origi
     return std::tie(vocab.tokens_[a], a) < std::tie(vocab.tokens_[b], b);
   });
   for (size_t i = 1; i < order.size(); ++i) {
-    MB_CHECK_AS(DataError, vocab.tokens_[order[i - 1]] != vocab.tokens_[order[i]],
-                "{}: token '{}' stands in line {} and in line {}, expected each token once (its "
-                "line is its id). "
-                "Rename the one that the model was not trained with.",
-                origin, vocab.tokens_[order[i]], order[i - 1] + 1, order[i] + 1);
+    MB_CHECK_AS(
+        DataError, vocab.tokens_[order[i - 1]] != vocab.tokens_[order[i]],
+        "{}: token '{}' is in line {} and in line {}, expected each token once (its line is "
+        "its id). Rename the one that the model was not trained with.",
+        origin, vocab.tokens_[order[i]], order[i - 1] + 1, order[i] + 1);
   }
   const auto required = [&](std::string_view token) {
     const int32_t id = vocab.id(token);
     MB_CHECK_AS(DataError, id >= 0,
-                "{}: token {} is absent among {} lines, expected [UNK], [CLS], [SEP] and [MASK] "
-                "(BERT's special tokens). "
-                "Add it, or make a vocabulary with `minibert tokenizer train`.",
+                "{}: token {} is missing from {} lines, expected [UNK], [CLS], [SEP] and [MASK] "
+                "(BERT's special tokens). Add it, or train a vocabulary with `minibert tokenizer "
+                "train`.",
                 origin, token, vocab.size());
     return id;
   };
@@ -99,7 +98,8 @@ int32_t Vocab::id(std::string_view token) const {
 
 std::string_view Vocab::token(int32_t id) const {
   MB_CHECK(id >= 0 && id < size(),
-           "vocab: id is {}, expected 0 to {} (the vocabulary's size less 1).", id, size() - 1);
+           "vocab: id is {}, expected 0 to {} (the size of the vocabulary minus 1).", id,
+           size() - 1);
   return tokens_[id];
 }
 

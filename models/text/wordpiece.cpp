@@ -7,7 +7,7 @@
 namespace minibert {
 namespace {
 
-/// What decode() undoes in front of a word, as `tokenizers`' WordPiece decoder with cleanup.
+/// Replacements that decode() makes, as `tokenizers`' WordPiece decoder with cleanup.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kCleanups = {{
     {" .", "."},
     {" ?", "?"},

@@ -1,10 +1,10 @@
 // wordpiece.h: text to ids and back, equal to `tokenizers` 0.23.3 and Transformers' BertTokenizer.
-// Called by the data builder, the verbs and whoever feeds a model text. Words come from
-// basic_tokenizer.h, pieces from wordpiece_trie.h: each word is cut greedily into its longest
-// pieces, or is [UNK] as a whole. Easy to break: `[MASK]` in the text is the token only where
-// options say so; training data treat it as characters. Test: ctest -R text_wordpiece,
+// Called by the data builder and the verbs. Words come from basic_tokenizer.h, pieces from
+// wordpiece_trie.h: each word is cut greedily into its longest pieces, or is [UNK] as a whole. Easy
+// to break: `[MASK]` in the text is the token only if the options say so; training data treat it as
+// characters. Test: ctest -R text_wordpiece,
 // tools/goldens/tokenizer_parity.py. Source: google-research/bert @ eedf571 tokenization.py (its
-// 200-character rule is 100 in `tokenizers`, whose ids are followed).
+// limit of 200 characters is 100 in `tokenizers`, which we follow).
 #pragma once
 
 #include <cstdint>
@@ -19,16 +19,16 @@
 
 namespace minibert {
 
-/// Words of more characters than this are [UNK].
+/// Longer words are [UNK].
 inline constexpr size_t kMaxCharactersPerWord = 100;
 
-/// All methods are const and may be called from many threads.
+/// All methods are const and thread-safe.
 class WordPieceTokenizer {
  public:
   WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options);
 
   /// Ids of a text, without [CLS] and [SEP]. Malformed UTF-8 counts as U+FFFD, which BERT drops
-  /// (count_invalid_utf8 tells how often).
+  /// (count_invalid_utf8 counts it).
   std::vector<int32_t> encode(std::string_view text) const;
 
   /// [CLS] ids [SEP].
@@ -37,9 +37,9 @@ class WordPieceTokenizer {
   /// Appends the ids of a text to `out`.
   void encode_into(std::string_view text, std::vector<int32_t>& out) const;
 
-  /// Text of ids as Transformers' decode: pieces joined, blanks between words, none before . , ! ?
-  /// and in it's, don't. Special tokens are kept. Errors: UsageError for an id that the vocabulary
-  /// doesn't have.
+  /// Text of ids, as Transformers' decode: pieces joined, blanks between words, but none before
+  /// . , ! ? or inside it's and don't. Special tokens are kept. Errors: UsageError for an id
+  /// outside the vocabulary.
   std::string decode(std::span<const int32_t> ids) const;
 
   const Vocab& vocab() const { return vocab_; }

@@ -1,6 +1,6 @@
-// wordpiece_trainer.cpp: counting words in parallel, and the merge loop with a lazily corrected
-// heap. Easy to break: a pair's count in the heap may be stale; it is compared with the true count
-// when it reaches the top. See wordpiece_trainer.h. Test: ctest -R text_wordpiece_trainer.
+// wordpiece_trainer.cpp: counts words in parallel, then merges pairs from a lazily corrected heap.
+// Easy to break: a count in the heap may be stale; it is compared with the true count when it
+// reaches the top. See wordpiece_trainer.h. Test: ctest -R text_wordpiece_trainer.
 #include "models/text/wordpiece_trainer.h"
 
 #include <algorithm>
@@ -14,11 +14,11 @@
 namespace minibert {
 namespace {
 
-constexpr size_t kTables = 16;          // whatever the thread count, so that it changes no result
-constexpr size_t kLongestWord = 10000;  // bytes; longer: encoded data, and time is quadratic in it
+constexpr size_t kTables = 16;          // fixed, so that the thread count changes no result
+constexpr size_t kLongestWord = 10000;  // bytes; longer words are encoded data: quadratic time
 constexpr std::string_view kPrefix = "##";
 
-using Pair = std::pair<int32_t, int32_t>;  // ids of neighbours in a word, left first
+using Pair = std::pair<int32_t, int32_t>;  // ids of neighbours in a word, left one first
 
 struct PairHash {
   size_t operator()(const Pair& pair) const {
@@ -28,8 +28,7 @@ struct PairHash {
   }
 };
 
-/// A merge that may be done: the words in which the pair was seen, and how often when that was
-/// noted.
+/// A possible merge: the words that contain the pair, and its count when that was recorded.
 struct Candidate {
   Pair pair;
   int64_t count;
@@ -41,7 +40,7 @@ struct Candidate {
   }
 };
 
-/// A word as ids of its pieces.
+/// A word as the ids of its pieces.
 struct Word {
   std::vector<int32_t> pieces;
   int64_t count;
@@ -74,8 +73,8 @@ class Trainer {
     cut_words(counts);
     MB_CHECK(static_cast<int64_t>(tokens_.size()) <= options_.vocab_size,
              "tokenizer train: vocabulary size is {}, expected at least {} (5 special tokens and "
-             "the text's alphabet, at "
-             "word starts and behind ##). Raise --vocab-size or lower --limit-alphabet.",
+             "the text's alphabet, at word starts and after ##). Raise --vocab-size or lower "
+             "--limit-alphabet.",
              options_.vocab_size, tokens_.size());
   }
 
@@ -103,7 +102,7 @@ class Trainer {
     return place->second;
   }
 
-  /// The most frequent characters, the smaller code point first among equals.
+  /// Adds the most frequent characters; of equally frequent ones the smaller code point first.
   void add_alphabet(std::span<const WordCount> counts) {
     std::map<uint32_t, int64_t> frequency;
     for (const WordCount& entry : counts) {
@@ -120,7 +119,7 @@ class Trainer {
   }
 
   void cut_words(std::span<const WordCount> counts) {
-    std::map<uint32_t, int32_t> continuing;  // by code point: this order decides ties between pairs
+    std::map<uint32_t, int32_t> continuing;  // by code point: this order decides ties of pairs
     std::vector<std::vector<uint32_t>> cut;
     for (const WordCount& entry : counts) {
       cut.push_back(characters_of(entry.word));
@@ -189,7 +188,7 @@ class Trainer {
     push_seen();
   }
 
-  /// Replaces the pair from left to right, closing up in one pass; its neighbours' pairs change.
+  /// Replaces the pair from left to right in one pass, and updates the pairs beside it.
   void merge_in_word(size_t w, const Pair& pair, int32_t merged) {
     auto& pieces = words_[w].pieces;
     size_t kept = 0;

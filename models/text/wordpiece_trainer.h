@@ -1,11 +1,11 @@
 // wordpiece_trainer.h: a WordPiece vocabulary from text: count words, then merge the most frequent
 // pair of pieces until the vocabulary is full, as `tokenizers`' BertWordPieceTokenizer.train does.
-// Called by `minibert tokenizer train`. Words come from basic_tokenizer.h, so they are cut as the
-// tokenizer will cut them. Order of ids: special tokens, characters, characters behind `##` (both
+// Called by `minibert tokenizer train`. Words come from basic_tokenizer.h, so they are split as the
+// tokenizer will split them. Order of ids: special tokens, characters, characters after `##` (both
 // by code point), merges. Easy to break: ties between pairs go to the smaller ids, so the order of
-// the alphabet decides them. `tokenizers` draws the order of the `##` characters anew in each run;
-// ours is fixed. With its order pinned to ours the vocabularies are equal. Source: Sennrich et al.,
-// arXiv 1508.07909, algorithm 1. Test: ctest -R text_wordpiece_trainer.
+// the alphabet decides them. In `tokenizers` the order of the `##` characters differs from run to
+// run; ours is fixed. With its order pinned to ours the vocabularies are equal. Source: Sennrich et
+// al., arXiv 1508.07909, algorithm 1. Test: ctest -R text_wordpiece_trainer.
 #pragma once
 
 #include <cstdint>
@@ -32,17 +32,17 @@ struct WordCount {
   int64_t count;
 };
 
-/// Counts normalised words. Text is dealt to a fixed number of tables, whatever the thread count,
-/// and sums don't depend on order: the result is a function of the text alone.
+/// Counts normalised words. Text is dealt to a fixed number of tables and sums don't depend on
+/// order, so the result depends only on the text, not on the thread count.
 class WordCounter {
  public:
-  /// `recognise_special_tokens` plays no part: `[MASK]` in training text is plain characters.
+  /// `recognise_special_tokens` has no effect: `[MASK]` in training text is plain characters.
   explicit WordCounter(const TokenizerOptions& options);
 
-  /// Words of more than 10,000 bytes (encoded data, not prose) are left out.
+  /// Words of more than 10,000 bytes (encoded data, not prose) are skipped.
   void add(std::span<const std::string> lines);
 
-  /// All words by text, each once.
+  /// All words in the order of their text, each once.
   std::vector<WordCount> sorted() const;
 
  private:
@@ -58,14 +58,14 @@ class WordCounter {
 
 struct WordPieceTraining {
   Vocab vocab;
-  int64_t characters_dropped = 0;  // beyond limit_alphabet: words lose them
-  int64_t merges = 0;              // tokens made by merging
-  int64_t last_merge_count = 0;    // how often the rarest merged pair was seen
+  int64_t characters_dropped = 0;  // beyond limit_alphabet: removed from words
+  int64_t merges = 0;              // tokens added by merging
+  int64_t last_merge_count = 0;    // count of the rarest merged pair
 };
 
-/// Trains on counted words, each word once. The vocabulary is smaller than asked for where no pair
-/// reaches min_frequency. Errors: DataError if there are no words; UsageError if vocab_size does
-/// not hold special tokens and alphabet, or an option is out of range.
+/// Trains on counted words, each word once. The vocabulary is smaller than requested if no pair
+/// reaches min_frequency. Errors: DataError if there are no words; UsageError if vocab_size is too
+/// small for special tokens and alphabet, or an option is out of range.
 WordPieceTraining train_wordpiece(std::span<const WordCount> words,
                                   const WordPieceTrainerOptions& options);
 

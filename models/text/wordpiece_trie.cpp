@@ -1,5 +1,5 @@
-// wordpiece_trie.cpp: building the double array, first fit, children of a state placed together.
-// Called once per tokenizer; 30,000 pieces take some milliseconds. Test: ctest -R text_wordpiece.
+// wordpiece_trie.cpp: builds the double array by first fit, the children of a state together.
+// Called once per tokenizer; 30,000 pieces take a few milliseconds. Test: ctest -R text_wordpiece.
 #include "models/text/wordpiece_trie.h"
 
 #include <algorithm>
@@ -9,7 +9,7 @@ namespace minibert {
 namespace {
 
 constexpr size_t kBytes = 256;
-constexpr size_t kLongestPiece = 4 * 100;  // bytes: words of over 100 characters are not cut
+constexpr size_t kLongestPiece = 4 * 100;  // bytes: longer words are [UNK]
 constexpr int kHolesTried = 64;
 
 }  // namespace
@@ -24,7 +24,7 @@ WordPieceTrie::WordPieceTrie(const std::vector<std::string>& tokens) {
     (continues ? continuation : initial).push_back({text, static_cast<int32_t>(i)});
   }
   reserve_cells(2 * kBytes + 2);
-  cells_[kInitialRoot].check = cells_[kContinuationRoot].check = -2;  // taken, and nobody's child
+  cells_[kInitialRoot].check = cells_[kContinuationRoot].check = -2;  // taken, and no state's child
   build(kInitialRoot, std::move(initial));
   build(kContinuationRoot, std::move(continuation));
 }
@@ -34,8 +34,7 @@ void WordPieceTrie::build(int32_t root, std::vector<Key> keys) {
   add_children(root, keys.data(), keys.data() + keys.size(), 0);
 }
 
-/// Keys begin..end share their first `depth` bytes, which lead to `state`, and are longer than
-/// that.
+/// Adds keys begin..end, which share their first `depth` bytes, lead to `state` and are longer.
 void WordPieceTrie::add_children(int32_t state, const Key* begin, const Key* end, size_t depth) {
   const auto label_of = [depth](const Key& key) { return static_cast<uint8_t>(key.text[depth]); };
   std::vector<uint8_t> labels;
@@ -58,7 +57,7 @@ void WordPieceTrie::add_children(int32_t state, const Key* begin, const Key* end
   }
 }
 
-/// First fit among the first holes, else behind all cells in use, so that building stays linear.
+/// First fit among the first holes, else after all cells in use, so that building stays linear.
 int32_t WordPieceTrie::find_base(const std::vector<uint8_t>& labels) {
   while (cells_[first_free_].check != -1) reserve_cells(++first_free_ + 1);
   int misses = 0;

@@ -1,9 +1,9 @@
 // wordpiece_trie.h: longest-prefix matching of word pieces by a double-array trie: one load and one
-// compare a byte. Called by wordpiece.cpp. Two roots: pieces that begin a word, and those that
-// continue one (written `##x` in vocab.txt, kept here without the `##`). Built once from the whole
-// vocabulary, then only read. Easy to break: transition(state, byte) is valid only where check[]
-// names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital search
-// algorithm by using a double-array structure" (1989).
+// compare per byte. Called by wordpiece.cpp. Two roots: pieces that begin a word, and pieces that
+// continue one (written `##x` in vocab.txt, stored here without the `##`). Built once from the
+// whole vocabulary, then only read. Easy to break: transition(state, byte) is valid only where
+// check[] names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital
+// search algorithm by using a double-array structure" (1989).
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@ namespace minibert {
 class WordPieceTrie {
  public:
   struct Match {
-    int32_t id;     // -1 where no piece matches
+    int32_t id;     // -1 if no piece matches
     size_t length;  // bytes of the longest piece
   };
 
@@ -61,7 +61,7 @@ class WordPieceTrie {
 
   std::vector<Cell> cells_;
   std::vector<int32_t> ids_;  // id of the piece that ends in a state, or -1
-  /// No hole before it; so far right that no byte's base reaches the roots.
+  /// No free cell before it; far enough right that no base + byte reaches the roots.
   size_t first_free_ = 2 + 256;
   size_t used_ = 2 + 256;  // all cells from here on are free
 };

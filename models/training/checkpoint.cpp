@@ -1,6 +1,8 @@
 // checkpoint.cpp: snapshots and their files.
 #include "models/training/checkpoint.h"
 
+#include <algorithm>
+
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -11,7 +13,7 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kStateFormatVersion = 1;
+constexpr int kStateFormatVersion = 2;  // 2: precision and the state of loss scaling
 constexpr const char* kFormatKey = "minibert_format_version";  // in a safetensors file's metadata
 
 std::vector<NamedTensor> copies(const std::vector<NamedTensor>& tensors) {
@@ -63,24 +65,60 @@ void load_moments(const fs::path& path, Optimizer& optimizer) {
   }
 }
 
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
 void check_file_version(const fs::path& path) {
   const SafetensorsFile file(path.string());
   const auto found = file.metadata().find(kFormatKey);
   const std::string version = found == file.metadata().end() ? "1" : found->second;
-  MB_CHECK_AS(CheckpointError, version == std::to_string(kCheckpointFormatVersion),
-              "{}: {} is {}, expected {} (what this build reads). Use a newer minibert.",
+  const bool known = std::all_of(version.begin(), version.end(), is_digit) && !version.empty() &&
+                     version.size() < 10 && std::stoi(version) >= 1 &&
+                     std::stoi(version) <= kCheckpointFormatVersion;
+  MB_CHECK_AS(CheckpointError, known,
+              "{}: {} is {}, expected 1 to {} (what this build reads). Use a newer minibert.",
               path.string(), kFormatKey, version, kCheckpointFormatVersion);
 }
 
 }  // namespace
 
+ScalerState scaler_state(const StepState& state) {
+  return {state.loss_scale, state.clean_steps, state.skips_in_a_row, state.skips_at_floor,
+          state.scale_was_stable != 0};
+}
+
+StepState step_state(const TrainerState& saved, const StepState& fresh, bool scaled) {
+  StepState state = fresh;
+  state.applied_steps = saved.applied_steps;
+  state.skipped_steps = saved.data_steps - saved.applied_steps;
+  if (scaled && saved.scaler) {
+    state.loss_scale = static_cast<float>(saved.scaler->loss_scale);
+    state.clean_steps = static_cast<int32_t>(saved.scaler->clean_steps);
+    state.skips_in_a_row = static_cast<int32_t>(saved.scaler->skips_in_a_row);
+    state.skips_at_floor = static_cast<int32_t>(saved.scaler->skips_at_floor);
+    state.scale_was_stable = saved.scaler->scale_was_stable;
+  }
+  return state;
+}
+
 std::string to_json(const TrainerState& s) {
   nlohmann::ordered_json best;
   if (s.best) best = {{"step", s.best->step}, {"mlm_loss", s.best->mlm_loss}};
+  nlohmann::ordered_json scaler;
+  if (s.scaler) {
+    scaler = {{"loss_scale", s.scaler->loss_scale},
+              {"clean_steps", s.scaler->clean_steps},
+              {"skips_in_a_row", s.scaler->skips_in_a_row},
+              {"skips_at_floor", s.scaler->skips_at_floor},
+              {"scale_was_stable", s.scaler->scale_was_stable}};
+  }
   const RunEnvironment& e = s.environment;
   const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
                                      {"data_steps", s.data_steps},
                                      {"applied_steps", s.applied_steps},
+                                     {"precision", s.precision},
+                                     {"scaler", scaler},
                                      {"best", best},
                                      {"pending_record", s.pending_record},
                                      {"seed", s.seed},
@@ -109,6 +147,17 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
   TrainerState s;
   s.data_steps = get<int64_t>(json, "data_steps", origin);
   s.applied_steps = get<int64_t>(json, "applied_steps", origin);
+  if (version >= 2) {
+    s.precision = get<std::string>(json, "precision", origin);
+    const auto scaler = get<nlohmann::json>(json, "scaler", origin);
+    if (!scaler.is_null()) {
+      s.scaler = {get<double>(scaler, "loss_scale", origin),
+                  get<int64_t>(scaler, "clean_steps", origin),
+                  get<int64_t>(scaler, "skips_in_a_row", origin),
+                  get<int64_t>(scaler, "skips_at_floor", origin),
+                  get<bool>(scaler, "scale_was_stable", origin)};
+    }
+  }
   const auto best = get<nlohmann::json>(json, "best", origin);
   if (!best.is_null())
     s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin)};
@@ -133,8 +182,8 @@ Snapshot::Snapshot(const BertForPreTraining& model, const Optimizer& optimizer, 
     : state_(std::move(state)),
       config_(model.config()),
       parts_(model.parts()),
-      weights_(copies(named_slices(model.arena().table(), model.arena().weights()))),
-      moments_(copies(moments_of(optimizer))),
+      weights_(copies(named_slices(model.arena().table(), model.arena().masters()))),
+      moments_(moments_of(optimizer)),
       vocab_(read_text(tokenizer.vocab)),
       tokenizer_(tokenizer.options) {
   check_finite(weights_, state_.data_steps);
@@ -179,7 +228,6 @@ TrainerState load_checkpoint(const fs::path& folder, BertForPreTraining& model,
   } catch (const DataError& error) {
     fail<CheckpointError>("{} Was the run started with another model or vocabulary?", error.what());
   }
-  optimizer.set_applied_steps(state.applied_steps);
   return state;
 }
 

@@ -28,10 +28,21 @@ struct BestEvaluation {
   double mlm_loss = 0;  // nats, on the first evaluation set
 };
 
-/// Counters and identity of a run; all that trainer_state.json holds.
+/// What dynamic loss scaling carries from step to step (core/step_state.h).
+struct ScalerState {
+  double loss_scale = 1;
+  int64_t clean_steps = 0, skips_in_a_row = 0, skips_at_floor = 0;
+  bool scale_was_stable = false;
+  bool operator==(const ScalerState&) const = default;
+};
+
+/// Counters and identity of a run; all that trainer_state.json holds. Fields that a later format
+/// added have the default below when an older file is read.
 struct TrainerState {
-  int64_t data_steps = 0;     // steps whose samples were used: the position in the data
-  int64_t applied_steps = 0;  // of them, those that changed the weights
+  int64_t data_steps = 0;          // steps whose samples were used: the position in the data
+  int64_t applied_steps = 0;       // of them, those that changed the weights: all but skipped ones
+  std::string precision = "fp32";  // since format 2
+  std::optional<ScalerState> scaler;  // since format 2; absent where the loss is not scaled
   std::optional<BestEvaluation> best;
   /// Line of metrics.jsonl of step `data_steps` that still waits for its evaluation (a signal came
   /// in between), or "".
@@ -42,6 +53,11 @@ struct TrainerState {
   std::string data_fingerprint;  // of the shards' checksums
   RunEnvironment environment;
 };
+
+ScalerState scaler_state(const StepState& state);
+/// The StepState that a run goes on with: `fresh` with the counters of `saved`, and its scale where
+/// the loss is scaled now and was when it was saved.
+StepState step_state(const TrainerState& saved, const StepState& fresh, bool scaled);
 
 std::string to_json(const TrainerState& state);
 /// Errors: CheckpointError naming `origin`, the field, or the version.

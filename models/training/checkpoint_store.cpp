@@ -15,8 +15,8 @@ namespace {
 
 const std::string kPrefix = "checkpoint-";
 
-/// Test hook: MINIBERT_TEST_CHECKPOINT_DELAY_MS widens each window in which a kill would find a
-/// save or a rotation half done (tools/kill_test). Unset, it does nothing.
+/// Test hook: MINIBERT_TEST_CHECKPOINT_DELAY_MS lengthens each moment in which a kill would leave a
+/// save or a rotation half done (tools/kill_test). Does nothing if unset.
 void pause_for_tests() {
   const char* text = std::getenv("MINIBERT_TEST_CHECKPOINT_DELAY_MS");
   if (text) std::this_thread::sleep_for(std::chrono::milliseconds(std::atoi(text)));
@@ -71,8 +71,8 @@ void CheckpointStore::save(int64_t step, const std::vector<CheckpointFile>& cont
   } catch (const Error& error) {
     std::error_code ignored;
     fs::remove_all(temporary, ignored);
-    fail<CheckpointError>("{}: not saved: {} (checkpoints from before are untouched)",
-                          target.string(), error.what());
+    fail<CheckpointError>("{}: not saved: {} (earlier checkpoints are unchanged)", target.string(),
+                          error.what());
   }
 }
 
@@ -150,7 +150,7 @@ void CheckpointStore::remove_leftovers() {
 
 fs::path find_checkpoint(const fs::path& path, std::vector<std::string>& complaints) {
   MB_CHECK_AS(CheckpointError, fs::is_directory(path),
-              "{}: is no folder, expected a checkpoint or a run folder", path.string());
+              "{}: is not a folder, expected a checkpoint or a run folder", path.string());
   const bool is_checkpoint =
       fs::exists(path / kCheckpointManifest) || fs::exists(path / "trainer_state.json");
   if (is_checkpoint) {
@@ -159,7 +159,7 @@ fs::path find_checkpoint(const fs::path& path, std::vector<std::string>& complai
   }
   FileSystem files;
   const auto newest = CheckpointStore(path, files).newest_good(complaints);
-  MB_CHECK_AS(CheckpointError, newest, "{}: no whole checkpoint is in there{}{}", path.string(),
+  MB_CHECK_AS(CheckpointError, newest, "{}: holds no complete checkpoint{}{}", path.string(),
               complaints.empty() ? "" : ": ", fmt::join(complaints, "; "));
   return newest->path;
 }

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/nearest_name.h"
+#include "core/precision.h"
 
 namespace minibert {
 namespace {
@@ -337,11 +338,6 @@ int64_t accumulation_steps(const TrainConfig& config) {
   return global / micro;
 }
 
-int64_t warmup_steps(const TrainConfig& config) {
-  if (config.warmup < 1) return std::llround(config.warmup * static_cast<double>(config.max_steps));
-  return static_cast<int64_t>(config.warmup);
-}
-
 std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config) {
   std::vector<std::pair<std::string, std::string>> sets;
   std::set<std::string> names;
@@ -365,11 +361,42 @@ std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConf
   return sets;
 }
 
-void validate(const TrainConfig& config) {
-  MB_CHECK(config.precision == "fp32",
-           "train.precision is {}, expected fp32 (the others are not in this build yet). Use "
-           "--precision fp32.",
+bool scales_loss(const TrainConfig& config) {
+  return config.loss_scaling == "on" ||
+         (config.loss_scaling == "auto" && config.precision == "fp16");
+}
+
+namespace {
+
+void check_loss_scale(const TrainConfig& config) {
+  const bool can_overflow = config.precision == "fp16" || config.precision == "bf16";
+  MB_CHECK(config.loss_scaling != "on" || can_overflow,
+           "scale.loss_scaling is on, but train.precision is {}, expected fp16 or bf16 (gradients "
+           "in f32 need no scale). Leave --loss-scaling out, or use --precision fp16.",
            config.precision);
+  if (!scales_loss(config)) {
+    const TrainConfig defaults;
+    for (const ConfigKey& key : config_keys()) {
+      if (key.section != "scale" || key.key == "loss_scaling") continue;
+      const bool changed =
+          std::visit([&](auto member) { return config.*member != defaults.*member; }, key.member);
+      MB_CHECK(!changed,
+               "{} is set, but the loss is not scaled (train.precision {}, scale.loss_scaling {}). "
+               "Leave {} out, or use --precision fp16.",
+               key.name(), config.precision, config.loss_scaling, key.flag());
+    }
+  }
+  MB_CHECK(config.loss_scale >= config.loss_scale_floor,
+           "scale.loss_scale is {}, expected at least scale.loss_scale_floor = {}. Use a smaller "
+           "--loss-scale-floor.",
+           config.loss_scale, config.loss_scale_floor);
+}
+
+}  // namespace
+
+void validate(const TrainConfig& config) {
+  check_precision(parse_precision(config.precision), parse_device(config.device));
+  check_loss_scale(config);
   MB_CHECK(!config.data.empty(),
            "data.data is empty, expected a folder of training shards. Make one with `minibert data "
            "build` and give it with --data.");
@@ -380,10 +407,10 @@ void validate(const TrainConfig& config) {
   MB_CHECK(config.warmup < 1 || config.warmup == std::floor(config.warmup),
            "optim.warmup is {}, expected whole steps, or a share of max_steps below 1",
            config.warmup);
-  MB_CHECK(warmup_steps(config) <= config.max_steps,
+  MB_CHECK(config.warmup <= static_cast<double>(config.max_steps),
            "optim.warmup is {} steps, expected at most train.max_steps = {}. Use fewer, or a share "
            "such as --warmup 0.1.",
-           warmup_steps(config), config.max_steps);
+           config.warmup, config.max_steps);
   MB_CHECK(config.stop_after <= config.max_steps,
            "train.stop_after is {}, expected at most train.max_steps = {}", config.stop_after,
            config.max_steps);

@@ -37,8 +37,13 @@ struct TrainConfig {
   // [train]
   int64_t micro_batch_size = 32, global_batch_size = 32, token_capacity = 0;
   int64_t max_steps = 1000, stop_after = 0, seed = 12345, threads = 0;
-  std::string device = "cpu", precision = "fp32";
-  bool deterministic = false, overfit_batch = false;
+  std::string device = "cpu", precision = "fp32", recompute = "none";
+  bool deterministic = false, overfit_batch = false, fixed_shapes = false;
+
+  // [scale]
+  std::string loss_scaling = "auto";
+  double loss_scale = 65536, loss_scale_growth = 2, loss_scale_backoff = 0.5, loss_scale_floor = 1;
+  int64_t loss_scale_interval = 2000, max_skips = 10;
 
   // [optim]
   std::string optimizer = "lamb", schedule = "linear";
@@ -113,8 +118,8 @@ class ConfigBuilder {
 /// Errors: UsageError unless the micro-batch divides the global batch.
 int64_t accumulation_steps(const TrainConfig& config);
 
-/// Warm-up in steps: `warmup` itself, or that share of max_steps if below 1.
-int64_t warmup_steps(const TrainConfig& config);
+/// Whether the loss is scaled: always for fp16, for bf16 on request.
+bool scales_loss(const TrainConfig& config);
 
 /// Name and path of each evaluation set: "chapters=data/chapters" or "data/chapters" (its name is
 /// the folder's). Errors: UsageError for a name given twice.

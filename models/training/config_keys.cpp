@@ -3,7 +3,11 @@
 #include <cmath>
 #include <limits>
 
+#include <fmt/format.h>
+
 #include "models/training/config.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
 
 namespace minibert {
 namespace {
@@ -17,8 +21,21 @@ ConfigKey number(const char* section, const char* key, ConfigMember member, doub
   return {section, key, member, low, high, {}, help};
 }
 ConfigKey word(const char* section, const char* key, ConfigMember member,
-               std::vector<std::string> choices, const char* help) {
-  return {section, key, member, 0, 0, std::move(choices), help};
+               std::vector<std::string> choices, std::string help) {
+  return {section, key, member, 0, 0, std::move(choices), std::move(help)};
+}
+
+/// A word out of a table of optim: its rows' names are the choices, their summaries the help.
+template <typename Rows>
+ConfigKey row_of(const char* section, const char* key, ConfigMember member, const Rows& rows,
+                 const std::string& help) {
+  std::vector<std::string> names;
+  std::string text;
+  for (const auto& row : rows) {
+    names.push_back(row.name);
+    text += fmt::format(". {}: {}", row.name, row.summary);
+  }
+  return word(section, key, member, std::move(names), help + text);
 }
 
 std::vector<ConfigKey> make_keys() {
@@ -77,21 +94,40 @@ std::vector<ConfigKey> make_keys() {
              "threads of the kernels; 0 = what the machine or its cgroup grants"),
       word("train", "device", &C::device, {"cpu", "cuda"}, "where to compute"),
       word("train", "precision", &C::precision, {"fp32", "tf32", "bf16", "fp16"},
-           "arithmetic of the model"),
+           "compute type of activations and working weights; masters, moments and parameter "
+           "gradients stay f32 (tf32: CUDA only)"),
+      word("train", "recompute", &C::recompute, {"none", "layer"},
+           "layer: keep each encoder layer's input alone and compute the layer again in backward; "
+           "less memory, about a third more time, the same bits"),
       word("train", "deterministic", &C::deterministic, {},
            "kernel choices from a fixed table instead of timing (on the CPU they always are, so "
            "that "
            "a run repeats its bits with or without it)"),
       word("train", "overfit_batch", &C::overfit_batch, {},
            "train on the first batch over and over, to see that learning works"),
+      word("train", "fixed_shapes", &C::fixed_shapes, {},
+           "compute every micro-batch at its capacity, so that all have one shape (what a CUDA "
+           "graph needs); the results are the same, padding costs time"),
 
-      word("optim", "optimizer", &C::optimizer, {"lamb", "adamw", "adamw-google"},
-           "lamb: arXiv 1904.00962 v5; adamw: as PyTorch's; adamw-google: as BERT's, without bias "
-           "correction"),
+      word("scale", "loss_scaling", &C::loss_scaling, {"auto", "on", "off"},
+           "dynamic loss scaling; auto: on for fp16 alone"),
+      number("scale", "loss_scale", &C::loss_scale, 1e-6, 1e37, "scale of the first step"),
+      number("scale", "loss_scale_growth", &C::loss_scale_growth, 1, 1024,
+             "the scale is multiplied by it after loss_scale_interval clean steps"),
+      number("scale", "loss_scale_backoff", &C::loss_scale_backoff, 0.001, 0.999,
+             "the scale is multiplied by it after a step whose gradients are not finite"),
+      number("scale", "loss_scale_floor", &C::loss_scale_floor, 1e-6, 1e37,
+             "the scale never falls below it"),
+      number("scale", "loss_scale_interval", &C::loss_scale_interval, 1, 1 << 22,
+             "clean steps until the scale grows"),
+      number("scale", "max_skips", &C::max_skips, 1, 1 << 22,
+             "skipped steps in a row that stop the run, once the scale is at its floor or a step "
+             "has been applied"),
+
+      row_of("optim", "optimizer", &C::optimizer, optimizer_variants(), "how weights are updated"),
       number("optim", "learning_rate", &C::learning_rate, 0, 100, "peak learning rate"),
-      word("optim", "schedule", &C::schedule, {"linear", "polynomial", "constant", "google-linear"},
-           "learning rate after the warm-up: linear (LAMB's, without a jump), polynomial "
-           "(NVIDIA's), constant, google-linear (BERT's own)"),
+      row_of("optim", "schedule", &C::schedule, schedule_names(),
+             "learning rate over the run's steps (formulas: optim/schedule.h)"),
       number("optim", "schedule_power", &C::schedule_power, 0.001, 10, "power of the polynomial"),
       number("optim", "warmup", &C::warmup, 0, kMost,
              "steps in which the learning rate rises from zero; below 1: share of max_steps"),

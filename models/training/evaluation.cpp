@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "autograd/loss_meter.h"
 #include "models/text/loader.h"
 
 namespace minibert {
@@ -33,23 +34,21 @@ std::optional<EvaluationResult> evaluate(const BertForPreTraining& model,
                                          const std::function<bool()>& stop) {
   const NoGrad guard;
   const std::vector<double> unigram = unigram_losses(*data);
-  EvaluationReader reader(data, options.micro_batch_size, options.nsp);
-  const StepContext context{
-      .training = false, .mlm_scale = 1.0f, .nsp_scale = options.nsp ? 1.0f : 0.0f};
-  LossStatistics mlm, nsp;
+  EvaluationReader reader(data, options.micro_batch_size, options.nsp, options.token_capacity);
+  const LossMeter mlm_meter, nsp_meter;
+  StepContext context{.training = false, .mlm = mlm_meter.site()};
+  if (options.nsp) context.nsp = nsp_meter.site();
   double unigram_sum = 0;
   for (int64_t batch_number = 0; options.max_batches == 0 || batch_number < options.max_batches;
        ++batch_number) {
     if (stop()) return std::nullopt;
     const std::optional<PackedBatch> batch = reader.next();
     if (!batch) break;
-    const PreTrainingOutput output = model.forward(*batch, context);
-    mlm.loss_sum += output.mlm.loss_sum, nsp.loss_sum += output.nsp.loss_sum;
-    mlm.rows += output.mlm.rows, nsp.rows += output.nsp.rows;
-    mlm.correct += output.mlm.correct, nsp.correct += output.nsp.correct;
+    model.forward(upload(*batch, model.device()), context);
     for (const int32_t label : batch->mlm_label.span<int32_t>())
-      unigram_sum += unigram[static_cast<size_t>(label)];
+      if (label >= 0) unigram_sum += unigram[static_cast<size_t>(label)];
   }
+  const LossCounts mlm = mlm_meter.counts(), nsp = nsp_meter.counts();
   EvaluationResult result;
   result.masked_tokens = mlm.rows;
   result.mlm_loss = ratio(mlm.loss_sum, mlm.rows);

@@ -18,7 +18,8 @@ namespace minibert {
 
 struct EvaluationOptions {
   int64_t micro_batch_size = 32;
-  int64_t max_batches = 0;  // 0: all of the set
+  int64_t token_capacity = 0;  // tokens a forward pass, at most; 0: micro_batch_size full sequences
+  int64_t max_batches = 0;     // 0: all of the set
   bool nsp = true;
 };
 

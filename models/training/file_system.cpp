@@ -1,4 +1,4 @@
-// file_system.cpp: POSIX calls with errors that name the path.
+// file_system.cpp: POSIX calls whose errors name the path.
 #include "models/training/file_system.h"
 
 #include <cerrno>
@@ -33,7 +33,7 @@ struct File {
 }  // namespace
 
 void FileSystem::make_folder(const fs::path& path) {
-  if (::mkdir(path.c_str(), 0755) != 0) failed("made", path, errno);
+  if (::mkdir(path.c_str(), 0755) != 0) failed("created", path, errno);
 }
 
 void FileSystem::write_file(const fs::path& path,

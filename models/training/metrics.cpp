@@ -18,7 +18,7 @@
 namespace minibert {
 namespace {
 
-/// Number after the first `"key": ` of a line of ours; nothing for null.
+/// Number after the first `"key": ` of a line that we wrote; nothing for null.
 std::optional<double> optional_field(std::string_view line, std::string_view key) {
   const std::string pattern = fmt::format("\"{}\": ", key);
   const size_t start = line.find(pattern);
@@ -31,7 +31,7 @@ std::optional<double> optional_field(std::string_view line, std::string_view key
   if (text.rfind("-Infinity", 0) == 0) return -std::numeric_limits<double>::infinity();
   double value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  MB_CHECK_AS(DataError, error == std::errc(), "metrics.jsonl: field \"{}\" is no number in: {}",
+  MB_CHECK_AS(DataError, error == std::errc(), "metrics.jsonl: field \"{}\" is not a number in: {}",
               key, line);
   return value;
 }
@@ -42,11 +42,11 @@ double field(std::string_view line, std::string_view key) {
   return *value;
 }
 
-/// Step of a whole line, or nothing.
+/// Step of a complete line, or nothing.
 std::optional<int64_t> step_of(std::string_view line) {
   constexpr std::string_view kStart = "{\"step\": ";
   if (line.rfind(kStart, 0) != 0 || line.back() != '}') return std::nullopt;
-  if (line.find(kStart, 1) != line.npos) return std::nullopt;  // one torn, the next behind it
+  if (line.find(kStart, 1) != line.npos) return std::nullopt;  // one torn, the next after it
   int64_t step = 0;
   const auto [end, error] =
       std::from_chars(line.data() + kStart.size(), line.data() + line.size(), step);
@@ -159,7 +159,7 @@ MetricsCut truncate_metrics(const std::filesystem::path& path, int64_t last_step
     ++cut.kept;
   }
   file.close();
-  if (last_kept != cut.kept) {  // they are not the file's first ones
+  if (last_kept != cut.kept) {  // damaged lines lie before or between them
     FileSystem().replace_text(path, text);
     return cut;
   }

@@ -1,8 +1,10 @@
-// metrics.h: metrics.jsonl, one JSON object a step, and the curves' other files.
-// Written by trainer.cpp. Each line goes to the system in one write, so kill -9 can cut none in
-// two; a power cut can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity
-// are written, never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq
-// write and read them. Test: ctest -R metrics.
+// metrics.h: metrics.jsonl, one JSON object per step, and the other files of curves.
+// Written by run_journal.cpp. Each line is one write, so kill -9 never cuts one in two; a power cut
+// can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity are written,
+// never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq write and read
+// them. Reserved fields, written because readers may rely on them: `phase` is 0 until a run can
+// have several phases, `communication_seconds` is 0 while a run has one process. Test: ctest -R
+// metrics.
 #pragma once
 
 #include <cstdint>
@@ -14,18 +16,18 @@
 
 namespace minibert {
 
-/// What `eval mlm` prints and stands under "eval" in metrics.jsonl.
+/// What `eval mlm` prints, and what metrics.jsonl has under "eval".
 struct EvaluationResult {
-  double mlm_loss = 0, mlm_accuracy = 0;  // nats a masked token; share of 1
+  double mlm_loss = 0, mlm_accuracy = 0;  // nats per masked token; share of 1
   double unigram_cross_entropy = 0;       // nats, of word frequencies in the training data, add-one
-  std::optional<double> nsp_loss, nsp_accuracy;  // nats a pair; share of 1; absent without NSP
+  std::optional<double> nsp_loss, nsp_accuracy;  // nats per pair; share of 1; absent without NSP
   int64_t masked_tokens = 0;
 };
 
 /// One line of metrics.jsonl. Losses in nats; accuracies are shares of 1; times in seconds.
 struct StepRecord {
   int64_t step = 0;   // data steps done, from 1
-  int64_t phase = 0;  // 0-based
+  int64_t phase = 0;  // reserved, 0-based
   double loss = 0, mlm_loss = 0, mlm_accuracy = 0;
   std::optional<double> nsp_loss, nsp_accuracy;  // absent (null) without NSP
   double learning_rate = 0, grad_norm = 0, loss_scale = 1;
@@ -47,7 +49,7 @@ StepRecord parse_step_record(const std::string& line);
 /// Appends lines to a file.
 class LineWriter {
  public:
-  /// Opens for appending; makes the file if need be. Errors: UsageError.
+  /// Opens for appending; creates the file if need be. Errors: UsageError.
   explicit LineWriter(const std::filesystem::path& path);
   ~LineWriter();
   LineWriter(const LineWriter&) = delete;
@@ -63,15 +65,15 @@ class LineWriter {
   int file_ = -1;
 };
 
-/// What truncate_metrics() did, in lines. Damaged ones are no records; half a line at the end, as a
-/// power cut leaves it, counts as none.
+/// What truncate_metrics() did, in lines. A damaged line is not a record. Half a line at the end,
+/// as a power cut leaves it, is dropped and not counted.
 struct MetricsCut {
   int64_t kept = 0, damaged = 0;
   int64_t first_damaged = 0;  // its number, from 1
 };
 
-/// Leaves of a file of lines {"step": N, ...} the whole ones up to `last_step`. A missing file has
-/// none. Errors: CheckpointError.
+/// Keeps the whole lines {"step": N, ...} up to `last_step` and removes the rest of the file. A
+/// missing file has no lines. Errors: CheckpointError.
 MetricsCut truncate_metrics(const std::filesystem::path& path, int64_t last_step);
 
 }  // namespace minibert

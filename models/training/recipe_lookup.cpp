@@ -1,4 +1,4 @@
-// recipe_lookup.cpp: finding a recipe by name. The texts come from the generated recipes.cpp.
+// recipe_lookup.cpp: finds a recipe by name. The texts are in the generated recipes.cpp.
 #include <sstream>
 
 #include "core/error.h"

@@ -1,6 +1,6 @@
-// recipes.h: the training recipes that are built into the binary: recipes/*.toml, word for word.
+// recipes.h: the training recipes built into the binary: recipes/*.toml, unchanged.
 // Embedded by cmake/MinibertRecipes.cmake; read by the verb `train`. A recipe is an ordinary
-// configuration file whose comments say why each value is what it is. Test: ctest -R config.
+// configuration file whose comments explain each value. Test: ctest -R config.
 #pragma once
 
 #include <string>
@@ -16,7 +16,7 @@ struct Recipe {
 /// All recipes, by name.
 const std::vector<Recipe>& recipes();
 
-/// Errors: UsageError with the nearest name.
+/// Errors: UsageError naming the nearest recipe.
 const Recipe& find_recipe(const std::string& name);
 
 /// The comment lines at the top of a recipe, without "# ", as one line.

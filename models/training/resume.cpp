@@ -1,4 +1,4 @@
-// resume.cpp: choosing a checkpoint, and saying what is different.
+// resume.cpp: choosing a checkpoint, and reporting what differs.
 #include "models/training/resume.h"
 
 #include "core/error.h"
@@ -12,15 +12,15 @@ bool is_word(const std::string& resume) {
   return resume == "never" || resume == "auto" || resume == "must";
 }
 
-/// A verified checkpoint; token ids must mean the same in it and in the data.
+/// Loads a verified checkpoint. Token ids must mean the same in it and in the data.
 TrainerState load(const fs::path& folder, const ShardSet& data, BertForPreTraining& model,
                   Optimizer& optimizer) {
   check_vocabulary(folder / "vocab.txt", data,
-                   "Go on with that run's data, or start anew in another --output-dir.");
+                   "Resume with the data of that run, or start a new run in another --output-dir.");
   return load_checkpoint(folder, model, optimizer);
 }
 
-/// The newest of the run's own checkpoints that is whole and loads.
+/// The newest checkpoint of the run that is complete and loads.
 std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, const ShardSet& data,
                                               BertForPreTraining& model, Optimizer& optimizer,
                                               std::vector<std::string>& complaints) {
@@ -39,15 +39,16 @@ std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, cons
 
 [[noreturn]] void fail_without_checkpoint(const TrainConfig& config) {
   fail<CheckpointError>(
-      "{}: has no checkpoint, expected one to go on from (--resume must). Use --resume "
-      "auto to start where there is none.",
+      "{}: has no checkpoint, expected one to resume from (--resume must). Use --resume auto to "
+      "start from scratch if there is none.",
       config.output_dir);
 }
 
 [[noreturn]] void fail_without_good_one(const TrainConfig& config,
                                         const std::vector<std::string>& complaints) {
   fail<CheckpointError>(
-      "{}: none of its checkpoints can be used: {}. To start anew, choose another --output-dir.",
+      "{}: none of its checkpoints can be used: {}. To start a new run, choose another "
+      "--output-dir.",
       config.output_dir, fmt::join(complaints, "; "));
 }
 
@@ -58,7 +59,7 @@ bool may_hold_a_run(const TrainConfig& config) {
   if (is_word(config.resume)) return true;
   MB_CHECK(fs::exists(config.resume),
            "checkpoint.resume is \"{}\", expected never, auto, must, or the path of a checkpoint "
-           "(there is none of that name).{}",
+           "(this path does not exist).{}",
            config.resume, did_you_mean(config.resume, {"never", "auto", "must"}));
   const fs::path checkpoint = fs::weakly_canonical(config.resume);
   const fs::path folder = fs::weakly_canonical(config.output_dir);
@@ -81,7 +82,7 @@ TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
     state = load(find_checkpoint(config.resume, complaints), data, model, optimizer);
   }
   for (const std::string& complaint : complaints)
-    notes.push_back("passed over a checkpoint: " + complaint);
+    notes.push_back("skipped a checkpoint: " + complaint);
   if (!state) return {};
   for (const std::string& name : store.set_aside_after(state->data_steps))
     notes.push_back(fmt::format("a later checkpoint was set aside as {}", name));
@@ -112,18 +113,19 @@ std::vector<std::string> what_changed(const TrainerState& saved, const TrainerSt
   const auto compare = [&lines](const char* what, const auto& before, const auto& after) {
     if (before != after)
       lines.push_back(
-          fmt::format("{} was {} in the checkpoint and is {} now: the run goes on, but "
-                      "not as it would have",
+          fmt::format("{} was {} in the checkpoint and is {} now: the run continues, but not as it "
+                      "would have",
                       what, before, after));
   };
   compare("train.seed", saved.seed, now.seed);
   compare("train.global_batch_size", saved.global_batch_size, now.global_batch_size);
+  compare("train.precision", saved.precision, now.precision);
   compare("optim.optimizer", saved.optimizer, now.optimizer);
   compare("the training data's checksum", saved.data_fingerprint, now.data_fingerprint);
   const std::string machine = differences(saved.environment, now.environment);
   if (!machine.empty())
     lines.push_back("changed since the checkpoint: " + machine +
-                    ". The run goes on; its bits may differ from an undisturbed run's.");
+                    ". The run continues; its bits may differ from those of an undisturbed run.");
   return lines;
 }
 
@@ -138,11 +140,11 @@ void check_free_space(const TrainConfig& config, int64_t bytes, const fs::path& 
               static_cast<double>(bytes) / kMegabyte);
   const int64_t all = bytes * (config.keep_last + 2);  // the best one, and one being written
   if (free < all)
-    notes.push_back(
-        fmt::format("{}: the disk has {:.0f} MB free; {} checkpoints, the best and one "
-                    "being written will take {:.0f} MB",
-                    folder.string(), static_cast<double>(free) / kMegabyte, config.keep_last,
-                    static_cast<double>(all) / kMegabyte));
+    notes.push_back(fmt::format(
+        "{}: the disk has {:.0f} MB free; the last {} checkpoints, the best and the one "
+        "being written will need {:.0f} MB",
+        folder.string(), static_cast<double>(free) / kMegabyte, config.keep_last,
+        static_cast<double>(all) / kMegabyte));
 }
 
 }  // namespace minibert

@@ -1,4 +1,4 @@
-// run_folder.cpp: lock, run.json, and what the machine is.
+// run_folder.cpp: the lock, and run.json.
 #include "models/training/run_folder.h"
 
 #include <cerrno>
@@ -12,17 +12,15 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "core/kernels/gemm.h"
 #include "core/parallel.h"
-#include "core/simd.h"
-#include "core/version.h"
 #include "models/text/json_text.h"
+#include "models/training/environment.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-/// Whether a launch that did no step leaves this.
+/// Whether a launch that completed no step leaves such a file.
 bool is_remains(const fs::directory_entry& entry) {
   const std::string name = entry.path().filename().string();
   if (name == "metrics.jsonl" || name == "trust_ratios.jsonl")
@@ -31,7 +29,8 @@ bool is_remains(const fs::directory_entry& entry) {
          name == "run.json" || name.rfind(".tmp-", 0) == 0;
 }
 
-/// Errors: UsageError unless the folder is as good as empty, or holds a run and may do so.
+/// Errors: UsageError unless the folder is empty but for such files, or holds a run and
+/// `may_exist`.
 void check_contents(const fs::path& folder, bool may_exist) {
   bool is_run = false;
   std::string found;  // what makes it "not empty"
@@ -41,17 +40,17 @@ void check_contents(const fs::path& folder, bool may_exist) {
     if (!is_remains(entry)) found = name;
   }
   MB_CHECK(found.empty() || is_run,
-           "{}: has {} in it, expected a run to go on with, or an empty folder. Choose another "
+           "{}: holds {}, expected a run to resume or an empty folder. Choose another "
            "--output-dir.",
            folder.string(), found);
   MB_CHECK(found.empty() || may_exist,
-           "{}: has {} in it, expected an empty folder. Go on with that run by --resume auto, or "
+           "{}: holds {}, expected an empty folder. Resume the run in it with --resume auto, or "
            "choose another --output-dir.",
            folder.string(), found);
 }
 
-[[noreturn]] void fail_to_make(const fs::path& folder, const std::string& why) {
-  fail<UsageError>("{}: the output folder can't be made: {}. Choose another --output-dir.",
+[[noreturn]] void fail_to_create(const fs::path& folder, const std::string& why) {
+  fail<UsageError>("{}: the output folder can't be created: {}. Choose another --output-dir.",
                    folder.string(), why);
 }
 
@@ -76,24 +75,18 @@ std::string who_holds(const fs::path& lock) {
   return std::getline(file, line) && !line.empty() ? line : "another process";
 }
 
-/// The folder's lock, held as long as the descriptor is open.
+/// Takes the folder's lock, which is held as long as the returned descriptor is open.
 int open_lock(const fs::path& folder) {
   const fs::path path = folder / ".lock";
   const int lock = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  MB_CHECK(lock >= 0, "{}: can't be opened: {}. Check the output folder's rights.", path.string(),
-           std::strerror(errno));
+  MB_CHECK(lock >= 0, "{}: can't be opened: {}. Check the permissions of the output folder.",
+           path.string(), std::strerror(errno));
   if (::flock(lock, LOCK_EX | LOCK_NB) == 0) return lock;
   ::close(lock);
   fail<UsageError>(
-      "{}: is in use by {}, expected no other run in there. Wait for it, stop it, or "
+      "{}: is in use by {}, expected no other run. Wait for it, stop it, or "
       "choose another --output-dir.",
       folder.string(), who_holds(path));
-}
-
-int64_t read_number(const char* path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  return file >> value ? value : 0;
 }
 
 }  // namespace
@@ -103,7 +96,7 @@ RunFolder::RunFolder(const fs::path& path, bool may_exist, FileSystem& files)
   std::error_code error;
   fs::create_directories(path_, error);
   if (!fs::is_directory(path_))
-    fail_to_make(path_, error ? error.message() : "a file has that name");
+    fail_to_create(path_, error ? error.message() : "a file has that name");
   const fs::path lock_path = path_ / ".lock";
   lock_ = open_lock(path_);
   try {
@@ -122,8 +115,8 @@ RunFolder::RunFolder(const fs::path& path, bool may_exist, FileSystem& files)
 
 void RunFolder::check(const fs::path& path, bool may_exist) {
   const fs::path existing = nearest_existing(path);
-  if (!fs::is_directory(existing)) fail_to_make(path, existing.string() + " is a file");
-  if (::access(existing.c_str(), W_OK) != 0) fail_to_make(path, std::strerror(errno));
+  if (!fs::is_directory(existing)) fail_to_create(path, existing.string() + " is a file");
+  if (::access(existing.c_str(), W_OK) != 0) fail_to_create(path, std::strerror(errno));
   if (fs::exists(path / ".lock")) ::close(open_lock(path));
   if (fs::exists(path)) check_contents(path, may_exist);
 }
@@ -168,48 +161,6 @@ void RunFolder::describe_launch(const std::string& resolved_config,
                              {"memory_bytes", memory_limit()},
                              {"environment", variables}});
   files_.replace_text(path_ / "run.json", json_text(run, 1) + "\n");
-}
-
-RunEnvironment current_environment() {
-  return {version(),    git_commit(),          compiler(),
-          libraries(),  name_of(simd_level()), gemm_implementation(),
-          num_threads()};
-}
-
-std::string differences(const RunEnvironment& before, const RunEnvironment& now) {
-  std::string text;
-  const auto add = [&text](const char* what, const auto& a, const auto& b) {
-    if (a != b) text += fmt::format("{}{} {} -> {}", text.empty() ? "" : ", ", what, a, b);
-  };
-  add("version", before.version, now.version);
-  add("commit", before.commit, now.commit);
-  add("compiler", before.compiler, now.compiler);
-  add("libraries", before.libraries, now.libraries);
-  add("instruction set", before.simd, now.simd);
-  add("GEMM", before.gemm, now.gemm);
-  add("threads", before.threads, now.threads);
-  return text;
-}
-
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    const size_t colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
-      return line.substr(colon + 2);
-  }
-  return "unknown";
-}
-
-int64_t memory_limit() {
-  const int64_t physical = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  int64_t limit = physical;
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    const int64_t value = read_number(path);
-    if (value > 0 && value < limit) limit = value;
-  }
-  return limit;
 }
 
 }  // namespace minibert

@@ -1,7 +1,8 @@
-// run_folder.h: the folder of a run: who may write there, and the files that describe it.
-// Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry a launch), metrics.jsonl,
-// trust_ratios.jsonl, logs/rank-0.log, checkpoint-STEP/, latest, and .lock. Easy to break: nothing
-// is written before the lock is held, and the lock lasts as long as the object.
+// run_folder.h: the folder of a run: who may write there, and the files that describe the run.
+// Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry per launch),
+// metrics.jsonl, trust_ratios.jsonl, logs/rank-0.log (one log per process; there is one process
+// today), checkpoint-STEP/, latest, and .lock. Easy to break: nothing is written before the lock is
+// held, and the lock is held as long as the object lives.
 // Test: ctest -R run_folder.
 #pragma once
 
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "models/training/environment.h"
 #include "models/training/file_system.h"
 
 namespace minibert {
@@ -17,12 +19,13 @@ inline constexpr int kRunFormatVersion = 1;
 
 class RunFolder {
  public:
-  /// Makes the folder if need be and takes its lock. What a launch leaves that did no step (logs,
-  /// run.json) counts as nothing. Errors: UsageError naming the process that holds it; or the
-  /// folder can't be made; or it isn't empty and `may_exist` is false; or it isn't empty and holds
-  /// no run (neither run.json nor checkpoints) though `may_exist` is true.
+  /// Creates the folder if need be and takes its lock. Files left by a launch that completed no
+  /// step (logs, run.json) are ignored. Errors: UsageError if another process holds the lock
+  /// (naming it), if the folder can't be created, if it isn't empty and `may_exist` is false, or if
+  /// it isn't empty and holds no run (neither run.json nor checkpoints) though `may_exist` is true.
   RunFolder(const std::filesystem::path& path, bool may_exist, FileSystem& files);
-  /// Throws what the constructor would, without writing anything (another process may still come).
+  /// Throws what the constructor would throw, without writing anything. Takes no lock, so another
+  /// process may still take it.
   static void check(const std::filesystem::path& path, bool may_exist);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -44,20 +47,5 @@ class RunFolder {
   FileSystem& files_;
   int lock_ = -1;
 };
-
-/// What the bits of a run depend on beside its configuration. Kept in each checkpoint.
-struct RunEnvironment {
-  std::string version, commit, compiler, libraries, simd, gemm;
-  int threads = 0;
-  bool operator==(const RunEnvironment&) const = default;
-};
-RunEnvironment current_environment();
-/// "threads 2 -> 1, instruction set v4 -> v3"; "" if equal.
-std::string differences(const RunEnvironment& before, const RunEnvironment& now);
-
-/// "AMD EPYC 9B45", as /proc/cpuinfo has it.
-std::string cpu_name();
-/// Bytes of memory that this process may use: the machine's, or its cgroup's limit if smaller.
-int64_t memory_limit();
 
 }  // namespace minibert

@@ -1,18 +1,13 @@
-// run_journal.cpp: records and lines.
+// run_journal.cpp: when a record becomes a line, and the rates since the last line.
 #include "models/training/run_journal.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 
 #include "core/allocator.h"
+#include "models/training/peak_flops.h"
 
 namespace minibert {
-
-double seconds_now() {
-  const std::chrono::duration<double> time = std::chrono::steady_clock::now().time_since_epoch();
-  return time.count();
-}
 
 RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json)
     : folder_(folder), config_(config), log_(folder.log(), json) {}
@@ -29,10 +24,10 @@ void RunJournal::open(int64_t last_record, int64_t last_step) {
 void RunJournal::cut_back(const std::filesystem::path& path, int64_t last_step) {
   const MetricsCut cut = truncate_metrics(path, last_step);
   if (cut.damaged == 0) return;
-  log_.warn(
-      fmt::format("{}: {} of its lines are no records, the first in line {}; they are left out, "
-                  "and the curve may have a gap there",
-                  path.string(), cut.damaged, cut.first_damaged));
+  log_.warn(fmt::format(
+      "{}: damaged lines: {}, the first is line {}. They are dropped, and the curve may "
+      "have a gap there",
+      path.string(), cut.damaged, cut.first_damaged));
 }
 
 void RunJournal::count(const StepRecord& record, double flops) {
@@ -56,9 +51,10 @@ void RunJournal::log_step(const StepRecord& record) {
   const double seconds = seconds_now() - last_line_;
   const int64_t steps_left = config_.max_steps - (record.step - record.skipped_steps);
   Progress progress;
+  progress.scaled = scales_loss(config_);
   progress.max_steps = config_.max_steps;
   progress.sequences_per_second = static_cast<double>(sequences_) / seconds;
-  // The probe may have met a busy machine: a rate that was reached is a lower bound of the peak.
+  // The machine may have been busy during the probe: a rate reached since is a lower bound too.
   peak_flops_ = std::max(peak_flops_, flops_ / seconds);
   progress.share_of_peak = flops_ / seconds / peak_flops_;
   progress.memory = Allocator::instance().total().peak_bytes;

@@ -1,6 +1,6 @@
-// run_journal.h: what a run writes down step by step: metrics.jsonl, trust_ratios.jsonl, the log's
-// lines and the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the
-// files are cut back to the step that the checkpoint holds, so that the run's curve is one curve.
+// run_journal.h: what a run records step by step: metrics.jsonl, trust_ratios.jsonl, log lines and
+// the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the files are
+// cut back to the checkpoint's step, so that the run has one curve without a repeated step.
 // Test: ctest -R trainer.
 #pragma once
 
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/arena.h"
+#include "core/clock.h"
 #include "core/kernels/optimizer.h"
 #include "models/training/config.h"
 #include "models/training/metrics.h"
@@ -22,7 +23,7 @@ class RunJournal {
   RunJournal(const RunFolder& folder, const TrainConfig& config, bool json);
 
   RunLog& log() { return log_; }
-  /// Cuts metrics.jsonl behind `last_record` and trust_ratios.jsonl behind `last_step`, and opens
+  /// Cuts metrics.jsonl after `last_record` and trust_ratios.jsonl after `last_step`, and opens
   /// both; probes the peak that rates are compared with. Errors: CheckpointError.
   void open(int64_t last_record, int64_t last_step);
   /// Counts a step for the rates of the next log line.
@@ -32,7 +33,7 @@ class RunJournal {
   /// {"step": 100, "tensors": {NAME: {"weight_norm", "update_norm", "trust_ratio"}}}, where due.
   void write_trust_ratios(int64_t step, const ParameterTable& table,
                           const std::vector<TensorNorms>& norms);
-  /// Makes the records safe from a power cut, before the checkpoint that counts on them.
+  /// Syncs the records to disk. Called before the checkpoint that relies on them is written.
   void sync() { metrics_->sync(); }
 
  private:
@@ -48,8 +49,5 @@ class RunJournal {
   int64_t sequences_ = 0, steps_ = 0;
   double flops_ = 0;
 };
-
-/// Seconds of a clock that never goes back.
-double seconds_now();
 
 }  // namespace minibert

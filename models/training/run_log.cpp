@@ -1,8 +1,7 @@
-// run_log.cpp: lines for people, over spdlog.
+// run_log.cpp: log lines and the progress bar, through spdlog.
 #include "models/training/run_log.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 
@@ -12,7 +11,6 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "core/kernels/gemm.h"
 
 namespace minibert {
 namespace {
@@ -32,15 +30,24 @@ spdlog::sink_ptr open_file(const std::filesystem::path& file) {
   }
 }
 
+/// "2^16" for a power of two, else its digits.
+std::string scale_text(double scale) {
+  int exponent = 0;
+  if (std::frexp(scale, &exponent) == 0.5) return fmt::format("2^{}", exponent - 1);
+  return fmt::format("{:g}", scale);
+}
+
 }  // namespace
 
 std::string log_line(const StepRecord& record, const Progress& p) {
   std::string line =
       fmt::format("step {}/{} | mlm {:.3f}", record.step, p.max_steps, record.mlm_loss);
   if (record.nsp_loss) line += fmt::format(" nsp {:.3f}", *record.nsp_loss);
-  line +=
-      fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f} | {} seq/s", 100 * record.mlm_accuracy,
-                  record.learning_rate, record.grad_norm, rate(p.sequences_per_second));
+  line += fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f}", 100 * record.mlm_accuracy,
+                      record.learning_rate, record.grad_norm);
+  if (p.scaled)
+    line += fmt::format(" | scale {} skip {}", scale_text(record.loss_scale), record.skipped_steps);
+  line += fmt::format(" | {} seq/s", rate(p.sequences_per_second));
   if (p.share_of_peak > 0) line += fmt::format(" {:.0f}% of peak", 100 * p.share_of_peak);
   constexpr double kGigabyte = 1 << 30;
   return line + fmt::format(" | mem {:.1f}/{:.0f}G | eta {}",
@@ -66,24 +73,6 @@ std::string format_duration(double seconds) {
   if (s < 3600) return fmt::format("{}m", s / 60);
   if (s < 86400) return fmt::format("{}h{:02}m", s / 3600, s / 60 % 60);
   return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
-}
-
-double probe_peak_flops() {
-  constexpr int64_t kSize = 512;
-  constexpr double kSeconds = 0.15;  // long enough to meet a moment without other work
-  GemmArgs product;
-  product.a = Tensor::zeros({kSize, kSize});
-  product.b = Tensor::zeros({kSize, kSize});
-  product.c = Tensor::zeros({kSize, kSize});
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point begin = Clock::now();
-  double best = INFINITY;
-  while (Clock::now() - begin < std::chrono::duration<double>(kSeconds)) {
-    const Clock::time_point start = Clock::now();
-    gemm(product);
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - start).count());
-  }
-  return gemm_flops(product) / best;
 }
 
 RunLog::RunLog(const std::filesystem::path& file, bool json)
@@ -140,7 +129,7 @@ void RunLog::bar(int64_t step, int64_t max_steps, double mlm_loss) {
   constexpr int kWidth = 30;
   const auto full = static_cast<size_t>(kWidth * step / std::max<int64_t>(1, max_steps));
   std::string text = std::string(full, '#') + std::string(kWidth - full, '.');
-  // Not fmt::print, which throws where the terminal is gone.
+  // Not fmt::print, which throws if the terminal is gone.
   std::fputs(fmt::format("\r[{}] {}/{} mlm {:.3f} ", text, step, max_steps, mlm_loss).c_str(),
              stdout);
   std::fflush(stdout);

@@ -1,7 +1,7 @@
-// run_log.h: what a run tells people: lines on the console and in logs/rank-0.log, and on a
-// terminal a progress bar below them. Called by trainer.cpp. Easy to break: the form of the step's
-// line is a contract (product: Log line); fields that a run has not (loss scale in fp32) are left
-// out, and NaN is shown as it is. Test: ctest -R run_log.
+// run_log.h: what a run tells people: lines on the console and in logs/rank-0.log, and a progress
+// bar below them on a terminal. Called by run_journal.cpp and trainer.cpp. Easy to break: scripts
+// read the step's line, so its form is fixed; a field that does not apply (NSP with --no-nsp) is
+// left out, and NaN is shown as it is. Test: ctest -R run_log.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,9 @@ class logger;
 
 namespace minibert {
 
-/// What a line shows beside the step's record.
+/// What a line shows besides the step's record.
 struct Progress {
+  bool scaled = false;  // the loss is: show its scale and the skipped steps
   int64_t max_steps = 0;
   double sequences_per_second = 0;
   double share_of_peak = 0;              // FLOP/s of the step over the probed peak; 0: not known
@@ -26,8 +27,8 @@ struct Progress {
   double seconds_left = 0;
 };
 
-/// `step 120/7038 | mlm 6.871 nsp 0.562 acc 12.1% | lr 1.1e-03 | gnorm 1.92 | 18.4k seq/s 61% of
-/// peak | mem 21.3/80G | eta 3h12m`
+/// `step 120/7038 | mlm 6.871 nsp 0.562 acc 12.1% | lr 1.1e-03 | gnorm 1.92 | scale 2^16 skip 2 |
+/// 18.4k seq/s 61% of peak | mem 21.3/80G | eta 3h12m`; the scale only where the loss is scaled.
 std::string log_line(const StepRecord& record, const Progress& progress);
 /// `step 120 | eval chapters | mlm 3.512 (2.71 below unigram 6.222) acc 36.1% nsp 0.601 acc 68.0% |
 /// 4096 masked tokens`
@@ -35,14 +36,10 @@ std::string log_line(int64_t step, const std::string& name, const EvaluationResu
 /// "45s", "12m", "3h12m", "2d04h"
 std::string format_duration(double seconds);
 
-/// Highest FLOP/s that one matrix product reaches here (512 cubed, best of 0.15 s): the peak that
-/// rates are compared with.
-double probe_peak_flops();
-
 class RunLog {
  public:
-  /// Appends to `file`. With `json`, people's lines go to standard error, so that standard output
-  /// has JSON alone. A console that is gone or a disk that is full later on stops nothing.
+  /// Appends to `file`. With `json`, lines for people go to standard error and standard output has
+  /// only JSON. A console that closes or a disk that fills up later does not stop the run.
   /// Errors: UsageError naming the file if it can't be opened.
   RunLog(const std::filesystem::path& file, bool json);
   ~RunLog();
@@ -50,9 +47,9 @@ class RunLog {
   void info(const std::string& line);
   void warn(const std::string& line);
   void error(const std::string& line);
-  /// The error that ends the run, to the file alone: main.cpp prints it.
+  /// Writes the error that ends the run to the file only: main.cpp prints it.
   void last_words(const std::string& error);
-  /// A line of JSON to standard output, if asked for.
+  /// Writes a line of JSON to standard output, if JSON was asked for.
   void json(const std::string& line);
   /// Redraws the bar, if standard output is a terminal.
   void bar(int64_t step, int64_t max_steps, double mlm_loss);
@@ -60,7 +57,7 @@ class RunLog {
  private:
   void clear_bar();
 
-  std::shared_ptr<spdlog::logger> logger_, file_;  // both places; the file alone
+  std::shared_ptr<spdlog::logger> logger_, file_;  // console and file; file only
   const bool json_, terminal_;
   bool bar_shown_ = false;
 };

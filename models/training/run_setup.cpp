@@ -3,6 +3,8 @@
 
 #include "core/device.h"
 #include "core/error.h"
+#include "core/kernels/gemm.h"
+#include "core/precision.h"
 #include "core/simd.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/checksum.h"
@@ -55,8 +57,8 @@ BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
   } else {
     model = load_hugging_face_config(config.init_from);
     MB_CHECK(model.vocab_size == vocab_size,
-             "{}: vocab_size is {}, expected {} as the data in {} has it. Build the data with the "
-             "vocab.txt of that model.",
+             "{}: vocab_size is {}, expected {} (the vocabulary of the data in {}). Build the data "
+             "with the vocab.txt of that model.",
              (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
              config.data);
   }
@@ -67,18 +69,18 @@ BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
   return model;
 }
 
-/// vocab.txt of the run; it must be the one that the data was made with.
+/// vocab.txt of the run; the data must have been built with it.
 TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   const fs::path path =
       config.vocab.empty() ? fs::path(config.data) / "vocab.txt" : fs::path(config.vocab);
-  check_vocabulary(path, data, "Leave out --vocab, or build the data with this one.");
+  check_vocabulary(path, data, "Leave out --vocab, or build the data with this vocabulary.");
   return {path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
 }
 
 void check_lengths(const ShardSet& data, const BertConfig& model) {
   MB_CHECK(data.traits().sequence_length <= model.max_position_embeddings,
-           "{}: sequences have up to {} tokens, expected at most {} = max_position_embeddings of "
-           "the model. Use --max-position-embeddings {}, or build the data with a smaller "
+           "{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of "
+           "the model). Use --max-position-embeddings {}, or build the data with a smaller "
            "--sequence-length.",
            data.folder().string(), data.traits().sequence_length, model.max_position_embeddings,
            data.traits().sequence_length);
@@ -91,7 +93,7 @@ void check_nsp(const ShardSet& data, bool nsp) {
            data.folder().string());
 }
 
-/// Copies by name what the folder has of our parameters. Returns how many it lacks.
+/// Copies the parameters that both models have, by name. Returns how many `source` lacks.
 int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
   int missing = 0;
   const ParameterTable& table = target.arena().table();
@@ -101,8 +103,11 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
       ++missing;
       continue;
     }
-    target.arena().weight(i).copy_from(source.arena().weight(found));
+    std::vector<float> values(static_cast<size_t>(table[i].used()));
+    source.arena().read(found, values);
+    target.arena().write(i, values);
   }
+  target.arena().refresh();
   return missing;
 }
 
@@ -110,7 +115,7 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
 
 RunInputs open_inputs(const TrainConfig& config) {
   validate(config);
-  simd_level();  // MINIBERT_SIMD may name one that this CPU lacks
+  simd_level();  // throws if MINIBERT_SIMD names a level that this CPU lacks
   MB_CHECK(parse_device(config.device) == Device::cpu || cuda_available(), "train.device: {}",
            cuda_unavailable_reason());
   RunInputs inputs;
@@ -121,7 +126,7 @@ RunInputs open_inputs(const TrainConfig& config) {
   const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
   if (!config.init_from.empty() && fs::exists(source_vocab))
     check_vocabulary(source_vocab, *inputs.data,
-                     "Build the data with this one, or start from another model.");
+                     "Build the data with this vocabulary, or start from another model.");
   check_lengths(*inputs.data, inputs.model);
   check_nsp(*inputs.data, config.nsp);
   inputs.loader = std::make_shared<Loader>(
@@ -129,14 +134,15 @@ RunInputs open_inputs(const TrainConfig& config) {
                                  .micro_batch_size = config.micro_batch_size,
                                  .token_capacity = config.token_capacity,
                                  .seed = static_cast<uint64_t>(config.seed),
-                                 .nsp = config.nsp});
+                                 .nsp = config.nsp,
+                                 .fixed_shapes = config.fixed_shapes});
   const ExpectedData expected{inputs.data->traits().vocab_size,
                               inputs.data->manifest().vocabulary_hash};
   for (const auto& [name, path] : evaluation_sets(config)) {
     inputs.evaluation.emplace_back(name, ShardSet::open(path, expected));
     check_lengths(*inputs.evaluation.back().second, inputs.model);
     check_nsp(*inputs.evaluation.back().second, config.nsp);
-    inputs.evaluation.back().second->unigram_counts();  // read again at each evaluation
+    inputs.evaluation.back().second->unigram_counts();  // reports a damaged file now
   }
   return inputs;
 }
@@ -144,20 +150,20 @@ RunInputs open_inputs(const TrainConfig& config) {
 void check_vocabulary(const fs::path& vocab, const ShardSet& data, const std::string& fix) {
   const std::string hash = fmt::format("{:016x}", Vocab::load(vocab).hash());
   MB_CHECK(hash == data.manifest().vocabulary_hash,
-           "{}: is another vocabulary (hash {}) than that of the data in {} (hash {}). {}",
+           "{}: is a different vocabulary (hash {}) from that of the data in {} (hash {}). {}",
            vocab.string(), hash, data.folder().string(), data.manifest().vocabulary_hash, fix);
 }
 
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes) {
-  BertForPreTraining model(inputs.model, ModelUse::training, inputs.parts);
+  BertForPreTraining model(inputs.model, ModelUse::training, inputs.parts, compute_options(config));
   model.initialize(static_cast<uint64_t>(config.seed), config.position_initializer == "sinusoidal"
                                                            ? PositionInitializer::sinusoidal
                                                            : PositionInitializer::normal);
   if (config.init_from.empty()) return model;
   const LoadedBert loaded = load_hugging_face(config.init_from);
   const int missing = copy_weights(loaded.model, model);
-  notes.push_back(fmt::format("weights from {}: {} tensors, {} not in there and drawn anew",
+  notes.push_back(fmt::format("weights from {}: {} tensors; {} are not in it and were drawn",
                               config.init_from, model.arena().table().count() - missing, missing));
   return model;
 }
@@ -171,6 +177,20 @@ OptimizerOptions optimizer_options(const TrainConfig& config) {
   options.weight_decay = static_cast<float>(config.weight_decay);
   options.max_grad_norm = static_cast<float>(config.max_grad_norm);
   return options;
+}
+
+ComputeOptions compute_options(const TrainConfig& config) {
+  return {compute_type(parse_precision(config.precision)), parse_device(config.device)};
+}
+
+LossScaling loss_scaling(const TrainConfig& config) {
+  return {.enabled = scales_loss(config),
+          .initial = static_cast<float>(config.loss_scale),
+          .growth = config.loss_scale_growth,
+          .backoff = config.loss_scale_backoff,
+          .growth_interval = static_cast<int32_t>(config.loss_scale_interval),
+          .floor = static_cast<float>(config.loss_scale_floor),
+          .max_skips = static_cast<int32_t>(config.max_skips)};
 }
 
 std::string fingerprint(const ShardSet& data) {
@@ -187,26 +207,33 @@ double step_flops(const BertConfig& model, const BertParts& parts, const GlobalS
   const auto F = static_cast<double>(model.intermediate_size);
   const auto V = static_cast<double>(model.vocab_size);
   double squares = 0;  // sum of squared lengths
-  for (const PackedBatch& batch : step.micro_batches) {
-    const auto cu_seqlens = batch.cu_seqlens.span<int32_t>();
-    for (size_t b = 0; b + 1 < cu_seqlens.size(); ++b) {
-      const double length = cu_seqlens[b + 1] - cu_seqlens[b];
-      squares += length * length;
-    }
-  }
+  for (const PackedBatch& batch : step.micro_batches)
+    squares += static_cast<double>(batch.sizes.squared_lengths);
   const auto L = static_cast<double>(model.num_hidden_layers);
   const auto T = static_cast<double>(step.tokens), P = static_cast<double>(step.masked_rows);
   const double B = parts.pooler ? static_cast<double>(step.sequences) : 0;
   const double attention = L * (T * 6 * H * H + 4 * H * squares);
-  const double rows = (L - 1) * T + P + B;  // the last layer makes what the heads read alone
+  const double rows = (L - 1) * T + P + B;  // the last layer has only the rows of the heads
   const double rest = rows * (2 * H * H + 4 * H * F);
   const double heads = P * (2 * H * H + 2 * H * V) + B * 2 * H * H;
   return 3 * (attention + rest + heads);
 }
 
+/// What computes in which type, and what multiplies: "bf16: ... products by built-in (v3)".
+std::string describe_precision(const TrainConfig& config) {
+  const DType E = compute_type(parse_precision(config.precision));
+  const std::string types = E == DType::f32
+                                ? "everything in f32"
+                                : fmt::format(
+                                      "activations and working weights in {}, masters, moments and "
+                                      "parameter gradients in f32",
+                                      name_of(E));
+  return fmt::format("precision: {}: {}; products: {}", config.precision, types,
+                     gemm_implementation(E));
+}
+
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {
-  const BertForPreTraining model(inputs.model, ModelUse::inference, inputs.parts);
-  const ParameterTable& table = model.arena().table();
+  const ParameterTable table = bert_parameters(inputs.model, inputs.parts);
   const int64_t accumulation = accumulation_steps(config);
   const double epochs = inputs.loader->epoch_of(config.max_steps);
   std::vector<std::string> lines;
@@ -214,17 +241,20 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
                               inputs.model.num_hidden_layers, inputs.model.hidden_size,
                               inputs.model.num_attention_heads, inputs.model.vocab_size,
                               table.parameters(), inputs.parts.nsp_head ? "" : ", without NSP"));
-  lines.push_back(fmt::format("batch: micro {} x accumulation {} x ranks 1 = {} sequences a step",
+  lines.push_back(fmt::format("batch: micro {} x accumulation {} = {} sequences per step",
                               config.micro_batch_size, accumulation, config.global_batch_size));
   lines.push_back(fmt::format(
       "data: {} examples of up to {} tokens, {}; {} steps are {:.2f} passes",
       inputs.data->examples(), inputs.data->traits().sequence_length,
       inputs.data->traits().masked ? "static masks" : "dynamic masks", config.max_steps, epochs));
+  lines.push_back(describe_precision(config));
+  const DType E = compute_type(parse_precision(config.precision));
+  const int64_t working = E == DType::f32 ? 0 : static_cast<int64_t>(size_of(E));  // bytes a weight
   const double megabyte = 1 << 20;
   lines.push_back(fmt::format(
       "memory: {:.0f} MB weights, gradients and optimizer state, {:.0f} MB more while a checkpoint "
-      "is written; disk: {:.0f} MB a checkpoint",
-      static_cast<double>(table.size() * 16) / megabyte,
+      "is written; disk: {:.0f} MB per checkpoint",
+      static_cast<double>(table.size() * (16 + working)) / megabyte,
       static_cast<double>(table.size() * 12) / megabyte,
       static_cast<double>(checkpoint_bytes(table)) / megabyte));
   return lines;

@@ -1,5 +1,5 @@
-// run_setup.h: from a configuration to everything that a run reads: data, vocabulary, model's
-// shape, first weights. Called by trainer.cpp and by `train --dry-run`, which writes nothing.
+// run_setup.h: from a configuration to everything that a run reads: data, vocabulary, model shape,
+// initial weights. Called by trainer.cpp and by `train --dry-run`, which writes nothing.
 // Easy to break: model and data must agree on vocabulary, length and NSP before the first step.
 // Test: ctest -R trainer.
 #pragma once
@@ -16,7 +16,7 @@
 
 namespace minibert {
 
-/// What a run reads, opened and found to fit together.
+/// What a run reads, opened and checked to fit together.
 struct RunInputs {
   std::shared_ptr<const ShardSet> data;
   std::shared_ptr<const Loader> loader;
@@ -27,22 +27,23 @@ struct RunInputs {
 };
 
 /// Errors: UsageError for settings that don't fit the data; DataError for damaged data or
-/// vocabularies. Both name file or setting, what was found, expected, and the fix.
+/// vocabularies. Both name the file or setting, what was found, what was expected, and the fix.
 RunInputs open_inputs(const TrainConfig& config);
 
-/// The model with its first weights: drawn from the seed, or those of `init_from` (heads that it
-/// lacks are drawn). `notes` gets a line for what a reader should know.
+/// The model with its initial weights: drawn from the seed, or read from `init_from` (heads that
+/// the folder lacks are drawn). Adds to `notes` what a reader should know.
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes);
 
-/// Errors: UsageError with both hashes and `fix` if the file holds another vocabulary than the one
-/// that the data was made with.
+/// Errors: UsageError with both hashes and `fix` if the data was not built with this vocabulary.
 void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
                       const std::string& fix);
 
 OptimizerOptions optimizer_options(const TrainConfig& config);
+LossScaling loss_scaling(const TrainConfig& config);
+ComputeOptions compute_options(const TrainConfig& config);
 
-/// Names the training data: a checksum over the shards' own.
+/// Identifies the training data: a checksum over the checksums of the shards.
 std::string fingerprint(const ShardSet& data);
 
 /// FLOPs of one training step (forward and backward) on these micro-batches: matrix products of the

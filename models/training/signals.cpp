@@ -43,7 +43,7 @@ void handle(int signal) {
 }  // namespace
 
 SignalScope::SignalScope() {
-  MB_ASSERT(!installed.exchange(true), "two signal scopes at a time");
+  MB_ASSERT(!installed.exchange(true), "two signal scopes at the same time");
   stop_signal = 0, stop_nanoseconds = 0, save_wanted = false;
   struct sigaction action {};
   action.sa_handler = handle;

@@ -12,10 +12,12 @@
 #include "models/text/loader_prefetch.h"
 #include "models/training/checkpoint_writer.h"
 #include "models/training/evaluation.h"
+#include "models/training/non_finite.h"
 #include "models/training/resume.h"
 #include "models/training/run_journal.h"
 #include "models/training/run_setup.h"
 #include "models/training/signals.h"
+#include "models/training/train_step.h"
 #include "optim/schedule.h"
 
 namespace minibert {
@@ -35,17 +37,13 @@ ScheduleOptions schedule_options(const TrainConfig& config) {
   return options;
 }
 
-void add(LossStatistics& sum, const LossStatistics& part) {
-  sum.loss_sum += part.loss_sum, sum.rows += part.rows, sum.correct += part.correct;
-}
-
 /// NaN without a sign, which depends on the instruction that made it: "nan", never "-nan".
 double unsigned_nan(double x) {
   return std::isnan(x) ? std::numeric_limits<double>::quiet_NaN() : x;
 }
 
-double per_row(double sum, const LossStatistics& statistics) {
-  return unsigned_nan(sum / static_cast<double>(std::max<int64_t>(1, statistics.rows)));
+double per_row(double sum, const LossCounts& counts) {
+  return unsigned_nan(sum / static_cast<double>(std::max<int64_t>(1, counts.rows)));
 }
 
 class Trainer {
@@ -56,11 +54,10 @@ class Trainer {
  private:
   std::optional<StepRecord> step();
   std::optional<GlobalStep> next_batch();
-  StepContext context_of(const GlobalStep& batch) const;
-  StepRecord record_of(const GlobalStep& batch, const LossStatistics& mlm,
-                       const LossStatistics& nsp) const;
-  bool too_late(const GlobalStep& batch, const PackedBatch& next, double seconds) const;
-  [[noreturn]] void stop_non_finite(const StepRecord& record, const std::string& bad_gradient);
+  StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
+  bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
+  void stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
+                          const StepState& after);
 
   void begin();
   TrainResult loop();
@@ -82,11 +79,12 @@ class Trainer {
   RunInputs inputs_;
   std::vector<std::string> notes_;
   BertForPreTraining model_;
-  Optimizer optimizer_;
   Schedule schedule_;
+  Optimizer optimizer_;
   RunFolder folder_;
   CheckpointStore store_;
   TrainerState state_;
+  TrainStep step_;
   RunJournal journal_;
   std::optional<Prefetcher> prefetcher_;
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
@@ -108,55 +106,41 @@ std::optional<StepRecord> Trainer::step() {
   if (!batch) return std::nullopt;
   const double data_seconds = seconds_now() - start;
 
-  for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
-  const StepContext context = context_of(*batch);
-  LossStatistics mlm, nsp;
-  for (const PackedBatch& micro_batch : batch->micro_batches) {
-    if (too_late(*batch, micro_batch, seconds_now() - start - data_seconds)) return std::nullopt;
-    const PreTrainingOutput output = model_.forward(micro_batch, context);
-    output.loss.backward(1.0f, model_.leaves());
-    add(mlm, output.mlm);
-    add(nsp, output.nsp);
-  }
-  const float learning_rate = schedule_.learning_rate(optimizer_.applied_steps());
+  const double computing = seconds_now();
+  const bool whole = step_.accumulate(*batch, state_.data_steps, [&](size_t done) {
+    return too_late(*batch, done, seconds_now() - computing);
+  });
+  if (!whole) return std::nullopt;
   whole_ = false;
-  const Optimizer::StepReport report = optimizer_.step(learning_rate);
-  ++state_.data_steps;
-  state_.applied_steps = optimizer_.applied_steps();
+  step_.update();
+  const StepState after = step_.read();
 
-  StepRecord record = record_of(*batch, mlm, nsp);
-  record.learning_rate = learning_rate;
-  record.grad_norm = unsigned_nan(report.grad_norm);
+  StepRecord record = record_of(*batch, after);
   record.data_seconds = data_seconds;
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
-  if (!report.applied || !std::isfinite(record.loss)) stop_non_finite(record, report.bad_gradient);
+  stop_if_not_finite(record, *batch, after);
+  ++state_.data_steps;
+  state_.applied_steps = after.applied_steps;
+  if (state_.scaler) state_.scaler = scaler_state(after);
   return record;
 }
 
-/// Losses are means over the whole global step, so each micro-batch is scaled by the step's counts.
-StepContext Trainer::context_of(const GlobalStep& batch) const {
-  const auto rows = static_cast<float>(std::max<int64_t>(1, batch.masked_rows));
-  return {.training = true,
-          .seed = static_cast<uint64_t>(config_.seed),
-          .data_step = static_cast<uint32_t>(state_.data_steps),
-          .mlm_scale = 1.0f / rows,
-          .nsp_scale = config_.nsp ? 1.0f / static_cast<float>(batch.sequences) : 0.0f};
-}
-
-StepRecord Trainer::record_of(const GlobalStep& batch, const LossStatistics& mlm,
-                              const LossStatistics& nsp) const {
+StepRecord Trainer::record_of(const GlobalStep& batch, const StepState& after) const {
   StepRecord record;
-  record.step = state_.data_steps;
-  record.mlm_loss = per_row(mlm.loss_sum, mlm);
-  record.mlm_accuracy = per_row(static_cast<double>(mlm.correct), mlm);
+  record.step = state_.data_steps + 1;
+  record.mlm_loss = per_row(after.mlm.loss_sum, after.mlm);
+  record.mlm_accuracy = per_row(static_cast<double>(after.mlm.correct), after.mlm);
   record.loss = record.mlm_loss;
   if (config_.nsp) {
-    record.nsp_loss = per_row(nsp.loss_sum, nsp);
-    record.nsp_accuracy = per_row(static_cast<double>(nsp.correct), nsp);
+    record.nsp_loss = per_row(after.nsp.loss_sum, after.nsp);
+    record.nsp_accuracy = per_row(static_cast<double>(after.nsp.correct), after.nsp);
     record.loss += *record.nsp_loss;
   }
-  record.skipped_steps = state_.data_steps - state_.applied_steps;
+  record.learning_rate = after.learning_rate;
+  record.grad_norm = unsigned_nan(after.grad_norm);
+  if (state_.scaler) record.loss_scale = state_.scaler->loss_scale;  // this step's, not the next's
+  record.skipped_steps = after.skipped_steps;
   record.sequences = batch.sequences;
   record.tokens = batch.tokens;
   return record;
@@ -202,28 +186,37 @@ std::optional<GlobalStep> Trainer::next_batch() {
   return prefetcher_->next();
 }
 
-/// Whether a stop was asked for and the micro-batches from `next` on would outlast the grace
-/// period, going by those before, which took `seconds`. Before the first, nothing would be lost.
-bool Trainer::too_late(const GlobalStep& batch, const PackedBatch& next, double seconds) const {
+/// Whether a stop was asked for and the micro-batches that are left would outlast the grace period,
+/// going by those `done`, which took `seconds`. Before the first, nothing would be lost.
+bool Trainer::too_late(const GlobalStep& batch, size_t done, double seconds) const {
   if (!stop_requested()) return false;
-  const auto done = static_cast<double>(&next - batch.micro_batches.data());
   if (done == 0) return true;
-  const double left = static_cast<double>(batch.micro_batches.size()) - done;
-  return seconds_since_stop_request() + left * seconds / done > config_.grace;
+  const auto left = static_cast<double>(batch.micro_batches.size() - done);
+  return seconds_since_stop_request() + left * seconds / static_cast<double>(done) > config_.grace;
 }
 
-void Trainer::stop_non_finite(const StepRecord& record, const std::string& bad_gradient) {
+/// A skipped step under loss scaling is part of the run, unless there are too many in a row. A loss
+/// that is not finite without a gradient that tells so ends the run too: the weights are suspect.
+void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
+                                 const StepState& after) {
+  std::optional<std::string> reason = optimizer_.scaler().must_stop(after);
+  if (!reason && after.applied && !std::isfinite(record.loss)) reason = "the loss is not finite";
+  if (!reason) return;
   journal_.write(record);  // NaN and all
   const std::string bad_weight = optimizer_.first_non_finite_weight();
-  const std::string where =
-      !bad_weight.empty()     ? "weight " + bad_weight + " (the first from the input)"
-      : !bad_gradient.empty() ? "gradient of " + bad_gradient + " (the first from the loss)"
-                              : "the loss alone";
+  const std::string bad_gradient = optimizer_.report(after).bad_gradient;
+  std::string where = !bad_weight.empty() ? "weight " + bad_weight + " (the first from the input)"
+                      : !bad_gradient.empty()
+                          ? "gradient of " + bad_gradient + " (the first from the loss)"
+                          : "the loss alone";
+  const std::string cause = find_non_finite(step_, batch, state_.data_steps);
+  if (!cause.empty()) where += "; it comes from " + cause;
   fail<NumericError>(
-      "step {}: loss is {}, gradient norm is {}, expected finite numbers; first bad tensor: {}. "
-      "Nothing of this step is saved; checkpoints from before are untouched. Go on from one with a "
-      "smaller --learning-rate, a longer --warmup or a smaller --max-grad-norm.",
-      record.step, record.loss, record.grad_norm, where);
+      "step {}: loss is {}, gradient norm is {}, loss scale is {}, expected finite numbers ({}); "
+      "first bad tensor: {}. Nothing of this step is saved; checkpoints from before are untouched. "
+      "Go on from one with a smaller --learning-rate, a longer --warmup or a smaller "
+      "--max-grad-norm.",
+      record.step, record.loss, record.grad_norm, record.loss_scale, *reason, where);
 }
 
 // ---- Starting and resuming ---------------------------------------------------------------------
@@ -241,11 +234,15 @@ Trainer::Trainer(const TrainRequest& request)
       request_(request),
       inputs_(open_inputs(config_)),
       model_(first_model(config_, inputs_, notes_)),
-      optimizer_(model_.arena(), optimizer_options(config_)),
       schedule_(schedule_options(config_)),
+      optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
       folder_(open_folder(config_, model_.arena(), files_, notes_)),
       store_(folder_.path(), files_),
       state_(resume_or_start(config_, *inputs_.data, store_, model_, optimizer_, notes_)),
+      step_(model_, optimizer_,
+            {.seed = static_cast<uint64_t>(config_.seed),
+             .nsp = config_.nsp,
+             .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none}),
       journal_(folder_, config_, request.json),
       writer_(store_, config_.keep_last) {}
 
@@ -254,10 +251,14 @@ void Trainer::begin() {
   state_.seed = static_cast<uint64_t>(config_.seed);
   state_.global_batch_size = config_.global_batch_size;
   state_.optimizer = config_.optimizer;
+  state_.precision = config_.precision;
   state_.data_fingerprint = fingerprint(*inputs_.data);
   state_.environment = current_environment();
   const bool resumed = state_.data_steps > 0;
   const bool evaluation_pending = !state_.pending_record.empty();
+  const StepState start = step_state(state_, optimizer_.initial_state(), scales_loss(config_));
+  step_.write(start);
+  state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
   saved_step_ = resumed && !evaluation_pending ? state_.data_steps : -1;
 
   folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
@@ -268,6 +269,7 @@ void Trainer::begin() {
   log.info(request_.resolved_config);
   for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
+  log.info("schedule: " + schedule_.describe());
   for (const std::string& note : notes_) log.warn(note);
   if (resumed) {
     log.info(fmt::format("going on at step {} of {}", state_.data_steps, config_.max_steps));
@@ -301,6 +303,7 @@ bool Trainer::evaluation_due(int64_t step) const {
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
   const EvaluationOptions options{.micro_batch_size = config_.micro_batch_size,
+                                  .token_capacity = config_.token_capacity,
                                   .max_batches = config_.evaluation_batches,
                                   .nsp = config_.nsp};
   for (const auto& [name, data] : inputs_.evaluation) {

@@ -85,5 +85,31 @@ TEST_F(AllocatorTest, OutOfMemoryPrintsTheTableAndFixes) {
   EXPECT_NO_THROW(Tensor::empty({10}));
 }
 
+// A block made in direct mode has no class size: it must never serve a larger request of its class.
+TEST(Allocator, ADirectBlockIsNotKept) {
+  Allocator& allocator = Allocator::instance();
+  allocator.set_direct(true);
+  void* direct = allocator.allocate(5000, MemoryCategory::workspace, Device::cpu);
+  allocator.set_direct(false);
+  const int64_t before = allocator.system_allocations();
+  allocator.free(direct, 5000, MemoryCategory::workspace, Device::cpu);
+  void* larger = allocator.allocate(5100, MemoryCategory::workspace, Device::cpu);
+  EXPECT_EQ(allocator.system_allocations(), before + 1);
+  std::memset(larger, 1, 5100);
+  allocator.free(larger, 5100, MemoryCategory::workspace, Device::cpu);
+}
+
+TEST(Allocator, ASecondRoundAsksTheSystemForNothing) {
+  Allocator& allocator = Allocator::instance();
+  const auto round = [] {
+    const Tensor a = Tensor::empty({1000}), b = Tensor::empty({77, 13}, DType::bf16);
+    const Tensor c = Tensor::empty({1000}, DType::i32, MemoryCategory::data);
+  };
+  round();
+  const int64_t after_first = allocator.system_allocations();
+  round();
+  EXPECT_EQ(allocator.system_allocations(), after_first);
+}
+
 }  // namespace
 }  // namespace minibert

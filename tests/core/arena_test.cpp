@@ -81,7 +81,7 @@ TEST(Arena, SlicesAreViewsOfFlatBuffers) {
   EXPECT_FALSE(arena.gradients().defined());
   EXPECT_THROW(arena.gradient(0), InternalError);
   arena.with_gradients();
-  for (const Tensor& flat : {arena.weights(), arena.gradients()}) {
+  for (const Tensor& flat : {arena.masters(), arena.gradients()}) {
     EXPECT_EQ(flat.shape(), Shape({table.size()}));
     for (const float x : flat.span<float>()) EXPECT_EQ(x, 0.0f);
   }
@@ -89,7 +89,7 @@ TEST(Arena, SlicesAreViewsOfFlatBuffers) {
   EXPECT_EQ(arena.gradient(1).shape(), Shape({3}));
   arena.weight(1).data<float>()[2] = 4;
   arena.gradient(1).data<float>()[0] = 5;
-  EXPECT_EQ(arena.weights().data<float>()[64 + 2], 4.0f);
+  EXPECT_EQ(arena.masters().data<float>()[64 + 2], 4.0f);
   EXPECT_EQ(arena.gradients().data<float>()[64], 5.0f);
   arena.with_gradients();
   EXPECT_EQ(arena.gradients().data<float>()[64], 5.0f) << "a second call must keep the buffer";

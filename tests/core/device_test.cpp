@@ -1,24 +1,16 @@
 // device_test.cpp: devices by name, and what a build without CUDA answers.
 #include "core/device.h"
 
-#include <functional>
-
 #include <gtest/gtest.h>
 
-#include "core/error.h"
+#include "core/kernels/elementwise.h"
 #include "core/tensor.h"
+#include "tests/usage_error.h"
 
 namespace minibert {
 namespace {
 
-std::string usage_error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const UsageError& error) {
-    return error.what();
-  }
-  return "no UsageError";
-}
+using testing::usage_error_of;
 
 TEST(Device, NamesAreReadBack) {
   for (const Device device : {Device::cpu, Device::cuda})
@@ -41,7 +33,10 @@ TEST(Device, CudaAnswersWithAClearError) {
   const std::string tensor =
       usage_error_of([] { Tensor::empty({4}, DType::f32, MemoryCategory::weights, Device::cuda); });
   EXPECT_NE(tensor.find("--device cpu"), std::string::npos) << tensor;
-  const std::string kernel = usage_error_of([] { cuda_kernel_absent("gelu"); });
+  const std::string kernel = usage_error_of([] {
+    Operand x;
+    gelu_forward_cuda({x, x}, {});
+  });
   EXPECT_NE(kernel.find("gelu"), std::string::npos) << kernel;
   EXPECT_NE(kernel.find("--device cpu"), std::string::npos) << kernel;
 }

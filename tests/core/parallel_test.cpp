@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "core/scratch.h"
 
 namespace minibert {
 namespace {
@@ -60,6 +61,20 @@ TEST(Parallel, RejectsSenselessThreadCounts) {
   EXPECT_THROW(set_num_threads(0), UsageError);
   EXPECT_THROW(set_num_threads(-2), UsageError);
   EXPECT_THROW(set_num_threads(5000), UsageError);
+}
+
+TEST(ThreadScratch, IsOnesOwnAndStays) {
+  set_num_threads(2);
+  std::atomic<int> wrong{0};
+  parallel_blocks(64, [&](int64_t block) {
+    auto* mine = thread_scratch_of<int64_t>(1000);
+    for (int i = 0; i < 1000; ++i) mine[i] = block;
+    for (int i = 0; i < 1000; ++i) wrong += mine[i] != block;
+    wrong += reinterpret_cast<uintptr_t>(mine) % 64 != 0;
+  });
+  EXPECT_EQ(wrong, 0);
+  void* large = thread_scratch(1 << 20);
+  EXPECT_EQ(thread_scratch(10), large) << "a smaller request must not make a new buffer";
 }
 
 }  // namespace

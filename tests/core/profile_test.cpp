@@ -16,10 +16,10 @@ void wait_2_ms() {
 TEST(Profile, CountsCallsTimeFlopsAndBytesByName) {
   set_profiling(true);
   for (int i = 0; i < 3; ++i) {
-    ProfileRange range("thrice", 10, 20);
+    ProfileRange range("thrice", {10, 20});
     wait_2_ms();
   }
-  { ProfileRange range("once", 1, 2); }
+  { ProfileRange range("once", {1, 2}); }
   set_profiling(false);
   const auto entries = profile_entries();
   ASSERT_EQ(entries.size(), 2u);
@@ -33,19 +33,20 @@ TEST(Profile, CountsCallsTimeFlopsAndBytesByName) {
   EXPECT_EQ(once.bytes, 2);
 }
 
-TEST(Profile, NestedRangesCountInBoth) {
+TEST(Profile, TimeInsideAnotherRangeCountsOnce) {
   set_profiling(true);
   {
-    ProfileRange outer("outer", 5, 7);
+    ProfileRange outer("outer", {5, 7});
     wait_2_ms();
-    ProfileRange inner("inner", 2, 3);
+    ProfileRange inner("inner", {2, 3});
     wait_2_ms();
   }
   set_profiling(false);
   const auto entries = profile_entries();
   const ProfileEntry &outer = entries.at("outer"), &inner = entries.at("inner");
   EXPECT_GE(inner.seconds, 0.002);
-  EXPECT_GE(outer.seconds, inner.seconds + 0.002);
+  EXPECT_GE(outer.seconds, 0.002);
+  EXPECT_LT(outer.seconds, 0.002 + inner.seconds) << "the inner range's time counts twice";
   EXPECT_EQ(outer.calls, 1);
   EXPECT_EQ(outer.flops, 5) << "the inner range's work must not be added to the outer one's";
   EXPECT_EQ(inner.flops, 2);
@@ -53,14 +54,14 @@ TEST(Profile, NestedRangesCountInBoth) {
 
 TEST(Profile, NothingIsCountedWhileItIsOff) {
   set_profiling(true);
-  { ProfileRange range("before"); }
+  { ProfileRange range("before", {}); }
   set_profiling(false);
   EXPECT_FALSE(profiling());
-  { ProfileRange range("off"); }
+  { ProfileRange range("off", {}); }
   EXPECT_EQ(profile_entries().count("before"), 1u) << "stopping must keep what was counted";
   EXPECT_EQ(profile_entries().count("off"), 0u);
   {
-    ProfileRange half("half");  // begins while it is off: its time is not known
+    ProfileRange half("half", {});  // begins while it is off: its time is not known
     set_profiling(true);
   }
   EXPECT_TRUE(profiling());

@@ -2,6 +2,7 @@
 // counters' layout, and draws.
 #include "core/random.h"
 
+#include <array>
 #include <cmath>
 #include <map>
 #include <set>
@@ -10,35 +11,36 @@
 #include <gtest/gtest.h>
 
 #include "core/error.h"
+#include "tests/data_step.h"
 
 namespace minibert {
 namespace {
 
 TEST(Philox, EqualsThePublishedKnownAnswers) {
-  EXPECT_EQ(philox4x32({0, 0, 0, 0}, 0),
-            (PhiloxOutput{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  EXPECT_EQ(philox4x32({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, 0xffffffffffffffffull),
-            (PhiloxOutput{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, 0x299f31d0a4093822ull),
-            (PhiloxOutput{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+  EXPECT_EQ(philox4x32({{0, 0, 0, 0}}, 0),
+            (PhiloxOutput{{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}}));
+  EXPECT_EQ(philox4x32({{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}}, 0xffffffffffffffffull),
+            (PhiloxOutput{{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}}));
+  EXPECT_EQ(philox4x32({{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}}, 0x299f31d0a4093822ull),
+            (PhiloxOutput{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}));
 }
 
 TEST(Philox, NoTwoAttentionElementsShareAnOutput) {
-  const Dropout d = make_dropout(0.1f, 7, 3, 2, DropoutPurpose::attention);
-  std::set<std::pair<PhiloxCounter, int>> seen;
+  const Dropout d = make_dropout(0.1f, 7, testing::data_step(3), 2, DropoutPurpose::attention);
+  std::set<std::pair<std::array<uint32_t, 4>, int>> seen;
   for (uint32_t head = 0; head < 3; ++head) {
     for (uint32_t query = 0; query < 37; ++query) {
       for (uint32_t key = 0; key < 37; ++key) {
-        EXPECT_TRUE(seen.insert({attention_counter(d, query, key, head, 5),
-                                 attention_output_index(query, key)})
-                        .second);
+        const PhiloxCounter c = attention_counter(d, query, key, head, 5);
+        EXPECT_TRUE(
+            seen.insert({{c[0], c[1], c[2], c[3]}, attention_output_index(query, key)}).second);
       }
     }
   }
 }
 
 TEST(Philox, AQuadOfAttentionSharesOneCall) {
-  const Dropout d = make_dropout(0.1f, 7, 3, 2, DropoutPurpose::attention);
+  const Dropout d = make_dropout(0.1f, 7, testing::data_step(3), 2, DropoutPurpose::attention);
   const PhiloxCounter first = attention_counter(d, 17, 6, 1, 5);
   EXPECT_EQ(attention_counter(d, 17, 7, 1, 5), first);
   EXPECT_EQ(attention_counter(d, 25, 6, 1, 5), first);
@@ -55,8 +57,10 @@ TEST(Philox, StepLayerAndPurposeNeverCollide) {
     for (int layer : {0, 1, kMaxDropoutLayer}) {
       for (auto purpose : {DropoutPurpose::embedding, DropoutPurpose::attention,
                            DropoutPurpose::feed_forward, DropoutPurpose::user}) {
-        EXPECT_TRUE(
-            words.insert(make_dropout(0.1f, 0, step, layer, purpose).step_layer_purpose).second);
+        EXPECT_TRUE(words
+                        .insert(make_dropout(0.1f, 0, testing::data_step(step), layer, purpose)
+                                    .step_layer_purpose())
+                        .second);
       }
     }
   }
@@ -64,7 +68,7 @@ TEST(Philox, StepLayerAndPurposeNeverCollide) {
 
 TEST(Dropout, ProbabilityIsQuantisedAndScaleIsItsExactInverse) {
   for (float p : {0.0f, 0.1f, 0.25f, 0.5f, 0.9f}) {
-    const Dropout d = make_dropout(p, 1, 0, 0, DropoutPurpose::user);
+    const Dropout d = make_dropout(p, 1, testing::data_step(0), 0, DropoutPurpose::user);
     EXPECT_NEAR(d.threshold / 65536.0, p, 0.5 / 65536);
     EXPECT_FLOAT_EQ(d.scale, static_cast<float>(65536.0 / (65536.0 - d.threshold)));
     EXPECT_EQ(d.active(), p > 0);
@@ -72,11 +76,12 @@ TEST(Dropout, ProbabilityIsQuantisedAndScaleIsItsExactInverse) {
 }
 
 TEST(Dropout, RejectsWhatTheCounterCannotHold) {
-  EXPECT_THROW(make_dropout(1.0f, 0, 0, 0, DropoutPurpose::user), UsageError);
-  EXPECT_THROW(make_dropout(-0.1f, 0, 0, 0, DropoutPurpose::user), UsageError);
-  EXPECT_THROW(make_dropout(NAN, 0, 0, 0, DropoutPurpose::user), UsageError);
-  EXPECT_THROW(make_dropout(0.1f, 0, kMaxDataStep + 1, 0, DropoutPurpose::user), UsageError);
-  EXPECT_THROW(make_dropout(0.1f, 0, 0, kMaxDropoutLayer + 1, DropoutPurpose::user), UsageError);
+  EXPECT_THROW(make_dropout(1.0f, 0, testing::data_step(0), 0, DropoutPurpose::user), UsageError);
+  EXPECT_THROW(make_dropout(-0.1f, 0, testing::data_step(0), 0, DropoutPurpose::user), UsageError);
+  EXPECT_THROW(make_dropout(NAN, 0, testing::data_step(0), 0, DropoutPurpose::user), UsageError);
+  EXPECT_THROW(
+      make_dropout(0.1f, 0, testing::data_step(0), kMaxDropoutLayer + 1, DropoutPurpose::user),
+      UsageError);
 }
 
 TEST(RandomStream, IsItsNameAlone) {

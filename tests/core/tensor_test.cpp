@@ -5,6 +5,9 @@
 
 #include <gtest/gtest.h>
 
+#include "core/device_value.h"
+#include "core/error.h"
+
 namespace minibert {
 namespace {
 
@@ -82,6 +85,33 @@ TEST(Tensor, ErrorsShowBothShapes) {
 
 TEST(Tensor, ReadingAsAnotherTypeIsOurBug) {
   EXPECT_THROW(counting({2}).data<int32_t>(), InternalError);
+}
+
+TEST(Operand, SeesWhatTheTensorIs) {
+  const Tensor t = Tensor::zeros({3, 4}, DType::bf16);
+  const Operand rows = t.rows(1, 2);
+  EXPECT_EQ(rows.rank(), 2);
+  EXPECT_EQ(rows.dim(0), 2);
+  EXPECT_EQ(rows.numel(), 8);
+  EXPECT_EQ(rows.bytes(), 16);
+  EXPECT_EQ(rows.dtype(), DType::bf16);
+  EXPECT_EQ(rows.data<bf16>(), t.data<bf16>() + 4);
+  EXPECT_THROW(rows.data<float>(), InternalError);
+  const Operand nothing = Tensor();
+  EXPECT_FALSE(nothing.defined());
+  EXPECT_EQ(nothing.data_or_null<float>(), nullptr);
+}
+
+TEST(DeviceValue, ReadsBackWhatWasWritten) {
+  struct Pair {
+    int64_t a = 3;
+    double b = 0.5;
+  };
+  const DeviceValue<Pair> value;
+  EXPECT_EQ(value.read().a, 3);
+  value.write({-1, 2.5});
+  EXPECT_EQ(value.read().a, -1);
+  EXPECT_EQ(value.get()->b, 2.5);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <numbers>
 #include <vector>
 
+#include "autograd/loss_meter.h"
 #include "autograd/ops.h"
 #include "core/random.h"
 
@@ -61,9 +62,8 @@ struct Mlp {
 // [train]
 // One step of gradient descent on all points; returns how many were classified right before it.
 int64_t step(const Mlp& mlp, const Spirals& data, float learning_rate) {
-  LossStatistics statistics;
-  const float mean = 1.0f / static_cast<float>(data.label.numel());
-  const Variable loss = cross_entropy(mlp.logits(Variable(data.x)), data.label, mean, &statistics);
+  const LossMeter meter(/* scale= */ 1.0f / static_cast<float>(data.label.numel()));
+  const Variable loss = cross_entropy(mlp.logits(Variable(data.x)), data.label, meter.site());
   for (const Variable& leaf : mlp.leaves()) leaf.reset_grad();  // the next backward overwrites
   loss.backward();
   for (const Variable& leaf : mlp.leaves()) {
@@ -71,7 +71,7 @@ int64_t step(const Mlp& mlp, const Spirals& data, float learning_rate) {
     const auto weight = leaf.value().span<float>();
     for (size_t i = 0; i < weight.size(); ++i) weight[i] -= learning_rate * gradient[i];
   }
-  return statistics.correct;
+  return meter.counts().correct;
 }
 // [/train]
 

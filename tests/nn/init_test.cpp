@@ -25,7 +25,7 @@ struct Parameters {
                                            Initializer::zeros};
 
   explicit Parameters(uint64_t seed = 1) {
-    for (float& x : arena.weights().span<float>()) x = -77;
+    for (float& x : arena.masters().span<float>()) x = -77;
     initialize_parameters(arena, initializers, 0.5f, seed);
   }
   static ParameterTable table() {
@@ -51,7 +51,7 @@ TEST(InitializeParameters, DrawsANormalCutAtTwoDeviations) {
   const double deviation = 0.25;
   ParameterTable table;
   table.add("x", {n});
-  const Arena arena(table);
+  Arena arena(table);
   initialize_parameters(arena, {Initializer::truncated_normal}, static_cast<float>(deviation), 5);
   double sum = 0, squares = 0, largest = 0, inside = 0;
   for (const float value : arena.weight(0).span<float>()) {
@@ -88,7 +88,7 @@ TEST(InitializeParameters, TheSeedDecidesAndTheThreadCountDoesNot) {
   const Parameters reference(1), other(2);
   for (const int threads : {1, 2, 3}) {
     set_num_threads(threads);
-    EXPECT_TRUE(same_bits(Parameters(1).arena.weights(), reference.arena.weights())) << threads;
+    EXPECT_TRUE(same_bits(Parameters(1).arena.masters(), reference.arena.masters())) << threads;
   }
   set_num_threads(available_cpus());
   for (const int drawn : {0, 1})
@@ -102,7 +102,7 @@ TEST(InitializeParameters, ValuesDependOnSeedAndNumberAlone) {
   const auto weights_of = [](std::vector<int64_t> rows, int number) {
     ParameterTable table;
     for (const int64_t r : rows) table.add("p" + std::to_string(table.count()), {r, 4});
-    const Arena arena(table);
+    Arena arena(table);
     const std::vector<Initializer> all(rows.size(), Initializer::truncated_normal);
     initialize_parameters(arena, all, 0.5f, 77);
     return arena.weight(number);

@@ -7,6 +7,8 @@
 
 #include <gtest/gtest.h>
 
+#include "core/allocator.h"
+#include "tests/data_step.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
@@ -82,15 +84,15 @@ TEST(ParameterWalk, LeavesViewTheArena) {
   EXPECT_EQ(qkv.shape(), (Shape{12, 4}));
   EXPECT_EQ(qkv.name(), "layers.0.attention.self.query.weight+key.weight+value.weight");
   const std::string self = "layers.0.attention.self.";
-  const float* first = address(built.arena.weights(), (self + "query.weight").c_str());
+  const float* first = address(built.arena.masters(), (self + "query.weight").c_str());
   EXPECT_EQ(qkv.value().data<float>(), first);
-  EXPECT_EQ(address(built.arena.weights(), (self + "key.weight").c_str()), first + 16);
-  EXPECT_EQ(address(built.arena.weights(), (self + "value.weight").c_str()), first + 32);
-  const float* bias = address(built.arena.weights(), (self + "query.bias").c_str());
+  EXPECT_EQ(address(built.arena.masters(), (self + "key.weight").c_str()), first + 16);
+  EXPECT_EQ(address(built.arena.masters(), (self + "value.weight").c_str()), first + 32);
+  const float* bias = address(built.arena.masters(), (self + "query.bias").c_str());
   EXPECT_EQ(layer.attention.self.bias.value().data<float>(), bias);
-  EXPECT_EQ(address(built.arena.weights(), (self + "value.bias").c_str()), bias + 8);
+  EXPECT_EQ(address(built.arena.masters(), (self + "value.bias").c_str()), bias + 8);
   EXPECT_EQ(layer.output.layer_norm.bias.value().data<float>(),
-            address(built.arena.weights(), "layers.0.output.LayerNorm.bias"));
+            address(built.arena.masters(), "layers.0.output.LayerNorm.bias"));
 
   sum(layer.output.layer_norm.bias).backward();
   EXPECT_EQ(*address(built.arena.gradients(), "layers.0.output.LayerNorm.bias"), 1.0f);
@@ -170,7 +172,7 @@ std::vector<double> plus(std::vector<double> a, const std::vector<double>& b) {
 TEST(EncoderLayer, EqualsItsFormulaInDouble) {
   const Built built;
   RandomStream stream(5, StreamPurpose::user, 0);
-  for (float& w : built.arena.weights().span<float>()) w = static_cast<float>(stream.normal());
+  for (float& w : built.arena.masters().span<float>()) w = static_cast<float>(stream.normal());
   const EncoderLayer& layer = built.model.layers[0];
   const int S = 7, H = 4, A = 2, D = 2;
   std::vector<float> x32;
@@ -214,23 +216,27 @@ TEST(EncoderLayer, EqualsItsFormulaInDouble) {
   EXPECT_TRUE(near("y", y.value().span<float>(), expected32, Tolerance::reduction));
 }
 
-// Rows may repeat (a masked [CLS] is read twice) and come in any order; dropout is that of the whole.
+// Rows come in any order; dropout is that of the whole. Row -1 is no row: nobody reads what it gives,
+// and then it adds to no gradient.
 TEST(EncoderLayer, SomeRowsAreThoseOfAllRowsWithTheirGradients) {
   const Built built;
   RandomStream stream(6, StreamPurpose::user, 0);
-  for (float& w : built.arena.weights().span<float>()) w = static_cast<float>(stream.normal());
+  for (float& w : built.arena.masters().span<float>()) w = static_cast<float>(stream.normal());
   const auto i32 = [](std::vector<int32_t> values) {
     return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
   };
   const Sequences sequences{i32({0, 4, 5, 9}), i32({3, 70, 1})};
   const RowPlaces places{i32({0, 1, 2, 3, 0, 0, 1, 2, 3}), i32({3, 3, 3, 3, 70, 1, 1, 1, 1})};
-  const auto site = [](DropoutPurpose purpose) { return make_dropout(0.4f, 9, 2, 0, purpose); };
+  const auto site = [](DropoutPurpose purpose) {
+    return make_dropout(0.4f, 9, testing::data_step(2), 0, purpose);
+  };
   const LayerDropout dropout{site(DropoutPurpose::attention),
                              site(DropoutPurpose::attention_output),
                              site(DropoutPurpose::feed_forward)};
   Tensor x = Tensor::empty({9, 4});
   for (float& value : x.span<float>()) value = static_cast<float>(stream.normal());
-  const Tensor rows = i32({8, 0, 2, 0, 4});
+  const PickedRows picked{i32({8, 0, -1, 2, 4}), {i32({3, 0, 0, 2, 0}), i32({1, 3, 0, 3, 70})}};
+  const Tensor rows = i32({8, 0, 2, 4}), read = i32({0, 1, 3, 4});  // of all, of those picked
   const EncoderLayer& layer = built.model.layers[0];
 
   const auto gradients_of = [&](const std::function<Variable(const Variable&)>& rows_of,
@@ -244,13 +250,63 @@ TEST(EncoderLayer, SomeRowsAreThoseOfAllRowsWithTheirGradients) {
   };
   Tensor some, all;
   const auto got = gradients_of(
-      [&](const Variable& in) { return layer(in, sequences, places, dropout, rows); }, some);
+      [&](const Variable& in) {
+        return gather_rows(layer(in, sequences, places, dropout, picked), read);
+      },
+      some);
   const auto expected = gradients_of(
       [&](const Variable& in) { return gather_rows(layer(in, sequences, places, dropout), rows); },
       all);
   EXPECT_TRUE(near("y", some, all, Tolerance::reduction));
   EXPECT_TRUE(near("dx", got.first, expected.first, Tolerance::gradient));
   EXPECT_TRUE(near("parameters' gradients", got.second, expected.second, Tolerance::gradient));
+}
+
+// A layer's two sums are written over the products that lead to them: no [T, H] buffer more.
+TEST(DenseAddNorm, WritesTheSumOverItsProduct) {
+  constexpr int64_t T = 64, H = 32;
+  const auto activations = [] {
+    return Allocator::instance().usage(MemoryCategory::activations).bytes;
+  };
+  DenseAddNorm module{{H, H, {}, {}}, {H, 1e-5f, {}, {}}};
+  module.dense.bias = Variable::leaf(Tensor::zeros({H}));
+  module.layer_norm.weight = Variable::leaf(Tensor::zeros({H}));
+  module.layer_norm.bias = Variable::leaf(Tensor::zeros({H}));
+  const Variable x = Variable::leaf(Tensor::zeros({T, H})), residual = x;
+  const int64_t before = activations();
+  Variable product = scale(x, 1);
+  const Variable y = module.finish(std::move(product), residual, {}, {});
+  EXPECT_EQ(activations() - before, 4 * (2 * T * H + 2 * T));  // the sum, y; mean, rstd
+}
+
+TEST(EncoderLayer, HoldsNoProductBesideItsSum) {
+  constexpr int64_t T = 128, H = 64, kRows = 4 * T * H;  // bytes of [T, H]
+  struct Layer {
+    EncoderLayer layer{H, 1, 1, 1e-5f, Gelu::erf};
+    void parameters(ParameterWalk& walk) { walk.child("layer", layer); }
+  } model;
+  ParameterTable table;
+  std::vector<Initializer> initializers;
+  ParameterWalk declare(table, initializers);
+  model.parameters(declare);
+  Arena arena(table);
+  arena.with_gradients();
+  std::vector<Variable> leaves;
+  ParameterWalk bind(arena, leaves);
+  model.parameters(bind);
+  const Variable x = Variable::leaf(Tensor::zeros({T, H}));
+  const auto ints = [](std::vector<int32_t> values) {
+    return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
+  };
+  const Sequences sequences{ints({0, T}), ints({0})};
+  Allocator& allocator = Allocator::instance();
+  const int64_t before = allocator.usage(MemoryCategory::activations).bytes;
+  allocator.reset_peak();
+  const Variable y = model.layer(x, sequences, {}, {});
+  const MemoryUsage usage = allocator.usage(MemoryCategory::activations);
+  // qkv (3), attention's result, two sums, two results; the rest is [T] or [T, 1].
+  EXPECT_LT(usage.peak_bytes - before, 8 * kRows + kRows / 2);
+  EXPECT_GE(usage.bytes - before, 8 * kRows);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // optimizer_test.cpp: 20 steps of every variant on recorded gradients against formulas in double,
 // PyTorch's AdamW and timm's Lamb (tools/goldens/optimizer.py), and what Optimizer promises around
-// the update: groups by name, clipping, non-finite gradients, state by name.
+// the update: groups by name, clipping, non-finite gradients, loss scales, the end of the schedule,
+// working copies, state by name.
 #include "optim/optimizer.h"
 
 #include <cmath>
@@ -55,7 +56,7 @@ Tensor used(const Tensor& buffer, const ParameterSlice& slice) {
 
 void load_weights(Arena& arena) {
   for (const ParameterSlice& slice : arena.table().slices())
-    used(arena.weights(), slice).copy_from(golden().read("weight." + slice.name));
+    used(arena.masters(), slice).copy_from(golden().read("weight." + slice.name));
 }
 
 void load_gradients(Arena& arena, int step) {
@@ -65,9 +66,27 @@ void load_gradients(Arena& arena, int step) {
   }
 }
 
-float golden_learning_rate(int step) {
-  return golden().read("lr").data<float>()[step];
+// The golden's learning rates: 5e-3 min(1, (t + 1) / 5).
+Schedule golden_schedule() {
+  return Schedule({.name = "constant", .learning_rate = 5e-3f, .warmup = 5, .total_steps = kSteps});
 }
+
+Schedule constant(float learning_rate, int64_t total_steps = 1) {
+  return Schedule({.name = "constant", .learning_rate = learning_rate, .total_steps = total_steps});
+}
+
+/// An optimizer and the state that its steps work on.
+struct TrainingRun {
+  TrainingRun(Arena& arena, const OptimizerOptions& options, const Schedule& schedule,
+              const LossScaling& scaling = {})
+      : optimizer(arena, options, schedule, scaling), state(optimizer.initial_state()) {}
+  Optimizer::StepReport step() {
+    optimizer.step(state.get());
+    return optimizer.report(state.read());
+  }
+  Optimizer optimizer;
+  DeviceValue<StepState> state;
+};
 
 OptimizerOptions options_of(const std::string& name) {
   OptimizerOptions options;
@@ -76,10 +95,13 @@ OptimizerOptions options_of(const std::string& name) {
   return options;
 }
 
-void run_golden_steps(Arena& arena, Optimizer& optimizer, int first, int last) {
+void run_golden_steps(Arena& arena, TrainingRun& run, int first, int last) {
+  const Tensor lr = golden().read("lr");
   for (int step = first; step < last; ++step) {
     load_gradients(arena, step);
-    ASSERT_TRUE(optimizer.step(golden_learning_rate(step)).applied);
+    const auto report = run.step();
+    ASSERT_TRUE(report.applied);
+    ASSERT_FLOAT_EQ(report.learning_rate, lr.data<float>()[step]);
   }
 }
 
@@ -93,7 +115,7 @@ void expect_golden(const std::string& prefix, const Arena& arena, const Optimize
     const size_t at = static_cast<size_t>(2 * k);
     EXPECT_EQ(state[at].first, slice.name + ".exp_avg");
     EXPECT_EQ(state[at + 1].first, slice.name + ".exp_avg_sq");
-    EXPECT_TRUE(near(prefix + " " + slice.name, used(arena.weights(), slice), expected("weight"),
+    EXPECT_TRUE(near(prefix + " " + slice.name, used(arena.masters(), slice), expected("weight"),
                      Tolerance::optimizer));
     EXPECT_TRUE(near(prefix + " " + state[at].first, state[at].second, expected("exp_avg"),
                      Tolerance::optimizer));
@@ -112,10 +134,29 @@ class Trajectory : public ::testing::TestWithParam<Golden> {};
 TEST_P(Trajectory, TwentyStepsEqualTheGolden) {
   Arena arena(golden_table());
   load_weights(arena);
-  Optimizer optimizer(arena, options_of(GetParam().variant));
-  run_golden_steps(arena, optimizer, 0, kSteps);
-  expect_golden(GetParam().expected, arena, optimizer);
-  EXPECT_EQ(optimizer.applied_steps(), kSteps);
+  TrainingRun run(arena, options_of(GetParam().variant), golden_schedule());
+  run_golden_steps(arena, run, 0, kSteps);
+  expect_golden(GetParam().expected, arena, run.optimizer);
+  EXPECT_EQ(run.state.read().applied_steps, kSteps);
+}
+
+// The gradients as a loss scale leaves them: the same weights, to rounding.
+TEST_P(Trajectory, ALossScaleThatMovesChangesNothing) {
+  Arena arena(golden_table());
+  load_weights(arena);
+  TrainingRun run(arena, options_of(GetParam().variant), golden_schedule(),
+                  {.enabled = true, .initial = 1024, .growth_interval = 3});
+  for (int step = 0; step < kSteps; ++step) {
+    load_gradients(arena, step);
+    const float scale = run.state.read().loss_scale;
+    EXPECT_EQ(scale, std::ldexp(1024.0f, step / 3));
+    for (float& g : arena.gradients().span<float>()) g *= scale;
+    const auto report = run.step();
+    ASSERT_TRUE(report.applied);
+    const double norm = golden().read("grad_norm").data<float>()[step];
+    EXPECT_NEAR(report.grad_norm, norm, norm * Tolerance::reduction) << "is unscaled";
+  }
+  expect_golden(GetParam().expected, arena, run.optimizer);
 }
 
 INSTANTIATE_TEST_SUITE_P(Optimizer, Trajectory,
@@ -131,20 +172,21 @@ INSTANTIATE_TEST_SUITE_P(Optimizer, Trajectory,
 TEST(Optimizer, ReportsNormClipAndTrustRatiosOfEachStep) {
   Arena arena(golden_table());
   load_weights(arena);
-  Optimizer optimizer(arena, options_of("lamb"));
-  EXPECT_TRUE(optimizer.norms().empty());
+  TrainingRun run(arena, options_of("lamb"), golden_schedule());
+  EXPECT_TRUE(run.optimizer.norms().empty());
   const Tensor grad_norm = golden().read("grad_norm");
   for (int step = 0; step < kSteps; ++step) {
     load_gradients(arena, step);
-    const auto report = optimizer.step(golden_learning_rate(step));
+    const auto report = run.step();
     const double norm = grad_norm.data<float>()[step];
     EXPECT_NEAR(report.grad_norm, norm, norm * Tolerance::reduction);
     EXPECT_NEAR(report.clip_factor, 1 / std::max(1.0, norm), Tolerance::reduction);
-    ASSERT_EQ(optimizer.norms().size(), static_cast<size_t>(arena.table().count()));
+    const std::vector<TensorNorms> norms = run.optimizer.norms();
+    ASSERT_EQ(norms.size(), static_cast<size_t>(arena.table().count()));
     for (int k = 0; k < arena.table().count(); ++k) {
       const auto expected = golden().read("lamb.trust_ratio." + arena.table()[k].name);
       const double ratio = expected.data<float>()[step];
-      EXPECT_NEAR(optimizer.norms()[static_cast<size_t>(k)].trust_ratio, ratio, ratio * 5e-6)
+      EXPECT_NEAR(norms[static_cast<size_t>(k)].trust_ratio, ratio, ratio * 5e-6)
           << arena.table()[k].name << " step " << step;
     }
   }
@@ -154,20 +196,20 @@ TEST(Optimizer, LeavesGapsAndPaddingAlone) {
   for (const char* name : {"lamb", "adamw", "adamw-google"}) {
     Arena arena(golden_table());
     load_weights(arena);
-    Optimizer optimizer(arena, options_of(name));
+    TrainingRun run(arena, options_of(name), golden_schedule());
     std::vector<bool> inside(static_cast<size_t>(arena.table().size()), false);
     for (const ParameterSlice& s : arena.table().slices())
       std::fill(inside.begin() + s.offset, inside.begin() + s.offset + s.used(), true);
     for (int64_t i = 0; i < arena.table().size(); ++i) {
       if (inside[static_cast<size_t>(i)]) continue;
-      arena.weights().data<float>()[i] = -77;
+      arena.masters().data<float>()[i] = -77;
       arena.gradients().data<float>()[i] = kInfinity;  // neither clips nor stops the step
     }
-    run_golden_steps(arena, optimizer, 0, kSteps);
-    expect_golden(name, arena, optimizer);
+    run_golden_steps(arena, run, 0, kSteps);
+    expect_golden(name, arena, run.optimizer);
     for (int64_t i = 0; i < arena.table().size(); ++i) {
       if (!inside[static_cast<size_t>(i)]) {
-        ASSERT_EQ(arena.weights().data<float>()[i], -77);
+        ASSERT_EQ(arena.masters().data<float>()[i], -77);
       }
     }
   }
@@ -194,14 +236,15 @@ TEST(Optimizer, DecaysAndAdaptsByName) {
   OptimizerOptions options = options_of("lamb");
   options.weight_decay = 0.5f;
   options.max_grad_norm = 0;
-  Optimizer optimizer(arena, options);
-  optimizer.step(0.125f);
-  EXPECT_NEAR(optimizer.norms()[0].update, 4, 1e-5);  // 1 + 0.5 * 2, four times
-  EXPECT_NEAR(optimizer.norms()[0].trust_ratio, 1, 1e-5);
+  TrainingRun run(arena, options, constant(0.125f));
+  run.step();
+  const std::vector<TensorNorms> norms = run.optimizer.norms();
+  EXPECT_NEAR(norms[0].update, 4, 1e-5);  // 1 + 0.5 * 2, four times
+  EXPECT_NEAR(norms[0].trust_ratio, 1, 1e-5);
   EXPECT_NEAR(arena.weight(0).data<float>()[0], 2 - 0.125 * 2, 1e-5);
   for (int k : {1, 2}) {
-    EXPECT_NEAR(optimizer.norms()[static_cast<size_t>(k)].update, 2, 1e-5);
-    EXPECT_EQ(optimizer.norms()[static_cast<size_t>(k)].trust_ratio, 1.0f);  // not 4 / 2
+    EXPECT_NEAR(norms[static_cast<size_t>(k)].update, 2, 1e-5);
+    EXPECT_EQ(norms[static_cast<size_t>(k)].trust_ratio, 1.0f);  // not 4 / 2
     EXPECT_NEAR(arena.weight(k).data<float>()[0], 2 - 0.125, 1e-5);
   }
 }
@@ -211,22 +254,24 @@ TEST(Optimizer, NoDecayListIsWhatTheUserSays) {
   OptimizerOptions options = options_of("lamb");
   options.weight_decay = 0.5f;
   options.no_decay = {"dense.weight"};
-  Optimizer optimizer(arena, options);
-  optimizer.step(0.1f);
-  EXPECT_EQ(optimizer.norms()[0].trust_ratio, 1.0f);
-  EXPECT_NE(optimizer.norms()[1].trust_ratio, 1.0f);
-  EXPECT_NE(optimizer.norms()[2].trust_ratio, 1.0f);
+  TrainingRun run(arena, options, constant(0.1f));
+  run.step();
+  const std::vector<TensorNorms> norms = run.optimizer.norms();
+  EXPECT_EQ(norms[0].trust_ratio, 1.0f);
+  EXPECT_NE(norms[1].trust_ratio, 1.0f);
+  EXPECT_NE(norms[2].trust_ratio, 1.0f);
 }
 
 TEST(Optimizer, AWeightDecayOfZeroStillAdaptsByName) {
   Arena arena = small_arena();
   OptimizerOptions options = options_of("lamb");
   options.weight_decay = 0;
-  Optimizer optimizer(arena, options);
-  optimizer.step(0.1f);
-  EXPECT_NEAR(optimizer.norms()[0].update, 2, 1e-5);  // 1, four times: nothing of the weights
-  EXPECT_NEAR(optimizer.norms()[0].trust_ratio, 2, 1e-5);
-  EXPECT_EQ(optimizer.norms()[1].trust_ratio, 1.0f);
+  TrainingRun run(arena, options, constant(0.1f));
+  run.step();
+  const std::vector<TensorNorms> norms = run.optimizer.norms();
+  EXPECT_NEAR(norms[0].update, 2, 1e-5);  // 1, four times: nothing of the weights
+  EXPECT_NEAR(norms[0].trust_ratio, 2, 1e-5);
+  EXPECT_EQ(norms[1].trust_ratio, 1.0f);
 }
 
 TEST(Optimizer, ClipsToTheGlobalNormOnlyAboveIt) {
@@ -235,11 +280,12 @@ TEST(Optimizer, ClipsToTheGlobalNormOnlyAboveIt) {
   for (const auto& [limit, factor] :
        {std::pair{1.0f, 1 / std::sqrt(12.0)}, {4.0f, 1.0}, {0.0f, 1.0}}) {
     options.max_grad_norm = limit;
-    Optimizer optimizer(arena, options);
-    const auto report = optimizer.step(1e-3f);
+    TrainingRun run(arena, options, constant(1e-3f));
+    const auto report = run.step();
     EXPECT_NEAR(report.grad_norm, std::sqrt(12.0), 1e-12);
     EXPECT_FLOAT_EQ(report.clip_factor, static_cast<float>(factor)) << limit;
-    EXPECT_FLOAT_EQ(optimizer.state()[0].second.data<float>()[0], static_cast<float>(0.1 * factor));
+    EXPECT_FLOAT_EQ(run.optimizer.state()[0].second.data<float>()[0],
+                    static_cast<float>(0.1 * factor));
   }
   EXPECT_EQ(arena.gradient(0).data<float>()[0], 1.0f) << "gradients stay as they are";
 }
@@ -249,24 +295,84 @@ TEST(Optimizer, ANonFiniteGradientChangesNothingAndIsNamed) {
     for (float bad : {kInfinity, -kInfinity, std::nanf("")}) {
       Arena arena(golden_table());
       load_weights(arena);
-      Optimizer optimizer(arena, options_of(name));
-      run_golden_steps(arena, optimizer, 0, 2);
-      const Tensor before = arena.weights().clone();
-      std::vector<Tensor> moments;
-      for (const auto& [key, tensor] : optimizer.state()) moments.push_back(tensor.clone());
+      TrainingRun run(arena, options_of(name), golden_schedule());
+      run_golden_steps(arena, run, 0, 2);
+      const Tensor before = arena.masters().clone();
+      const auto moments = run.optimizer.state();
       load_gradients(arena, 2);
       arena.gradient(5).data<float>()[18] = bad;
       arena.gradient(4).data<float>()[19 * 13 - 1] = bad;
-      const auto report = optimizer.step(1e-3f);
+      const auto report = run.step();
       EXPECT_FALSE(report.applied);
+      EXPECT_EQ(report.clip_factor, 1);
       EXPECT_EQ(report.bad_gradient, arena.table()[5].name) << "the nearest to the loss";
       EXPECT_FALSE(std::isfinite(report.grad_norm));
-      EXPECT_EQ(optimizer.applied_steps(), 2);
-      EXPECT_TRUE(same_bits(arena.weights(), before));
+      EXPECT_EQ(run.state.read().applied_steps, 2);
+      EXPECT_EQ(run.state.read().skipped_steps, 1);
+      EXPECT_TRUE(run.optimizer.scaler().must_stop(run.state.read()));
+      EXPECT_TRUE(same_bits(arena.masters(), before));
+      const auto now = run.optimizer.state();
       for (size_t k = 0; k < moments.size(); ++k)
-        EXPECT_TRUE(same_bits(optimizer.state()[k].second, moments[k]));
-      run_golden_steps(arena, optimizer, 2, kSteps);  // and the run goes on as if nothing was
-      expect_golden(name, arena, optimizer);
+        EXPECT_TRUE(same_bits(now[k].second, moments[k].second));
+      run_golden_steps(arena, run, 2, kSteps);  // and the run goes on as if nothing was
+      expect_golden(name, arena, run.optimizer);
+    }
+  }
+}
+
+TEST(Optimizer, StepsBeyondTheScheduleDoNothing) {
+  for (const char* name : {"lamb", "adamw", "adamw-google"}) {
+    Arena arena(golden_table());
+    load_weights(arena);
+    TrainingRun run(arena, options_of(name), golden_schedule());
+    run_golden_steps(arena, run, 0, kSteps);
+    for (const float gradient : {1.0f, kInfinity}) {
+      arena.gradient(0).data<float>()[0] = gradient;
+      EXPECT_FALSE(run.step().applied);
+      EXPECT_EQ(run.state.read().applied_steps, kSteps);
+      EXPECT_EQ(run.state.read().skipped_steps, 0);
+      EXPECT_EQ(run.optimizer.scaler().must_stop(run.state.read()), std::nullopt);
+    }
+    expect_golden(name, arena, run.optimizer);
+  }
+}
+
+// A scale that overflows backs off and the steps that follow are those of a run without it.
+TEST(Optimizer, OverflowsAtTheStartCostStepsAlone) {
+  Arena arena(golden_table());
+  load_weights(arena);
+  TrainingRun run(arena, options_of("lamb"), golden_schedule(),
+                  {.enabled = true, .initial = std::ldexp(1.0f, 40)});
+  int step = 0, steps = 0;
+  while (step < kSteps) {
+    load_gradients(arena, step);
+    const StepState before = run.state.read();
+    // As if gradients went through f16: they overflow above 2^6.
+    const bool overflows = before.loss_scale > 64;
+    for (float& g : arena.gradients().span<float>()) g *= overflows ? kInfinity : before.loss_scale;
+    EXPECT_EQ(run.step().applied, !overflows);
+    EXPECT_EQ(run.optimizer.scaler().must_stop(run.state.read()), std::nullopt);
+    step += overflows ? 0 : 1;
+    ASSERT_LT(++steps, 100);
+  }
+  EXPECT_EQ(run.state.read().skipped_steps, 34);
+  EXPECT_EQ(run.state.read().loss_scale, 64);
+  expect_golden("lamb", arena, run.optimizer);
+}
+
+// In bf16 and f16, layers see the masters rounded, from the optimizer alone: no refresh().
+TEST(Optimizer, KeepsTheWorkingCopyAsTheMastersRounded) {
+  for (const DType compute : {DType::bf16, DType::f16}) {
+    for (const char* name : {"lamb", "adamw", "adamw-google"}) {
+      Arena arena(golden_table(), compute);
+      load_weights(arena);
+      arena.refresh();
+      TrainingRun run(arena, options_of(name), golden_schedule());
+      const int64_t version = arena.version();
+      run_golden_steps(arena, run, 0, kSteps);
+      EXPECT_EQ(arena.version(), version + kSteps) << "packed weights must be made anew";
+      EXPECT_TRUE(same_bits(arena.working(), arena.masters().to(compute)));
+      expect_golden(name, arena, run.optimizer);
     }
   }
 }
@@ -274,7 +380,7 @@ TEST(Optimizer, ANonFiniteGradientChangesNothingAndIsNamed) {
 TEST(Optimizer, NamesTheFirstNonFiniteWeight) {
   Arena arena(golden_table());
   load_weights(arena);
-  Optimizer optimizer(arena, {});
+  Optimizer optimizer(arena, {}, golden_schedule());
   EXPECT_EQ(optimizer.first_non_finite_weight(), "");
   arena.weight(7).data<float>()[14] = std::nanf("");
   EXPECT_EQ(optimizer.first_non_finite_weight(), "pooler.weight");
@@ -286,44 +392,57 @@ TEST(Optimizer, StateGoesOnBitForBitInAnotherLayout) {
   for (const char* name : {"lamb", "adamw"}) {
     Arena arena(golden_table()), other(other_table());
     load_weights(arena);
-    Optimizer optimizer(arena, options_of(name)), resumed(other, options_of(name));
-    run_golden_steps(arena, optimizer, 0, 7);
+    TrainingRun run(arena, options_of(name), golden_schedule());
+    TrainingRun resumed(other, options_of(name), golden_schedule());
+    run_golden_steps(arena, run, 0, 7);
     for (const ParameterSlice& slice : arena.table().slices())
-      other.weight(other.table().find(slice.name)).copy_from(used(arena.weights(), slice));
-    resumed.load_state(optimizer.state());
-    resumed.set_applied_steps(optimizer.applied_steps());
-    run_golden_steps(arena, optimizer, 7, kSteps);
+      other.weight(other.table().find(slice.name)).copy_from(used(arena.masters(), slice));
+    resumed.optimizer.load_state(run.optimizer.state());
+    resumed.state.write(run.state.read());
+    run_golden_steps(arena, run, 7, kSteps);
     run_golden_steps(other, resumed, 7, kSteps);
     for (const ParameterSlice& slice : arena.table().slices()) {
       EXPECT_TRUE(near(slice.name, other.weight(other.table().find(slice.name)),
-                       used(arena.weights(), slice), Tolerance::elementwise));
+                       used(arena.masters(), slice), Tolerance::elementwise));
     }
-    expect_golden(name, other, resumed);
+    expect_golden(name, other, resumed.optimizer);
   }
 }
 
 TEST(Optimizer, SameLayoutResumesToTheBit) {
   Arena arena(golden_table()), again(golden_table());
   load_weights(arena);
-  Optimizer optimizer(arena, {}), resumed(again, {});
-  run_golden_steps(arena, optimizer, 0, 7);
-  again.weights().copy_from(arena.weights());
-  auto state = optimizer.state();
+  TrainingRun run(arena, {}, golden_schedule()), resumed(again, {}, golden_schedule());
+  run_golden_steps(arena, run, 0, 7);
+  again.masters().copy_from(arena.masters());
+  auto state = run.optimizer.state();
   std::reverse(state.begin(), state.end());  // order is free
-  resumed.load_state(state);
-  resumed.set_applied_steps(7);
-  run_golden_steps(arena, optimizer, 7, kSteps);
+  resumed.optimizer.load_state(state);
+  resumed.state.write(run.state.read());
+  run_golden_steps(arena, run, 7, kSteps);
   run_golden_steps(again, resumed, 7, kSteps);
-  EXPECT_TRUE(same_bits(arena.weights(), again.weights()));
+  EXPECT_TRUE(same_bits(arena.masters(), again.masters()));
+}
+
+TEST(Optimizer, StateIsACopy) {
+  Arena arena(golden_table());
+  load_weights(arena);
+  TrainingRun run(arena, {}, golden_schedule());
+  run_golden_steps(arena, run, 0, 1);
+  const auto state = run.optimizer.state();
+  const Tensor before = state[0].second.clone();
+  run_golden_steps(arena, run, 1, 2);
+  EXPECT_TRUE(same_bits(state[0].second, before));
+  EXPECT_FALSE(same_bits(run.optimizer.state()[0].second, before));
 }
 
 TEST(Optimizer, RefusesStateOfAnotherModelAndKeepsItsOwn) {
   Arena arena(golden_table());
-  Optimizer optimizer(arena, {});
+  TrainingRun run(arena, {}, golden_schedule());
+  Optimizer& optimizer = run.optimizer;
   load_weights(arena);
-  run_golden_steps(arena, optimizer, 0, 1);
-  auto good = optimizer.state();
-  for (auto& [name, tensor] : good) tensor = tensor.clone();
+  run_golden_steps(arena, run, 0, 1);
+  const auto good = optimizer.state();
   const auto expect_refused = [&](auto damage, const std::string& text) {
     auto state = good;
     for (auto& [name, tensor] : state) tensor = Tensor::zeros(tensor.shape());
@@ -334,8 +453,8 @@ TEST(Optimizer, RefusesStateOfAnotherModelAndKeepsItsOwn) {
     } catch (const CheckpointError& error) {
       EXPECT_THAT(error.what(), HasSubstr(text));
     }
-    for (size_t k = 0; k < good.size(); ++k)
-      EXPECT_TRUE(same_bits(optimizer.state()[k].second, good[k].second));
+    const auto kept = optimizer.state();
+    for (size_t k = 0; k < good.size(); ++k) EXPECT_TRUE(same_bits(kept[k].second, good[k].second));
   };
   expect_refused([](auto& state) { state.pop_back(); }, "\"pooler.weight.exp_avg_sq\" is missing");
   expect_refused([](auto& state) { state.emplace_back("x.exp_avg", Tensor::zeros({1})); },
@@ -359,11 +478,11 @@ TEST(Optimizer, TheTableHoldsWhatTheFactsSay) {
   EXPECT_FALSE(optimizer_variant("adamw-google").bias_correction);
   EXPECT_EQ(optimizer_variant("adamw").eps, 1e-8f);
   Arena arena = small_arena();
-  EXPECT_EQ(Optimizer(arena, options_of("adamw")).eps(), 1e-8f);
+  EXPECT_EQ(Optimizer(arena, options_of("adamw"), constant(1)).eps(), 1e-8f);
   OptimizerOptions options = options_of("adamw");
   options.eps = 1e-3f;
-  EXPECT_EQ(Optimizer(arena, options).eps(), 1e-3f);
-  EXPECT_THAT(Optimizer(arena, options).describe(), HasSubstr("eps 0.001"));
+  EXPECT_EQ(Optimizer(arena, options, constant(1)).eps(), 1e-3f);
+  EXPECT_THAT(Optimizer(arena, options, constant(1)).describe(), HasSubstr("eps 0.001"));
 }
 
 TEST(Optimizer, RejectsWhatMakesNoSense) {
@@ -371,7 +490,7 @@ TEST(Optimizer, RejectsWhatMakesNoSense) {
   const auto rejects = [&](auto change) {
     OptimizerOptions options;
     change(options);
-    EXPECT_THROW(Optimizer(arena, options), UsageError);
+    EXPECT_THROW(Optimizer(arena, options, constant(1)), UsageError);
   };
   rejects([](auto& o) { o.name = "lamp"; });
   rejects([](auto& o) { o.beta1 = 1; });
@@ -380,10 +499,8 @@ TEST(Optimizer, RejectsWhatMakesNoSense) {
   rejects([](auto& o) { o.eps = 0.0f; });
   rejects([](auto& o) { o.weight_decay = -1; });
   rejects([](auto& o) { o.max_grad_norm = kInfinity; });
-  Optimizer optimizer(arena, {});
-  EXPECT_THROW(optimizer.step(-1), UsageError);
-  EXPECT_THROW(optimizer.step(std::nanf("")), UsageError);
-  EXPECT_THROW(optimizer.set_applied_steps(-1), UsageError);
+  EXPECT_THROW(Optimizer(arena, {}, constant(1, /* total_steps= */ 0)), UsageError);
+  EXPECT_THROW(Optimizer(arena, {}, constant(1), {.enabled = true, .floor = -1}), UsageError);
   try {
     optimizer_variant("lamp");
   } catch (const UsageError& error) {

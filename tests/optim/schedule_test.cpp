@@ -83,10 +83,23 @@ TEST(Schedule, WarmUpBelowOneIsARatioOfTheSteps) {
   for (int64_t t : {0, 150, 299, 300, 2999})
     EXPECT_EQ(ratio.learning_rate(t), steps.learning_rate(t)) << t;
   EXPECT_EQ(make("linear", 1.0f, 1, 10).warmup_steps(), 1);
+  EXPECT_EQ(warmup_steps(0.1, 200), 20);
+  EXPECT_EQ(warmup_steps(50, 200), 50);
+  EXPECT_EQ(warmup_steps(0.25, 10), 2.5) << "is not rounded";
+}
+
+TEST(Schedule, EveryNameOfTheTableMakesOne) {
+  for (const ScheduleName& row : schedule_names()) {
+    const Schedule schedule = make(row.name, 1.0f, 2, 10);
+    for (int64_t t = 0; t <= 10; ++t) {
+      EXPECT_GE(schedule.learning_rate(t), 0.0f) << row.name << " " << t;
+      EXPECT_LE(schedule.learning_rate(t), 1.0f) << row.name << " " << t;
+    }
+  }
 }
 
 TEST(Schedule, RejectsWhatMakesNoSense) {
-  EXPECT_THROW(make("cosine", 1, 0, 10), UsageError);
+  EXPECT_THROW(make("no-such-schedule", 1, 0, 10), UsageError);
   EXPECT_THROW(make("linear", -1, 0, 10), UsageError);
   EXPECT_THROW(make("linear", NAN, 0, 10), UsageError);
   EXPECT_THROW(make("linear", 1, -1, 10), UsageError);
@@ -97,6 +110,13 @@ TEST(Schedule, RejectsWhatMakesNoSense) {
   EXPECT_THROW(make("polynomial", 1, 0, 10, 0), UsageError);
   EXPECT_THROW(make("polynomial", 1, 0, 10, 1, -1), UsageError);
   EXPECT_THROW(make("linear", 1, 0, 10).learning_rate(-1), UsageError);
+}
+
+TEST(Schedule, TheLogShowsAWarmUpThatIsNoWholeNumber) {
+  const std::string text = make("polynomial", 6e-3f, 0.2843, 7038, 0.5).describe();
+  EXPECT_NE(text.find("power 0.5: learning rate 0.006, warm-up 2000.903 of 7038 steps, then to 0"),
+            std::string::npos)
+      << text;
 }
 
 // The paper's table for BERT: 5e-3 at 32K, warm-up 1/5; 512 has 6.25e-4 and 1/320.

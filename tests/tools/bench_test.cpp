@@ -103,7 +103,7 @@ TEST(Bench, StepTakesLengthsFromAFile) {
 TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
-        "bench add --threads -3", "bench step --precision bf16", "bench step --head all",
+        "bench add --threads -3", "bench step --precision tf32", "bench step --head all",
         "bench step --model bert-huge", "bench step --steps 0", "bench step --batch 0",
         "bench step --device cuda"}) {
     const Outcome outcome = run_minibert(arguments);

@@ -153,13 +153,36 @@ TEST_F(TextVerbs, RefuseWhatCannotBeDone) {
       2, "--min-frequency: Value 0 not in range 1 to 1099511627776");
   expect_refused(run({"embed", "a b a b a b a"}), 3, "has 9 tokens with [CLS] and [SEP], expected");
   expect_refused(run({"embed", "--pooling", "max", "a"}), 2, "pooling is \"max\"");
-  expect_refused(run({"embed", "--nrmalize", "a"}), 2, "there is no option --nrmalize");
+  expect_refused(run({"embed", "--nrmalize", "a"}), 2,
+                 "there is no flag --nrmalize. Did you mean --normalize?");
   expect_refused(run({"fill-mask", "--top-k", "0", "[MASK]"}), 2, "--top-k");
   expect_refused(run({"embed", "--file", "/absent", "a"}), 2, "both as arguments and with --file");
   expect_refused(run({"embed", "--file", "/absent"}), 3, "/absent: cannot be read");
   expect_refused(run({"embed", "--file", folder_}), 3, "cannot be read");
   fs::remove(folder_ / "vocab.txt");
   expect_refused(run({"embed", "a"}), 3, "vocab.txt");
+}
+
+// A misspelt flag is named before the required flag that is missing because of it.
+TEST_F(TextVerbs, AMisspeltRequiredFlagGetsTheNearestName) {
+  const std::string binary = std::getenv("MINIBERT_BINARY");
+  const auto run_words = [&](std::vector<std::string> words) {
+    words.insert(words.begin(), binary);
+    return testing::run_process(words);
+  };
+  expect_refused(run_words({"embed", "--modle", folder_, "a"}), 2,
+                 "there is no flag --modle. Did you mean --model?");
+  expect_refused(run_words({"fill-mask", "--modle=" + folder_.string(), "[MASK]"}), 2,
+                 "there is no flag --modle. Did you mean --model?");
+  expect_refused(run_words({"tokenizer", "train", "--vocab-sice", "99", "--output", "v.txt"}), 2,
+                 "there is no flag --vocab-sice. Did you mean --vocab-size?");
+  expect_refused(run_words({"data", "build", "--vocb", "v.txt", "a.txt"}), 2,
+                 "there is no flag --vocb. Did you mean --vocab?");
+  expect_refused(run_words({"eval", "mlm", "--model", "m", "--date", "d"}), 2,
+                 "there is no flag --date. Did you mean --data?");
+  // Nothing is misspelt: what is required is named, and texts after -- are no flags.
+  expect_refused(run_words({"embed", "a"}), 2, "--model is required");
+  expect_refused(run_words({"embed", "--", "--modle"}), 2, "--model is required");
 }
 
 TEST_F(TextVerbs, RefuseModelsThatDoNotFit) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`minibert tokenizer train|encode` as a user meets it: output, exit codes, what is said. Run by ctest as tokenizer_verb."""
+"""`minibert tokenizer train|encode` as a user sees it: output, exit codes, messages. Run by ctest as tokenizer_verb."""
 import gzip
 import json
 import os
@@ -21,7 +21,7 @@ def run(*arguments, text=b""):
 
 
 def expect(result, code, *parts):
-    """The exit code, and texts that standard error must hold."""
+    """Checks the exit code, and that standard error has these texts."""
     assert result[0] == code, result
     for part in parts:
         assert part in result[2], f"stderr lacks {part!r}: {result[2]}"
@@ -75,7 +75,7 @@ def test_train(folder):
     assert output.read_bytes() == first and facts["vocab_size"] == len(tokens), facts
     assert sorted(p.name for p in folder.iterdir() if "vocab" in p.name) == ["vocab.txt"], "a temporary file was left"
     expect(run("encode", "--vocab", output, text="the cat"), 0)
-    latin = folder / os.fsdecode(b"caf\xe9.txt")  # no UTF-8, as JSON must be
+    latin = folder / os.fsdecode(b"caf\xe9.txt")  # not UTF-8, which JSON requires
     assert json.loads(expect(run("train", "--vocab-size", 60, "--json", "--output", latin, prose), 0))["vocab_size"] == len(tokens)
     assert latin.read_bytes() == first
     cased = folder / "cased.txt"

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`minibert train` and `minibert eval mlm` as a shell sees them: flags, order of sources, messages, exit codes, JSON.
 
-Run by ctest, which sets MINIBERT_BINARY. Data is made here from a few words.
+Run by ctest, which sets MINIBERT_BINARY. The test builds its data from a few words.
 """
 import json
 import os
@@ -80,7 +80,9 @@ class TrainVerb(unittest.TestCase):
         self.refused(2, "Did you mean --micro-batch-size?", "train", "--micro-batchsize", 3)
         self.refused(2, "--seed: At Most 1 required", "train", "--seed", 1, "--seed", 2)
         self.refused(2, "Did you mean MINIBERT_MAX_STEPS?", "train", "--print-config", MINIBERT_MAXSTEPS="3")
-        self.refused(2, "not in this build yet", *self.settings("x", "--precision", "bf16"))
+        self.refused(2, "which no CPU has", *self.settings("x", "--precision", "tf32"))
+        self.refused(2, "Leave --loss-scale out", *self.settings("x", "--loss-scale", 1024))
+        self.refused(2, "no F16C", *self.settings("x", "--precision", "fp16"), MINIBERT_SIMD="v2")
         self.refused(2, "expected a multiple of train.micro_batch_size = 3", "train", "--data", self.folder / "data",
                      "--output-dir", self.folder / "x", "--micro-batch-size", 3, "--global-batch-size", 8)
         self.refused(2, "data.data is empty", "train")
@@ -91,7 +93,7 @@ class TrainVerb(unittest.TestCase):
     def test_dry_run_writes_nothing(self):
         got = run(*self.settings("dry", "--dry-run"))
         self.assertEqual(got.returncode, 0, got.stderr)
-        self.assertIn("micro 4 x accumulation 2 x ranks 1 = 8 sequences a step", got.stdout)
+        self.assertIn("micro 4 x accumulation 2 = 8 sequences per step", got.stdout)
         self.assertFalse((self.folder / "dry").exists())
 
     def test_run_resume_and_eval(self):
@@ -116,8 +118,8 @@ class TrainVerb(unittest.TestCase):
 
     def test_what_cannot_start_is_refused_by_the_dry_run_too(self):
         (self.folder / "file").write_text("")
-        self.refused(2, "output folder can't be made", *self.settings("file", "--dry-run"))
-        self.refused(2, "there is none of that name", *self.settings("new", "--dry-run", "--resume", "nope"))
+        self.refused(2, "output folder can't be created", *self.settings("file", "--dry-run"))
+        self.refused(2, "this path does not exist", *self.settings("new", "--dry-run", "--resume", "nope"))
         self.refused(2, "expected v2, v3 or v4", *self.settings("new"), MINIBERT_SIMD="v9")
         self.refused(2, "Use --hidden-size 34 or", "train", "--data", self.folder / "data", "--output-dir", self.folder / "new",
                      "--hidden-size", 33, "--num-attention-heads", 2, "--dry-run")

@@ -8,7 +8,10 @@ LayerNorms far from 1 and 0, sequences of uneven lengths (1 among them) and both
   dropout   p = 0.1 at every site, with the masks of tools/goldens/philox.py
   tanh      as plain with gelu_new: outputs and losses only
 Tensors: weights/NAME; batch/FIELD (packed as minibert packs); CASE/hidden, mlm_logits, nsp_logits, losses;
-CASE/gradient/NAME in float64 rounded to float32; CASE/fp32_error/NAME = |g32 - g64| / |g64| of PyTorch's own float32.
+CASE/gradient/NAME in float64 rounded to float32; CASE/fp32_error/NAME = |g32 - g64| / |g64| of PyTorch's own float32;
+CASE/bf16_error/NAME and fp16_error/NAME the same for float32 weights under torch.autocast, the losses scaled by SCALE in
+fp16; CASE/bf16_loss_error and fp16_loss_error = the largest error of the three losses, relative to the largest. All errors
+depend a little on the machine (which kernels PyTorch takes).
 """
 
 import json
@@ -25,6 +28,7 @@ from transformers.models.bert import modeling_bert
 LENGTHS = [48, 1, 7, 33, 16, 2, 40, 25, 8, 9, 15, 48, 3, 31, 20, 12]
 SAMPLES = [5, 0, 300, 9, 2, 7, 70000, 1, 12, 3, 4, 88, 6, 31, 10, 11]
 SEED, DATA_STEP, P = 0x1234_5678_9ABC_DEF0, 77, 0.1
+SCALE = 1024.0  # of the loss, under fp16
 CONFIG = dict(
     vocab_size=203, hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=200,
     max_position_embeddings=48, hidden_dropout_prob=P, attention_probs_dropout_prob=P, hidden_act="gelu",
@@ -98,7 +102,7 @@ def install_dropout(model):
     modeling_bert.eager_attention_forward = attention
 
 
-def run(weights, batch, dtype, dropout, hidden_act="gelu"):
+def run(weights, batch, dtype, dropout, hidden_act="gelu", autocast=None):
     original = modeling_bert.eager_attention_forward
     config = BertConfig(**{**CONFIG, "hidden_act": hidden_act})
     config._attn_implementation = "eager"
@@ -110,13 +114,18 @@ def run(weights, batch, dtype, dropout, hidden_act="gelu"):
     labels = torch.from_numpy(batch["labels"])
     hidden = []
     model.bert.encoder.register_forward_hook(lambda m, i, output: hidden.append(output[0]))
-    output = model(
-        input_ids=torch.from_numpy(batch["ids"]), token_type_ids=torch.from_numpy(batch["segment"]),
-        attention_mask=torch.from_numpy(batch["real"].astype(np.int64)),
-    )  # fmt: skip
-    mlm = torch.nn.functional.cross_entropy(output.prediction_logits[labels >= 0], labels[labels >= 0])
-    nsp = torch.nn.functional.cross_entropy(output.seq_relationship_logits, torch.from_numpy(batch["nsp"]))
-    (mlm + nsp).backward()
+    with torch.autocast("cpu", dtype=autocast or torch.bfloat16, enabled=autocast is not None):
+        output = model(
+            input_ids=torch.from_numpy(batch["ids"]), token_type_ids=torch.from_numpy(batch["segment"]),
+            attention_mask=torch.from_numpy(batch["real"].astype(np.int64)),
+        )  # fmt: skip
+        # As torch.nn.CrossEntropyLoss computes under autocast: in float32.
+        scores = output.prediction_logits[labels >= 0].to(torch.promote_types(output.prediction_logits.dtype, torch.float32))
+        pairs = output.seq_relationship_logits.to(torch.promote_types(output.seq_relationship_logits.dtype, torch.float32))
+    mlm = torch.nn.functional.cross_entropy(scores, labels[labels >= 0])
+    nsp = torch.nn.functional.cross_entropy(pairs, torch.from_numpy(batch["nsp"]))
+    scale = SCALE if autocast == torch.float16 else 1.0
+    (scale * (mlm + nsp)).backward()
     modeling_bert.eager_attention_forward = original
     outputs = {
         "hidden": hidden[0][torch.from_numpy(batch["real"])],
@@ -124,7 +133,7 @@ def run(weights, batch, dtype, dropout, hidden_act="gelu"):
         "nsp_logits": output.seq_relationship_logits,
         "losses": torch.stack([mlm, nsp, mlm + nsp]),
     }
-    gradients = {name: p.grad for name, p in model.named_parameters()}
+    gradients = {name: p.grad / scale for name, p in model.named_parameters()}
     return {name: tensor.detach() for name, tensor in outputs.items()}, gradients
 
 
@@ -167,10 +176,18 @@ def main(path):
         for name, g in g64.items():
             tensors[f"{case}/gradient/{name}"] = g.float()
             tensors[f"{case}/fp32_error/{name}"] = (g32[name] - g).norm() / g.norm()
+        for label, autocast in [("bf16", torch.bfloat16), ("fp16", torch.float16)]:
+            outputs16, g16 = run(weights, batch, torch.float32, dropout, hidden_act, autocast)
+            losses = outputs["losses"]
+            error = (outputs16["losses"].double() - losses).abs().max() / losses.abs().max()
+            tensors[f"{case}/{label}_loss_error"] = error
+            for name, g in g64.items():
+                tensors[f"{case}/{label}_error/{name}"] = (g16[name].double() - g).norm() / g.norm()
+            print(f"{case:8} {label} losses are off by {error:.2e}")
     metadata = {
         "format": "pt", "made_by": "tools/goldens/bert.py", "torch": torch.__version__,
         "transformers": transformers.__version__, "config": json.dumps({**CONFIG, "model_type": "bert"}),
-        "seed": str(SEED), "data_step": str(DATA_STEP),
+        "seed": str(SEED), "data_step": str(DATA_STEP), "loss_scale": str(SCALE),
     }  # fmt: skip
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
 

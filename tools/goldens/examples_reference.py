@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Makes the examples of a folder of shards a second time, from the recorded documents and random draws, and compares.
+"""Recreates the examples of a folder of shards from the recorded documents and random draws, and compares.
 
     minibert data build ... --record-draws draws.jsonl --output SHARDS FILES
     tools/goldens/examples_reference.py draws.jsonl SHARDS
 
-An independent version of BERT's create_pretraining_data.py (google-research/bert @ eedf571) that asks the recording instead
-of Python's random module, and an independent reader of the shard format (models/text/shard.h). Every example must be the
-same: ids, segments, next-sentence label, masked positions and labels. Prints a histogram of lengths, the 80/10/10 shares and
+An independent version of BERT's create_pretraining_data.py (google-research/bert @ eedf571) that reads the recording instead
+of calling Python's random module, and an independent reader of the shard format (models/text/shard.h). Every example must be
+equal: ids, segments, next-sentence label, masked positions and labels. Prints a histogram of lengths, the 80/10/10 shares and
 the next-sentence balance; exits 1 at the first difference. Needs Python 3.9 and nothing else. Test: ctest -R examples.
 """
 import argparse

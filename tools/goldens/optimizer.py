@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes tests/goldens/optimizer.safetensors: 20 steps of every optimizer variant on recorded gradients.
+"""Writes tests/goldens/optimizer.safetensors: 20 steps of every optimizer variant on recorded gradients.
 
-Expected values come from formulas in float64 written here from the papers (nothing of minibert is
+Expected values come from formulas in float64 written here from the papers (no code of minibert is
 called), from PyTorch's AdamW, and from timm's Lamb, whose defaults are LAMB v5 as minibert has it.
 Read by tests/optim/optimizer_test.cpp. Run from the root, with the peers of tools/install-peers and
   .venv/bin/pip install --no-deps timm==1.0.31

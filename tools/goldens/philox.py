@@ -1,7 +1,7 @@
 """Philox4x32-10 and minibert's dropout masks in NumPy, written from the text of core/random.h alone.
 
-Used by the goldens scripts: masks made here are applied in PyTorch, so that a test of minibert's gradients under dropout
-compares two independent readings of the counter's layout. Check of the generator itself: the known answers of the Random123
+Used by the goldens scripts: PyTorch applies the masks computed here, so that a test of minibert's gradients under dropout
+compares two independent implementations of the counter's layout. Check of the generator itself: the known answers of the Random123
 distribution at the end (python tools/goldens/philox.py).
 """
 

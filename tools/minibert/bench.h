@@ -1,7 +1,7 @@
 // bench.h: what the benchmarks share: repeated timing, and the machine's limits as measured by a
 // short probe (never typed in). Used by bench.cpp (ops), bench_gemm.cpp and bench_step.cpp. Easy to
-// break: a limit is what this program's own best kernel reached in the probe, so a share of it may
-// pass 100 % where an op's tensors lie in the cache. Test: ctest -R tools_bench.
+// break: a limit is the rate that our own best kernel reached in the probe, so an op whose tensors
+// fit in the cache may exceed 100 % of it. Test: ctest -R tools_bench.
 #pragma once
 
 #include <functional>
@@ -15,16 +15,16 @@ struct Timing {
   int runs = 0;
 };
 
-/// Calls prepare() (not timed) and run() (timed) again and again, at least 3 times and for about
-/// `seconds` in all, after one call to warm up.
+/// Calls prepare() (not timed) and run() (timed) repeatedly, at least 3 times and for about
+/// `seconds` in total, after one call to warm up.
 Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
                double seconds);
 
-/// What this machine reaches with the current number of threads.
+/// The rates that this machine reaches with the current number of threads.
 struct MachineLimits {
   double flops = 0;  // FLOP/s: the fastest of some large matrix products, oneDNN or built-in
   double bytes = 0;  // bytes/s: the faster of scaling in place and adding, beyond the caches
-  /// Seconds that work of this size takes at the limits: whichever of the two takes longer.
+  /// Seconds that such work takes at the limits: the longer of the two times.
   double bound(double flop_count, double byte_count) const;
 };
 /// Takes about 2 s and 400 MB.

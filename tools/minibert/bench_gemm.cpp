@@ -9,6 +9,7 @@
 #include "core/kernels/gemm.h"
 #include "core/kernels/gemm_backend.h"
 #include "core/parallel.h"
+#include "core/tensor.h"
 #include "tools/minibert/bench.h"
 
 namespace minibert {
@@ -16,6 +17,7 @@ namespace {
 
 struct Options {
   bool json = false;
+  std::string dtype = "f32";
   int threads = 0;
   double seconds = 0.5;
   int64_t tokens = 1024;
@@ -35,24 +37,38 @@ std::vector<Product> products_of(const char* layer, int64_t T, int64_t N, int64_
           {layer, "dweight", N, K, T, true, false}};
 }
 
-GemmArgs args_of(const Product& p) {
+/// A product's operands. Those of a 16-bit type have the types of training: a weight's gradient is
+/// f32, all else is of that type.
+struct Operands {
+  Tensor a, b, c;
   GemmArgs args;
-  args.transpose_a = p.transpose_a;
-  args.transpose_b = p.transpose_b;
-  args.a = p.transpose_a ? Tensor::zeros({p.K, p.M}) : Tensor::zeros({p.M, p.K});
-  args.b = p.transpose_b ? Tensor::zeros({p.N, p.K}) : Tensor::zeros({p.K, p.N});
-  args.c = Tensor::empty({p.M, p.N});
-  return args;
+};
+
+Operands operands_of(const Product& p, DType type) {
+  const auto zeros = [](int64_t rows, int64_t columns, DType dtype) {
+    return Tensor::zeros({rows, columns}, dtype);
+  };
+  Operands x;
+  x.a = p.transpose_a ? zeros(p.K, p.M, type) : zeros(p.M, p.K, type);
+  x.b = p.transpose_b ? zeros(p.N, p.K, type) : zeros(p.K, p.N, type);
+  x.c = zeros(p.M, p.N, p.transpose_a ? DType::f32 : type);
+  x.args.a = x.a;
+  x.args.b = x.b;
+  x.args.c = x.c;
+  x.args.transpose_a = p.transpose_a;
+  x.args.transpose_b = p.transpose_b;
+  return x;
 }
 
 double gflops(const GemmArgs& args, GemmBackend backend, double seconds) {
   gemm_use(backend);
   const Timing timing = time_of([] {}, [&] { gemm(args); }, seconds);
   gemm_use(GemmBackend::fastest);
-  return gemm_flops(args) / timing.median / 1e9;
+  return gemm_cost(args).flops / timing.median / 1e9;
 }
 
-void print(const Product& p, bool json, bool has_library, double library, double builtin) {
+void print(const Product& p, const std::string& dtype, bool json, bool has_library, double library,
+           double builtin) {
   const std::string shape = fmt::format("M={} N={} K={}", p.M, p.N, p.K);
   if (!json) {
     fmt::print("{:<12} {:<8} {:<24} {:>9} {:>9.1f} {:>6}\n", p.layer, p.what, shape,
@@ -60,11 +76,9 @@ void print(const Product& p, bool json, bool has_library, double library, double
                has_library ? fmt::format("{:.2f}", builtin / library) : "-");
     return;
   }
-  nlohmann::ordered_json line = {{"layer", p.layer},
-                                 {"product", p.what},
-                                 {"sizes", shape},
-                                 {"threads", num_threads()},
-                                 {"builtin_gflops_per_s", builtin}};
+  nlohmann::ordered_json line = {{"layer", p.layer},         {"product", p.what},
+                                 {"sizes", shape},           {"dtype", dtype},
+                                 {"threads", num_threads()}, {"builtin_gflops_per_s", builtin}};
   if (has_library) line["library_gflops_per_s"] = library;
   fmt::print("{}\n", line.dump());
 }
@@ -74,14 +88,17 @@ void run(const Options& options) {
            options.seconds);
   MB_CHECK(options.tokens >= 1, "bench gemm: --tokens is {}, expected 1 or more", options.tokens);
   if (options.threads != 0) set_num_threads(options.threads);
-  const bool has_library = gemm_onednn_available();
+  const DType type = options.dtype == "f32"    ? DType::f32
+                     : options.dtype == "bf16" ? DType::bf16
+                                               : DType::f16;
+  const bool has_library = gemm_onednn_multiplies(type);
   const std::string library = gemm_onednn_description();
   gemm_use(GemmBackend::builtin);
-  const std::string builtin = gemm_implementation();
+  const std::string builtin = gemm_implementation(type);
   gemm_use(GemmBackend::fastest);
   if (!options.json) {
-    fmt::print("{} against {}, {} threads, GFLOP/s\n", has_library ? library : "no library",
-               builtin, num_threads());
+    fmt::print("{}: {} against {}, {} threads, GFLOP/s\n", options.dtype,
+               has_library ? library : "no library", builtin, num_threads());
     fmt::print("{:<12} {:<8} {:<24} {:>9} {:>9} {:>6}\n", "layer", "product", "sizes", "library",
                "built-in", "ratio");
   }
@@ -91,10 +108,11 @@ void run(const Options& options) {
        {products_of("qkv", T, 3 * H, H), products_of("output", T, H, H), products_of("up", T, F, H),
         products_of("down", T, H, F), products_of("decoder", P, V, H)}) {
     for (const Product& product : products) {
-      const GemmArgs args = args_of(product);
+      const Operands operands = operands_of(product, type);
+      const GemmArgs& args = operands.args;
       const double seconds = options.seconds / 2;
       const double theirs = has_library ? gflops(args, GemmBackend::onednn, seconds) : 0;
-      print(product, options.json, has_library, theirs,
+      print(product, options.dtype, options.json, has_library, theirs,
             gflops(args, GemmBackend::builtin, seconds));
     }
   }
@@ -106,6 +124,9 @@ void add_bench_gemm(CLI::App& bench) {
   auto* sub = bench.add_subcommand("gemm", "the products of a BERT-base step, oneDNN and built-in");
   auto options = std::make_shared<Options>();
   sub->add_flag("--json", options->json, "one JSON object a line");
+  sub->add_option("--dtype", options->dtype, "of the operands")
+      ->check(CLI::IsMember({"f32", "bf16", "f16"}))
+      ->capture_default_str();
   sub->add_option("--threads", options->threads, "default: what this process may use");
   sub->add_option("--seconds", options->seconds, "to spend on each product")->capture_default_str();
   sub->add_option("--tokens", options->tokens, "of the batch")->capture_default_str();

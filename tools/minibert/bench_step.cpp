@@ -4,28 +4,30 @@
 // the probed rate. Easy to break: the masked-token head runs on masked rows only, so the peer to
 // divide by is its `--head masked`. Test: ctest -R tools_bench.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <fstream>
 #include <memory>
+#include <numeric>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
+#include "core/clock.h"
 #include "core/parallel.h"
+#include "core/precision.h"
 #include "core/profile.h"
 #include "core/random.h"
 #include "core/version.h"
-#include "models/bert/bert.h"
-#include "optim/optimizer.h"
+#include "models/training/train_step.h"
 #include "tools/minibert/bench.h"
 
 namespace minibert {
 namespace {
 
 struct Options {
-  std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu", lengths;
+  std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu", lengths,
+              recompute = "none";
   int64_t batch = 8, seq = 128, layers = 0, vocab = 30522;
   int steps = 7, warmup = 2, threads = 0;
   uint64_t seed = 0;
@@ -33,10 +35,6 @@ struct Options {
 };
 
 void check(const Options& o) {
-  MB_CHECK(o.precision == "fp32",
-           "bench step: precision is {}, expected fp32 (the only one that "
-           "this version computes in)",
-           o.precision);
   MB_CHECK(o.head == "masked",
            "bench step: head is {}, expected masked (the only one there is: "
            "logits of other rows are never made)",
@@ -50,6 +48,7 @@ void check(const Options& o) {
            o.steps, o.warmup);
   if (parse_device(o.device) != Device::cpu)
     fail<UsageError>("bench step: {}", cuda_unavailable_reason());
+  check_precision(parse_precision(o.precision), parse_device(o.device));
 }
 
 BertConfig config_of(const Options& o) {
@@ -74,50 +73,49 @@ std::vector<int64_t> read_lengths(const std::string& path) {
   return lengths;
 }
 
-Tensor i32(const std::vector<int32_t>& values) {
-  return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
-}
+struct RandomSequence {
+  std::vector<int32_t> ids, masked, labels;
+  int32_t is_random = 0;
+};
 
-// Random ids, 15 % of each sequence masked (at least one row), as the peer makes them.
-PackedBatch random_batch(const Options& o, const std::vector<int64_t>& lengths, int64_t number) {
-  RandomStream random(o.seed, StreamPurpose::user, static_cast<uint64_t>(number));
+// Random ids, 15 % of them masked (at least one), as the peer makes them.
+RandomSequence random_sequence(int64_t length, int64_t vocab, RandomStream& random) {
   const auto below = [&](int64_t n) {
     return static_cast<int32_t>(random.below(static_cast<uint32_t>(n)));
   };
-  std::vector<int32_t> ids, position, row_sample, cu = {0}, rows, labels, nsp, sample;
+  RandomSequence s;
+  for (int64_t t = 0; t < length; ++t) s.ids.push_back(5 + below(vocab - 5));
+  s.masked.resize(s.ids.size());
+  std::iota(s.masked.begin(), s.masked.end(), 0);
+  const auto count = std::max<int64_t>(1, std::lround(0.15 * static_cast<double>(length)));
+  for (int64_t k = 0; k < count; ++k) std::swap(s.masked[k], s.masked[k + below(length - k)]);
+  s.masked.resize(static_cast<size_t>(count));
+  std::sort(s.masked.begin(), s.masked.end());
+  for (const int32_t position : s.masked) s.labels.push_back(s.ids[position]);
+  s.is_random = below(2);
+  return s;
+}
+
+PackedBatch random_batch(const Options& o, const std::vector<int64_t>& lengths, int64_t number,
+                         const BatchLimits& limits) {
+  RandomStream random(o.seed, StreamPurpose::user, static_cast<uint64_t>(number));
+  std::vector<RandomSequence> made;
   for (int64_t b = 0; b < o.batch; ++b) {
     const int64_t i = number * o.batch + b, size = static_cast<int64_t>(lengths.size());
     const int64_t length =
         size == 0 ? o.seq : std::min(o.seq, lengths[static_cast<size_t>(i % size)]);
-    std::vector<int32_t> order;
-    for (int32_t t = 0; t < length; ++t) {
-      ids.push_back(5 + below(o.vocab - 5));
-      position.push_back(t);
-      row_sample.push_back(static_cast<int32_t>(b));
-      order.push_back(cu.back() + t);
-    }
-    const auto masked = std::max<int64_t>(1, std::lround(0.15 * static_cast<double>(length)));
-    for (int64_t k = 0; k < masked; ++k) std::swap(order[k], order[k + below(length - k)]);
-    std::sort(order.begin(), order.begin() + masked);
-    for (int64_t k = 0; k < masked; ++k) {
-      rows.push_back(order[k]);
-      labels.push_back(ids[static_cast<size_t>(order[k])]);
-    }
-    cu.push_back(cu.back() + static_cast<int32_t>(length));
-    nsp.push_back(below(2));
-    sample.push_back(static_cast<int32_t>(b));
+    made.push_back(random_sequence(length, o.vocab, random));
   }
-  PackedBatch batch;
-  batch.ids = i32(ids);
-  batch.segment = Tensor::zeros(batch.ids.shape(), DType::i32, MemoryCategory::data);
-  batch.position = i32(position);
-  batch.row_sample = i32(row_sample);
-  batch.cu_seqlens = i32(cu);
-  batch.mlm_row = i32(rows);
-  batch.mlm_label = i32(labels);
-  batch.nsp_label = i32(nsp);
-  batch.sample = i32(sample);
-  return batch;
+  std::vector<SequenceToPack> sequences;
+  for (const RandomSequence& s : made) {
+    sequences.push_back({.ids = s.ids,
+                         .first_segment = static_cast<int64_t>(s.ids.size()),
+                         .sample = static_cast<int32_t>(sequences.size()),
+                         .masked_positions = s.masked,
+                         .masked_labels = s.labels,
+                         .nsp_label = s.is_random});
+  }
+  return pack(sequences, limits, /* nsp= */ true);
 }
 
 /// Model and optimizer, and one step of them.
@@ -126,8 +124,9 @@ class Trainer {
   explicit Trainer(const Options& o)
       : options_(o),
         lengths_(read_lengths(o.lengths)),
-        model_(config_of(o)),
-        optimizer_(model_.arena(), adamw()) {
+        model_(config_of(o), ModelUse::training, {}, compute_options(o)),
+        optimizer_(model_.arena(), adamw(), schedule(o), scaling(o)),
+        step_(model_, optimizer_, {.seed = o.seed, .nsp = true, .recompute = recompute(o)}) {
     model_.initialize(o.seed);
   }
 
@@ -136,34 +135,49 @@ class Trainer {
     int64_t tokens;
   };
   Step step(int64_t number) {
-    const PackedBatch batch = random_batch(options_, lengths_, number);
-    StepContext context;
-    context.training = true;
-    context.seed = options_.seed;
-    context.data_step = static_cast<uint32_t>(number);
-    context.mlm_scale = 1.0f / static_cast<float>(batch.masked_rows());
-    context.nsp_scale = 1.0f / static_cast<float>(batch.sequences());
-    const auto start = std::chrono::steady_clock::now();
-    for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
-    const PreTrainingOutput output = model_.forward(batch, context);
-    output.loss.backward(1, model_.leaves());
-    optimizer_.step(1e-4f);
-    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    return {taken.count(), output.loss.value().item(), batch.tokens()};
+    GlobalStep batch;
+    batch.micro_batches.push_back(random_batch(options_, lengths_, number, model_.limits()));
+    batch.masked_rows = batch.micro_batches[0].masked_rows();
+    batch.sequences = batch.micro_batches[0].sequences();
+    batch.tokens = batch.micro_batches[0].tokens();
+    const double start = seconds_now();
+    step_.run(batch, number);
+    const StepState after = step_.read();
+    const double taken = seconds_now() - start;
+    const double loss = after.mlm.loss_sum / static_cast<double>(after.mlm.rows) +
+                        after.nsp.loss_sum / static_cast<double>(after.nsp.rows);
+    return {taken, loss, batch.tokens};
   }
 
  private:
+  static ComputeOptions compute_options(const Options& o) {
+    return {compute_type(parse_precision(o.precision)), parse_device(o.device)};
+  }
+  static LossScaling scaling(const Options& o) {
+    return {.enabled = parse_precision(o.precision) == Precision::fp16};
+  }
+  static Recompute recompute(const Options& o) {
+    return o.recompute == "layer" ? Recompute::layer : Recompute::none;
+  }
   static OptimizerOptions adamw() {
     OptimizerOptions options;
     options.name = "adamw";  // PyTorch's
     options.max_grad_norm = 1;
     return options;
   }
+  static Schedule schedule(const Options& o) {
+    ScheduleOptions options;
+    options.name = "constant";
+    options.learning_rate = 1e-4f;
+    options.total_steps = o.warmup + o.steps + 1;  // and the one that is profiled
+    return Schedule(options);
+  }
 
   const Options& options_;
   std::vector<int64_t> lengths_;
   BertForPreTraining model_;
   Optimizer optimizer_;
+  TrainStep step_;
 };
 
 double round_to(double x, int digits) {
@@ -294,7 +308,11 @@ void add_bench_step(CLI::App& bench) {
   sub->add_option("--batch", o->batch, "sequences")->capture_default_str();
   sub->add_option("--seq", o->seq, "tokens a sequence")->capture_default_str();
   sub->add_option("--lengths", o->lengths, "file of sequence lengths, one a line (cut at --seq)");
-  sub->add_option("--precision", o->precision, "fp32")->capture_default_str();
+  sub->add_option("--precision", o->precision, "fp32|bf16|fp16, or tf32 on CUDA")
+      ->capture_default_str();
+  sub->add_option("--recompute", o->recompute, "none|layer")
+      ->check(CLI::IsMember({"none", "layer"}))
+      ->capture_default_str();
   sub->add_option("--head", o->head, "masked: logits of masked rows only")->capture_default_str();
   sub->add_option("--device", o->device, "cpu")->capture_default_str();
   sub->add_option("--threads", o->threads, "default: what this process may use");

@@ -1,5 +1,5 @@
 // data.cpp: `minibert data build` and `minibert data inspect`: flags in, tables or JSON out. The
-// work is in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help.
+// work is done in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help.
 // Test: ctest -R shard_build.
 #include <cstdio>
 #include <memory>
@@ -21,7 +21,7 @@ namespace {
 
 struct BuildFlags {
   BuildOptions options;
-  std::string format = "lines", masking = "static";
+  std::string format = name_of(TextFormat::lines), masking = "static";
   bool no_nsp = false, json = false;
   int threads = 0;
 };
@@ -45,9 +45,9 @@ void print_sources(const Manifest& manifest) {
   for (const SourceStats& source : manifest.sources) {
     fmt::print("{}: {} documents in {} lines", source.path, source.documents, source.lines);
     if (source.skipped_lines > 0)
-      fmt::print(", {} lines of front matter left out", source.skipped_lines);
+      fmt::print(", {} lines of front matter skipped", source.skipped_lines);
     if (source.invalid_bytes > 0) {
-      fmt::print(", {} bytes are no UTF-8 and were replaced by U+FFFD (first in line {})",
+      fmt::print(", {} bytes are not UTF-8 and were replaced by U+FFFD (first in line {})",
                  source.invalid_bytes, source.first_invalid_line);
     }
     fmt::print("\n");
@@ -69,7 +69,7 @@ void print_report(const BuildFlags& flags, const BuildReport& report) {
   print_part("training text", report.data);
   if (report.held_out) print_part("held-out text", *report.held_out);
   if (flags.options.dry_run) {
-    fmt::print("dry run: nothing was written; about {} examples would be\n",
+    fmt::print("dry run: nothing was written; a build would write about {} examples\n",
                report.estimated_examples);
   } else {
     fmt::print("wrote {} in {:.1f} s\n", flags.options.output.string(), report.seconds);
@@ -97,28 +97,24 @@ void add_build(CLI::App& data) {
   CLI::App* build = data.add_subcommand("build", "Turn raw text into shards of MLM+NSP examples");
   build->add_option("FILES", options.files, "Text files, plain, .gz or .zst; - is standard input")
       ->required();
-  build->add_option("--vocab", options.vocabulary, "vocab.txt, as of tokenizer train")->required();
+  build->add_option("--vocab", options.vocabulary, "vocab.txt, as written by tokenizer train")
+      ->required();
   build->add_option("--output", options.output, "Folder for the shards; new or empty");
   build->add_flag("--cased", settings.cased, "Keep case and accents");
-  build
-      ->add_option("--format", flags->format,
-                   "lines: one sentence a line, blank line between documents; paragraphs: wrapped "
-                   "prose, blank line between "
-                   "paragraphs, sentences are found")
-      ->capture_default_str();
+  build->add_option("--format", flags->format, describe_text_formats())->capture_default_str();
   build->add_option("--document-break", settings.documents.document_break,
                     fmt::format("A line of at most {} bytes that matches this ECMAScript regular "
-                                "expression starts a new document and is no text itself",
+                                "expression starts a new document and is not text itself",
                                 kLongestHeading));
   build->add_flag("--keep-front-matter", settings.documents.keep_front_matter,
                   "Keep the text before a file's first --document-break as a document");
   build
       ->add_option("--sequence-length", settings.examples.sequence_length,
-                   "Tokens of an example, at most")
+                   "Maximum length of an example, tokens")
       ->capture_default_str();
   build
       ->add_option("--max-predictions", settings.masking.max_predictions,
-                   "Masked tokens of an example, at most")
+                   "Maximum number of masked tokens per example")
       ->capture_default_str();
   build->add_option("--masked-lm-prob", settings.masking.masked_lm_prob, "Share of tokens to mask")
       ->capture_default_str();
@@ -134,7 +130,7 @@ void add_build(CLI::App& data) {
       ->add_option("--masking", flags->masking,
                    "static: drawn once, stored; dynamic: drawn by the loader in each epoch")
       ->capture_default_str();
-  build->add_flag("--no-nsp", flags->no_nsp, "One segment an example, no next-sentence pairs");
+  build->add_flag("--no-nsp", flags->no_nsp, "One segment per example, no next-sentence pairs");
   build->add_flag("--whole-word-masking", settings.masking.whole_word,
                   "Mask all pieces of a word together");
   build->add_option("--seed", settings.seed, "Names every random draw")->capture_default_str();
@@ -145,12 +141,12 @@ void add_build(CLI::App& data) {
   build->add_option("--unigram-from", options.unigram_from,
                     "Training shards whose token counts eval mlm compares with (for held-out text "
                     "built on its own)");
-  build->add_option("--shard-size", options.shard_bytes, "Size of a shard, as 64MB")
+  build->add_option("--shard-size", options.shard_bytes, "Size of a shard, such as 64MB")
       ->transform(CLI::AsSizeValue(false));
   build->add_option("--threads", flags->threads,
                     "CPU threads (the result does not depend on them)");
   build->add_option("--record-draws", options.record_draws,
-                    "Write documents and random draws here, for checking");
+                    "Write documents and random draws to this file, for checking");
   build->add_flag("--force", options.force, "Replace an earlier build in OUTPUT");
   build->add_flag("--dry-run", options.dry_run, "Read and count, write nothing");
   build->add_flag("--json", flags->json, "Print the report as one JSON object");
@@ -167,7 +163,7 @@ struct InspectFlags {
 void add_inspect(CLI::App& data) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* inspect =
-      data.add_subcommand("inspect", "Check a folder of shards and tell what is in it");
+      data.add_subcommand("inspect", "Check a folder of shards and describe its contents");
   inspect->add_option("FOLDER", flags->folder, "Output of data build")->required();
   inspect->add_flag("--json", flags->json, "Print one JSON object");
   inspect->callback([flags] {

@@ -1,5 +1,5 @@
-// embed.cpp: `minibert embed`: one vector for each text, the mean of its final hidden states or
-// that of [CLS].
+// embed.cpp: `minibert embed`: one vector per text: the mean of its final hidden states, or the
+// state of [CLS].
 #include <cmath>
 #include <memory>
 
@@ -8,6 +8,7 @@
 
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
+#include "tools/minibert/compute_flags.h"
 #include "tools/minibert/model_input.h"
 #include "tools/minibert/verbs.h"
 
@@ -20,6 +21,7 @@ struct EmbedOptions {
   bool normalize = false;
   bool json = false;
   TextInput input;
+  ComputeFlags compute;
 };
 
 void print_json(const std::string& text, const std::vector<int32_t>& ids,
@@ -41,12 +43,14 @@ void print_summary(const std::string& text, std::span<const float> vector) {
 void embed(const EmbedOptions& options) {
   const Pooling pooling = parse_pooling(options.pooling);
   const ModelFolder folder =
-      ModelFolder::open(options.model, {.pooler = false, .mlm_head = false, .nsp_head = false});
+      ModelFolder::open(options.model, {.pooler = false, .mlm_head = false, .nsp_head = false},
+                        options.compute.options());
   const std::vector<std::string> texts = options.input.read();
   const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);
   encode_in_groups(
       folder.model, ids, [&](size_t first, const PackedBatch& batch, const Variable& hidden) {
-        const Tensor vectors = sentence_vectors(hidden.value(), batch, pooling, options.normalize);
+        const Tensor vectors =
+            sentence_vectors(on_host(hidden.value()), batch, pooling, options.normalize);
         for (int64_t b = 0; b < batch.sequences(); ++b) {
           const size_t i = first + static_cast<size_t>(b);
           const std::span<const float> vector = vectors.rows(b, 1).span<float>();
@@ -58,17 +62,18 @@ void embed(const EmbedOptions& options) {
 }  // namespace
 
 void add_embed_verb(CLI::App& app) {
-  auto* verb = app.add_subcommand("embed", "a vector for each text");
+  auto* verb = app.add_subcommand("embed", "one vector per text");
   auto options = std::make_shared<EmbedOptions>();
   verb->add_option("--model", options->model,
                    "a Transformers folder (config.json, model.safetensors, vocab.txt) or a "
-                   "checkpoint of ours")
+                   "checkpoint of minibert")
       ->required();
   verb->add_option("--pooling", options->pooling,
                    "mean of the final hidden states, or cls: the first of them")
       ->capture_default_str();
   verb->add_flag("--normalize", options->normalize, "divide by the Euclidean norm");
-  verb->add_flag("--json", options->json, "one JSON object a text");
+  verb->add_flag("--json", options->json, "one JSON object per text");
+  options->compute.add_to(*verb);
   options->input.add_options(*verb);
   verb->footer("Example: minibert embed --model DIR --pooling mean --normalize --json 'A text.'");
   verb->callback([options] { embed(*options); });

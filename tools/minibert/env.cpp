@@ -1,6 +1,5 @@
-// env.cpp: `minibert env`: what this build is and what this machine has. Every figure is read or
-// computed, none is typed in.
-#include <fstream>
+// env.cpp: `minibert env`: describes this build and this machine. Every figure is read or computed,
+// none is typed in.
 #include <memory>
 #include <string>
 
@@ -8,23 +7,16 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "core/device.h"
 #include "core/kernels/gemm.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "core/version.h"
+#include "models/training/environment.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
 namespace {
-
-// First value of a "key : value" line in /proc/cpuinfo, or "unknown".
-std::string cpu_model() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0) return line.substr(line.find(": ") + 2);
-  }
-  return "unknown";
-}
 
 std::string supported_levels() {
   std::string text;
@@ -40,7 +32,7 @@ nlohmann::ordered_json describe() {
   facts["commit"] = git_commit();
   facts["compiler"] = compiler();
   facts["libraries"] = libraries();
-  facts["cpu"] = cpu_model();
+  facts["cpu"] = cpu_name();
   facts["cpus"] = available_cpus();
   facts["threads"] = num_threads();
   facts["simd"] = name_of(simd_level());
@@ -55,7 +47,7 @@ nlohmann::ordered_json describe() {
 }  // namespace
 
 void add_env_verb(CLI::App& app) {
-  auto* sub = app.add_subcommand("env", "what this build is and what this machine has");
+  auto* sub = app.add_subcommand("env", "describe this build and this machine");
   auto json = std::make_shared<bool>(false);
   sub->add_flag("--json", *json, "one JSON object");
   sub->callback([json] {

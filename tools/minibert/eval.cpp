@@ -1,5 +1,5 @@
-// eval.cpp: `minibert eval mlm`: how well a model fills in masks on held-out shards. The work is in
-// models/training/evaluation.h. Try: minibert eval mlm --help. Test: ctest -R train_verb.
+// eval.cpp: `minibert eval mlm`: how well a model fills in masks on held-out shards. The work is
+// done in models/training/evaluation.h. Try: minibert eval mlm --help. Test: ctest -R train_verb.
 #include <memory>
 
 #include <fmt/format.h>
@@ -10,6 +10,7 @@
 #include "models/text/vocab.h"
 #include "models/training/evaluation.h"
 #include "models/training/run_log.h"
+#include "tools/minibert/compute_flags.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -20,9 +21,10 @@ struct EvalFlags {
   int64_t batch = 32, max_batches = 0;
   int threads = 0;
   bool json = false;
+  ComputeFlags compute;
 };
 
-/// What the data must have been made with: the folder's vocabulary, if it has one.
+/// The vocabulary that the data must have been built with: the model folder's, if it has one.
 ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& config) {
   ExpectedData expected;
   expected.vocab_size = static_cast<int32_t>(config.vocab_size);
@@ -34,12 +36,13 @@ ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& c
 void run_mlm(const EvalFlags& flags) {
   if (flags.threads > 0) set_num_threads(flags.threads);
   const LoadedBert loaded = load_hugging_face(
-      flags.model, ModelUse::inference, {.pooler = false, .mlm_head = true, .nsp_head = false});
+      flags.model, ModelUse::inference, {.pooler = false, .mlm_head = true, .nsp_head = false},
+      flags.compute.options());
   const BertForPreTraining& model = loaded.model;
   const auto data = ShardSet::open(flags.data, expected_of(flags.model, model.config()));
   MB_CHECK(
       data->traits().sequence_length <= model.config().max_position_embeddings,
-      "{}: sequences have up to {} tokens, expected at most {} = max_position_embeddings of {}",
+      "{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of {})",
       flags.data, data->traits().sequence_length, model.config().max_position_embeddings,
       flags.model);
   const EvaluationOptions options{
@@ -68,15 +71,16 @@ void add_eval_verb(CLI::App& app) {
   eval->require_subcommand(1);
   auto flags = std::make_shared<EvalFlags>();
   CLI::App* mlm = eval->add_subcommand(
-      "mlm", "Masked-token loss and accuracy beside the unigram cross-entropy, and NSP");
+      "mlm", "Masked-token loss and accuracy with the unigram cross-entropy, and NSP");
   mlm->add_option("--model", flags->model, "Checkpoint or Transformers folder")->required();
   mlm->add_option("--data", flags->data, "Folder of held-out shards")->required();
-  mlm->add_option("--batch", flags->batch, "Sequences a forward pass")
+  mlm->add_option("--batch", flags->batch, "Sequences per forward pass")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
-  mlm->add_option("--max-batches", flags->max_batches, "Read so many batches at most; 0 = all")
+  mlm->add_option("--max-batches", flags->max_batches, "Maximum number of batches to read; 0 = all")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   mlm->add_option("--threads", flags->threads, "Threads; 0 = all")->check(CLI::Range(0, 1024));
+  flags->compute.add_to(*mlm);
   mlm->add_flag("--json", flags->json, "Print one JSON object");
   mlm->callback([flags] { run_mlm(*flags); });
 }

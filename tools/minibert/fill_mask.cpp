@@ -6,6 +6,7 @@
 
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
+#include "tools/minibert/compute_flags.h"
 #include "tools/minibert/model_input.h"
 #include "tools/minibert/verbs.h"
 
@@ -17,9 +18,10 @@ struct FillMaskOptions {
   int64_t top_k = 5;
   bool json = false;
   TextInput input;
+  ComputeFlags compute;
 };
 
-/// What stands at one [MASK].
+/// The candidates for one [MASK].
 struct FilledMask {
   int64_t position;  // in the text's ids, from 0
   std::vector<Candidate> candidates;
@@ -63,7 +65,7 @@ std::vector<std::vector<int64_t>> find_masks(const Vocab& vocab,
     }
     MB_CHECK_AS(DataError, !masks[i].empty(),
                 "{} has no [MASK], expected at least one. Write [MASK], in capitals and brackets, "
-                "for the word to be filled in",
+                "in place of the word to fill in",
                 describe_text(texts, i));
   }
   return masks;
@@ -71,7 +73,8 @@ std::vector<std::vector<int64_t>> find_masks(const Vocab& vocab,
 
 void fill_mask(const FillMaskOptions& options) {
   const ModelFolder folder =
-      ModelFolder::open(options.model, {.pooler = false, .mlm_head = true, .nsp_head = false});
+      ModelFolder::open(options.model, {.pooler = false, .mlm_head = true, .nsp_head = false},
+                        options.compute.options());
   const Vocab& vocab = folder.tokenizer.vocab();
   const std::vector<std::string> texts = options.input.read();
   const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);
@@ -106,12 +109,13 @@ void add_fill_mask_verb(CLI::App& app) {
   auto options = std::make_shared<FillMaskOptions>();
   verb->add_option("--model", options->model,
                    "a Transformers folder (config.json, model.safetensors, vocab.txt) or a "
-                   "checkpoint of ours")
+                   "checkpoint of minibert")
       ->required();
   verb->add_option("--top-k", options->top_k, "candidates for each [MASK]")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  verb->add_flag("--json", options->json, "one JSON object a text");
+  verb->add_flag("--json", options->json, "one JSON object per text");
+  options->compute.add_to(*verb);
   options->input.add_options(*verb);
   verb->footer("Example: minibert fill-mask --model DIR 'It is a truth universally [MASK].'");
   verb->callback([options] { fill_mask(*options); });

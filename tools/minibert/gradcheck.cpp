@@ -1,5 +1,5 @@
-// gradcheck.cpp: `minibert gradcheck`: every gradient of the ops named, against central differences
-// of their double references, on the samples of their OpInfo. Exit code 4 if one fails.
+// gradcheck.cpp: `minibert gradcheck`: compares every gradient of the named ops with central
+// differences of their double references, on the samples of their OpInfo. Exit code 4 if one fails.
 // Test: ctest -R tools_gradcheck.
 #include "autograd/gradcheck.h"
 
@@ -91,8 +91,8 @@ void add_gradcheck_verb(CLI::App& app) {
   sub->add_option("OP", options->ops, "ops to check, as in autograd/ops.h (default: all)");
   sub->add_flag("--all", options->all, "every op");
   sub->add_flag("--json", options->json,
-                "one JSON object a line: op, sample, input, max_error, ...");
-  sub->add_option("--seed", options->seed, "of the random inputs")->capture_default_str();
+                "one JSON object per line: op, sample, input, max_error, ...");
+  sub->add_option("--seed", options->seed, "seed of the random inputs")->capture_default_str();
   sub->callback([options] { run(*options); });
 }
 

@@ -1,5 +1,5 @@
-// main.cpp: the command line. Adds every verb, runs the one that was asked for, and turns errors
-// into exit codes. The only place that prints errors and exits.
+// main.cpp: the command line. Adds every verb, runs the requested one, and turns errors into exit
+// codes. The only place that prints errors and exits. Test: ctest -R tools_text_verbs.
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -19,11 +19,11 @@
 namespace {
 
 constexpr const char* kExitCodes =
-    "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, 5 "
-    "communication, "
-    "6 out of memory, 7 checkpoint, 75 saved after a signal (start it again to go on).";
+    "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, "
+    "5 reserved (communication), 6 out of memory, 7 checkpoint, 75 saved after a signal (start it "
+    "again to continue).";
 
-// Verbs as they are typed, "data build", as far as they were recognised.
+// The recognised verbs as they are typed: "data build".
 std::string path_of(const CLI::App& app) {
   std::string path;
   for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
@@ -33,7 +33,7 @@ std::string path_of(const CLI::App& app) {
   return path;
 }
 
-// A word that is no verb gets the nearest one, at each level where a verb must stand; CLI11 would
+// An unknown verb is reported with the nearest one, at each level that requires a verb; CLI11 would
 // only say that one is required.
 void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
   const CLI::App* level = &app;
@@ -54,16 +54,14 @@ void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
   }
 }
 
-// An unknown flag gets the nearest one of the verb that was being parsed.
-[[noreturn]] void reject_unknown_flag(const CLI::App& app, const CLI::ExtrasError& error, int argc,
-                                      char** argv) {
+// Reports an unknown flag with the nearest one of the verb that was being parsed. Also called when
+// a required flag is missing, since that may be the misspelt one. Arguments after "--" are texts.
+void reject_unknown_flag(const CLI::App& app, int argc, char** argv) {
   const std::string path = path_of(app);
   const CLI::App* verb = &app;
   while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
-  std::vector<std::string> flags;
-  for (const CLI::Option* option : verb->get_options())
-    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
-  for (int i = 1; i < argc; ++i) {
+  const std::vector<std::string> flags = minibert::flags_of(*verb);
+  for (int i = 1; i < argc && std::string(argv[i]) != "--"; ++i) {
     const std::string flag = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
     if (flag.rfind("--", 0) != 0 || std::find(flags.begin(), flags.end(), flag) != flags.end())
       continue;
@@ -71,8 +69,6 @@ void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
         "{}: there is no flag {}.{} minibert {} --help lists them.", path, flag,
         minibert::did_you_mean(flag, flags), path);
   }
-  minibert::fail<minibert::UsageError>("{}: {}. minibert {} --help shows what it takes.", path,
-                                       error.what(), path);
 }
 
 // Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
@@ -83,7 +79,7 @@ int run(int argc, char** argv) {
                                                 compiler(), libraries()));
   app.footer(kExitCodes);
   app.require_subcommand(1);
-  // Verbs in the order of a first walk through the product. Each adds its own line.
+  // Verbs in the order in which a new user needs them. Each adds its own line.
   add_tokenizer_verb(app);
   add_env_verb(app);
   add_data_verb(app);
@@ -97,7 +93,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ExtrasError& error) {
-    reject_unknown_flag(app, error, argc, argv);
+    reject_unknown_flag(app, argc, argv);
+    fail<UsageError>("{}: {}. minibert {} --help shows what it takes.", path_of(app), error.what(),
+                     path_of(app));
+  } catch (const CLI::RequiredError& error) {
+    reject_unknown_flag(app, argc, argv);
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
   } catch (const CLI::RuntimeError& exit) {  // a verb's own exit code: 75, saved after a signal
     return exit.get_exit_code();
   } catch (const CLI::ParseError& error) {
@@ -112,16 +113,17 @@ int report(const minibert::Error& error) {
   return error.exit_code();
 }
 
-// Results that did not reach standard output, all of them, are an error.
+// It is an error if any result did not reach standard output.
 int report_output() {
   return report(minibert::DataError(
       "standard output can't be written: the disk is full, its reader has ended, or it is closed. "
-      "Results are missing; give them another place."));
+      "Results are missing; send them somewhere else."));
 }
 
-// A write that can't be is an error where it happens, not the end of the process: a reader that
-// ends (train | head -1) or a limit on file sizes must not cost a run. Streams that came closed are
-// opened so that using them fails: else the next file, a lock or a log, would be standard output.
+// Makes a failing write an error where it happens instead of the end of the process: a reader that
+// ends (train | head -1) or a limit on file sizes must not end a run. Streams that came closed are
+// opened so that using them fails; else the next opened file, a lock or a log, would become
+// standard output.
 void prepare_streams() {
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);

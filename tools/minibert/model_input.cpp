@@ -7,14 +7,16 @@
 
 #include <unistd.h>
 
+#include "core/nearest_name.h"
 #include "models/bert/inference.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/unicode.h"
+#include "tools/minibert/verbs.h"
 
 namespace minibert {
 namespace {
 
-constexpr int64_t kTokensAtATime = 4096;  // bounds the memory of activations
+constexpr int64_t kTokensAtATime = 4096;  // limits the memory of activations
 
 std::vector<std::string> lines_of(std::istream& stream) {
   std::vector<std::string> lines;
@@ -27,8 +29,9 @@ std::vector<std::string> lines_of(std::istream& stream) {
 
 }  // namespace
 
-ModelFolder ModelFolder::open(const std::string& folder, const BertParts& required) {
-  LoadedBert loaded = load_hugging_face(folder, ModelUse::inference, required);
+ModelFolder ModelFolder::open(const std::string& folder, const BertParts& required,
+                              ComputeOptions compute) {
+  LoadedBert loaded = load_hugging_face(folder, ModelUse::inference, required, compute);
   if (!loaded.unused.empty()) {
     fmt::print(stderr, "note: {} tensors of {} are not used: {}\n", loaded.unused.size(), folder,
                fmt::join(loaded.unused, ", "));
@@ -44,27 +47,29 @@ ModelFolder ModelFolder::open(const std::string& folder, const BertParts& requir
 }
 
 void TextInput::add_options(CLI::App& verb) {
-  // One positional option for the first text, and the rest is what CLI11 leaves over: an option for
-  // many texts would take "[MASK] and [MASK]" for a list in brackets.
+  // A positional option takes the first text, and the others are CLI11's remaining arguments: an
+  // option for many texts would read "[MASK] and [MASK]" as a list in brackets.
   verb_ = &verb;
-  verb.add_option("TEXT...", first_, "texts; without them standard input, a text a line");
+  verb.add_option("TEXT...", first_,
+                  "texts; without any, standard input is read, one text per line");
   verb.allow_extras();
-  verb.add_option("--file", file_, "a file with a text a line, instead of TEXT...");
+  verb.add_option("--file", file_, "a file with one text per line, instead of TEXT...");
 }
 
 std::vector<std::string> TextInput::arguments() const {
   std::vector<std::string> texts;
   if (verb_->get_option("TEXT...")->count() > 0) texts.push_back(first_);
-  bool only_texts = false;  // behind "--"
+  bool only_texts = false;  // after "--"
   for (const std::string& argument : verb_->remaining()) {
     if (!only_texts && argument == "--") {
       only_texts = true;
       continue;
     }
     MB_CHECK(only_texts || argument.size() < 2 || argument[0] != '-',
-             "{}: there is no option {}. --help lists them; write -- before the first "
-             "text if one starts with -",
-             verb_->get_name(), argument);
+             "{}: there is no flag {}.{} --help lists them; write -- before the first text if one "
+             "starts with -",
+             verb_->get_name(), argument,
+             did_you_mean(argument.substr(0, argument.find('=')), flags_of(*verb_)));
     texts.push_back(argument);
   }
   return texts;
@@ -73,14 +78,14 @@ std::vector<std::string> TextInput::arguments() const {
 std::vector<std::string> TextInput::read() const {
   std::vector<std::string> texts = arguments();
   MB_CHECK(texts.empty() || file_.empty(),
-           "texts are given both as arguments and with --file. Give one of them");
+           "texts are given both as arguments and with --file, expected only one of the two");
   if (!file_.empty()) {
     std::ifstream stream(file_, std::ios::binary);
     MB_CHECK_AS(DataError, stream.good() && !std::filesystem::is_directory(file_),
-                "{}: cannot be read. --file wants a text file", file_);
+                "{}: cannot be read, expected a text file (--file)", file_);
     texts = lines_of(stream);
   } else if (texts.empty()) {
-    if (isatty(STDIN_FILENO)) fmt::print(stderr, "Texts, a text a line; Ctrl-D ends.\n");
+    if (isatty(STDIN_FILENO)) fmt::print(stderr, "Type one text per line; Ctrl-D ends.\n");
     texts = lines_of(std::cin);
   }
   size_t malformed = 0;
@@ -118,8 +123,9 @@ void encode_in_groups(const BertForPreTraining& model, const std::vector<std::ve
   const NoGrad guard;
   size_t first = 0;
   for (const size_t end : group_by_tokens(ids, kTokensAtATime)) {
-    const PackedBatch batch = pack_sequences(std::span(ids).subspan(first, end - first));
-    use(first, batch, model.encode(batch, StepContext{}));
+    const PackedBatch batch =
+        pack_sequences(std::span(ids).subspan(first, end - first), model.limits());
+    use(first, batch, model.encode(upload(batch, model.device()), StepContext{}));
     first = end;
   }
 }

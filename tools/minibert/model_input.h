@@ -1,6 +1,6 @@
-// model_input.h: what fill-mask and embed share: the model folder they open and the texts they are
-// given. Easy to break: a text a line, one result a text, in order; all texts are checked before
-// the first result is printed.
+// model_input.h: what fill-mask and embed share: opening the model folder and reading the texts.
+// Easy to break: one text per line, one result per text, in order; all texts are checked before the
+// first result is printed. Test: ctest -R tools_text_verbs.
 #pragma once
 
 #include <functional>
@@ -14,22 +14,23 @@
 
 namespace minibert {
 
-/// A Transformers folder or a checkpoint of ours, opened for inference.
+/// A Transformers folder or one of our checkpoints, opened for inference.
 struct ModelFolder {
   BertForPreTraining model;
   WordPieceTokenizer tokenizer;
 
-  /// Errors: DataError for anything wrong with the folder, and where vocab.txt has more tokens than
-  /// the model has rows. Tensors that no part of the model uses are noted on standard error.
-  static ModelFolder open(const std::string& folder, const BertParts& required);
+  /// Errors: DataError for anything wrong with the folder, and if vocab.txt has more tokens than
+  /// the model has rows. Unused tensors are listed on standard error.
+  static ModelFolder open(const std::string& folder, const BertParts& required,
+                          ComputeOptions compute);
 };
 
 /// Where texts come from: TEXT..., --file, or standard input.
 class TextInput {
  public:
   void add_options(CLI::App& verb);
-  /// A text a line. Errors: UsageError for texts and a file at once, or an unknown option;
-  /// DataError for a file that cannot be read. Malformed UTF-8 is counted on standard error.
+  /// One text per line. Errors: UsageError for both texts and a file, or an unknown flag; DataError
+  /// for a file that cannot be read. Reports malformed UTF-8 on standard error.
   std::vector<std::string> read() const;
 
  private:
@@ -47,8 +48,8 @@ std::vector<std::vector<int32_t>> encode_texts(const ModelFolder& folder,
 /// "text 3 ("the old ...")": how errors name a text; `number` from 0.
 std::string describe_text(const std::vector<std::string>& texts, size_t number);
 
-/// Runs the encoder over the texts, some thousand tokens at a time. `use` gets the number of the
-/// group's first text, its batch and its final hidden states.
+/// Runs the encoder over the texts, a few thousand tokens at a time. `use` gets the number of the
+/// group's first text, the group's batch and its final hidden states.
 void encode_in_groups(
     const BertForPreTraining& model, const std::vector<std::vector<int32_t>>& ids,
     const std::function<void(size_t first, const PackedBatch& batch, const Variable& hidden)>& use);

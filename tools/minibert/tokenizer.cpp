@@ -1,6 +1,6 @@
-// tokenizer.cpp: `minibert tokenizer train` makes a vocabulary from text, `minibert tokenizer
-// encode` prints ids. Called by main.cpp; the work is done in models/text. Standard output carries
-// results alone: remarks go to stderr. Test: ctest -R tokenizer_verb.
+// tokenizer.cpp: `minibert tokenizer train` trains a vocabulary on text, `minibert tokenizer
+// encode` prints ids. Called by main.cpp; the work is done in models/text. Standard output has only
+// results; remarks go to standard error. Test: ctest -R tokenizer_verb.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -22,7 +22,7 @@
 namespace minibert {
 namespace {
 
-constexpr size_t kBatchBytes = size_t{4} << 20;  // text that is dealt to the threads at once
+constexpr size_t kBatchBytes = size_t{4} << 20;  // text that is given to the threads at once
 
 void report_invalid(const SourceStats& stats) {
   if (stats.invalid_bytes == 0) return;
@@ -38,7 +38,7 @@ struct TrainFlags {
   WordPieceTrainerOptions options;
   std::vector<std::string> files;
   std::string output;
-  std::string format = "lines";
+  std::string format = name_of(TextFormat::lines);
   DocumentOptions documents;
   int64_t hold_out_every = 0;
   bool cased = false, force = false, dry_run = false, json = false;
@@ -64,7 +64,7 @@ void count_file(const std::string& path, WordCounter& counter) {
   report_invalid(reader.stats());
 }
 
-// Counts the words of the documents that data build, with the same flags, would train on.
+// Counts the words of the documents that data build would train on with the same flags.
 void count_training_documents(const TrainFlags& flags, WordCounter& counter) {
   DocumentOptions options = flags.documents;
   options.format = parse_text_format(flags.format);
@@ -88,24 +88,22 @@ void check_output(const TrainFlags& flags) {
            flags.output, flags.output);
   MB_CHECK(
       !std::filesystem::is_other(flags.output, ignored),
-      "tokenizer train: --output {} is a device or a pipe, expected a file or a new name. Give "
-      "the name of a file.",
+      "tokenizer train: --output {} is a device or a pipe, expected a file or a new name. Give the "
+      "name of a file.",
       flags.output);
   MB_CHECK(flags.force || !std::filesystem::exists(flags.output, ignored),
-           "tokenizer train: --output {} exists, expected a new file (it may be another model's "
-           "vocabulary). Choose another "
-           "name or add --force.",
+           "tokenizer train: --output {} exists, expected a new file (it may be the vocabulary of "
+           "another model). Choose another name or add --force.",
            flags.output);
   const auto folder = std::filesystem::path(flags.output).parent_path();
   MB_CHECK(folder.empty() || std::filesystem::is_directory(folder, ignored),
-           "tokenizer train: folder {} of --output is absent, expected an existing one. Make it: "
-           "mkdir -p {}",
+           "tokenizer train: folder {} of --output does not exist. Create it: mkdir -p {}",
            folder.string(), folder.string());
 }
 
 void print_plan(const TrainFlags& flags) {
   for (const std::string& file : flags.files) {
-    if (file != "-") LineReader{file};  // opens and reads the start, so faults show now
+    if (file != "-") LineReader{file};  // opens the file and reads its start, to report faults now
   }
   fmt::print(
       "would train {} tokens ({}, min frequency {}, at most {} characters) on {} into {}; nothing "
@@ -131,7 +129,7 @@ void print_training(const TrainFlags& flags, const WordPieceTraining& training,
     fmt::print("{}\n", json_text(facts));
     return;
   }
-  fmt::print("{}: {} tokens from {} words ({} distinct); the last merge was seen {} times\n",
+  fmt::print("{}: {} tokens from {} words ({} distinct); the last merged pair was seen {} times\n",
              flags.output, training.vocab.size(), occurrences, words.size(),
              training.last_merge_count);
 }
@@ -145,16 +143,16 @@ void train(TrainFlags flags) {
   const std::vector<WordCount> words = counter.sorted();
   const WordPieceTraining training = train_wordpiece(words, flags.options);
   if (training.vocab.size() < flags.options.vocab_size) {
-    fmt::print(stderr,
-               "warning: {} tokens instead of {}: no other pair is seen {} times. Give more text, "
-               "or lower --min-frequency.\n",
-               training.vocab.size(), flags.options.vocab_size, flags.options.min_frequency);
-  }
-  if (training.characters_dropped > 0) {
     fmt::print(
         stderr,
-        "note: the {} rarest characters are left out of the alphabet (--limit-alphabet {}).\n",
-        training.characters_dropped, flags.options.limit_alphabet);
+        "warning: {} tokens instead of {}: no other pair is seen {} times. Give more text, or "
+        "lower --min-frequency.\n",
+        training.vocab.size(), flags.options.vocab_size, flags.options.min_frequency);
+  }
+  if (training.characters_dropped > 0) {
+    fmt::print(stderr,
+               "note: the {} rarest characters are not in the alphabet (--limit-alphabet {}).\n",
+               training.characters_dropped, flags.options.limit_alphabet);
   }
   training.vocab.save(flags.output);
   print_training(flags, training, words);
@@ -179,11 +177,12 @@ void add_train(CLI::App& parent) {
                   "characters kept, the most frequent ones")
       ->capture_default_str()
       ->check(CLI::Range(1, 10'000'000));
-  sub->add_option("--hold-out-every", flags->hold_out_every,
-                  "leave every K-th document out, the same as data build does; with --format and "
-                  "--document-break as there")
+  sub->add_option(
+         "--hold-out-every", flags->hold_out_every,
+         "skip every K-th document, the same ones as data build with the same --format and "
+         "--document-break")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  sub->add_option("--format", flags->format, "lines or paragraphs, as in data build")
+  sub->add_option("--format", flags->format, describe_text_formats() + " (as in data build)")
       ->capture_default_str();
   sub->add_option("--document-break", flags->documents.document_break, "as in data build");
   sub->add_flag("--force", flags->force, "replace --output if it exists");
@@ -242,12 +241,12 @@ void encode(const EncodeFlags& flags) {
 
 void add_encode(CLI::App& parent) {
   auto flags = std::make_shared<EncodeFlags>();
-  auto* sub = parent.add_subcommand(
-      "encode", "a line of ids for each line of text, equal to BertTokenizer's");
+  auto* sub =
+      parent.add_subcommand("encode", "one line of ids per line of text, equal to BertTokenizer's");
   sub->add_option("--vocab", flags->vocab, "vocab.txt of the model")->required();
   sub->add_flag("--cased", flags->cased, "the vocabulary is cased: keep case and accents");
   sub->add_flag("--no-special-tokens", flags->no_special_tokens, "leave out [CLS] and [SEP]");
-  sub->add_flag("--json", flags->json, "one JSON object a line: text, ids, tokens");
+  sub->add_flag("--json", flags->json, "one JSON object per line: text, ids, tokens");
   sub->add_option("FILE", flags->file, "text, plain or .gz or .zst; none or - is standard input");
   sub->callback([flags] { encode(*flags); });
 }

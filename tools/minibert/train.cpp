@@ -1,5 +1,5 @@
-// train.cpp: `minibert train`: flags, environment and files to one configuration, then
-// models/training. Every flag comes from the table in models/training/config_keys.cpp.
+// train.cpp: `minibert train`: merges flags, environment and files into one configuration and calls
+// models/training. Every flag is in the table in models/training/config_keys.cpp.
 // Try: minibert train --help; minibert train --list-recipes. Test: ctest -R train_verb.
 #include <algorithm>
 #include <cstdio>
@@ -24,11 +24,11 @@ constexpr int kSavedAfterSignal = 75;  // EX_TEMPFAIL: a scheduler should start 
 struct TrainFlags {
   std::string config_file, recipe;
   bool list_recipes = false, print_config = false, dry_run = false, json = false;
-  std::map<std::string, std::string> values;              // by key name; switches: "true", "false"
+  std::map<std::string, std::string> values;  // by key name; a switch is "true" or "false"
   std::map<std::string, std::vector<std::string>> lists;  // by key name
 };
 
-/// One line of help: meaning, range or choices, default.
+/// One line of help: meaning, choices, environment variable.
 std::string help_of(const ConfigKey& key) {
   std::string text = key.help;
   if (!key.choices.empty()) text += fmt::format(" ({})", fmt::join(key.choices, "|"));
@@ -94,12 +94,12 @@ void run_train(const TrainFlags& flags, const CLI::App& verb,
   if (flags.dry_run) return print_plan(builder);
   const TrainResult result =
       train({builder.config(), builder.to_toml(), arguments, environ, flags.json});
-  // A run outlives its standard output: what was printed is in its folder too.
+  // A run survives its standard output: what was printed is also in its folder.
   if (std::ferror(stdout) && !std::freopen("/dev/null", "w", stdout)) std::clearerr(stdout);
   if (result.end == TrainEnd::signal) throw CLI::RuntimeError(kSavedAfterSignal);
 }
 
-/// The process's own arguments, as the system keeps them.
+/// The arguments of this process, as the system recorded them.
 std::vector<std::string> own_arguments() {
   std::vector<std::string> arguments;
   std::FILE* file = std::fopen("/proc/self/cmdline", "rb");
@@ -133,7 +133,7 @@ void add_train_verb(CLI::App& app) {
                  "Print the resolved settings as TOML and exit");
   verb->add_flag("--dry-run", flags->dry_run,
                  "Check settings and data, print the plan, write nothing");
-  verb->add_flag("--json", flags->json, "One JSON object a log line on standard output");
+  verb->add_flag("--json", flags->json, "Print one JSON object per log line on standard output");
   for (const ConfigKey& key : config_keys()) add_key(*verb, key, flags);
   verb->callback([flags, verb] { run_train(*flags, *verb, own_arguments()); });
 }

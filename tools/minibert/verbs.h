@@ -1,10 +1,21 @@
-// verbs.h: one function a verb file, called by main.cpp to add its subcommand.
+// verbs.h: one function per verb file, called by main.cpp to add its subcommand.
 // A verb parses its flags, calls the libraries and prints; it throws Error and never exits.
 #pragma once
+
+#include <string>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 
 namespace minibert {
+
+/// The long flags of a verb, "--model", to find the nearest to a misspelt one.
+inline std::vector<std::string> flags_of(const CLI::App& verb) {
+  std::vector<std::string> flags;
+  for (const CLI::Option* option : verb.get_options())
+    for (const std::string& name : option->get_lnames()) flags.push_back("--" + name);
+  return flags;
+}
 
 void add_tokenizer_verb(CLI::App& app);  // tokenizer train | encode
 void add_data_verb(CLI::App& app);       // data build | inspect

@@ -2,8 +2,8 @@
 """Writes models/text/unicode_tables.cpp: what the pinned `tokenizers` does with each code point.
 
 Usage: python tools/unicode_tables/generate.py [--check] [--output models/text/unicode_tables.cpp]
-The library is probed over all 1,112,064 code points (a few seconds), because its Unicode data is a mixture of versions
-older than any library's, and WordPiece ids must equal its. --check compares with the committed file and writes nothing.
+The library is probed over all 1,112,064 code points (a few seconds), because its Unicode data mixes old versions and
+WordPiece ids must equal the library's. --check compares with the committed file and writes nothing.
 Easy to break: the tables belong to the version in PINNED; raise it together with the goldens of tests/goldens.
 """
 
@@ -40,7 +40,7 @@ def hangul_nfd(c):
 
 
 def probe_classes():
-    """Combining class by behaviour: c moves behind every class representative that is smaller than its own class."""
+    """Combining class by behaviour: c moves after every class representative that is smaller than its own class."""
     low, high = "\u0334", "\u0345"  # classes 1 and 240, the smallest and the largest
 
     def is_starter(s):  # nothing moves across it

@@ -1,15 +1,16 @@
 // attention_test.cpp: attention against the double reference at every instruction set, the
 // reference against a formula of its own and central differences, and what must not matter:
-// packing, threads, tail rows.
+// packing, threads, tail rows, empty sequences.
 #include "core/kernels/attention.h"
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <limits>
 #include <vector>
 
-#include "core/kernels/random.h"
+#include "core/kernels/dropout_mask.h"
 #include "core/profile.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
@@ -21,7 +22,12 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr uint64_t kSeed = 0xFEDCBA9876543210ull;
 
 Dropout attention_dropout(float p) {
-  return make_dropout(p, kSeed, kMaxDataStep, 23, DropoutPurpose::attention);
+  return make_dropout(p, kSeed, data_step(kMaxDataStep), 23, DropoutPurpose::attention);
+}
+
+// A tensor as f32, to read its elements.
+Tensor wide(const Tensor& t) {
+  return t.to(DType::f32);
 }
 
 // Random inputs for sequences of these lengths, with `tail` more rows, and guarded outputs.
@@ -30,32 +36,32 @@ struct Case {
   int64_t A, D;
   float p;
   int64_t tail = 0;
+  DType dtype = DType::f32;
   int64_t T = 0;
-  std::vector<int32_t> first, number;
-  Tensor qkv, dout;
+  Tensor first, number, qkv, dout;
   Guarded out, lse, dqkv;
 
-  Case(std::vector<int32_t> lengths, int64_t A, int64_t D, float p, int64_t tail = 0)
+  Case(std::vector<int32_t> lengths, int64_t A, int64_t D, float p, int64_t tail = 0,
+       DType dtype = DType::f32)
       : lengths(lengths),
         A(A),
         D(D),
         p(p),
         tail(tail),
+        dtype(dtype),
         T(sum(lengths)),
-        qkv(Tensor::empty({T + tail, 3, A, D})),
-        dout(Tensor::empty({T + tail, A, D})),
-        out({T + tail, A, D}, true),
+        out({T + tail, A, D}, true, dtype),
         lse({T + tail, A}, true),
-        dqkv({T + tail, 3, A, D}, true) {
-    first.push_back(0);
+        dqkv({T + tail, 3, A, D}, true, dtype) {
+    std::vector<int32_t> starts = {0}, numbers;
     for (int32_t length : lengths) {
-      first.push_back(first.back() + length);
-      number.push_back(static_cast<int32_t>(number.size() * 1000003 + 5));
+      starts.push_back(starts.back() + length);
+      numbers.push_back(static_cast<int32_t>(numbers.size() * 1000003 + 5));
     }
-    fill_normal(qkv.rows(0, T), 1);
-    fill_normal(dout.rows(0, T), 2);
-    for (const Tensor& t : {qkv, dout})
-      for (float& x : t.rows(T, tail).span<float>()) x = kNaN;
+    first = integers(starts);
+    number = integers(numbers);
+    qkv = poisoned({T + tail, 3, A, D}, 1);
+    dout = poisoned({T + tail, A, D}, 2);
   }
 
   static int64_t sum(const std::vector<int32_t>& lengths) {
@@ -63,51 +69,68 @@ struct Case {
     for (int32_t length : lengths) total += length;
     return total;
   }
+  // Normal values; NaN in the tail.
+  Tensor poisoned(Shape shape, uint64_t index) const {
+    const Tensor t = Tensor::empty(shape);
+    fill_normal(t.rows(0, T), index);
+    for (float& x : t.rows(T, tail).span<float>()) x = kNaN;
+    return dtype == DType::f32 ? t : t.to(dtype);
+  }
   float scale() const { return 1.0f / std::sqrt(static_cast<float>(D)); }
   AttentionForward forward() const {
-    return {qkv, *out, *lse, integers(first), integers(number), scale(), attention_dropout(p)};
+    return {qkv, *out, *lse, first, number, scale(), attention_dropout(p)};
   }
   AttentionBackward backward() const {
-    return {qkv,
-            *out,
-            *lse,
-            dout,
-            *dqkv,
-            integers(first),
-            integers(number),
-            scale(),
-            attention_dropout(p)};
+    return {qkv, *out, *lse, dout, *dqkv, first, number, scale(), attention_dropout(p)};
+  }
+  void run() const {
+    attention_forward(forward());
+    attention_backward(backward());
   }
   bool intact() const { return out.intact() && lse.intact() && dqkv.intact(); }
+};
+
+// What the double reference makes of the same inputs: f32, so without rounding to a 16-bit type.
+// Only backward gets `out` as the type stores it, since that is one of its inputs.
+struct Expected {
+  Tensor out, lse, dqkv;
+
+  explicit Expected(const Case& c)
+      : out(Tensor::empty(c.out->shape())),
+        lse(Tensor::empty(c.lse->shape())),
+        dqkv(Tensor::empty(c.dqkv->shape())) {
+    const Tensor qkv = wide(c.qkv), dout = wide(c.dout);
+    const Dropout dropout = attention_dropout(c.p);
+    attention_forward_reference({qkv, out, lse, c.first, c.number, c.scale(), dropout});
+    const Tensor stored = wide(out.to(c.dtype));
+    attention_backward_reference(
+        {qkv, stored, lse, dout, dqkv, c.first, c.number, c.scale(), dropout});
+  }
 };
 
 // Query, key or value part of a [N, 3, A, D] tensor, as a tensor of its own.
 Tensor part(const Tensor& qkv, int64_t which) {
   const int64_t N = qkv.dim(0), width = qkv.dim(2) * qkv.dim(3);
-  const Tensor t = Tensor::empty({N, width});
+  const int64_t bytes = width * static_cast<int64_t>(size_of(qkv.dtype()));
+  const Tensor t = Tensor::empty({N, width}, qkv.dtype());
   for (int64_t n = 0; n < N; ++n)
-    for (int64_t c = 0; c < width; ++c)
-      t.data<float>()[n * width + c] = qkv.data<float>()[(n * 3 + which) * width + c];
+    std::memcpy(static_cast<char*>(t.raw()) + n * bytes,
+                static_cast<const char*>(qkv.raw()) + (n * 3 + which) * bytes,
+                static_cast<size_t>(bytes));
   return t;
 }
 
 void expect_matches_reference(const Case& c) {
-  SCOPED_TRACE(fmt::format("T {} A {} D {} p {} tail {}", c.T, c.A, c.D, c.p, c.tail));
-  attention_forward(c.forward());
-  attention_backward(c.backward());
-  AttentionForward forward = c.forward();
-  forward.out = Tensor::empty(c.out->shape());
-  forward.lse = Tensor::empty(c.lse->shape());
-  attention_forward_reference(forward);
-  AttentionBackward backward = c.backward();
-  backward.dqkv = Tensor::empty(c.dqkv->shape());
-  attention_backward_reference(backward);
-  EXPECT_TRUE(near("out", *c.out, forward.out, Tolerance::reduction));
-  EXPECT_TRUE(near("lse", *c.lse, forward.lse, Tolerance::reduction));
+  SCOPED_TRACE(fmt::format("{} lengths {} A {} D {} p {} tail {}", name_of(c.dtype),
+                           fmt::join(c.lengths, ","), c.A, c.D, c.p, c.tail));
+  c.run();
+  const Expected expected(c);
+  EXPECT_TRUE(near_in("out", *c.out, expected.out, Tolerance::reduction));
+  EXPECT_TRUE(near("lse", *c.lse, expected.lse, Tolerance::reduction));
   const char* names[] = {"dq", "dk", "dv"};
   for (int64_t which = 0; which < 3; ++which) {
-    EXPECT_TRUE(
-        near(names[which], part(*c.dqkv, which), part(backward.dqkv, which), Tolerance::gradient));
+    EXPECT_TRUE(near_in(names[which], part(*c.dqkv, which), part(expected.dqkv, which),
+                        Tolerance::gradient));
   }
   EXPECT_TRUE(c.intact());
 }
@@ -117,79 +140,147 @@ class Attention : public EachLevel {};
 const std::vector<int32_t> kRagged = {0, 1, 7, 16, 17, 63, 64, 65, 0, 128, 200};
 
 TEST_P(Attention, MatchesReferenceForRaggedSequences) {
-  for (float p : {0.0f, 0.1f, 0.5f}) expect_matches_reference(Case(kRagged, 2, 64, p));
-  expect_matches_reference(Case(kRagged, 3, 32, 0.1f, 3));
-  expect_matches_reference(Case(kRagged, 1, 128, 0.1f, 3));
+  for (DType dtype : kComputeTypes) {
+    for (float p : {0.0f, 0.1f})
+      expect_matches_reference(Case(kRagged, 2, 64, p, /* tail= */ 0, dtype));
+    expect_matches_reference(Case(kRagged, 3, 32, 0.1f, 3, dtype));
+    expect_matches_reference(Case(kRagged, 1, 128, 0.1f, 3, dtype));
+  }
+  expect_matches_reference(Case(kRagged, 2, 64, 0.5f));
   expect_matches_reference(Case({512}, 1, 64, 0.1f));
 }
 
 TEST_P(Attention, MatchesReferenceForAnyHeadSize) {
-  for (int64_t D : {1, 2, 3, 15, 16, 17, 20, 31, 33, 63, 65, 96, 127, 129, 160, 255, 256}) {
-    expect_matches_reference(Case({5, 0, 34, 1, 49}, 2, D, 0.1f, 1));
-    expect_matches_reference(Case({19, 2}, 3, D, 0.0f));
+  for (DType dtype : kComputeTypes) {
+    for (int64_t D : {1, 2, 3, 15, 16, 17, 20, 31, 33, 63, 65, 96, 127, 129, 160, 255, 256}) {
+      expect_matches_reference(Case({5, 0, 34, 1, 49}, 2, D, 0.1f, 1, dtype));
+      expect_matches_reference(Case({19, 2}, 3, D, 0.0f, 0, dtype));
+    }
   }
 }
 
 TEST_P(Attention, EveryLengthMatchesReference) {
-  for (int32_t length = 1; length <= 50; ++length)
-    expect_matches_reference(Case({length}, 1, 8, 0.25f, 1));
+  for (DType dtype : kComputeTypes)
+    for (int32_t length = 2; length <= 50; ++length)
+      expect_matches_reference(Case({length}, 1, 8, 0.25f, 1, dtype));
 }
 
-TEST_P(Attention, EmptyBatchesAreFine) {
-  for (const Case& c :
-       {Case({}, 2, 64, 0.1f), Case({0}, 2, 64, 0.1f), Case({0, 0}, 1, 7, 0.0f, 5)}) {
-    attention_forward(c.forward());
-    attention_backward(c.backward());
-    for (const Tensor& t : {*c.out, *c.lse, *c.dqkv})
-      for (float x : t.span<float>()) EXPECT_EQ(x, 0.0f);
+// A softmax over one key is 1 whatever the score.
+TEST_P(Attention, OneTokenIsItsOwnValue) {
+  for (DType dtype : kComputeTypes) {
+    const Case c({1}, 3, 8, 0.0f, 1, dtype);
+    c.run();
+    const Tensor zeros = Tensor::zeros({2, 24});
+    EXPECT_TRUE(near("dq", wide(part(*c.dqkv, 0)), zeros, Tolerance::gradient));
+    EXPECT_TRUE(near("dk", wide(part(*c.dqkv, 1)), zeros, Tolerance::gradient));
+    const Tensor v = part(c.qkv, 2).rows(0, 1), dv = part(*c.dqkv, 2).rows(0, 1);
+    EXPECT_TRUE(same_bits(c.out->rows(0, 1), v.reshape({1, 3, 8})));
+    EXPECT_TRUE(near_in("dv", dv, wide(c.dout).rows(0, 1).reshape({1, 24}), Tolerance::gradient));
     EXPECT_TRUE(c.intact());
   }
 }
 
-TEST_P(Attention, ThreadsDoNotMatter) {
-  const Case c({33, 128, 1, 65}, 3, 64, 0.1f);
-  EXPECT_TRUE(threads_do_not_matter(*c.out, [&] { attention_forward(c.forward()); }));
-  EXPECT_TRUE(threads_do_not_matter(*c.dqkv, [&] { attention_backward(c.backward()); }));
+// Section 4: against gradients in exact arithmetic, the rounding of out moves dq_i by no more than
+// scale * u * sum_d |dout_id out_id| * max |k|, and dk likewise, beside their own rounding.
+TEST_P(Attention, RoundingOfOutMovesGradientsAsMuchAsPromised) {
+  for (DType dtype : {DType::bf16, DType::f16}) {
+    for (float p : {0.0f, 0.1f}) {
+      const Case c({1, 2, 3, 9, 70}, 1, 32, p, 0, dtype);
+      c.run();
+      Case exact(c.lengths, 1, 32, p);
+      exact.qkv = wide(c.qkv);
+      exact.dout = wide(c.dout);
+      const Expected expected(exact);
+      const std::vector<float> out = floats_of(*c.out), dout = floats_of(c.dout),
+                               qkv = floats_of(c.qkv);
+      double products = 0, largest = 0;
+      for (size_t row = 0; row < out.size() / 32; ++row) {
+        double sum = 0;
+        for (size_t i = row * 32; i < (row + 1) * 32; ++i) sum += std::abs(dout[i] * out[i]);
+        products = std::max(products, sum);
+      }
+      for (float x : qkv) largest = std::max<double>(largest, std::abs(x));
+      const double u = dtype == DType::bf16 ? 0x1p-9 : 0x1p-11;
+      const double moved = c.scale() * u * products * largest;
+      const std::vector<float> got = floats_of(*c.dqkv), wanted = floats_of(expected.dqkv);
+      for (size_t i = 0; i < got.size(); ++i) {
+        const double rounding = 2 * u * std::abs(wanted[i]) + Tolerance::gradient;
+        ASSERT_LE(std::abs(got[i] - wanted[i]), moved + rounding) << name_of(dtype) << " " << i;
+      }
+    }
+  }
 }
 
-// The same sequence alone and behind others: the same mask, and the same bits of everything.
+TEST_P(Attention, EmptyBatchesAreFine) {
+  for (DType dtype : kComputeTypes) {
+    for (const Case& c : {Case({}, 2, 64, 0.1f, 0, dtype), Case({0}, 2, 64, 0.1f, 0, dtype),
+                          Case({0, 0}, 1, 7, 0.0f, 5, dtype)}) {
+      c.run();
+      for (const Tensor& t : {*c.out, *c.lse, *c.dqkv})
+        for (float x : floats_of(t)) EXPECT_EQ(x, 0.0f);
+      EXPECT_TRUE(c.intact());
+    }
+  }
+}
+
+// Fixed shapes: capacity for more sequences and rows than there are.
+TEST_P(Attention, EmptySequencesAtTheEndChangeNoBit) {
+  for (DType dtype : kComputeTypes) {
+    for (float p : {0.0f, 0.1f}) {
+      const Case plain({33, 7, 128}, 2, 64, p, 0, dtype),
+          padded({33, 7, 128, 0, 0, 0, 0}, 2, 64, p, 24, dtype);
+      for (const Case* c : {&plain, &padded}) c->run();
+      EXPECT_TRUE(same_bits(*plain.out, padded.out->rows(0, plain.T)));
+      EXPECT_TRUE(same_bits(*plain.lse, padded.lse->rows(0, plain.T)));
+      EXPECT_TRUE(same_bits(*plain.dqkv, padded.dqkv->rows(0, plain.T)));
+      EXPECT_TRUE(padded.intact());
+    }
+  }
+}
+
+TEST_P(Attention, ThreadsDoNotMatter) {
+  for (DType dtype : kComputeTypes) {
+    const Case c({33, 128, 1, 65}, 3, 64, 0.1f, 0, dtype);
+    EXPECT_TRUE(threads_do_not_matter(*c.out, [&] { attention_forward(c.forward()); }));
+    EXPECT_TRUE(threads_do_not_matter(*c.dqkv, [&] { attention_backward(c.backward()); }));
+  }
+}
+
+// The same sequence alone and after others: the same mask, and the same bits of everything.
 TEST_P(Attention, PackingDoesNotMatter) {
   Case alone({37}, 2, 64, 0.3f), packed({5, 50, 37, 16}, 2, 64, 0.3f);
-  alone.number = {4321};
-  packed.number[2] = 4321;
+  alone.number = integers({4321});
+  packed.number.data<int32_t>()[2] = 4321;
   packed.qkv.rows(55, 37).copy_from(alone.qkv);
   packed.dout.rows(55, 37).copy_from(alone.dout);
-  for (const Case* c : {&alone, &packed}) {
-    attention_forward(c->forward());
-    attention_backward(c->backward());
-  }
+  for (const Case* c : {&alone, &packed}) c->run();
   EXPECT_TRUE(same_bits(*alone.out, packed.out->rows(55, 37)));
   EXPECT_TRUE(same_bits(*alone.lse, packed.lse->rows(55, 37)));
   EXPECT_TRUE(same_bits(*alone.dqkv, packed.dqkv->rows(55, 37)));
-  alone.number = {4322};  // and another sample has another mask
+  alone.number = integers({4322});  // and another sample has another mask
   attention_forward(alone.forward());
   EXPECT_FALSE(same_bits(*alone.out, packed.out->rows(55, 37)));
 }
 
 TEST_P(Attention, PoisonedTailRowsChangeNoBit) {
-  for (int64_t D : {64, 20}) {
-    const Case plain({33, 7, 128}, 2, D, 0.1f);
-    attention_forward(plain.forward());
-    attention_backward(plain.backward());
-    for (int64_t tail : {1, 64, 1000}) {
-      const Case poisoned({33, 7, 128}, 2, D, 0.1f, tail);
-      attention_forward(poisoned.forward());
-      for (const Tensor& t : {*poisoned.out, *poisoned.lse}) {
-        for (float& x : t.rows(plain.T, tail).span<float>()) {
-          EXPECT_EQ(x, 0.0f);
-          x = kNaN;
+  for (DType dtype : kComputeTypes) {
+    for (int64_t D : {64, 20}) {
+      const Case plain({33, 7, 128}, 2, D, 0.1f, 0, dtype);
+      plain.run();
+      for (int64_t tail : {1, 64, 1000}) {
+        const Case poisoned({33, 7, 128}, 2, D, 0.1f, tail, dtype);
+        attention_forward(poisoned.forward());
+        for (const Tensor& t : {*poisoned.out, *poisoned.lse}) {
+          const Tensor rows = t.rows(plain.T, tail);
+          for (float x : floats_of(rows)) EXPECT_EQ(x, 0.0f);
+          std::memset(rows.raw(), 0xFF, static_cast<size_t>(rows.bytes()));  // NaN
         }
+        attention_backward(poisoned.backward());
+        EXPECT_TRUE(same_bits(*plain.out, poisoned.out->rows(0, plain.T)));
+        EXPECT_TRUE(same_bits(*plain.lse, poisoned.lse->rows(0, plain.T)));
+        EXPECT_TRUE(same_bits(*plain.dqkv, poisoned.dqkv->rows(0, plain.T)));
+        for (float x : floats_of(poisoned.dqkv->rows(plain.T, tail))) EXPECT_EQ(x, 0.0f);
       }
-      attention_backward(poisoned.backward());
-      EXPECT_TRUE(same_bits(*plain.out, poisoned.out->rows(0, plain.T)));
-      EXPECT_TRUE(same_bits(*plain.lse, poisoned.lse->rows(0, plain.T)));
-      EXPECT_TRUE(same_bits(*plain.dqkv, poisoned.dqkv->rows(0, plain.T)));
-      for (float x : poisoned.dqkv->rows(plain.T, tail).span<float>()) EXPECT_EQ(x, 0.0f);
     }
   }
 }
@@ -200,7 +291,7 @@ TEST_P(Attention, MaskIsTheExportedOne) {
   const int64_t S = 201, A = 2, D = 256;
   for (float p : {0.1f, 0.5f, 1.0f / 65536, 65535.0f / 65536}) {
     Case c({S}, A, D, p);
-    c.number = {-7};
+    c.number = integers({-7});
     c.qkv.fill_zero();
     c.dout.fill_zero();
     for (int64_t i = 0; i < S; ++i) {
@@ -209,8 +300,7 @@ TEST_P(Attention, MaskIsTheExportedOne) {
         c.dout.data<float>()[(i * A + a) * D + i] = 1;
       }
     }
-    attention_forward(c.forward());
-    attention_backward(c.backward());
+    c.run();
     const double kept = c.forward().dropout.scale / static_cast<double>(S);
     for (int64_t a = 0; a < A; ++a) {
       const Tensor mask = export_attention_dropout_mask(c.forward().dropout, S, a, -7);
@@ -229,14 +319,10 @@ TEST_P(Attention, LargeScoresDoNotOverflow) {
   const Case c({40}, 1, 64, 0.0f);
   for (int64_t i = 0; i < c.qkv.numel(); ++i)
     c.qkv.data<float>()[i] = i / 64 % 3 == 2 ? 1.0f : 50.0f * c.qkv.data<float>()[i];
-  attention_forward(c.forward());
-  attention_backward(c.backward());
-  AttentionForward reference = c.forward();
-  reference.out = Tensor::empty(c.out->shape());
-  reference.lse = Tensor::empty(c.lse->shape());
-  attention_forward_reference(reference);
-  EXPECT_TRUE(near("lse", *c.lse, reference.lse, Tolerance::reduction));
-  EXPECT_GT(reference.lse.data<float>()[0], 1000.0f);
+  c.run();
+  const Expected expected(c);
+  EXPECT_TRUE(near("lse", *c.lse, expected.lse, Tolerance::reduction));
+  EXPECT_GT(expected.lse.data<float>()[0], 1000.0f);
   for (float x : c.out->span<float>()) ASSERT_NEAR(x, 1.0, Tolerance::reduction);
   for (float x : c.dqkv->span<float>()) ASSERT_TRUE(std::isfinite(x));
 }
@@ -255,6 +341,46 @@ TEST_P(Attention, NaNReachesEveryRowThatReadsIt) {
         EXPECT_EQ(std::isnan(in_query.out->data<float>()[i * 64]), i == 3) << i;
         EXPECT_EQ(std::isnan(in_key.out->data<float>()[i * 64]), i < 20) << i;
         EXPECT_EQ(std::isnan(in_key.lse->data<float>()[i]), i < 20) << i;
+      }
+    }
+  }
+}
+
+// One sequence's head is not finite, in all of its query, key, value and gradient: every other head
+// and sequence keeps its bits, though one thread's scratch serves them all.
+TEST_P(Attention, WhatIsNotFiniteStaysInItsHead) {
+  set_num_threads(1);
+  const std::vector<int32_t> lengths = {17, 40, 33};
+  const int64_t A = 3, D = 20, first = 17, last = 57, head = 1;
+  for (DType dtype : kComputeTypes) {
+    for (float p : {0.0f, 0.1f}) {
+      const Case plain(lengths, A, D, p, 0, dtype);
+      plain.run();
+      const Tensor clean_qkv = wide(plain.qkv), clean_dout = wide(plain.dout);
+      for (float bad : {kNaN, std::numeric_limits<float>::infinity()}) {
+        Case poisoned(lengths, A, D, p, 0, dtype);
+        const Tensor qkv = clean_qkv.clone(), dout = clean_dout.clone();
+        for (int64_t row = first; row < last; ++row) {
+          for (int64_t d = 0; d < D; ++d) {
+            for (int64_t which = 0; which < 3; ++which)
+              qkv.data<float>()[((row * 3 + which) * A + head) * D + d] = bad;
+            dout.data<float>()[(row * A + head) * D + d] = bad;
+          }
+        }
+        poisoned.qkv = qkv.to(dtype);
+        poisoned.dout = dout.to(dtype);
+        poisoned.run();
+        const Tensor pairs[][2] = {{wide(*plain.out), wide(*poisoned.out)},
+                                   {wide(*plain.dqkv), wide(*poisoned.dqkv)}};
+        for (const auto& [clean, got] : pairs) {
+          const int64_t rows = clean.dim(0), width = clean.numel() / rows;
+          for (int64_t i = 0; i < clean.numel(); ++i) {
+            const bool hit = i / width >= first && i / width < last && i / D % A == head;
+            const float x = got.data<float>()[i];
+            ASSERT_EQ(!std::isfinite(x), hit) << i;
+            if (!hit) ASSERT_EQ(x, clean.data<float>()[i]) << i;
+          }
+        }
       }
     }
   }
@@ -289,7 +415,7 @@ double weighted_attention(const std::vector<double>& qkv, int64_t S, int64_t A, 
           const PhiloxOutput words =
               philox4x32({static_cast<uint32_t>(j / 2),
                           static_cast<uint32_t>((i / 16 * 16 + i % 8) | (a << 16)), sample,
-                          dropout.step_layer_purpose},
+                          dropout.step_layer_purpose()},
                          dropout.seed);
           const uint32_t word = words[static_cast<size_t>(i % 16 / 8 * 2 + j % 2)];
           const bool keep = word / 65536 >= dropout.threshold;
@@ -308,7 +434,7 @@ TEST(AttentionReference, EqualsTheFormulaAndItsCentralDifferences) {
   const int64_t S = 19, A = 2, D = 5;
   for (float p : {0.0f, 0.3f}) {
     Case c({S}, A, D, p);
-    c.number = {12};
+    c.number = integers({12});
     std::vector<double> qkv(c.qkv.span<float>().begin(), c.qkv.span<float>().end()), out;
     const Dropout dropout = c.forward().dropout;
     const auto loss = [&](std::vector<double>* y) {
@@ -335,25 +461,36 @@ TEST(AttentionReference, EqualsTheFormulaAndItsCentralDifferences) {
   }
 }
 
-TEST(AttentionCost, CountsTwoAndFiveProducts) {
-  const Case c({3, 0, 10}, 2, 8, 0.0f, 4);
-  EXPECT_EQ(attention_forward_flops(c.forward()), 2.0 * 2 * 2 * 8 * (9 + 100));
-  EXPECT_EQ(attention_backward_flops(c.backward()), 5.0 * 2 * 2 * 8 * (9 + 100));
+// It reads and writes the types as they are: exact inputs, one rounding of each result.
+TEST(AttentionReference, RoundsOnlyWhatItStores) {
+  for (DType dtype : {DType::bf16, DType::f16}) {
+    const Case c({5, 0, 12}, 2, 6, 0.1f, 2, dtype);
+    attention_forward_reference(c.forward());
+    attention_backward_reference(c.backward());
+    const Expected expected(c);
+    EXPECT_TRUE(same_bits(*c.out, expected.out.to(dtype)));
+    EXPECT_TRUE(same_bits(*c.lse, expected.lse));
+    EXPECT_TRUE(same_bits(*c.dqkv, expected.dqkv.to(dtype)));
+    EXPECT_TRUE(c.intact());
+  }
 }
 
+// Two products forward and five backward; 13 rows of two heads of 8 columns, and lse.
 TEST(AttentionCost, IsReportedToTheProfile) {
-  const Case c({3, 0, 10}, 2, 8, 0.0f, 4);
-  set_profiling(true);
-  attention_forward(c.forward());
-  attention_backward(c.backward());
-  set_profiling(false);
-  const auto entries = profile_entries();
-  const ProfileEntry forward = entries.at("attention_forward"),
-                     backward = entries.at("attention_backward");
-  EXPECT_EQ(forward.flops, attention_forward_flops(c.forward()));
-  EXPECT_EQ(backward.flops, attention_backward_flops(c.backward()));
-  EXPECT_EQ(forward.bytes, 4.0 * 13 * 2 * (4 * 8 + 1));
-  EXPECT_EQ(backward.bytes, 4.0 * 13 * 2 * (9 * 8 + 1));
+  for (DType dtype : kComputeTypes) {
+    const Case c({3, 0, 10}, 2, 8, 0.0f, 4, dtype);
+    set_profiling(true);
+    c.run();
+    set_profiling(false);
+    const auto entries = profile_entries();
+    const ProfileEntry forward = entries.at("attention_forward"),
+                       backward = entries.at("attention_backward");
+    const double element = dtype == DType::f32 ? 4 : 2;
+    EXPECT_EQ(forward.flops, 2.0 * 2 * 2 * 8 * (9 + 100));
+    EXPECT_EQ(backward.flops, 5.0 * 2 * 2 * 8 * (9 + 100));
+    EXPECT_EQ(forward.bytes, 13 * 2 * (4 * 8 * element + 4));
+    EXPECT_EQ(backward.bytes, 13 * 2 * (9 * 8 * element + 4));
+  }
 }
 
 // ---- Errors ------------------------------------------------------------------------------------
@@ -371,56 +508,68 @@ void expect_usage_error(const std::function<void()>& call,
 
 TEST(AttentionErrors, NameBothShapes) {
   const Case c({3, 4}, 2, 8, 0.1f, 1);
-  const auto forward = [&](auto change, std::initializer_list<const char*> parts) {
+  const auto forward = [&](Operand AttentionForward::*field, const Tensor& wrong,
+                           std::initializer_list<const char*> parts) {
     AttentionForward args = c.forward();
-    change(args);
+    args.*field = wrong;
     expect_usage_error([&] { attention_forward(args); }, parts);
     expect_usage_error([&] { attention_forward_reference(args); }, parts);
   };
-  forward([](auto& a) { a.out = Tensor::zeros({7, 2, 8}); }, {"out", "[7, 2, 8]", "[8, 2, 8]"});
-  forward([](auto& a) { a.lse = Tensor::zeros({8, 3}); }, {"lse", "[8, 3]", "[8, 2]"});
-  forward([](auto& a) { a.qkv = Tensor::zeros({8, 2, 2, 8}); }, {"qkv", "[8, 2, 2, 8]"});
-  forward([](auto& a) { a.qkv = Tensor::zeros({8, 3, 2, 257}); }, {"257", "256"});
-  forward([](auto& a) { a.cu_seqlens = integers({0, 3, 9}); }, {"cu_seqlens", "9", "8"});
-  forward([](auto& a) { a.cu_seqlens = integers({0, 3, 2}); }, {"cu_seqlens", "falls", "3", "2"});
-  forward([](auto& a) { a.cu_seqlens = integers({1, 3, 7}); }, {"cu_seqlens", "starts with 1"});
-  forward([](auto& a) { a.sample = integers({1}); }, {"sample", "[1]", "[2]"});
-  forward([](auto& a) { a.sample = Tensor(); }, {"sample", "[2]"});
-  forward([](auto& a) { a.qkv = Tensor(); }, {"qkv"});
+  using F = AttentionForward;
+  forward(&F::out, Tensor::zeros({7, 2, 8}), {"out", "[7, 2, 8]", "[8, 2, 8]"});
+  forward(&F::lse, Tensor::zeros({8, 3}), {"lse", "[8, 3]", "[8, 2]"});
+  forward(&F::qkv, Tensor::zeros({8, 2, 2, 8}), {"qkv", "[8, 2, 2, 8]"});
+  forward(&F::qkv, Tensor::zeros({8, 3, 2, 257}), {"257", "256"});
+  forward(&F::qkv, Tensor::zeros({1, 3, 65536, 1}), {"65536", "65535"});
+  forward(&F::qkv, Tensor::zeros({1, 3, 0, 4}), {"heads", "0"});
+  forward(&F::qkv, Tensor::zeros({1, 3, 4, 0}), {"head size", "0"});
+  forward(&F::qkv, Tensor(), {"qkv"});
+  forward(&F::cu_seqlens, Tensor::zeros({3}), {"cu_seqlens", "f32", "i32"});
+  forward(&F::cu_seqlens, integers({}), {"cu_seqlens", "[0]", "[B+1]"});
+  forward(&F::sample, integers({1}), {"sample", "[1]", "[2]"});
+  forward(&F::sample, Tensor(), {"sample", "[2]"});
 
-  const auto backward = [&](auto change, std::initializer_list<const char*> parts) {
+  const auto backward = [&](Operand AttentionBackward::*field, const Tensor& wrong,
+                            std::initializer_list<const char*> parts) {
     AttentionBackward args = c.backward();
-    change(args);
+    args.*field = wrong;
     expect_usage_error([&] { attention_backward(args); }, parts);
     expect_usage_error([&] { attention_backward_reference(args); }, parts);
   };
-  backward([](auto& a) { a.dout = Tensor::zeros({8, 2, 7}); }, {"dout", "[8, 2, 7]", "[8, 2, 8]"});
-  backward(
-      [](auto& a) {
-        a.dqkv = Tensor::zeros({8, 2, 8});
-      },
-      {"dqkv", "[8, 2, 8]", "[8, 3, 2, 8]"});
-  backward([](auto& a) { a.lse = Tensor::zeros({8}); }, {"lse", "[8]", "[8, 2]"});
-  backward([](auto& a) { a.out = Tensor::zeros({8, 16}); }, {"out", "[8, 16]", "[8, 2, 8]"});
+  using B = AttentionBackward;
+  backward(&B::dout, Tensor::zeros({8, 2, 7}), {"dout", "[8, 2, 7]", "[8, 2, 8]"});
+  backward(&B::dqkv, Tensor::zeros({8, 2, 8}), {"dqkv", "[8, 2, 8]", "[8, 3, 2, 8]"});
+  backward(&B::lse, Tensor::zeros({8}), {"lse", "[8]", "[8, 2]"});
+  backward(&B::out, Tensor::zeros({8, 16}), {"out", "[8, 16]", "[8, 2, 8]"});
 }
 
-TEST(AttentionErrors, RefuseSizesThatTheCounterCannotHold) {
-  const auto forward = [](int64_t N, int64_t A, int64_t D, float p) {
-    const Tensor qkv = Tensor::zeros({N, 3, A, D}), out = Tensor::zeros({N, A, D});
-    attention_forward({qkv, out, Tensor::zeros({N, A}), integers({0, static_cast<int32_t>(N)}),
-                       integers({0}), 1.0f, attention_dropout(p)});
-  };
-  expect_usage_error([&] { forward(65537, 1, 1, 0.1f); }, {"65537", "65536"});
-  expect_usage_error([&] { forward(1, 65536, 1, 0.1f); }, {"65536", "65535"});
-  EXPECT_NO_THROW(forward(1, 65535, 1, 0.1f));
-  expect_usage_error([&] { forward(1, 0, 4, 0.0f); }, {"heads", "0"});
-  expect_usage_error([&] { forward(1, 4, 0, 0.0f); }, {"head size", "0"});
+TEST(AttentionErrors, NameBothTypes) {
+  const Case c({3, 4}, 2, 8, 0.0f, 1, DType::bf16);
+  const Tensor f32 = Tensor::zeros({8, 2, 8}), lse = Tensor::zeros({8, 2}, DType::bf16);
+  AttentionForward forward = c.forward();
+  forward.out = f32;
+  expect_usage_error([&] { attention_forward(forward); }, {"out", "f32", "bf16"});
+  forward = c.forward();
+  forward.lse = lse;
+  expect_usage_error([&] { attention_forward(forward); }, {"lse", "bf16", "f32"});
+  forward = c.forward();
+  const Tensor whole = Tensor::zeros({8, 3, 2, 8}, DType::i32);
+  forward.qkv = whole;
+  expect_usage_error([&] { attention_forward(forward); }, {"qkv", "i32", "f32, bf16 or f16"});
+  AttentionBackward backward = c.backward();
+  backward.dout = f32;
+  expect_usage_error([&] { attention_backward(backward); }, {"dout", "f32", "bf16"});
+}
+
+TEST(AttentionErrors, TakesAsManyHeadsAsTheCounterHolds) {
+  const Case c({1}, 65535, 1, 0.1f);
+  EXPECT_NO_THROW(attention_forward(c.forward()));
 }
 
 TEST(AttentionErrors, SampleIsOptionalWithoutDropout) {
   const Case c({3, 4}, 2, 8, 0.0f);
   AttentionForward args = c.forward();
-  args.sample = Tensor();
+  args.sample = Operand();
   EXPECT_NO_THROW(attention_forward(args));
 }
 

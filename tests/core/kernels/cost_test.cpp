@@ -7,7 +7,9 @@
 #include "core/kernels/gemm.h"
 #include "core/kernels/layer_norm.h"
 #include "core/kernels/optimizer.h"
+#include "core/kernels/reduce.h"
 #include "core/profile.h"
+#include "core/row_groups.h"
 #include "tests/core/kernels/kernel_fixture.h"
 
 namespace minibert::testing {
@@ -28,20 +30,42 @@ void expect_cost(const ProfileEntry& entry, double flops, double floats) {
   EXPECT_EQ(entry.bytes, 4 * floats);
 }
 
-TEST(Cost, GemmMovesEachMatrixOnce) {
+TEST(Cost, GemmMovesEachMatrixOnceAndCountsEpilogues) {
   constexpr int64_t M = 5, N = 7, K = 11;
+  const Tensor a = random_tensor({M, K}, 1), b = random_tensor({K, N}, 2),
+               bias = random_tensor({N}, 3), c = Tensor::zeros({M, N}), pre = Tensor::zeros({M, N}),
+               sums = Tensor::zeros({N});
   GemmArgs args;
-  args.a = random_tensor({M, K}, 1);
-  args.b = random_tensor({K, N}, 2);
-  args.c = Tensor::zeros({M, N});
-  expect_cost(cost_of("gemm", [&] { gemm(args); }), 2 * 5 * 7 * 11, 5 * 11 + 11 * 7 + 5 * 7);
+  args.a = a;
+  args.b = b;
+  args.c = c;
+  const auto cost = [&] { return cost_of("gemm", [&] { gemm(args); }); };
+  expect_cost(cost(), 2 * 5 * 7 * 11, 5 * 11 + 11 * 7 + 5 * 7);
   args.accumulate = true;  // c is read too
-  expect_cost(cost_of("gemm", [&] { gemm(args); }), 770, 55 + 77 + 2 * 35);
+  expect_cost(cost(), 770, 55 + 77 + 2 * 35);
   args.accumulate = false;
   args.epilogue = GemmArgs::Epilogue::bias_gelu;
-  args.bias = random_tensor({N}, 3);
-  args.pre_activation = Tensor::empty({M, N});
-  expect_cost(cost_of("gemm", [&] { gemm(args); }), 770, 55 + 77 + 2 * 35);
+  args.bias = bias;
+  args.pre_activation = pre;
+  expect_cost(cost(), 770 + 35 * (1 + 45), 55 + 77 + 2 * 35 + 7);
+  args.epilogue = GemmArgs::Epilogue::dgelu;
+  args.bias = Operand();
+  args.column_sum = sums;  // a product with the slope, and an addition to the sum
+  expect_cost(cost(), 770 + 35 * (45 + 1 + 1), 55 + 77 + 2 * 35 + 7);
+}
+
+TEST(Cost, BytesAreThoseOfTheTypes) {
+  const Tensor a = Tensor::zeros({5, 11}, DType::bf16), b = Tensor::zeros({11, 7}, DType::bf16),
+               c = Tensor::zeros({5, 7}), sums = Tensor::zeros({11}), total = Tensor::zeros({});
+  GemmArgs args;
+  args.a = a;
+  args.b = b;
+  args.c = c;
+  EXPECT_EQ(gemm_cost(args).bytes, 2 * (55 + 77) + 4 * 35);
+  EXPECT_EQ(column_sum_cost({a, sums}).bytes, 2 * 55 + 4 * 11);
+  EXPECT_EQ(column_sum_cost({a, sums, /* accumulate= */ true}).bytes, 2 * 55 + 2 * 4 * 11);
+  EXPECT_EQ(sum_cost({a, total}).bytes, 2 * 55 + 4);
+  EXPECT_EQ(sum_cost({a, total}).flops, 55);
 }
 
 TEST(Cost, AttentionSumsSquaresOfLengths) {
@@ -49,21 +73,20 @@ TEST(Cost, AttentionSumsSquaresOfLengths) {
   constexpr double kSquares = 3 * 3 + 5 * 5, kRows = 8;
   const Tensor qkv = random_tensor({N, 3, A, D}, 1), out = Tensor::empty({N, A, D}),
                lse = Tensor::empty({N, A}), cu_seqlens = integers({0, 3, 8}),
-               sample = integers({0, 1});
+               sample = integers({0, 1}), dout = random_tensor({N, A, D}, 2),
+               dqkv = Tensor::empty({N, 3, A, D});
   const AttentionForward forward{qkv, out, lse, cu_seqlens, sample, 0.5f, {}};
   expect_cost(cost_of("attention_forward", [&] { attention_forward(forward); }),
               4 * A * D * kSquares, (4 * A * D + A) * kRows);
-  const AttentionBackward backward{
-      qkv,    out,  lse, random_tensor({N, A, D}, 2), Tensor::empty({N, 3, A, D}), cu_seqlens,
-      sample, 0.5f, {}};
+  const AttentionBackward backward{qkv, out, lse, dout, dqkv, cu_seqlens, sample, 0.5f, {}};
   expect_cost(cost_of("attention_backward", [&] { attention_backward(backward); }),
               10 * A * D * kSquares, (9 * A * D + A) * kRows);
 }
 
 TEST(Cost, LayerNormCountsTheArraysThatAreThere) {
   constexpr int64_t T = 4, H = 6;
-  constexpr double kForwardVectors = 3 * H + 2 * T;   // bias, weight, beta; mean, rstd
-  constexpr double kBackwardVectors = 4 * H + 2 * T;  // weight, dbias, dweight, dbeta; mean, rstd
+  constexpr double kForwardVectors = 2 * H + 2 * T;   // weight, beta; mean, rstd
+  constexpr double kBackwardVectors = 1 * H + 2 * T;  // weight; mean, rstd
   LayerNormForward forward;
   forward.x = random_tensor({T, H}, 1);
   forward.weight = random_tensor({H}, 2);
@@ -96,54 +119,90 @@ TEST(Cost, LayerNormCountsTheArraysThatAreThere) {
 }
 
 TEST(Cost, EmbeddingAddsRowsAndZeroesTheTable) {
-  constexpr int64_t T = 5, H = 4, kRows = 9;
-  EmbeddingForward forward;
-  forward.count = 2;
-  forward.table[0] = random_tensor({kRows, H}, 1);
-  forward.table[1] = random_tensor({kRows, H}, 2);
-  forward.index[0] = forward.index[1] = integers({1, 0, 8, 3, 3});
-  forward.y = Tensor::empty({T, H});
-  expect_cost(cost_of("embedding_forward", [&] { embedding_forward(forward); }), T * H, 3 * T * H);
-  EmbeddingBackward backward{random_tensor({T, H}, 3), forward.index[0], Tensor::zeros({kRows, H})};
-  const auto run = [&] { embedding_backward(backward); };
-  // dy is read, the rows hit are read and written; the table is written once more to be zeroed.
-  expect_cost(cost_of("embedding_backward", run), T * H, 3 * T * H + kRows * H);
-  backward.accumulate = true;
-  expect_cost(cost_of("embedding_backward", run), T * H, 3 * T * H);
+  constexpr int64_t N = 5, H = 4, kRows = 9;
+  constexpr double kGroups = N + N + N + 1;  // order, row, start: as many groups as positions
+  for (DType dtype : kComputeTypes) {
+    const double E = dtype == DType::f32 ? 1 : 0.5;  // floats an element
+    const Tensor first = random_tensor({kRows, H}, 1, 1, dtype),
+                 second = random_tensor({kRows, H}, 2, 1, dtype), y = Tensor::empty({N, H}, dtype),
+                 index = integers({1, 0, 8, 3, 3}), dtable = Tensor::zeros({kRows, H});
+    EmbeddingForward forward;
+    forward.count = 2;
+    forward.table[0] = first;
+    forward.table[1] = second;
+    forward.index[0] = forward.index[1] = index;
+    forward.y = y;
+    expect_cost(cost_of("embedding_forward", [&] { embedding_forward(forward); }), N * H,
+                3 * N * H * E + 2 * N);
+    const RowGroups groups = group_rows(index.span<int32_t>(), kRows, N);
+    EmbeddingBackward backward{y, groups.order, groups.row, groups.start, dtable};
+    const auto run = [&] { embedding_backward(backward); };
+    // dy is read, the rows hit are read and written; the table is written once more to be zeroed.
+    const double moved = N * H * E + 2 * N * H + kGroups;
+    expect_cost(cost_of("embedding_backward", run), N * H, moved + kRows * H);
+    backward.accumulate = true;
+    expect_cost(cost_of("embedding_backward", run), N * H, moved);
+  }
 }
 
 TEST(Cost, CrossEntropyReadsLogitsOnceAndBackwardWritesThemToo) {
   constexpr int64_t P = 3, V = 16, kClasses = 13;
-  const Tensor logits = random_tensor({P, V}, 1), label = integers({0, 12, 5}),
-               lse = Tensor::empty({P});
-  const CrossEntropyForward forward{
-      logits, label, lse, Tensor::empty({P}), Tensor::empty({P}, DType::u8), kClasses};
-  expect_cost(cost_of("cross_entropy_forward", [&] { cross_entropy_forward(forward); }),
-              20 * P * kClasses, P * kClasses);
-  const CrossEntropyBackward backward{logits, label, lse, Tensor::empty({P, V}), kClasses, 1.0f};
-  expect_cost(cost_of("cross_entropy_backward", [&] { cross_entropy_backward(backward); }),
-              20 * P * V, 2 * P * V);
+  for (DType dtype : kComputeTypes) {
+    const double E = dtype == DType::f32 ? 1 : 0.5;
+    const Tensor logits = random_tensor({P, V}, 1, 1, dtype), label = integers({0, 12, 5}),
+                 lse = Tensor::empty({P}), loss = Tensor::empty({}), dy = Tensor::zeros({}),
+                 dlogits = Tensor::empty({P, V}, dtype);
+    const float scale = 1;
+    const CrossEntropyForward forward{logits, label, lse, loss, {&scale, nullptr}, kClasses};
+    expect_cost(cost_of("cross_entropy_forward", [&] { cross_entropy_forward(forward); }),
+                20 * P * kClasses, P * kClasses * E + 2 * P);
+    const CrossEntropyBackward backward{logits, label, lse, dy, dlogits, &scale, kClasses};
+    expect_cost(cost_of("cross_entropy_backward", [&] { cross_entropy_backward(backward); }),
+                20 * P * V, 2 * P * V * E + 2 * P);
+  }
 }
 
 TEST(Cost, RowsAreMovedOrAdded) {
-  const Tensor x = random_tensor({6, 4}, 1), rows = integers({5, 0, 2}), y = Tensor::empty({3, 4});
-  expect_cost(cost_of("gather_rows", [&] { gather_rows(x, rows, y); }), 0, 2 * 3 * 4);
-  const auto scatter = [&] { scatter_add_rows(y, rows, x, /* accumulate= */ true); };
-  expect_cost(cost_of("scatter_add_rows", scatter), 3 * 4, 3 * 3 * 4);
+  for (DType dtype : kComputeTypes) {
+    const double E = dtype == DType::f32 ? 1 : 0.5;
+    const Tensor x = random_tensor({6, 4}, 1, 1, dtype), rows = integers({5, 0, 2}),
+                 y = Tensor::empty({3, 4}, dtype);
+    expect_cost(cost_of("gather_rows", [&] { gather_rows({x, rows, y}); }), 0, 2 * 3 * 4 * E + 3);
+    ScatterAddRows args{y, rows, x, /* accumulate= */ true};
+    const auto scatter = [&] { scatter_add_rows(args); };
+    expect_cost(cost_of("scatter_add_rows", scatter), 3 * 4, 3 * 3 * 4 * E + 3);
+    args.accumulate = false;  // dx is zeroed first
+    expect_cost(cost_of("scatter_add_rows", scatter), 3 * 4, (3 * 3 + 6) * 4 * E + 3);
+  }
 }
 
 TEST(Cost, OptimizersAreBoundByMemory) {
-  OptimizerStepArgs args;
-  args.weights = random_tensor({40}, 1);
-  args.gradients = random_tensor({40}, 2);
-  args.first_moment = Tensor::zeros({40});
-  args.second_moment = Tensor::zeros({40});
-  args.tensors = {{0, 10}, {16, 20}};  // 30 weights take part
-  std::vector<TensorNorms> norms;
-  EXPECT_EQ(cost_of("lamb_step", [&] { lamb_step(args, norms); }).bytes, 40 * 30);
-  EXPECT_EQ(cost_of("adamw_step", [&] { adamw_step(args, false); }).bytes, 28 * 30);
-  EXPECT_EQ(cost_of("tensor_norms", [&] { tensor_norms(args.gradients, args.tensors); }).bytes,
-            4 * 30);
+  std::vector<OptimizerTensor> tensors = {{.offset = 0, .count = 10}, {.offset = 16, .count = 20}};
+  const std::vector<OptimizerPiece> pieces = cut_into_pieces(tensors, 40);
+  double squares[2], sums[2];
+  SquareSums lamb_sums[2];
+  TensorNorms norms[2];
+  StepState state;
+  state.applied = 1;
+  OptimizerArgs args;
+  const Tensor masters = random_tensor({40}, 1), gradients = random_tensor({40}, 2);
+  const Tensor m = Tensor::zeros({40}), v = Tensor::zeros({40}), half = masters.to(DType::f16);
+  args.masters = args.working = masters;
+  args.gradients = gradients, args.first_moment = m, args.second_moment = v;
+  args.tables = {tensors.data(), pieces.data(), 2, 2};
+  args.range = piece_range(pieces, 0, 2);  // 30 weights take part
+  args.piece_sums = lamb_sums, args.norms = norms, args.state = &state;
+  EXPECT_EQ(cost_of("lamb_moments", [&] { lamb_moments(args); }).bytes, 24 * 30);
+  EXPECT_EQ(cost_of("lamb_ratios", [&] { lamb_ratios(args); }).bytes,
+            sizeof lamb_sums + sizeof norms);
+  EXPECT_EQ(cost_of("lamb_apply", [&] { lamb_apply(args); }).bytes, 16 * 30);
+  EXPECT_EQ(cost_of("adamw_step", [&] { adamw_step(args); }).bytes, 28 * 30);
+  args.working = half;
+  EXPECT_EQ(cost_of("lamb_apply", [&] { lamb_apply(args); }).bytes, 18 * 30);
+  EXPECT_EQ(cost_of("adamw_step", [&] { adamw_step(args); }).bytes, 30 * 30);
+  const SquareSumsArgs square_sums{gradients, args.tables, args.range, squares, sums};
+  EXPECT_EQ(cost_of("piece_square_sums", [&] { piece_square_sums(square_sums); }).bytes, 4 * 30);
+  EXPECT_EQ(cost_of("tensor_square_sums", [&] { tensor_square_sums(square_sums); }).bytes, 8 * 4);
 }
 
 }  // namespace

@@ -1,163 +1,205 @@
 // embedding_test.cpp: sums of rows against the double reference, the scatter against the plain loop
-// in f32 (same bits), and what bad indices get.
+// over positions in f32 (same bits), in each type; padded groups, tail rows, and what is refused.
 #include "core/kernels/embedding.h"
 
-#include <gmock/gmock.h>
-
+#include "core/row_groups.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
 
 namespace minibert::testing {
 namespace {
 
-using ::testing::HasSubstr;
-
 constexpr int64_t kRows[] = {67, 130, 2};  // of the three tables
 
 class Embedding : public EachLevel {};
 
-Tensor random_index(int64_t T, int64_t rows, uint64_t seed) {
+std::vector<int32_t> random_ids(int64_t N, int64_t rows, uint64_t seed) {
   RandomStream stream(99, StreamPurpose::user, seed);
-  std::vector<int32_t> id(static_cast<size_t>(T));
+  std::vector<int32_t> id(static_cast<size_t>(N));
   for (int32_t& i : id) i = static_cast<int32_t>(stream.below(static_cast<uint32_t>(rows)));
-  return integers(id);
+  return id;
 }
 
-EmbeddingForward random_forward(int count, int64_t T, int64_t H, const Tensor& y) {
+/// The tensors of a forward pass, and the arguments that point to them.
+struct Forward {
+  std::vector<Tensor> tables, indices;
   EmbeddingForward args;
-  args.count = count;
+};
+
+Forward random_forward(int count, int64_t N, int64_t H, const Tensor& y) {
+  Forward f;
+  f.args.count = count;
+  f.args.y = y;
   for (int k = 0; k < count; ++k) {
-    args.table[k] = random_tensor({kRows[k], H}, static_cast<uint64_t>(k));
-    args.index[k] = random_index(T, kRows[k], static_cast<uint64_t>(k));
+    f.tables.push_back(random_tensor({kRows[k], H}, static_cast<uint64_t>(k), 1, y.dtype()));
+    f.indices.push_back(integers(random_ids(N, kRows[k], static_cast<uint64_t>(k))));
+    f.args.table[k] = f.tables.back();
+    f.args.index[k] = f.indices.back();
   }
-  args.y = y;
-  return args;
+  return f;
 }
 
-// dtable after the plain loop of the contract: f32, ascending t.
-Tensor scattered(const EmbeddingBackward& args) {
-  Tensor dtable = args.dtable.clone();
-  if (!args.accumulate) dtable.fill_zero();
-  const int64_t T = args.dy.dim(0), H = args.dy.dim(1);
-  for (int64_t t = 0; t < T; ++t) {
-    float* row = dtable.data<float>() + args.index.data<int32_t>()[t] * H;
-    for (int64_t h = 0; h < H; ++h) row[h] += args.dy.data<float>()[t * H + h];
+EmbeddingBackward backward_args(const Tensor& dy, const RowGroups& groups, const Tensor& dtable,
+                                bool accumulate) {
+  return {dy, groups.order, groups.row, groups.start, dtable, accumulate};
+}
+
+// dtable after the plain loop over the first `count` positions: f32, ascending.
+Tensor scattered(const Tensor& dy, const std::vector<int32_t>& index, int64_t count,
+                 const Tensor& before, bool accumulate) {
+  Tensor dtable = before.clone();
+  if (!accumulate) dtable.fill_zero();
+  const int64_t H = dy.dim(1);
+  const std::vector<float> wide = floats_of(dy);
+  for (int64_t n = 0; n < count; ++n) {
+    float* row = dtable.data<float>() + index[static_cast<size_t>(n)] * H;
+    for (int64_t h = 0; h < H; ++h) row[h] += wide[static_cast<size_t>(n * H + h)];
   }
   return dtable;
 }
 
-template <typename E, typename Run>
-std::string message_of(Run run) {
-  try {
-    run();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "nothing of that type was thrown";
-}
-
 TEST_P(Embedding, ForwardMatchesReference) {
-  for (int count : {1, 2, 3}) {
-    for (int64_t T : {0, 1, 16, 37}) {
-      for (int64_t H : {1, 7, 15, 16, 17, 64, 100, 768}) {
-        SCOPED_TRACE(fmt::format("count {} T {} H {}", count, T, H));
-        Guarded y({T, H}, /* misaligned= */ true);
-        EmbeddingForward args = random_forward(count, T, H, *y);
-        embedding_forward(args);
-        EXPECT_TRUE(y.intact());
-        args.y = Tensor::empty({T, H});
-        embedding_forward_reference(args);
-        EXPECT_TRUE(near("y", *y, args.y, Tolerance::elementwise));
-      }
-    }
-  }
-}
-
-TEST_P(Embedding, BackwardAddsInAscendingOrderToTheBit) {
-  for (int64_t rows : {1, 2, 67}) {
-    for (int64_t T : {0, 1, 63, 64, 65, 1021}) {
-      for (int64_t H : {1, 15, 17, 64, 127, 128, 129, 300}) {
-        for (bool accumulate : {false, true}) {
-          SCOPED_TRACE(fmt::format("rows {} T {} H {} accumulate {}", rows, T, H, accumulate));
-          Guarded dtable({rows, H}, /* misaligned= */ true);
-          fill_normal(*dtable, 5);
-          const EmbeddingBackward args{random_tensor({T, H}, 6), random_index(T, rows, 7), *dtable,
-                                       accumulate};
-          const Tensor expected = scattered(args);
-          embedding_backward(args);
-          EXPECT_TRUE(same_bits(*dtable, expected));
-          EXPECT_TRUE(dtable.intact());
+  for (DType dtype : kComputeTypes) {
+    for (int count : {1, 2, 3}) {
+      for (int64_t N : {0, 1, 16, 37}) {
+        for (int64_t H : {1, 7, 15, 16, 17, 64, 100, 768}) {
+          SCOPED_TRACE(fmt::format("count {} N {} H {}", count, N, H));
+          Guarded y({N, H}, /* misaligned= */ true, dtype);
+          const Forward f = random_forward(count, N, H, *y);
+          embedding_forward(f.args);
+          EXPECT_TRUE(y.intact());
+          // The sum of 16-bit rows in double, not yet rounded: f32 copies of the same tables.
+          Forward exact = f;
+          const Tensor expected = Tensor::empty({N, H});
+          for (int k = 0; k < count; ++k) {
+            exact.tables[static_cast<size_t>(k)] = f.tables[static_cast<size_t>(k)].to(DType::f32);
+            exact.args.table[k] = exact.tables[static_cast<size_t>(k)];
+          }
+          exact.args.y = expected;
+          embedding_forward_reference(exact.args);
+          EXPECT_TRUE(near_in("y", *y, expected, Tolerance::elementwise));
         }
       }
     }
   }
 }
 
-TEST_P(Embedding, BackwardMatchesReference) {
-  EmbeddingBackward args{random_tensor({513, 65}, 1), random_index(513, 2, 2),
-                         random_tensor({2, 65}, 3), true};
-  EmbeddingBackward reference = args;
-  reference.dtable = args.dtable.clone();
-  embedding_backward(args);
-  embedding_backward_reference(reference);
-  EXPECT_TRUE(near("dtable", args.dtable, reference.dtable, Tolerance::gradient));
-}
-
-TEST_P(Embedding, BackwardLeavesRowsThatDoNotOccur) {
-  const Tensor before = random_tensor({5, 33}, 1);
-  EmbeddingBackward args{random_tensor({3, 33}, 2), integers({3, 1, 3}), before.clone(), true};
-  embedding_backward(args);
-  for (int64_t row : {0, 2, 4})
-    EXPECT_TRUE(same_bits(args.dtable.rows(row, 1), before.rows(row, 1)));
-  args.accumulate = false;
-  embedding_backward(args);
-  for (float x : args.dtable.rows(2, 1).span<float>()) EXPECT_EQ(x, 0.0f);
-}
-
-TEST_P(Embedding, ThreadsDoNotMatter) {
-  const EmbeddingForward forward = random_forward(3, 129, 100, Tensor::empty({129, 100}));
-  EXPECT_TRUE(threads_do_not_matter(forward.y, [&] { embedding_forward(forward); }));
-  for (int64_t rows : {2, 67}) {
-    const EmbeddingBackward backward{random_tensor({500, 200}, 1), random_index(500, rows, 2),
-                                     Tensor::zeros({rows, 200}), false};
-    EXPECT_TRUE(threads_do_not_matter(backward.dtable, [&] { embedding_backward(backward); }));
+TEST_P(Embedding, BackwardAddsInAscendingOrderToTheBit) {
+  for (DType dtype : kComputeTypes) {
+    for (int64_t rows : {1, 2, 67}) {
+      for (int64_t N : {0, 1, 63, 64, 65, 1021}) {
+        for (int64_t H : {1, 15, 17, 64, 127, 128, 129, 300}) {
+          if (dtype != DType::f32 && H != 17 && H != 129) continue;  // one loop serves all types
+          for (bool accumulate : {false, true}) {
+            SCOPED_TRACE(fmt::format("{} rows {} N {} H {} accumulate {}", name_of(dtype), rows, N,
+                                     H, accumulate));
+            Guarded dtable({rows, H}, /* misaligned= */ true);
+            fill_normal(*dtable, 5);
+            const Tensor dy = random_tensor({N, H}, 6, 1, dtype);
+            const auto index = random_ids(N, rows, 7);
+            const Tensor expected = scattered(dy, index, N, *dtable, accumulate);
+            const RowGroups groups = group_rows(index, rows, N);
+            embedding_backward(backward_args(dy, groups, *dtable, accumulate));
+            EXPECT_TRUE(same_bits(*dtable, expected));
+            EXPECT_TRUE(dtable.intact());
+          }
+        }
+      }
+    }
   }
 }
 
-TEST(EmbeddingErrors, NameTheFirstIndexOutsideItsTable) {
-  EmbeddingForward args = random_forward(2, 5, 8, Tensor::zeros({5, 8}));
-  args.index[1] = integers({0, 129, 3, 130, -1});
-  const std::string message = message_of<DataError>([&] { embedding_forward(args); });
-  EXPECT_THAT(message, HasSubstr("index 1 at position 3 is 130, expected 0 to 129"));
-  for (float y : args.y.span<float>()) EXPECT_EQ(y, 0.0f) << "nothing is written";
+// Rows of dy beyond the real positions are never read, and empty groups end nothing early: a group
+// of more than a task's positions stands right before them, or all groups are empty.
+TEST_P(Embedding, BackwardSkipsTailRowsAndEmptyGroups) {
+  constexpr int64_t N = 300, H = 133, kTable = 90;
+  for (DType dtype : kComputeTypes) {
+    for (int64_t count : {0, 1, 64, 200}) {
+      for (int32_t last : {0, 89}) {
+        SCOPED_TRACE(fmt::format("{} count {} last {}", name_of(dtype), count, last));
+        auto index = random_ids(N, 5, 3);
+        for (int64_t n = count / 4; n < count; ++n) index[static_cast<size_t>(n)] = last;
+        Tensor dy = random_tensor({N, H}, 6);
+        std::fill_n(dy.data<float>() + count * H, (N - count) * H, NAN);
+        dy = dy.to(dtype);
+        const RowGroups groups = group_rows(index, kTable, count);
+        ASSERT_EQ(groups.row.numel(), kTable) << "padded";
+        const Tensor dtable = random_tensor({kTable, H}, 8);
+        const Tensor expected = scattered(dy, index, count, dtable, true);
+        embedding_backward(backward_args(dy, groups, dtable, true));
+        EXPECT_TRUE(same_bits(dtable, expected));
+      }
+    }
+  }
+}
 
-  EmbeddingBackward backward{random_tensor({2, 8}, 1), integers({1, -1}), Tensor::zeros({4, 8})};
-  EXPECT_THAT(message_of<DataError>([&] { embedding_backward(backward); }),
-              HasSubstr("at position 1 is -1, expected 0 to 3"));
+TEST_P(Embedding, BackwardMatchesReference) {
+  for (DType dtype : kComputeTypes) {
+    const Tensor dy = random_tensor({513, 65}, 1, 1, dtype), dtable = random_tensor({2, 65}, 3),
+                 expected = dtable.clone();
+    const RowGroups groups = group_rows(random_ids(513, 2, 2), 2, 500);
+    embedding_backward(backward_args(dy, groups, dtable, true));
+    embedding_backward_reference(backward_args(dy, groups, expected, true));
+    EXPECT_TRUE(near("dtable", dtable, expected, Tolerance::gradient));
+  }
+}
+
+TEST_P(Embedding, BackwardLeavesRowsThatDoNotOccur) {
+  const Tensor before = random_tensor({5, 33}, 1), dy = random_tensor({3, 33}, 2),
+               dtable = before.clone();
+  const RowGroups groups = group_rows(std::vector<int32_t>{3, 1, 3}, 5, 3);
+  embedding_backward(backward_args(dy, groups, dtable, true));
+  for (int64_t row : {0, 2, 4}) EXPECT_TRUE(same_bits(dtable.rows(row, 1), before.rows(row, 1)));
+  embedding_backward(backward_args(dy, groups, dtable, false));
+  for (float x : dtable.rows(2, 1).span<float>()) EXPECT_EQ(x, 0.0f);
+}
+
+TEST_P(Embedding, ThreadsDoNotMatter) {
+  for (DType dtype : kComputeTypes) {
+    const Tensor y = Tensor::empty({129, 100}, dtype);
+    const Forward forward = random_forward(3, 129, 100, y);
+    EXPECT_TRUE(threads_do_not_matter(y, [&] { embedding_forward(forward.args); }));
+    for (int64_t rows : {2, 67}) {
+      const Tensor dy = random_tensor({500, 200}, 1, 1, dtype), dtable = Tensor::zeros({rows, 200});
+      const RowGroups groups = group_rows(random_ids(500, rows, 2), rows, 500);
+      EXPECT_TRUE(threads_do_not_matter(
+          dtable, [&] { embedding_backward(backward_args(dy, groups, dtable, false)); }));
+    }
+  }
 }
 
 TEST(EmbeddingErrors, RejectShapesAndTypesThatDisagree) {
-  const EmbeddingForward good = random_forward(2, 5, 8, Tensor::empty({5, 8}));
-  EmbeddingForward args = good;
-  args.table[1] = Tensor::zeros({130, 9});
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  args = good;
-  args.index[0] = random_index(4, 67, 1);
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  args = good;
-  args.index[0] = Tensor::zeros({5});
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  args = good;
-  args.count = 0;
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  args.count = 4;
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  args = good;
-  args.y = Tensor();
-  EXPECT_THROW(embedding_forward(args), UsageError);
-  const EmbeddingBackward backward{random_tensor({2, 8}, 1), integers({1, 1}),
-                                   Tensor::zeros({4, 9})};
-  EXPECT_THROW(embedding_backward(backward), UsageError);
+  const Tensor y = Tensor::empty({5, 8});
+  const Forward good = random_forward(2, 5, 8, y);
+  const auto refuses = [&](auto change) {
+    EmbeddingForward args = good.args;
+    change(args);
+    EXPECT_THROW(embedding_forward(args), UsageError);
+  };
+  const Tensor narrow = Tensor::zeros({130, 9}), short_index = integers({1, 2, 3, 4}),
+               floats = Tensor::zeros({5}), other_type = Tensor::zeros({130, 8}, DType::bf16);
+  refuses([&](EmbeddingForward& args) { args.table[1] = narrow; });
+  refuses([&](EmbeddingForward& args) { args.table[1] = other_type; });
+  refuses([&](EmbeddingForward& args) { args.index[0] = short_index; });
+  refuses([&](EmbeddingForward& args) { args.index[0] = floats; });
+  refuses([&](EmbeddingForward& args) { args.count = 0; });
+  refuses([&](EmbeddingForward& args) { args.count = 4; });
+  refuses([&](EmbeddingForward& args) { args.y = {}; });
+
+  const Tensor dy = random_tensor({2, 8}, 1), dtable = Tensor::zeros({4, 8});
+  const RowGroups groups = group_rows(std::vector<int32_t>{1, 1}, 4, 2);
+  const auto refuses_backward = [&](auto change) {
+    EmbeddingBackward args = backward_args(dy, groups, dtable, false);
+    EXPECT_NO_THROW(embedding_backward(args));
+    change(args);
+    EXPECT_THROW(embedding_backward(args), UsageError);
+  };
+  const Tensor wide = Tensor::zeros({4, 9}), half = Tensor::zeros({4, 8}, DType::bf16);
+  refuses_backward([&](EmbeddingBackward& args) { args.dtable = wide; });
+  refuses_backward([&](EmbeddingBackward& args) { args.dtable = half; });  // leaf gradients are f32
+  refuses_backward([&](EmbeddingBackward& args) { args.order = short_index; });
+  refuses_backward([&](EmbeddingBackward& args) { args.start = groups.row; });
+  refuses_backward([&](EmbeddingBackward& args) { args.row = {}; });
 }
 
 INSTANTIATE_TEST_SUITE_P(Simd, Embedding, ::testing::ValuesIn(simd_levels()), level_name);

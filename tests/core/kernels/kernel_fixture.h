@@ -11,6 +11,7 @@
 #include "core/random.h"
 #include "core/simd.h"
 #include "core/tensor.h"
+#include "tests/data_step.h"
 
 namespace minibert::testing {
 
@@ -18,27 +19,27 @@ namespace minibert::testing {
 /// wrote outside. `misaligned` moves it off every vector boundary.
 class Guarded {
  public:
-  explicit Guarded(Shape shape, bool misaligned = false)
+  explicit Guarded(Shape shape, bool misaligned = false, DType dtype = DType::f32)
       : before_(kGuard + (misaligned ? 1 : 0)),
-        storage_(Tensor::empty({shape.numel() + before_ + kGuard})),
+        storage_(Tensor::empty({shape.numel() + before_ + kGuard}, dtype)),
         tensor_(storage_.slice(before_, shape)) {
-    for (float& x : storage_.span<float>()) x = kSentinel;
+    std::memset(storage_.raw(), kSentinel, static_cast<size_t>(storage_.bytes()));
   }
   const Tensor& operator*() const { return tensor_; }
   const Tensor* operator->() const { return &tensor_; }
 
   bool intact() const {
-    const auto all = storage_.span<float>();
-    for (int64_t i = 0; i < before_; ++i)
-      if (all[i] != kSentinel) return false;
-    for (size_t i = static_cast<size_t>(before_ + tensor_.numel()); i < all.size(); ++i)
-      if (all[i] != kSentinel) return false;
+    const auto* bytes = static_cast<const unsigned char*>(storage_.raw());
+    const auto element = static_cast<int64_t>(size_of(storage_.dtype()));
+    const int64_t first = before_ * element, end = first + tensor_.bytes();
+    for (int64_t i = 0; i < storage_.bytes(); ++i)
+      if ((i < first || i >= end) && bytes[i] != kSentinel) return false;
     return true;
   }
 
  private:
   static constexpr int64_t kGuard = 32;
-  static constexpr float kSentinel = -1234.5f;
+  static constexpr unsigned char kSentinel = 0xA7;  // a small negative number in every type
   int64_t before_;
   Tensor storage_, tensor_;
 };
@@ -49,11 +50,15 @@ inline void fill_normal(const Tensor& t, uint64_t index, float spread = 1.0f) {
   for (float& x : t.span<float>()) x = spread * static_cast<float>(stream.normal());
 }
 
-inline Tensor random_tensor(Shape shape, uint64_t index, float spread = 1.0f) {
+inline Tensor random_tensor(Shape shape, uint64_t index, float spread = 1.0f,
+                            DType dtype = DType::f32) {
   Tensor t = Tensor::empty(shape);
   fill_normal(t, index, spread);
-  return t;
+  return dtype == DType::f32 ? t : t.to(dtype);
 }
+
+/// The types that activations can have.
+inline constexpr DType kComputeTypes[] = {DType::f32, DType::bf16, DType::f16};
 
 inline Tensor integers(std::vector<int32_t> values) {
   const Shape shape{static_cast<int64_t>(values.size())};

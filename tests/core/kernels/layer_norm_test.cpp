@@ -1,14 +1,16 @@
-// layer_norm_test.cpp: layer_norm against the double reference at every instruction set, the
-// reference against a formula of its own and central differences, and what must not matter:
-// threads, aliases, what lies around the rows.
+// layer_norm_test.cpp: layer_norm against the double reference at every instruction set and in each
+// compute type, the reference against a formula of its own and central differences, and what must not
+// matter: threads, aliases, what lies around the rows, what dropout drops.
 #include "core/kernels/layer_norm.h"
 
 #include <cmath>
+#include <deque>
 #include <functional>
 #include <limits>
 #include <vector>
 
-#include "core/kernels/random.h"
+#include "core/kernels/dropout_mask.h"
+#include "core/kernels/reference.h"
 #include "core/profile.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
@@ -27,32 +29,32 @@ struct Parts {
 };
 constexpr Parts kAll{true, true, 0.1f};
 
-// Random inputs; outputs between guard elements and off alignment.
+// Random inputs; outputs between guard elements and off alignment. Rows and bias are of type `dtype`.
 struct Case {
   int64_t T, H;
   Parts parts;
   Tensor x, bias, residual, weight, beta, dy, position, row_sample;
   Guarded z, y, mean, rstd, dz, dx, dbias, dweight, dbeta;
 
-  Case(int64_t T, int64_t H, Parts parts)
+  Case(int64_t T, int64_t H, Parts parts, DType dtype = DType::f32)
       : T(T),
         H(H),
         parts(parts),
-        x(random_tensor({T, H}, 1)),
+        x(random_tensor({T, H}, 1, 1.0f, dtype)),
         weight(random_tensor({H}, 2)),
         beta(random_tensor({H}, 3)),
-        dy(random_tensor({T, H}, 4)),
-        z({T, H}, true),
-        y({T, H}, true),
+        dy(random_tensor({T, H}, 4, 1.0f, dtype)),
+        z({T, H}, true, dtype),
+        y({T, H}, true, dtype),
         mean({T}, true),
         rstd({T}, true),
-        dz({T, H}, true),
-        dx({T, H}, true),
+        dz({T, H}, true, dtype),
+        dx({T, H}, true, dtype),
         dbias({H}, true),
         dweight({H}, true),
         dbeta({H}, true) {
-    if (parts.bias) bias = random_tensor({H}, 5);
-    if (parts.residual) residual = random_tensor({T, H}, 6);
+    if (parts.bias) bias = random_tensor({H}, 5, 1.0f, dtype);
+    if (parts.residual) residual = random_tensor({T, H}, 6, 1.0f, dtype);
     std::vector<int32_t> positions, samples;
     for (int64_t t = 0; t < T; ++t) {
       positions.push_back(static_cast<int32_t>(t * 7 % 512));
@@ -63,11 +65,12 @@ struct Case {
   }
 
   Dropout dropout() const {
-    return make_dropout(parts.p, kSeed, 77, 3, DropoutPurpose::attention_output);
+    return make_dropout(parts.p, kSeed, data_step(77), 3, DropoutPurpose::attention_output);
   }
+  Tensor mask() const { return export_hidden_dropout_mask(dropout(), position, row_sample, H); }
   LayerNormForward forward() const {
-    return {x,     bias,  residual, weight,     beta,      *z,    *y,
-            *mean, *rstd, position, row_sample, dropout(), 1e-12f};
+    return {operand(x), operand(bias), operand(residual), weight,     beta,      *z,    *y,
+            *mean,      *rstd,         position,          row_sample, dropout(), 1e-12f};
   }
   LayerNormBackward backward() const {
     LayerNormBackward b;
@@ -81,127 +84,188 @@ struct Case {
       if (!g->intact()) return false;
     return true;
   }
+
+ private:
+  static Operand operand(const Tensor& t) { return t.defined() ? Operand(t) : Operand(); }
+};
+
+// The tensor that an operand shows; whoever made it keeps it alive.
+Tensor tensor_of(const Operand& t) {
+  const Shape shape(std::span<const int64_t>(t.dims, static_cast<size_t>(t.rank())));
+  return Tensor::view(t.pointer, shape, t.dtype(), std::make_shared<int>());
+}
+
+// Copies of operands, in their own type or in f32; lives as long as they are used.
+class Copies {
+ public:
+  Operand same(const Operand& t) { return t.defined() ? keep(tensor_of(t).clone()) : t; }
+  Operand wide(const Operand& t) { return t.defined() ? keep(tensor_of(t).to(DType::f32)) : t; }
+
+ private:
+  Operand keep(const Tensor& t) { return tensors_.emplace_back(t); }
+  std::deque<Tensor> tensors_;
 };
 
 // The same call with outputs of its own; what is accumulated into starts equal.
-LayerNormForward with_own_outputs(LayerNormForward args) {
-  for (Tensor* t : {&args.z, &args.y, &args.mean, &args.rstd})
-    if (t->defined()) *t = t->clone();
+LayerNormForward with_own_outputs(LayerNormForward args, Copies& copies) {
+  for (Operand* t : {&args.z, &args.y, &args.mean, &args.rstd}) *t = copies.same(*t);
   return args;
 }
-LayerNormBackward with_own_outputs(LayerNormBackward args) {
-  for (Tensor* t : {&args.dz, &args.dx, &args.dbias, &args.dweight, &args.dbeta})
-    if (t->defined()) *t = t->clone();
+LayerNormBackward with_own_outputs(LayerNormBackward args, Copies& copies) {
+  for (Operand* t : {&args.dz, &args.dx, &args.dbias, &args.dweight, &args.dbeta})
+    *t = copies.same(*t);
   return args;
+}
+
+// The same call on the same values in f32: its reference rounds nothing to a narrow type.
+LayerNormForward widened(LayerNormForward args, Copies& copies) {
+  for (Operand* t : {&args.x, &args.bias, &args.residual, &args.z, &args.y, &args.mean, &args.rstd})
+    *t = copies.wide(*t);
+  return args;
+}
+LayerNormBackward widened(LayerNormBackward args, Copies& copies) {
+  for (Operand* t :
+       {&args.dy, &args.z, &args.dz, &args.dx, &args.dbias, &args.dweight, &args.dbeta})
+    *t = copies.wide(*t);
+  return args;
+}
+
+::testing::AssertionResult near_operand(const char* name, const Operand& got,
+                                        const Operand& expected, double tolerance) {
+  return near_in(name, tensor_of(got), tensor_of(expected), tolerance);
 }
 
 void expect_forward_matches(const LayerNormForward& args) {
-  const LayerNormForward reference = with_own_outputs(args);
-  layer_norm_forward_reference(reference);
+  Copies copies;
+  LayerNormForward exact = widened(args, copies);
+  layer_norm_forward_reference(exact);
   layer_norm_forward(args);
   if (args.z.defined()) {
-    EXPECT_TRUE(near("z", args.z, reference.z, Tolerance::elementwise));
+    EXPECT_TRUE(near_operand("z", args.z, exact.z, Tolerance::elementwise));
   }
-  EXPECT_TRUE(near("y", args.y, reference.y, Tolerance::reduction));
+  if (args.z.defined() && args.x.dtype() != DType::f32) {  // rows are normalised as they are stored
+    exact.x = copies.wide(args.z);
+    exact.bias = exact.residual = exact.z = {};
+    exact.dropout = {};
+    layer_norm_forward_reference(exact);
+  }
+  EXPECT_TRUE(near_operand("y", args.y, exact.y, Tolerance::reduction));
   // A mean may be near 0: its rounding is relative to the row's elements.
-  const Tensor z = args.z.defined() ? reference.z : args.x;
+  const Tensor z = tensor_of(exact.z.defined() ? exact.z : exact.x);
   double largest = 0;
   for (float value : z.span<float>()) largest = std::max<double>(largest, std::abs(value));
   for (int64_t t = 0; t < args.x.dim(0); ++t)
-    EXPECT_NEAR(args.mean.data<float>()[t], reference.mean.data<float>()[t],
+    EXPECT_NEAR(args.mean.data<float>()[t], exact.mean.data<float>()[t],
                 Tolerance::elementwise * largest);
-  EXPECT_TRUE(near("rstd", args.rstd, reference.rstd, Tolerance::reduction));
+  EXPECT_TRUE(near_operand("rstd", args.rstd, exact.rstd, Tolerance::reduction));
 }
 
 void expect_backward_matches(const LayerNormBackward& args) {
-  const LayerNormBackward reference = with_own_outputs(args);
-  layer_norm_backward_reference(reference);
+  Copies copies;
+  const LayerNormBackward exact = widened(args, copies);
+  layer_norm_backward_reference(exact);
   layer_norm_backward(args);
-  const std::pair<const char*, std::pair<Tensor, Tensor>> outputs[] = {
-      {"dz", {args.dz, reference.dz}},
-      {"dx", {args.dx, reference.dx}},
-      {"dbias", {args.dbias, reference.dbias}},
-      {"dweight", {args.dweight, reference.dweight}},
-      {"dbeta", {args.dbeta, reference.dbeta}}};
+  const std::pair<const char*, std::pair<Operand, Operand>> outputs[] = {
+      {"dz", {args.dz, exact.dz}},
+      {"dx", {args.dx, exact.dx}},
+      {"dbias", {args.dbias, exact.dbias}},
+      {"dweight", {args.dweight, exact.dweight}},
+      {"dbeta", {args.dbeta, exact.dbeta}}};
   for (const auto& [name, pair] : outputs) {
     if (pair.first.defined()) {
-      EXPECT_TRUE(near(name, pair.first, pair.second, Tolerance::gradient));
+      EXPECT_TRUE(near_operand(name, pair.first, pair.second, Tolerance::gradient));
     }
   }
+}
+
+void fill_zero_row(const Tensor& t, int64_t row) {
+  for (int64_t h = 0; h < t.dim(1); ++h) put(t, row * t.dim(1) + h, 0);
 }
 
 class LayerNorm : public EachLevel {};
 
 TEST_P(LayerNorm, MatchesReferenceForAllSizes) {
-  for (int64_t T : kRowCounts) {
-    for (int64_t H : kColumns) {
-      // A row of one or two columns normalises to 0 or +-1: its gradient is a difference of equals.
-      const bool gradients = H > 2;
-      for (float p : {0.0f, 0.1f, 0.9f}) {
-        SCOPED_TRACE(fmt::format("T {} H {} p {}", T, H, p));
-        const Case c(T, H, {true, true, p});
-        expect_forward_matches(c.forward());
-        if (gradients) expect_backward_matches(c.backward());
-        if (!gradients) layer_norm_backward(c.backward());
-        EXPECT_TRUE(c.intact());
+  for (DType dtype : kComputeTypes) {
+    for (int64_t T : kRowCounts) {
+      for (int64_t H : kColumns) {
+        // A row of one or two columns normalises to 0 or +-1: its gradient is a difference of equals.
+        const bool gradients = H > 2;
+        for (float p : {0.0f, 0.1f, 0.9f}) {
+          SCOPED_TRACE(fmt::format("{} T {} H {} p {}", name_of(dtype), T, H, p));
+          const Case c(T, H, {true, true, p}, dtype);
+          expect_forward_matches(c.forward());
+          if (gradients) expect_backward_matches(c.backward());
+          if (!gradients) layer_norm_backward(c.backward());
+          EXPECT_TRUE(c.intact());
+        }
       }
     }
   }
 }
 
 TEST_P(LayerNorm, OptionalOperandsCountAsZero) {
-  for (bool bias : {false, true}) {
-    for (bool residual : {false, true}) {
-      for (float p : {0.0f, 0.3f}) {
-        const Case c(37, 33, {bias, residual, p});
-        expect_forward_matches(c.forward());
-        expect_backward_matches(c.backward());
-        EXPECT_TRUE(c.intact());
+  for (DType dtype : kComputeTypes) {
+    for (bool bias : {false, true}) {
+      for (bool residual : {false, true}) {
+        for (float p : {0.0f, 0.3f}) {
+          const Case c(37, 33, {bias, residual, p}, dtype);
+          expect_forward_matches(c.forward());
+          expect_backward_matches(c.backward());
+          EXPECT_TRUE(c.intact());
+        }
       }
     }
   }
 }
 
 TEST_P(LayerNorm, PlainRowsNeedNoZ) {
-  const Case c(37, 70, {false, false, 0.0f});
-  LayerNormForward forward = c.forward();
-  forward.z = Tensor();
-  forward.position = forward.row_sample = Tensor();
-  const Tensor x = c.x.clone();
-  expect_forward_matches(forward);
-  EXPECT_TRUE(same_bits(x, c.x));
-  LayerNormBackward backward = c.backward();
-  backward.z = c.x;
-  backward.dx = backward.position = backward.row_sample = Tensor();
-  expect_backward_matches(backward);
+  for (DType dtype : kComputeTypes) {
+    const Case c(37, 70, {false, false, 0.0f}, dtype);
+    LayerNormForward forward = c.forward();
+    forward.z = {};
+    forward.position = forward.row_sample = {};
+    const Tensor x = c.x.clone();
+    expect_forward_matches(forward);
+    EXPECT_TRUE(same_bits(x, c.x));
+    LayerNormBackward backward = c.backward();
+    backward.z = c.x;
+    backward.dx = backward.position = backward.row_sample = {};
+    expect_backward_matches(backward);
+  }
 }
 
 TEST_P(LayerNorm, InPlaceGivesTheSameBits) {
-  for (int64_t H : {7, 768}) {
-    const Case c(37, H, kAll);
-    layer_norm_forward(c.forward());
-    LayerNormForward in_place = with_own_outputs(c.forward());
-    in_place.x = in_place.z = c.x.clone();
-    layer_norm_forward(in_place);
-    EXPECT_TRUE(same_bits(*c.z, in_place.z));
-    EXPECT_TRUE(same_bits(*c.y, in_place.y));
+  for (DType dtype : kComputeTypes) {
+    for (int64_t H : {7, 768}) {
+      const Case c(37, H, kAll, dtype);
+      layer_norm_forward(c.forward());
+      Copies copies;
+      LayerNormForward in_place = with_own_outputs(c.forward(), copies);
+      in_place.x = in_place.z = copies.same(c.x);
+      layer_norm_forward(in_place);
+      EXPECT_TRUE(same_bits(*c.z, tensor_of(in_place.z)));
+      EXPECT_TRUE(same_bits(*c.y, tensor_of(in_place.y)));
+    }
   }
 }
 
 TEST_P(LayerNorm, AccumulatesWhereAsked) {
-  for (int flags = 0; flags < 16; ++flags) {
-    const Case c(37, 65, kAll);
-    layer_norm_forward(c.forward());
-    LayerNormBackward args = c.backward();
-    int64_t index = 10;
-    for (const Tensor& t : {args.dz, args.dx, args.dbias, args.dweight, args.dbeta})
-      fill_normal(t, static_cast<uint64_t>(index++));
-    args.accumulate_dz = flags & 1;
-    args.accumulate_dbias = flags & 2;
-    args.accumulate_dweight = flags & 4;
-    args.accumulate_dbeta = flags & 8;
-    expect_backward_matches(args);
-    EXPECT_TRUE(c.intact());
+  for (DType dtype : kComputeTypes) {
+    for (int flags = 0; flags < 16; ++flags) {
+      SCOPED_TRACE(fmt::format("{} flags {}", name_of(dtype), flags));
+      const Case c(37, 65, kAll, dtype);
+      layer_norm_forward(c.forward());
+      LayerNormBackward args = c.backward();
+      uint64_t index = 10;
+      for (const Guarded* t : {&c.dz, &c.dx, &c.dbias, &c.dweight, &c.dbeta})
+        (*t)->copy_from(random_tensor((*t)->shape(), index++, 1.0f, (*t)->dtype()));
+      args.accumulate_dz = flags & 1;
+      args.accumulate_dbias = flags & 2;
+      args.accumulate_dweight = flags & 4;
+      args.accumulate_dbeta = flags & 8;
+      expect_backward_matches(args);
+      EXPECT_TRUE(c.intact());
+    }
   }
 }
 
@@ -210,19 +274,20 @@ TEST_P(LayerNorm, SkipsUndefinedGradients) {
   layer_norm_forward(c.forward());
   layer_norm_backward(c.backward());
   for (int which = 0; which < 3; ++which) {
-    LayerNormBackward args = with_own_outputs(c.backward());
-    Tensor* skipped[] = {&args.dbias, &args.dweight, &args.dbeta};
-    *skipped[which] = Tensor();
+    Copies copies;
+    LayerNormBackward args = with_own_outputs(c.backward(), copies);
+    Operand* skipped[] = {&args.dbias, &args.dweight, &args.dbeta};
+    *skipped[which] = {};
     layer_norm_backward(args);
-    EXPECT_TRUE(same_bits(args.dx, *c.dx));
+    EXPECT_TRUE(same_bits(tensor_of(args.dx), *c.dx));
     if (which != 0) {
-      EXPECT_TRUE(same_bits(args.dbias, *c.dbias));
+      EXPECT_TRUE(same_bits(tensor_of(args.dbias), *c.dbias));
     }
     if (which != 1) {
-      EXPECT_TRUE(same_bits(args.dweight, *c.dweight));
+      EXPECT_TRUE(same_bits(tensor_of(args.dweight), *c.dweight));
     }
     if (which != 2) {
-      EXPECT_TRUE(same_bits(args.dbeta, *c.dbeta));
+      EXPECT_TRUE(same_bits(tensor_of(args.dbeta), *c.dbeta));
     }
   }
 }
@@ -242,12 +307,14 @@ TEST_P(LayerNorm, NoRowsGiveZeroParameterGradients) {
 
 // T spans several blocks of rows; 5000 rows make blocks of more than 32.
 TEST_P(LayerNorm, ThreadsDoNotMatter) {
-  for (int64_t T : {31, 32, 33, 300, 5000}) {
-    const Case c(T, 24, kAll);
-    EXPECT_TRUE(threads_do_not_matter(*c.y, [&] { layer_norm_forward(c.forward()); }));
-    for (const Tensor& t : {*c.dz, *c.dx, *c.dbias, *c.dweight, *c.dbeta})
-      EXPECT_TRUE(threads_do_not_matter(t, [&] { layer_norm_backward(c.backward()); }));
-    expect_backward_matches(c.backward());
+  for (DType dtype : kComputeTypes) {
+    for (int64_t T : {31, 32, 33, 300, 5000}) {
+      const Case c(T, 24, kAll, dtype);
+      EXPECT_TRUE(threads_do_not_matter(*c.y, [&] { layer_norm_forward(c.forward()); }));
+      for (const Tensor& t : {*c.dz, *c.dx, *c.dbias, *c.dweight, *c.dbeta})
+        EXPECT_TRUE(threads_do_not_matter(t, [&] { layer_norm_backward(c.backward()); }));
+      expect_backward_matches(c.backward());
+    }
   }
 }
 
@@ -292,7 +359,7 @@ TEST_P(LayerNorm, MaskIsTheExportedOne) {
       layer_norm_forward(c.forward());
       fill_normal(*c.z, 9);  // any rows with a gradient will do
       layer_norm_backward(c.backward());
-      const Tensor mask = export_hidden_dropout_mask(c.dropout(), c.position, c.row_sample, H);
+      const Tensor mask = c.mask();
       layer_norm_forward(c.forward());
       for (int64_t i = 0; i < 64 * H; ++i) {
         const float factor = mask.data<uint8_t>()[i] ? c.dropout().scale : 0.0f;
@@ -320,6 +387,58 @@ TEST_P(LayerNorm, PackingDoesNotMatter) {
   EXPECT_TRUE(same_bits(*alone.y, packed.y->rows(at, 5)));
   EXPECT_TRUE(same_bits(*alone.dz, packed.dz->rows(at, 5)));
   EXPECT_TRUE(same_bits(*alone.dx, packed.dx->rows(at, 5)));
+}
+
+// x is infinite or NaN where it is dropped: the rows are those of a finite x, to the bit.
+TEST_P(LayerNorm, WhatIsDroppedDoesNotReachTheRow) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  for (DType dtype : kComputeTypes) {
+    for (float poison : {kInfinity, -kInfinity, std::numeric_limits<float>::quiet_NaN()}) {
+      const Case c(8, 50, {true, true, 0.3f}, dtype);
+      const Tensor mask = c.mask();
+      layer_norm_forward(c.forward());
+      const Tensor z = (*c.z).clone(), y = (*c.y).clone();
+      int64_t planted = 0;
+      for (int64_t i = 0; i < 400; ++i)
+        if (!mask.data<uint8_t>()[i]) put(c.x, i, poison), ++planted;
+      EXPECT_GT(planted, 50);
+      layer_norm_forward(c.forward());
+      EXPECT_TRUE(same_bits(*c.z, z));
+      EXPECT_TRUE(same_bits(*c.y, y));
+      expect_forward_matches(c.forward());
+    }
+  }
+}
+
+// An infinite dy spoils dz of its row, but neither dx nor dbias where the row's element is dropped.
+TEST_P(LayerNorm, AnInfiniteGradientIsDroppedWithItsElement) {
+  for (DType dtype : kComputeTypes) {
+    const Case c(8, 50, {true, true, 0.3f}, dtype), clean(8, 50, {true, true, 0.3f}, dtype);
+    const Tensor mask = c.mask();
+    put(c.dy, 2 * 50 + 7, std::numeric_limits<float>::infinity());
+    fill_zero_row(clean.dy, 2);
+    for (const Case* each : {&c, &clean}) {
+      layer_norm_forward(each->forward());
+      layer_norm_backward(each->backward());
+    }
+    const auto expect_dropped = [&](const Operand& dx, const Operand& dbias) {
+      for (int64_t h = 0; h < 50; ++h) {
+        const bool keep = mask.data<uint8_t>()[2 * 50 + h] != 0;
+        EXPECT_FALSE(std::isfinite(get(*c.dz, 2 * 50 + h)));
+        EXPECT_EQ(std::isfinite(get(dx, 2 * 50 + h)), !keep);
+        EXPECT_TRUE(keep || get(dx, 2 * 50 + h) == 0);
+        EXPECT_EQ(std::isfinite(get(dbias, h)), !keep);
+        if (!keep) {
+          EXPECT_NEAR(get(dbias, h), get(*clean.dbias, h), Tolerance::gradient);
+        }
+      }
+    };
+    expect_dropped(*c.dx, *c.dbias);
+    Copies copies;
+    const LayerNormBackward reference = with_own_outputs(c.backward(), copies);
+    layer_norm_backward_reference(reference);
+    expect_dropped(reference.dx, reference.dbias);
+  }
 }
 
 TEST_P(LayerNorm, NaNStaysInItsRow) {
@@ -364,7 +483,7 @@ double weighted_layer_norm(const std::vector<double>& inputs, const Case& c, con
 
 TEST(LayerNormReference, EqualsTheFormulaAndItsCentralDifferences) {
   const Case c(4, 11, {true, true, 0.3f});
-  const Tensor mask = export_hidden_dropout_mask(c.dropout(), c.position, c.row_sample, c.H);
+  const Tensor mask = c.mask();
   std::vector<double> inputs;
   for (const Tensor& t : {c.x, c.bias, c.residual, c.weight, c.beta})
     inputs.insert(inputs.end(), t.span<float>().begin(), t.span<float>().end());
@@ -395,15 +514,19 @@ TEST(LayerNormReference, EqualsTheFormulaAndItsCentralDifferences) {
 
 TEST(LayerNormCost, CountsWhatIsReadAndWritten) {
   const Case all(3, 10, kAll), plain(3, 10, {false, false, 0.0f});
-  EXPECT_EQ(layer_norm_forward_bytes(all.forward()), 4.0 * (4 * 30 + 30 + 6));
-  EXPECT_EQ(layer_norm_backward_bytes(all.backward()), 4.0 * (4 * 30 + 40 + 6));
+  // x, residual, z, y; bias, weight, beta; mean, rstd, position, row_sample
+  EXPECT_EQ(layer_norm_forward_cost(all.forward()).bytes, 4.0 * (4 * 30 + 30 + 12));
+  // dy, z, dz, dx; weight, dbias, dweight, dbeta; and the same four of rows
+  EXPECT_EQ(layer_norm_backward_cost(all.backward()).bytes, 4.0 * (4 * 30 + 40 + 12));
   LayerNormForward forward = plain.forward();
-  forward.z = Tensor();
-  EXPECT_EQ(layer_norm_forward_bytes(forward), 4.0 * (2 * 30 + 30 + 6));
+  forward.z = {};
+  EXPECT_EQ(layer_norm_forward_cost(forward).bytes, 4.0 * (2 * 30 + 20 + 6));
   LayerNormBackward backward = plain.backward();
-  backward.dx = Tensor();
+  backward.dx = backward.dbias = {};
   backward.accumulate_dz = true;
-  EXPECT_EQ(layer_norm_backward_bytes(backward), 4.0 * (4 * 30 + 40 + 6));
+  EXPECT_EQ(layer_norm_backward_cost(backward).bytes, 4.0 * (4 * 30 + 30 + 6));
+  const Case half(3, 10, kAll, DType::bf16);
+  EXPECT_EQ(layer_norm_forward_cost(half.forward()).bytes, 2.0 * (4 * 30 + 10) + 4.0 * (20 + 12));
 }
 
 TEST(LayerNormCost, IsReportedToTheProfile) {
@@ -415,8 +538,8 @@ TEST(LayerNormCost, IsReportedToTheProfile) {
   const auto entries = profile_entries();
   EXPECT_EQ(entries.at("layer_norm_forward").flops, 10.0 * 30);
   EXPECT_EQ(entries.at("layer_norm_backward").flops, 20.0 * 30);
-  EXPECT_EQ(entries.at("layer_norm_forward").bytes, layer_norm_forward_bytes(c.forward()));
-  EXPECT_EQ(entries.at("layer_norm_backward").bytes, layer_norm_backward_bytes(c.backward()));
+  EXPECT_EQ(entries.at("layer_norm_forward").bytes, layer_norm_forward_cost(c.forward()).bytes);
+  EXPECT_EQ(entries.at("layer_norm_backward").bytes, layer_norm_backward_cost(c.backward()).bytes);
 }
 
 // ---- Errors ------------------------------------------------------------------------------------
@@ -434,7 +557,7 @@ TEST(LayerNormErrors, NameBothShapes) {
         EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
     }
   };
-  const std::pair<const char*, Tensor LayerNormForward::*> forward[] = {
+  const std::pair<const char*, Operand LayerNormForward::*> forward[] = {
       {"bias", &LayerNormForward::bias},     {"residual", &LayerNormForward::residual},
       {"weight", &LayerNormForward::weight}, {"beta", &LayerNormForward::beta},
       {"z", &LayerNormForward::z},           {"y", &LayerNormForward::y},
@@ -445,7 +568,7 @@ TEST(LayerNormErrors, NameBothShapes) {
     refused([&] { layer_norm_forward(args); }, name, "for x [3, 8]");
     refused([&] { layer_norm_forward_reference(args); }, name, "for x [3, 8]");
   }
-  const std::pair<const char*, Tensor LayerNormBackward::*> backward[] = {
+  const std::pair<const char*, Operand LayerNormBackward::*> backward[] = {
       {"z", &LayerNormBackward::z},         {"mean", &LayerNormBackward::mean},
       {"rstd", &LayerNormBackward::rstd},   {"weight", &LayerNormBackward::weight},
       {"dz", &LayerNormBackward::dz},       {"dx", &LayerNormBackward::dx},
@@ -462,22 +585,44 @@ TEST(LayerNormErrors, NameBothShapes) {
 TEST(LayerNormErrors, DropoutNeedsItsOperands) {
   const Case c(3, 8, kAll);
   LayerNormForward forward = c.forward();
-  forward.row_sample = Tensor();
+  forward.row_sample = {};
   EXPECT_THROW(layer_norm_forward(forward), UsageError);
   forward = c.forward();
-  forward.position = integers({1, 2});
+  const Tensor two = integers({1, 2});
+  forward.position = two;
   EXPECT_THROW(layer_norm_forward(forward), UsageError);
   forward = c.forward();
-  forward.z = Tensor();
+  forward.z = {};
   EXPECT_THROW(layer_norm_forward(forward), UsageError);
   forward = c.forward();
-  forward.x = Tensor::zeros({3, 0});
+  const Tensor no_columns = Tensor::zeros({3, 0});
+  forward.x = no_columns;
   EXPECT_THROW(layer_norm_forward(forward), UsageError);
   LayerNormBackward backward = c.backward();
-  backward.dx = Tensor();
+  backward.dx = {};
   EXPECT_THROW(layer_norm_backward(backward), UsageError);
   backward = c.backward();
-  backward.position = Tensor();
+  backward.position = {};
+  EXPECT_THROW(layer_norm_backward(backward), UsageError);
+}
+
+TEST(LayerNormErrors, RowsHaveOneTypeAndVectorsAreF32) {
+  const Case c(3, 8, kAll, DType::bf16);
+  const Tensor f32 = Tensor::zeros({3, 8}), half = Tensor::zeros({8}, DType::bf16);
+  LayerNormForward forward = c.forward();
+  forward.residual = f32;
+  EXPECT_THROW(layer_norm_forward(forward), UsageError);
+  forward = c.forward();
+  forward.weight = half;
+  EXPECT_THROW(layer_norm_forward(forward), UsageError);
+  forward = c.forward();
+  forward.bias = c.weight;
+  EXPECT_THROW(layer_norm_forward(forward), UsageError);
+  LayerNormBackward backward = c.backward();
+  backward.dz = f32;
+  EXPECT_THROW(layer_norm_backward(backward), UsageError);
+  backward = c.backward();
+  backward.dbias = half;
   EXPECT_THROW(layer_norm_backward(backward), UsageError);
 }
 

@@ -1,5 +1,6 @@
 // optimizer_test.cpp: steps against the double reference over tensors of odd sizes with poisoned
-// gaps between them, norms against a loop in double, and the edge cases of the trust ratio.
+// gaps between them and working copies in every type, square sums against a loop in double, the
+// chunk grid, two ranks' shares against the whole, and the edge cases of the trust ratio.
 // Trajectories and named optimizers: tests/optim/optimizer_test.cpp.
 #include "core/kernels/optimizer.h"
 
@@ -13,6 +14,7 @@ namespace minibert::testing {
 namespace {
 
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t kCounts[] = {1,
                                3,
                                0,
@@ -27,186 +29,376 @@ constexpr int64_t kCounts[] = {1,
 
 class OptimizerKernel : public EachLevel {};
 
-// Buffers with tensors of kCounts elements, `gap` elements of NaN before each and after the last.
-OptimizerStepArgs random_step(int64_t gap) {
-  OptimizerStepArgs args;
+/// Buffers and tables of a step, and what it writes.
+class Step {
+ public:
+  Step(std::vector<OptimizerTensor> given, int64_t size, DType compute)
+      : tensors(std::move(given)), pieces(cut_into_pieces(tensors, size)) {
+    masters = random_tensor({size}, 1, 0.05f);
+    working = compute == DType::f32 ? masters : masters.to(compute);
+    gradients = random_tensor({size}, 2, 0.01f);
+    first_moment = random_tensor({size}, 3, 0.01f);
+    second_moment = random_tensor({size}, 4, 0.01f);
+    for (float& v : second_moment.span<float>()) v *= v;
+    piece_squares.resize(pieces.size(), -1);
+    tensor_squares.resize(tensors.size(), -1);
+    piece_sums.resize(pieces.size(), {-1, -1});
+    norms.resize(tensors.size(), {-1, -1, -1});
+    state.gradient_scale = 0.4f, state.learning_rate = 0.01f;
+    state.m_correction = 1.3f, state.v_correction = 2.7f;
+    state.applied = 1;
+    adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6f};
+  }
+  Step clone() const {
+    Step copy = *this;
+    for (Tensor* t : {&copy.masters, &copy.gradients, &copy.first_moment, &copy.second_moment})
+      *t = t->clone();
+    copy.working = working.dtype() == DType::f32 ? copy.masters : working.clone();
+    return copy;
+  }
+
+  OptimizerTables tables() const {
+    return {tensors.data(), pieces.data(), static_cast<int32_t>(tensors.size()),
+            static_cast<int32_t>(pieces.size())};
+  }
+  PieceRange all() const { return piece_range(pieces, 0, pieces.size()); }
+  OptimizerArgs args() { return args(all()); }
+  OptimizerArgs args(PieceRange range) {
+    return {masters, working,           gradients,    first_moment, second_moment, tables(),
+            range,   piece_sums.data(), norms.data(), adam,         &state};
+  }
+  SquareSumsArgs squares(const Tensor& x) {
+    return {x, tables(), all(), piece_squares.data(), tensor_squares.data()};
+  }
+  void lamb() {
+    lamb_moments(args());
+    lamb_ratios(args());
+    lamb_apply(args());
+  }
+  const std::vector<double>& square_sums(const Tensor& x) {
+    piece_square_sums(squares(x));
+    tensor_square_sums(squares(x));
+    return tensor_squares;
+  }
+  /// Whether an element belongs to a tensor.
+  std::vector<bool> used() const {
+    std::vector<bool> used(static_cast<size_t>(masters.numel()), false);
+    for (const OptimizerTensor& t : tensors)
+      std::fill(used.begin() + t.offset, used.begin() + t.offset + t.count, true);
+    return used;
+  }
+
+  std::vector<OptimizerTensor> tensors;
+  std::vector<OptimizerPiece> pieces;
+  Tensor masters, working, gradients, first_moment, second_moment;
+  std::vector<double> piece_squares, tensor_squares;
+  std::vector<SquareSums> piece_sums;
+  std::vector<TensorNorms> norms;
+  StepState state;
+  AdamOptions adam;
+};
+
+// Tensors of kCounts elements, `gap` elements of NaN before each and after the last.
+Step random_step(int64_t gap, DType compute = DType::f32) {
+  std::vector<OptimizerTensor> tensors;
   int64_t size = gap;
   for (int64_t count : kCounts) {
-    const bool decays = args.tensors.size() % 3 != 1;
-    args.tensors.push_back({size, count, decays ? 0.01f : 0.0f, decays});
+    const bool decays = tensors.size() % 3 != 1;
+    tensors.push_back(
+        {.offset = size, .count = count, .decay = decays ? 0.01f : 0.0f, .adapt = decays});
     size += count + gap;
   }
-  args.weights = random_tensor({size}, 1, 0.05f);
-  args.gradients = random_tensor({size}, 2, 0.01f);
-  args.first_moment = random_tensor({size}, 3, 0.01f);
-  args.second_moment = random_tensor({size}, 4, 0.01f);
-  for (float& v : args.second_moment.span<float>()) v *= v;
-  std::vector<bool> used(static_cast<size_t>(size), false);
-  for (const OptimizerTensor& t : args.tensors)
-    std::fill(used.begin() + t.offset, used.begin() + t.offset + t.count, true);
+  Step step(tensors, size, compute);
+  const std::vector<bool> used = step.used();
   for (const Tensor* buffer :
-       {&args.weights, &args.gradients, &args.first_moment, &args.second_moment}) {
+       {&step.masters, &step.gradients, &step.first_moment, &step.second_moment}) {
     for (int64_t i = 0; i < size; ++i) {
       if (!used[static_cast<size_t>(i)]) buffer->data<float>()[i] = kNaN;
     }
   }
-  args.adam = {.beta1 = 0.9,
-               .beta2 = 0.999,
-               .eps = 1e-6f,
-               .m_correction = 1.3f,
-               .v_correction = 2.7f,
-               .gradient_scale = 0.4f};
-  args.learning_rate = 0.01f;
-  return args;
+  if (compute != DType::f32) step.working = step.masters.to(compute);
+  return step;
 }
 
-OptimizerStepArgs copy_of(OptimizerStepArgs args) {
-  for (Tensor* buffer : {&args.weights, &args.first_moment, &args.second_moment})
-    *buffer = buffer->clone();
-  return args;
+bool same_norms(const std::vector<TensorNorms>& a, const std::vector<TensorNorms>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
+    return x.weight == y.weight && x.update == y.update && x.trust_ratio == y.trust_ratio;
+  });
 }
 
-// Also holds NaN equal to NaN, and so the gaps untouched.
-void expect_near(const OptimizerStepArgs& got, const OptimizerStepArgs& expected) {
-  EXPECT_TRUE(near("weights", got.weights, expected.weights, Tolerance::elementwise));
+void expect_same_bits(const Step& got, const Step& expected) {
+  EXPECT_TRUE(same_bits(got.masters, expected.masters));
+  EXPECT_TRUE(same_bits(got.working, expected.working));
+  EXPECT_TRUE(same_bits(got.first_moment, expected.first_moment));
+  EXPECT_TRUE(same_bits(got.second_moment, expected.second_moment));
+  EXPECT_TRUE(same_norms(got.norms, expected.norms));
+}
+
+// `expected` comes from the reference, both from `before`. NaN equals NaN here, and so the gaps are
+// untouched.
+void expect_near(const Step& got, const Step& expected, const Step& before) {
+  EXPECT_TRUE(near("masters", got.masters, expected.masters, Tolerance::elementwise));
   EXPECT_TRUE(near("m", got.first_moment, expected.first_moment, Tolerance::elementwise));
   EXPECT_TRUE(near("v", got.second_moment, expected.second_moment, Tolerance::elementwise));
+  EXPECT_TRUE(same_bits(got.gradients, before.gradients));
+  EXPECT_TRUE(near_in("working", got.working, expected.masters, Tolerance::elementwise));
+  const Tensor rounded = got.masters.to(got.working.dtype());
+  const std::vector<bool> used = got.used();
+  const auto element = static_cast<size_t>(size_of(got.working.dtype()));
+  for (size_t i = 0; i < used.size(); ++i) {
+    const Tensor& wanted = used[i] ? rounded : before.working;
+    const auto at = [&](const Tensor& t) {
+      return static_cast<const char*>(t.raw()) + i * element;
+    };
+    ASSERT_EQ(std::memcmp(at(got.working), at(wanted), element), 0)
+        << "working copy, element " << i;
+  }
 }
 
-TEST_P(OptimizerKernel, LambMatchesReference) {
-  for (int64_t gap : {0, 1, 64}) {
-    SCOPED_TRACE(fmt::format("gap {}", gap));
-    const OptimizerStepArgs got = random_step(gap), expected = copy_of(got);
-    std::vector<TensorNorms> norms, expected_norms;
-    lamb_step(got, norms);
-    lamb_step_reference(expected, expected_norms);
-    expect_near(got, expected);
-    ASSERT_EQ(norms.size(), std::size(kCounts));
-    for (size_t k = 0; k < norms.size(); ++k) {
-      const TensorNorms &n = norms[k], &e = expected_norms[k];
-      EXPECT_NEAR(n.weight, e.weight, e.weight * Tolerance::reduction) << k;
-      EXPECT_NEAR(n.update, e.update, e.update * Tolerance::reduction) << k;
-      EXPECT_NEAR(n.trust_ratio, e.trust_ratio, e.trust_ratio * Tolerance::reduction) << k;
+std::string what(int64_t gap, DType compute) {
+  return fmt::format("gap {} {}", gap, name_of(compute));
+}
+
+TEST_P(OptimizerKernel, LambMatchesReferenceWithEveryWorkingCopy) {
+  for (const DType compute : kComputeTypes) {
+    for (const int64_t gap : {0, 1, 64}) {
+      SCOPED_TRACE(what(gap, compute));
+      const Step before = random_step(gap, compute);
+      Step got = before.clone(), expected = before.clone();
+      got.lamb();
+      lamb_reference(expected.args());
+      expect_near(got, expected, before);
+      for (size_t k = 0; k < got.norms.size(); ++k) {
+        const TensorNorms &n = got.norms[k], &e = expected.norms[k];
+        EXPECT_NEAR(n.weight, e.weight, e.weight * Tolerance::reduction) << k;
+        EXPECT_NEAR(n.update, e.update, e.update * Tolerance::reduction) << k;
+        EXPECT_NEAR(n.trust_ratio, e.trust_ratio, e.trust_ratio * Tolerance::reduction) << k;
+      }
     }
   }
 }
 
-TEST_P(OptimizerKernel, AdamWMatchesReferenceInBothOrders) {
-  for (bool decay_first : {false, true}) {
-    for (int64_t gap : {0, 1, 64}) {
-      SCOPED_TRACE(fmt::format("decay_first {} gap {}", decay_first, gap));
-      const OptimizerStepArgs got = random_step(gap), expected = copy_of(got);
-      adamw_step(got, decay_first);
-      adamw_step_reference(expected, decay_first);
-      expect_near(got, expected);
+TEST_P(OptimizerKernel, AdamWMatchesReferenceInBothOrdersWithEveryWorkingCopy) {
+  for (const DType compute : kComputeTypes) {
+    for (const bool decay_first : {false, true}) {
+      for (const int64_t gap : {0, 1, 64}) {
+        SCOPED_TRACE(what(gap, compute));
+        Step before = random_step(gap, compute);
+        before.adam.decay_first = decay_first;
+        Step got = before.clone(), expected = before.clone();
+        adamw_step(got.args());
+        adamw_reference(expected.args());
+        expect_near(got, expected, before);
+      }
     }
   }
 }
 
-TEST_P(OptimizerKernel, NormsMatchReferenceWithoutGaps) {
-  const OptimizerStepArgs args = random_step(3);
-  const std::vector<double> got = tensor_norms(args.gradients, args.tensors);
-  const std::vector<double> expected = tensor_norms_reference(args.gradients, args.tensors);
-  ASSERT_EQ(got.size(), expected.size());
-  for (size_t k = 0; k < got.size(); ++k) EXPECT_NEAR(got[k], expected[k], expected[k] * 1e-12);
-}
-
-TEST_P(OptimizerKernel, NormsNeitherOverflowNorUnderflow) {
-  for (float value : {1e-30f, 1e30f, std::numeric_limits<float>::max()}) {
-    const Tensor x = Tensor::empty({100});
-    for (float& element : x.span<float>()) element = value;
-    EXPECT_NEAR(tensor_norms(x, {{0, 100}})[0] / value, 10, 1e-12);
+TEST_P(OptimizerKernel, ASkippedStepTouchesNothing) {
+  for (const DType compute : kComputeTypes) {
+    Step before = random_step(1, compute);
+    before.state.applied = 0;
+    Step step = before.clone();
+    step.lamb();
+    adamw_step(step.args());
+    lamb_reference(step.args());
+    adamw_reference(step.args());
+    expect_same_bits(step, before);
+    for (const SquareSums& sums : step.piece_sums) EXPECT_EQ(sums.weight, -1);
   }
 }
 
-TEST_P(OptimizerKernel, NormsShowEveryNonFiniteElement) {
-  const std::vector<OptimizerTensor> tensors = {{0, 37}, {37, 100}};
-  for (float bad : {kNaN, std::numeric_limits<float>::infinity()}) {
-    for (int64_t at : {0, 15, 36}) {
-      Tensor x = random_tensor({137}, 1);
-      x.data<float>()[at] = bad;
-      const std::vector<double> norms = tensor_norms(x, tensors);
-      EXPECT_FALSE(std::isfinite(norms[0])) << at;
-      EXPECT_TRUE(std::isfinite(norms[1])) << at;
+TEST_P(OptimizerKernel, SquareSumsMatchReferenceWithoutGaps) {
+  Step step = random_step(3);
+  const std::vector<double> got = step.square_sums(step.gradients);
+  square_sums_reference(step.squares(step.gradients));
+  for (size_t k = 0; k < got.size(); ++k)
+    EXPECT_NEAR(got[k], step.tensor_squares[k], step.tensor_squares[k] * 1e-12) << k;
+}
+
+TEST_P(OptimizerKernel, SquareSumsNeitherOverflowNorUnderflow) {
+  for (const float value : {1e-30f, 1e30f, std::numeric_limits<float>::max()}) {
+    Step step({{.offset = 0, .count = 100}}, 100, DType::f32);
+    for (float& element : step.gradients.span<float>()) element = value;
+    EXPECT_NEAR(std::sqrt(step.square_sums(step.gradients)[0]) / value, 10, 1e-12);
+  }
+}
+
+TEST_P(OptimizerKernel, SquareSumsShowEveryNonFiniteElement) {
+  for (const float bad : {kNaN, kInfinity, -kInfinity}) {
+    for (const int64_t at : {0, 15, 36}) {
+      Step step({{.offset = 0, .count = 37}, {.offset = 37, .count = 100}}, 137, DType::f32);
+      step.gradients.data<float>()[at] = bad;
+      const std::vector<double>& squares = step.square_sums(step.gradients);
+      EXPECT_FALSE(std::isfinite(squares[0])) << at;
+      EXPECT_TRUE(std::isfinite(squares[1])) << at;
     }
   }
+}
+
+// What two ranks do that share the buffers out at a chunk border, which lies inside of a tensor:
+// each its own pieces, then both know all piece sums.
+TEST_P(OptimizerKernel, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
+  for (const int64_t gap : {0, 1}) {
+    const Step before = random_step(gap, DType::bf16);
+    for (const int64_t chunk : {1, 3}) {
+      SCOPED_TRACE(fmt::format("gap {} chunk {}", gap, chunk));
+      Step whole = before.clone();
+      whole.lamb();
+      const std::vector<double> whole_squares = whole.square_sums(whole.gradients);
+
+      Step ranks[] = {before.clone(), before.clone()};
+      const int64_t border = chunk * kOptimizerChunk;
+      const std::vector<OptimizerPiece>& pieces = before.pieces;
+      size_t middle = 0;
+      while (middle < pieces.size() && pieces[middle].offset < border) ++middle;
+      const PieceRange share[] = {piece_range(pieces, 0, middle),
+                                  piece_range(pieces, middle, pieces.size())};
+      for (const int rank : {0, 1}) {
+        SquareSumsArgs squares = ranks[rank].squares(ranks[rank].gradients);
+        squares.range = share[rank];
+        piece_square_sums(squares);
+        lamb_moments(ranks[rank].args(share[rank]));
+      }
+      for (size_t i = 0; i < pieces.size(); ++i) {  // all-gather
+        const int from = i < middle ? 0 : 1;
+        ranks[1 - from].piece_sums[i] = ranks[from].piece_sums[i];
+        ranks[1 - from].piece_squares[i] = ranks[from].piece_squares[i];
+      }
+      for (const int rank : {0, 1}) {
+        tensor_square_sums(ranks[rank].squares(ranks[rank].gradients));
+        EXPECT_EQ(ranks[rank].tensor_squares, whole_squares);
+        lamb_ratios(ranks[rank].args());
+        EXPECT_TRUE(same_norms(ranks[rank].norms, whole.norms));
+        lamb_apply(ranks[rank].args(share[rank]));
+      }
+      const int64_t size = before.masters.numel();
+      for (const auto buffer : {&Step::masters, &Step::working, &Step::first_moment}) {
+        const auto part = [&](const Step& step, int64_t first, int64_t count) {
+          return (step.*buffer).slice(first, {count});
+        };
+        EXPECT_TRUE(same_bits(part(ranks[0], 0, border), part(whole, 0, border)));
+        EXPECT_TRUE(
+            same_bits(part(ranks[1], border, size - border), part(whole, border, size - border)));
+        EXPECT_TRUE(same_bits(part(ranks[1], 0, border), part(before, 0, border)))
+            << "a rank leaves the other's share alone";
+      }
+    }
+  }
+}
+
+TEST(OptimizerPieces, AreCutAtMultiplesOfTheChunkWhateverTheTensors) {
+  constexpr int64_t C = kOptimizerChunk;
+  std::vector<OptimizerTensor> tensors = {{.offset = 5, .count = 10},
+                                          {.offset = 15, .count = 0},
+                                          {.offset = 64, .count = 3 * C - 64},
+                                          {.offset = 3 * C, .count = C},
+                                          {.offset = 4 * C + 1, .count = 7}};
+  const std::vector<OptimizerPiece> pieces = cut_into_pieces(tensors, 5 * C);
+  const OptimizerPiece expected[] = {{5, 10, 0},    {64, C - 64, 2}, {C, C, 2},
+                                     {2 * C, C, 2}, {3 * C, C, 3},   {4 * C + 1, 7, 4}};
+  ASSERT_EQ(pieces.size(), std::size(expected));
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    EXPECT_EQ(pieces[i].offset, expected[i].offset) << i;
+    EXPECT_EQ(pieces[i].count, expected[i].count) << i;
+    EXPECT_EQ(pieces[i].tensor, expected[i].tensor) << i;
+  }
+  const std::pair<int, int> of_tensor[] = {{0, 1}, {1, 0}, {1, 3}, {4, 1}, {5, 1}};
+  for (size_t k = 0; k < tensors.size(); ++k) {
+    EXPECT_EQ(tensors[k].first_piece, of_tensor[k].first) << k;
+    EXPECT_EQ(tensors[k].pieces, of_tensor[k].second) << k;
+  }
+  EXPECT_EQ(piece_range(pieces, 1, 4).elements, 3 * C - 64);
 }
 
 TEST_P(OptimizerKernel, TrustRatioIsOneWhereANormIsZeroOrTheTensorIsNotAdapted) {
-  OptimizerStepArgs args;
-  args.tensors = {{0, 4, 0, true}, {4, 4, 0, true}, {8, 4, 0.01f, false}, {12, 4, 0.01f, true}};
-  args.weights = random_tensor({16}, 1);
-  args.gradients = random_tensor({16}, 2);
-  args.first_moment = Tensor::zeros({16});
-  args.second_moment = Tensor::zeros({16});
-  args.learning_rate = 0.5f;
-  for (int64_t i = 0; i < 4; ++i) args.weights.data<float>()[i] = 0;    // zero weight
-  for (int64_t i = 4; i < 8; ++i) args.gradients.data<float>()[i] = 0;  // zero update
-  const Tensor before = args.weights.clone();
-  std::vector<TensorNorms> norms;
-  lamb_step(args, norms);
+  Step step({{.offset = 0, .count = 4},
+             {.offset = 4, .count = 4},
+             {.offset = 8, .count = 4, .decay = 0.01f, .adapt = false},
+             {.offset = 12, .count = 4, .decay = 0.01f}},
+            16, DType::f32);
+  step.first_moment.fill_zero();
+  step.second_moment.fill_zero();
+  step.state.learning_rate = 0.5f;
+  for (int64_t i = 0; i < 4; ++i) step.masters.data<float>()[i] = 0;    // zero weight
+  for (int64_t i = 4; i < 8; ++i) step.gradients.data<float>()[i] = 0;  // zero update
+  const Tensor before = step.masters.clone();
+  step.lamb();
+  const std::vector<TensorNorms>& norms = step.norms;
   EXPECT_EQ(norms[0].weight, 0);
   EXPECT_GT(norms[0].update, 0);
   EXPECT_EQ(norms[0].trust_ratio, 1.0f);
   EXPECT_EQ(norms[1].update, 0);
   EXPECT_EQ(norms[1].trust_ratio, 1.0f);
-  EXPECT_TRUE(same_bits(args.weights.slice(4, {4}), before.slice(4, {4})));
+  EXPECT_TRUE(same_bits(step.masters.slice(4, {4}), before.slice(4, {4})));
   EXPECT_GT(norms[2].weight / norms[2].update, 0);  // norms are reported all the same
   EXPECT_EQ(norms[2].trust_ratio, 1.0f);
   EXPECT_FLOAT_EQ(norms[3].trust_ratio, static_cast<float>(norms[3].weight / norms[3].update));
-  for (int64_t i = 0; i < 4; ++i) EXPECT_NE(args.weights.data<float>()[i], 0.0f);
+  for (int64_t i = 0; i < 4; ++i) EXPECT_NE(step.masters.data<float>()[i], 0.0f);
 }
 
 TEST_P(OptimizerKernel, ThreadsDoNotMatter) {
-  const OptimizerStepArgs start = random_step(1);
-  std::vector<OptimizerStepArgs> runs;
-  std::vector<TensorNorms> norms[2];
-  std::vector<double> gradient_norms[2];
-  for (int threads : {1, 2}) {
-    set_num_threads(threads);
-    runs.push_back(copy_of(start));
-    lamb_step(runs.back(), norms[threads - 1]);
-    adamw_step(runs.back(), true);
-    gradient_norms[threads - 1] = tensor_norms(start.gradients, start.tensors);
-  }
-  EXPECT_TRUE(same_bits(runs[0].weights, runs[1].weights));
-  EXPECT_TRUE(same_bits(runs[0].first_moment, runs[1].first_moment));
-  EXPECT_TRUE(same_bits(runs[0].second_moment, runs[1].second_moment));
-  EXPECT_EQ(gradient_norms[0], gradient_norms[1]);
-  for (size_t k = 0; k < norms[0].size(); ++k) {
-    EXPECT_EQ(norms[0][k].weight, norms[1][k].weight);
-    EXPECT_EQ(norms[0][k].update, norms[1][k].update);
+  for (const DType compute : kComputeTypes) {
+    const Step before = random_step(1, compute);
+    std::vector<Step> runs;
+    for (const int threads : {1, 2}) {
+      set_num_threads(threads);
+      runs.push_back(before.clone());
+      runs.back().lamb();
+      runs.back().adam.decay_first = true;
+      adamw_step(runs.back().args());
+      runs.back().square_sums(before.gradients);
+    }
+    expect_same_bits(runs[0], runs[1]);
+    EXPECT_EQ(runs[0].tensor_squares, runs[1].tensor_squares);
   }
 }
 
 TEST_P(OptimizerKernel, WritesNothingOutsideTheBuffers) {
-  Guarded w({37}, true), m({37}, true), v({37}, true);
-  for (const Guarded* buffer : {&w, &m, &v}) (*buffer)->fill_zero();
-  const OptimizerStepArgs args{*w,  random_tensor({37}, 1), *m, *v, {{0, 37, 0.01f, true}}, {},
-                               0.1f};
-  std::vector<TensorNorms> norms;
-  lamb_step(args, norms);
-  adamw_step(args, false);
-  EXPECT_TRUE(w.intact() && m.intact() && v.intact());
+  for (const DType compute : kComputeTypes) {
+    Guarded w({37}, true), m({37}, true), v({37}, true), working({37}, true, compute);
+    Step step({{.offset = 0, .count = 37, .decay = 0.01f}}, 37, compute);
+    for (const auto& [guarded, tensor] : {std::pair{&w, &step.masters},
+                                          {&m, &step.first_moment},
+                                          {&v, &step.second_moment},
+                                          {&working, &step.working}}) {
+      (*guarded)->copy_from(*tensor);
+      *tensor = **guarded;
+    }
+    if (compute == DType::f32) step.working = step.masters;
+    step.lamb();
+    adamw_step(step.args());
+    EXPECT_TRUE(w.intact() && m.intact() && v.intact() && working.intact());
+  }
 }
 
-TEST(OptimizerKernelErrors, RejectBuffersAndRangesThatDisagree) {
-  const OptimizerStepArgs good = random_step(0);
-  std::vector<TensorNorms> norms;
-  OptimizerStepArgs args = good;
-  args.gradients = Tensor::zeros({5});
-  EXPECT_THROW(lamb_step(args, norms), UsageError);
-  EXPECT_THROW(adamw_step(args, true), UsageError);
-  args = good;
-  args.second_moment = Tensor();
-  EXPECT_THROW(lamb_step(args, norms), UsageError);
-  const int64_t size = good.weights.numel();
-  for (const OptimizerTensor& bad : {OptimizerTensor{size - 1, 2}, OptimizerTensor{-1, 2},
-                                     OptimizerTensor{0, -1}, OptimizerTensor{0, size + 1}}) {
-    args = good;
-    args.tensors = {bad};
-    EXPECT_THROW(lamb_step(args, norms), UsageError);
-    EXPECT_THROW(tensor_norms(good.weights, {bad}), UsageError);
+TEST(OptimizerKernelErrors, RejectBuffersThatDisagree) {
+  Step good = random_step(0);
+  const auto rejects = [&](auto damage) {
+    Step step = good.clone();
+    damage(step);
+    for (const auto kernel : {lamb_moments, lamb_ratios, lamb_apply, adamw_step})
+      EXPECT_THROW(kernel(step.args()), UsageError);
+  };
+  rejects([](Step& s) { s.gradients = Tensor::zeros({5}); });
+  rejects([](Step& s) { s.second_moment = Tensor(); });
+  rejects([](Step& s) { s.first_moment = s.first_moment.to(DType::bf16); });
+  rejects([](Step& s) { s.working = Tensor(); });
+  rejects([](Step& s) { s.working = Tensor::zeros({5}, DType::bf16); });
+  rejects([](Step& s) { s.working = s.masters.clone(); });
+  SquareSumsArgs squares = good.squares(Tensor::zeros({5}, DType::bf16));
+  EXPECT_THROW(piece_square_sums(squares), UsageError);
+  EXPECT_THROW(tensor_square_sums(squares), UsageError);
+}
+
+TEST(OptimizerKernelErrors, RejectTensorsOutsideTheBuffersOrOnOneAnother) {
+  constexpr int64_t kSize = 100;
+  const OptimizerTensor first{.offset = 10, .count = 20};
+  for (const OptimizerTensor& bad :
+       {OptimizerTensor{kSize - 1, 2}, OptimizerTensor{-1, 2}, OptimizerTensor{40, -1},
+        OptimizerTensor{40, kSize + 1}, OptimizerTensor{29, 2}, OptimizerTensor{0, 5}}) {
+    std::vector<OptimizerTensor> tensors = {first, bad};
+    EXPECT_THROW(cut_into_pieces(tensors, kSize), UsageError) << bad.offset;
   }
 }
 

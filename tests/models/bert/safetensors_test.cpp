@@ -27,7 +27,7 @@ class Safetensors : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(folder_); }
 
-  /// A file with this header text (its length is written before it) and `data_bytes` zeros behind.
+  /// A file with this header text (its length is written before it), then `data_bytes` zeros.
   void write_raw(const std::string& header, size_t data_bytes) {
     std::ofstream out(path_, std::ios::binary | std::ios::trunc);
     const uint64_t length = header.size();
@@ -119,6 +119,19 @@ TEST_F(Safetensors, ConvertsToF32) {
   }
 }
 
+// The library reads an absent, an empty and a null __metadata__ alike (safetensors 0.8.0).
+TEST_F(Safetensors, MetadataMayBeNullOrEmpty) {
+  for (const char* metadata : {"null", "{}"}) {
+    write_raw(fmt::format(R"({{"__metadata__":{},)"
+                          R"("w":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}}})",
+                          metadata),
+              4);
+    const SafetensorsFile file(path_);
+    EXPECT_TRUE(file.metadata().empty()) << metadata;
+    EXPECT_NE(file.find("w"), nullptr) << metadata;
+  }
+}
+
 TEST_F(Safetensors, RefusesDamagedHeaders) {
   const auto entry = [](const char* dtype, const char* shape, const char* offsets) {
     return fmt::format(R"({{"w":{{"dtype":{},"shape":{},"data_offsets":{}}}}})", dtype, shape,
@@ -140,7 +153,9 @@ TEST_F(Safetensors, RefusesDamagedHeaders) {
   expect_refused(R"({"w":{"dtype":"F32","shape":[4]}})", 16, "tensor w has other fields");
   expect_refused(R"({"w":[1]})", 16, "tensor w has other fields");
   expect_refused(R"({"__metadata__":{"a":1}})", 0, "__metadata__ \"a\"");
-  expect_refused(R"([1,2])", 0, "no JSON object");
+  expect_refused(R"({"__metadata__":{"a":null}})", 0, "__metadata__ \"a\" is null, expected text");
+  expect_refused(R"({"__metadata__":[]})", 0, "__metadata__ is [], expected an object");
+  expect_refused(R"([1,2])", 0, "not a JSON object");
   expect_refused(R"({"w":)", 0, "not JSON");
   expect_refused("", 0, "not JSON");
   expect_refused(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"

@@ -1,5 +1,5 @@
 // examples_test.cpp: pairs and their labels, by properties and by an independent Python version
-// that replays the recorded draws (tools/goldens/examples_reference.py, which needs python3 alone).
+// that replays the recorded draws (tools/goldens/examples_reference.py, which needs only python3).
 #include "models/text/examples.h"
 
 #include <algorithm>
@@ -53,7 +53,7 @@ TEST(Examples, DocumentSetKeepsBorders) {
 }
 
 // Whatever the lengths: [CLS] A [SEP] B [SEP], A from this document, runs of neighbours, B as its
-// label says, never longer than asked.
+// label says, never longer than requested.
 TEST(Examples, ArePairsWithTrueLabels) {
   std::vector<std::vector<int>> lengths;
   RandomStream random(3, StreamPurpose::user, 0);
@@ -92,7 +92,7 @@ TEST(Examples, ArePairsWithTrueLabels) {
 }
 
 // Without truncation (chunks end on the target exactly) each sentence is in A or a true B exactly
-// once: those behind a random B were put back.
+// once: those after a random B were put back.
 TEST(Examples, PutUnusedSentencesBack) {
   const DocumentSet set = documents({std::vector<int>(50, 2), {2, 2, 2, 2, 2, 2}});
   const auto examples = examples_of(set, 0, {/* sequence_length= */ 15, 0.0, true});

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "models/text/loader_prefetch.h"
+#include "tests/models/batch_fields.h"
 #include "tests/models/text/shard_fixture.h"
 
 namespace minibert {
@@ -17,12 +18,7 @@ namespace {
 
 using testing::FixtureOptions;
 using testing::TemporaryFolder;
-
-std::vector<int32_t> values(const Tensor& tensor) {
-  if (!tensor.defined()) return {};
-  const auto span = tensor.span<int32_t>();
-  return {span.begin(), span.end()};
-}
+using testing::values;
 
 /// One sample as the model meets it, taken out of its packed batch.
 struct Sample {
@@ -37,12 +33,12 @@ std::map<int32_t, Sample> samples_of(const std::vector<PackedBatch>& batches) {
   for (const PackedBatch& batch : batches) {
     const auto ids = values(batch.ids), segment = values(batch.segment),
                position = values(batch.position), row_sample = values(batch.row_sample),
-               begin = values(batch.cu_seqlens), row = values(batch.mlm_row),
+               begin = values(batch.cu_seqlens), row = testing::masked_rows(batch),
                label = values(batch.mlm_label), number = values(batch.sample),
                nsp = values(batch.nsp_label);
     EXPECT_TRUE(std::is_sorted(row.begin(), row.end()));
     EXPECT_EQ(begin.front(), 0);
-    for (size_t b = 0; b + 1 < begin.size(); ++b) {
+    for (size_t b = 0; b < static_cast<size_t>(batch.sequences()); ++b) {
       Sample sample;
       for (int32_t i = begin[b]; i < begin[b + 1]; ++i) {
         const auto at = static_cast<size_t>(i);
@@ -196,6 +192,31 @@ TEST_F(LoaderTest, KeepsToBothLimitsAndCountsTheStep) {
   EXPECT_EQ(sequences, 60);
   EXPECT_EQ(step.tokens, tokens);
   EXPECT_EQ(step.masked_rows, masked);
+}
+
+// Room for the largest micro-batch in each, so that shapes never differ; the samples stay the same.
+TEST_F(LoaderTest, FixedShapesAreThoseOfEveryMicroBatch) {
+  for (const bool dynamic : {false, true}) {
+    const auto set = shards({.examples = 200, .dynamic = dynamic});
+    LoaderOptions options{.global_batch_size = 60, .micro_batch_size = 6, .token_capacity = 60};
+    const GlobalStep expected = Loader(set, options).load(3);
+    options.fixed_shapes = true;
+    const Loader loader(set, options);
+    for (int64_t number = 0; number < 5; ++number) {
+      for (const PackedBatch& batch : loader.load(number).micro_batches) {
+        EXPECT_EQ(batch.rows(), 60);
+        EXPECT_EQ(batch.cu_seqlens.numel(), 7);
+        EXPECT_EQ(batch.cu_seqlens.data<int32_t>()[6], batch.tokens());
+        EXPECT_EQ(batch.mlm_label.numel(), 60 * 15 / 100 + 6);  // at most 15 % and one a sequence
+        EXPECT_EQ(batch.head_row.numel(), batch.mlm_label.numel() + 6);
+        EXPECT_EQ(batch.nsp_label.numel(), 6);
+      }
+    }
+    const GlobalStep step = loader.load(3);
+    EXPECT_EQ(samples_of(step.micro_batches), samples_of(expected.micro_batches));
+    EXPECT_EQ(step.tokens, expected.tokens);
+    EXPECT_EQ(step.masked_rows, expected.masked_rows);
+  }
 }
 
 TEST_F(LoaderTest, AStepDependsOnSeedAndNumberAlone) {

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "models/text/packed_batch.h"
 #include "tests/models/text/shard_fixture.h"
 
 namespace minibert {
@@ -163,37 +162,6 @@ TEST_F(ShardFolder, UnigramCountsComeBackOrAreRefused) {
   }
   std::filesystem::remove(folder_ / "unigram.bin");
   EXPECT_THROW(read_unigram_counts(folder_.path(), 100), DataError);
-}
-
-TEST(PackedBatch, HasRowsOfSequencesAndTailRows) {
-  const StoredExample a{{{2, 10, 3, 11, 3}, 3, 0}, {1, 3}, {20, 21}},
-      b{{{2, 4, 3}, 3, 1}, {1}, {22}};
-  const std::vector<StoredExample> examples = {a, b};
-  const std::vector<int32_t> samples = {7, 9};
-  for (const int64_t rows : {int64_t{0}, int64_t{8}, int64_t{13}}) {
-    const PackedBatch batch = pack_examples(examples, samples, /* nsp= */ true, rows);
-    const auto values = [](const Tensor& t) {
-      return std::vector<int32_t>(t.span<int32_t>().begin(), t.span<int32_t>().end());
-    };
-    std::vector<int32_t> ids = {2, 10, 3, 11, 3, 2, 4, 3}, segment = {0, 0, 0, 1, 1, 0, 0, 0},
-                         position = {0, 1, 2, 3, 4, 0, 1, 2}, sample = {7, 7, 7, 7, 7, 9, 9, 9};
-    for (auto* rows_of : {&ids, &segment, &position, &sample}) {
-      rows_of->resize(static_cast<size_t>(std::max<int64_t>(8, rows)));
-    }
-    EXPECT_EQ(values(batch.ids), ids);
-    EXPECT_EQ(values(batch.segment), segment);
-    EXPECT_EQ(values(batch.position), position);
-    EXPECT_EQ(values(batch.row_sample), sample);
-    EXPECT_EQ(values(batch.cu_seqlens), (std::vector<int32_t>{0, 5, 8}));
-    EXPECT_EQ(values(batch.mlm_row), (std::vector<int32_t>{1, 3, 6}));
-    EXPECT_EQ(values(batch.mlm_label), (std::vector<int32_t>{20, 21, 22}));
-    EXPECT_EQ(values(batch.nsp_label), (std::vector<int32_t>{0, 1}));
-    EXPECT_EQ(values(batch.sample), (std::vector<int32_t>{7, 9}));
-    EXPECT_EQ(batch.tokens(), 8);
-    EXPECT_EQ(batch.sequences(), 2);
-    EXPECT_EQ(batch.masked_rows(), 3);
-  }
-  EXPECT_EQ(pack_examples({}, {}, true).tokens(), 0);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// masking_test.cpp: how many tokens are masked, which may be, and what stands in their place.
+// masking_test.cpp: how many tokens are masked, which ones may be, and what replaces them.
 // Expected values: Python's round() by hand, and binomial bounds (six standard deviations).
 #include "models/text/masking.h"
 
@@ -7,6 +7,8 @@
 #include <set>
 
 #include <gtest/gtest.h>
+
+#include "models/text/vocab.h"
 
 namespace minibert {
 namespace {
@@ -32,6 +34,17 @@ std::vector<int32_t> tokens(int words) {
 
 DrawSource draws(uint64_t index) {
   return DrawSource(RandomStream(11, StreamPurpose::user, index));
+}
+
+TEST(Masking, TokenTableHasTheIdsOfTheVocabulary) {
+  const TokenTable table = token_table(
+      Vocab::from_tokens({"a", "##b", "[MASK]", "[SEP]", "[UNK]", "[CLS]", "c##", "##"}, "test"));
+  EXPECT_EQ(table.vocab_size, 8);
+  EXPECT_EQ(table.mask, 2);
+  EXPECT_EQ(table.sep, 3);
+  EXPECT_EQ(table.unk, 4);
+  EXPECT_EQ(table.cls, 5);
+  EXPECT_EQ(table.continues_word, (std::vector<uint8_t>{0, 1, 0, 0, 0, 0, 0, 1}));
 }
 
 TEST(Masking, CountsAsPythonRounds) {

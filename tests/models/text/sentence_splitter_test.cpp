@@ -75,7 +75,7 @@ TEST(SentenceSplitter, DropsOrJoinsTextWithoutWords) {
   EXPECT_EQ(split("  trimmed.  "), "trimmed.");
 }
 
-// Whatever the text: nothing but blanks is lost, order is kept, no sentence is empty.
+// For any text: only blanks are lost, the order is kept, no sentence is empty.
 TEST(SentenceSplitter, LosesNothingOnRealProse) {
   LineReader reader((testing::source_folder() / "data/austen/prideprejudice.txt.gz").string());
   std::string line, paragraph;

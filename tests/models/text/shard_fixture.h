@@ -1,4 +1,4 @@
-// shard_fixture.h: small shard folders for tests, made without text: random ids from a fixed
+// shard_fixture.h: small shard folders for tests, created without text: random ids from a fixed
 // stream. Used by shard_test.cpp, loader_test.cpp and manifest_test.cpp.
 #pragma once
 

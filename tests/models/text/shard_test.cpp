@@ -33,7 +33,7 @@ class Shard : public ::testing::Test {
     result_ = writer.finish();
     return path;
   }
-  /// What reading everything says: "" if all is well.
+  /// The error of reading everything; "" if there is none.
   std::string error_of(const std::filesystem::path& path) {
     try {
       const ShardReader reader(path);

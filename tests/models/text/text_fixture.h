@@ -1,5 +1,5 @@
 // text_fixture.h: a small vocabulary and helpers for tests that start from text.
-// Used by examples_test.cpp and shard_build_test.cpp.
+// Used by examples_test.cpp and build_fixture.h.
 #pragma once
 
 #include <cstdio>

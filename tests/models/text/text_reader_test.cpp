@@ -1,5 +1,5 @@
 // text_reader_test.cpp: files in three compressions, broken in many ways, to lines and documents.
-// Expected values: written by hand, and files made by zlib and zstd themselves.
+// Expected values: written by hand, and files compressed by zlib and zstd themselves.
 #include "models/text/text_reader.h"
 
 #include <zlib.h>
@@ -221,6 +221,12 @@ TEST_F(TextReader, RejectsTextWithoutTextAndBrokenExpressions) {
   EXPECT_THROW(documents("a\n", {.document_break = "(a)\\1"}), UsageError);
   EXPECT_THROW(documents("a\n", {.document_break = std::string(1001, 'a')}), UsageError);
   EXPECT_THROW(parse_text_format("wikipedia"), UsageError);
+  EXPECT_EQ(parse_text_format("lines"), TextFormat::lines);
+  EXPECT_EQ(parse_text_format("paragraphs"), TextFormat::paragraphs);
+  for (const TextFormatName& row : text_formats()) {
+    EXPECT_EQ(parse_text_format(row.name), row.format);
+    EXPECT_STREQ(name_of(row.format), row.name);
+  }
 }
 
 TEST_F(TextReader, ReadsTheNovelsOfTheTree) {

@@ -1,4 +1,4 @@
-// tokenizer_golden.h: the goldens that tools/goldens/tokenizer.py made, for the tests of the
+// tokenizer_golden.h: the goldens that tools/goldens/tokenizer.py wrote, for the tests of the
 // tokenizer. Called by the tests beside it. Source of every expected value: `tokenizers` 0.23.3 and
 // Transformers' BertTokenizer.
 #pragma once

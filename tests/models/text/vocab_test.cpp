@@ -1,4 +1,4 @@
-// vocab_test.cpp: what a vocabulary file must be, and what is said where it is not.
+// vocab_test.cpp: what a vocabulary file must be, and the errors if it is not.
 #include "models/text/vocab.h"
 
 #include <iterator>
@@ -116,7 +116,7 @@ TEST(Vocab, RejectsAFileWithoutASpecialToken) {
   for (const std::string token : {"[UNK]", "[CLS]", "[SEP]", "[MASK]"}) {
     std::string contents = kSpecial + "a\n";
     contents.replace(contents.find(token), token.size(), "x");
-    expect_parts(fault_of(contents), {"vocab.txt", token + " is absent", "6 lines"});
+    expect_parts(fault_of(contents), {"vocab.txt", token + " is missing", "6 lines"});
   }
 }
 

@@ -1,4 +1,4 @@
-// checkpoint_store_test.cpp: saving never leaves a run without a whole checkpoint, whatever the
+// checkpoint_store_test.cpp: saving never leaves a run without a complete checkpoint, whatever the
 // last call was that reached the disk; damage is found and named; rotation keeps the good ones.
 #include "models/training/checkpoint_store.h"
 
@@ -27,7 +27,7 @@ std::string content(int64_t step, const std::string& name) {
 const std::vector<std::string> kFiles = {"config.json", "model.safetensors", "vocab.txt",
                                          "optimizer.safetensors", "trainer_state.json"};
 
-/// Files whose text says which step they belong to.
+/// Files whose text is the step that they belong to.
 std::vector<CheckpointFile> contents(int64_t step) {
   std::vector<CheckpointFile> files;
   for (const std::string& name : kFiles)
@@ -92,7 +92,7 @@ class RecordingFileSystem : public FileSystem {
   fs::path root_;
 };
 
-/// What a machine finds after a power cut behind the first `count` calls. `lazy`: only what was
+/// What is on the disk after a power cut following the first `count` calls. `lazy`: only what was
 /// synced is there: names up to the last sync of their folder, half of an unsynced file's bytes.
 void replay(const std::vector<Call>& log, size_t count, bool lazy, const fs::path& root) {
   const auto synced_later = [&](size_t i, const fs::path& path) {
@@ -256,13 +256,13 @@ TEST(CheckpointStore, NothingWholeIsAnErrorThatListsWhatIsWrong) {
   flip_bit(scratch / "checkpoint-1/model.safetensors", 3);
   std::vector<std::string> complaints;
   EXPECT_TRUE(has(message_of<CheckpointError>([&] { find_checkpoint(scratch.path(), complaints); }),
-                  "no whole checkpoint is in there: "));
+                  "holds no complete checkpoint: "));
   EXPECT_TRUE(has(
       message_of<CheckpointError>([&] { find_checkpoint(scratch / "checkpoint-1", complaints); }),
       "checksum"));
   EXPECT_TRUE(
       has(message_of<CheckpointError>([&] { find_checkpoint(scratch / "nothing", complaints); }),
-          "is no folder"));
+          "is not a folder"));
 }
 
 /// Refuses the call with this number, as a full disk does.

@@ -29,8 +29,11 @@ BertConfig tiny_shape(int64_t hidden = 32) {
 /// A model after two optimizer steps on made-up gradients.
 struct Trained {
   explicit Trained(uint64_t seed, int64_t hidden = 32)
-      : model(tiny_shape(hidden)), optimizer(model.arena(), {}) {
+      : model(tiny_shape(hidden)),
+        optimizer(model.arena(), {},
+                  Schedule({.name = "constant", .learning_rate = 0.01f, .total_steps = 2})) {
     model.initialize(seed);
+    DeviceValue<StepState> step_state;
     RandomStream random(seed, StreamPurpose::user, 1);
     for (int step = 0; step < 2; ++step) {
       for (const ParameterSlice& slice : model.arena().table().slices()) {
@@ -38,7 +41,7 @@ struct Trained {
         for (int64_t i = 0; i < slice.used(); ++i)
           gradient[i] = static_cast<float>(random.normal());
       }
-      optimizer.step(0.01f);
+      optimizer.step(step_state.get());
     }
     state.data_steps = 3, state.applied_steps = 2, state.seed = seed, state.optimizer = "lamb";
     state.global_batch_size = 8, state.data_fingerprint = "00ff";
@@ -77,8 +80,8 @@ TEST_F(CheckpointTest, ComesBackBitForBit) {
       load_checkpoint(scratch_ / "checkpoint-3", after.model, after.optimizer);
   EXPECT_EQ(to_json(state), to_json(before.state));
   EXPECT_EQ(state.best->mlm_loss, 1.0 / 3);
-  EXPECT_EQ(after.optimizer.applied_steps(), 2);
-  EXPECT_EQ(values(after.model.arena().weights()), values(before.model.arena().weights()));
+  EXPECT_EQ(state.applied_steps, 2);
+  EXPECT_EQ(values(after.model.arena().masters()), values(before.model.arena().masters()));
   const auto moments = after.optimizer.state(), expected = before.optimizer.state();
   for (size_t i = 0; i < moments.size(); ++i)
     EXPECT_EQ(values(moments[i].second), values(expected[i].second)) << moments[i].first;
@@ -87,11 +90,11 @@ TEST_F(CheckpointTest, ComesBackBitForBit) {
 TEST_F(CheckpointTest, SnapshotDoesNotFollowTheTraining) {
   Trained trained(1);
   const auto files = Snapshot::files(snapshot(trained));
-  const std::vector<float> before = values(trained.model.arena().weights());
-  trained.model.arena().weights().fill_zero();
+  const std::vector<float> before = values(trained.model.arena().masters());
+  trained.model.arena().masters().fill_zero();
   store_.save(3, files);
   load_checkpoint(scratch_ / "checkpoint-3", trained.model, trained.optimizer);
-  EXPECT_EQ(values(trained.model.arena().weights()), before);
+  EXPECT_EQ(values(trained.model.arena().masters()), before);
 }
 
 TEST_F(CheckpointTest, NonFiniteStateIsRefusedByName) {
@@ -103,9 +106,11 @@ TEST_F(CheckpointTest, NonFiniteStateIsRefusedByName) {
     EXPECT_TRUE(has(message_of<NumericError>([&] { snapshot(trained); }), "step 3: " + name));
   }
   Trained trained(1);
-  const auto moment = trained.optimizer.state()[3];
-  moment.second.data<float>()[moment.second.numel() - 1] = NAN;
-  EXPECT_TRUE(has(message_of<NumericError>([&] { snapshot(trained); }), moment.first));
+  const auto moments = trained.optimizer.state();
+  const auto& [name, values] = moments[3];
+  values.data<float>()[values.numel() - 1] = NAN;
+  trained.optimizer.load_state(moments);
+  EXPECT_TRUE(has(message_of<NumericError>([&] { snapshot(trained); }), name));
   Trained large(1);
   large.model.arena().weight(0).data<float>()[0] = 3e38f;
   EXPECT_EQ(message_of<NumericError>([&] { snapshot(large); }), "") << "large is finite";
@@ -122,13 +127,46 @@ TEST_F(CheckpointTest, OtherShapesNameFileTensorFoundAndExpected) {
 
 TEST_F(CheckpointTest, StateOfANewerVersionOrWithoutAFieldIsRefused) {
   EXPECT_TRUE(has(
-      message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 2}", "s.json"); }),
-      "s.json: format_version is 2, expected 1 to 1"));
+      message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 3}", "s.json"); }),
+      "s.json: format_version is 3, expected 1 to 2"));
   EXPECT_TRUE(has(
       message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 1}", "s.json"); }),
       "s.json: field \"data_steps\" is missing"));
   EXPECT_TRUE(has(message_of<CheckpointError>([] { parse_trainer_state("[", "s.json"); }),
                   "s.json: is damaged"));
+}
+
+// A file that version 0.1.0 at commit 40cb539 wrote.
+TEST_F(CheckpointTest, StateOfTheFormerFormatLoads) {
+  const TrainerState state = parse_trainer_state(R"json({
+ "format_version": 1,
+ "data_steps": 20,
+ "applied_steps": 20,
+ "best": {"step": 20, "mlm_loss": 5.25},
+ "pending_record": "",
+ "seed": 12345,
+ "global_batch_size": 8,
+ "optimizer": "lamb",
+ "data_fingerprint": "55aa55aa",
+ "environment": {"version": "0.1.0", "git_commit": "40cb539", "compiler": "GCC 12.2.0",
+                 "libraries": "OpenMP 4.5", "instruction_set": "v3", "gemm": "built-in (v3)",
+                 "threads": 2}
+})json",
+                                                 "s.json");
+  EXPECT_EQ(state.data_steps, 20);
+  EXPECT_EQ(state.applied_steps, 20);
+  EXPECT_EQ(state.best->mlm_loss, 5.25);
+  EXPECT_EQ(state.precision, "fp32");
+  EXPECT_FALSE(state.scaler);
+}
+
+TEST_F(CheckpointTest, PrecisionAndScalerAreReadBack) {
+  TrainerState state;
+  state.precision = "fp16";
+  state.scaler = ScalerState{0x1p40, 17, 3, 2, true};
+  const TrainerState again = parse_trainer_state(to_json(state), "s.json");
+  EXPECT_EQ(again.precision, "fp16");
+  EXPECT_EQ(again.scaler, state.scaler);
 }
 
 TEST_F(CheckpointTest, WriterKeepsTheBestAndReportsErrors) {

@@ -5,11 +5,14 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <tuple>
 
 #include <gtest/gtest.h>
 
 #include "core/error.h"
 #include "models/training/recipes.h"
+#include "optim/optimizer.h"
+#include "optim/schedule.h"
 #include "tests/models/training/messages.h"
 
 namespace minibert {
@@ -94,6 +97,20 @@ TEST(Config, ValueOutOfRangeNamesKeyFoundAndAllowed) {
   EXPECT_TRUE(has(toml_error("[optim]\noptimizer = \"lambs\"\n"), "Did you mean lamb?"));
 }
 
+TEST(Config, EveryOptimizerAndScheduleCanBeChosen) {
+  const auto choices_of = [](const std::string& name) {
+    for (const ConfigKey& key : config_keys())
+      if (key.name() == name) return key.choices;
+    return std::vector<std::string>{};
+  };
+  std::vector<std::string> optimizers, schedules;
+  for (const OptimizerVariant& variant : optimizer_variants()) optimizers.push_back(variant.name);
+  for (const ScheduleName& schedule : schedule_names()) schedules.push_back(schedule.name);
+  EXPECT_EQ(choices_of("optim.optimizer"), optimizers);
+  EXPECT_EQ(choices_of("optim.schedule"), schedules);
+  EXPECT_EQ(toml_error("[optim]\noptimizer = \"adamw-google\"\nschedule = \"constant\"\n"), "");
+}
+
 TEST(Config, WrongTypeIsRefused) {
   EXPECT_TRUE(has(toml_error("[train]\nmax_steps = \"many\"\n"), "expected an integer"));
   EXPECT_TRUE(has(toml_error("[train]\nmax_steps = 1.5\n"), "expected an integer"));
@@ -163,19 +180,49 @@ TEST(Config, WarmupIsStepsOrAShare) {
   TrainConfig config = runnable();
   config.max_steps = 200;
   config.warmup = 0.1;
-  EXPECT_EQ(warmup_steps(config), 20);
-  config.warmup = 50;
-  EXPECT_EQ(warmup_steps(config), 50);
+  EXPECT_EQ(usage_error([&] { validate(config); }), "");
+  config.warmup = 200;
+  EXPECT_EQ(usage_error([&] { validate(config); }), "");
   config.warmup = 201;
   EXPECT_TRUE(has(usage_error([&] { validate(config); }), "optim.warmup is 201"));
   config.warmup = 1.5;
   EXPECT_TRUE(has(usage_error([&] { validate(config); }), "whole steps"));
 }
 
-TEST(Config, WhatIsNotInThisBuildSaysSo) {
+TEST(Config, Tf32OnACpuIsRefused) {
   TrainConfig config = runnable();
-  config.precision = "bf16";
-  EXPECT_TRUE(has(usage_error([&] { validate(config); }), "not in this build yet"));
+  config.precision = "tf32";
+  EXPECT_TRUE(has(usage_error([&] { validate(config); }), "Use --precision fp32"));
+  config.precision = "fp32";
+  EXPECT_EQ(usage_error([&] { validate(config); }), "");
+}
+
+TEST(Config, TheLossIsScaledForFp16AndOnRequestForBf16) {
+  TrainConfig config = runnable();
+  for (const auto& [precision, scaling, scaled] :
+       {std::tuple("fp32", "auto", false), std::tuple("bf16", "auto", false),
+        std::tuple("fp16", "auto", true), std::tuple("fp16", "off", false),
+        std::tuple("bf16", "on", true)}) {
+    config.precision = precision;
+    config.loss_scaling = scaling;
+    EXPECT_EQ(scales_loss(config), scaled) << precision << " " << scaling;
+    EXPECT_EQ(usage_error([&] { validate(config); }), "") << precision << " " << scaling;
+  }
+}
+
+TEST(Config, AScaleWithoutAScaledPrecisionIsRefusedWithTheFix) {
+  TrainConfig config = runnable();
+  config.loss_scaling = "on";
+  EXPECT_TRUE(has(usage_error([&] { validate(config); }), "scale.loss_scaling is on, but"));
+  config.loss_scaling = "auto";
+  config.loss_scale_growth = 4;
+  const std::string message = usage_error([&] { validate(config); });
+  EXPECT_TRUE(has(message, "scale.loss_scale_growth is set")) << message;
+  EXPECT_TRUE(has(message, "Leave --loss-scale-growth out, or use --precision fp16")) << message;
+  config.precision = "fp16";  // the second advice
+  EXPECT_EQ(usage_error([&] { validate(config); }), "");
+  config.loss_scale = 0.5;
+  EXPECT_TRUE(has(usage_error([&] { validate(config); }), "at least scale.loss_scale_floor = 1"));
 }
 
 TEST(Config, EvaluationSetsHaveNames) {

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "models/text/loader.h"
+#include "tests/models/batch_fields.h"
 #include "tests/models/training/tiny_data.h"
 #include "tests/tolerance.h"
 
@@ -70,12 +71,14 @@ TEST(Evaluation, LossAndAccuracyAreThoseOfTheLogits) {
   EvaluationReader reader(data, 1, true);
   for (auto batch = reader.next(); batch; batch = reader.next()) {
     const NoGrad guard;
-    const Variable hidden = model.encode(*batch, {});
-    const Tensor logits = model.mlm_logits(hidden, batch->mlm_row);
+    const DeviceBatch there = upload(*batch, model.device());
+    const Variable hidden = model.encode(there, {});
+    const Tensor masked = testing::tensor_of(testing::masked_rows(*batch));
+    const Tensor logits = model.mlm_logits(hidden, masked);
     for (int64_t p = 0; p < batch->masked_rows(); ++p, ++rows)
       judge(logits.data<float>() + p * logits.dim(1), logits.dim(1),
             batch->mlm_label.data<int32_t>()[p], loss, correct);
-    const Tensor scores = model.nsp_logits(model.pooled(hidden, *batch)).value();
+    const Tensor scores = model.nsp_logits(hidden, there);
     judge(scores.data<float>(), 2, batch->nsp_label.data<int32_t>()[0], nsp_loss, nsp_correct);
     ++pairs;
   }

@@ -14,7 +14,7 @@ inline void flip_bit(const std::filesystem::path& path, size_t byte) {
   write_bytes(path, text);
 }
 
-/// What an error of type E says; "" if `body` throws none of it.
+/// The message of the error of type E that `body` throws; "" if it throws none.
 template <typename E, typename Body>
 std::string message_of(Body body) {
   try {

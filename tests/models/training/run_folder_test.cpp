@@ -36,7 +36,7 @@ TEST(RunFolder, NotEmptyNeedsResume) {
   RunFolder folder(scratch.path(), true, files);
 }
 
-TEST(RunFolder, WhatALaunchWithoutAStepLeftCountsAsNothing) {
+TEST(RunFolder, FilesOfALaunchWithoutAStepAreIgnored) {
   FileSystem files;
   for (const bool described : {false, true}) {  // it failed before or after run.json was there
     TemporaryFolder scratch;
@@ -61,9 +61,9 @@ TEST(RunFolder, CheckRefusesTheSameAndWritesNothing) {
   EXPECT_EQ(message(scratch / "not/yet/there"), "");
   EXPECT_FALSE(std::filesystem::exists(scratch / "not"));
   write_bytes(scratch / "file", "");
-  EXPECT_TRUE(has(message(scratch / "file"), "the output folder can't be made"));
-  EXPECT_TRUE(has(message(scratch / "file/run"), "the output folder can't be made"));
-  EXPECT_TRUE(has(message(scratch.path()), "has file in it, expected"));
+  EXPECT_TRUE(has(message(scratch / "file"), "the output folder can't be created"));
+  EXPECT_TRUE(has(message(scratch / "file/run"), "the output folder can't be created"));
+  EXPECT_TRUE(has(message(scratch.path()), "holds file, expected"));
   EXPECT_FALSE(std::filesystem::exists(scratch / ".lock"));
   RunFolder other(scratch / "run", false, files);
   EXPECT_TRUE(has(message(scratch / "run"), "is in use by process"));
@@ -74,7 +74,7 @@ TEST(RunFolder, FolderOfSomethingElseIsRefusedEvenToResume) {
   FileSystem files;
   write_bytes(scratch / "thesis.tex", "");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch.path(), true, files); }),
-                  "has thesis.tex in it, expected a run"));
+                  "holds thesis.tex, expected a run"));
 }
 
 TEST(RunFolder, FileInPlaceOfTheFolderIsRefused) {
@@ -82,7 +82,7 @@ TEST(RunFolder, FileInPlaceOfTheFolderIsRefused) {
   FileSystem files;
   write_bytes(scratch / "file", "");
   EXPECT_TRUE(has(message_of<UsageError>([&] { RunFolder folder(scratch / "file", true, files); }),
-                  "the output folder can't be made"));
+                  "the output folder can't be created"));
 }
 
 TEST(RunFolder, EachLaunchIsDescribed) {
@@ -102,16 +102,6 @@ TEST(RunFolder, EachLaunchIsDescribed) {
   EXPECT_EQ(run["launches"][1]["environment"], nlohmann::json({{"MINIBERT_SEED", "3"}}));
   for (const char* key : {"version", "git_commit", "host", "cpu", "threads", "instruction_set"})
     EXPECT_TRUE(run["launches"][0].contains(key)) << key;
-}
-
-TEST(RunEnvironment, DifferencesAreNamed) {
-  const RunEnvironment a = current_environment();
-  RunEnvironment b = a;
-  EXPECT_EQ(differences(a, b), "");
-  b.threads = a.threads + 1;
-  b.simd = "other";
-  EXPECT_EQ(differences(a, b), "instruction set " + a.simd + " -> other, threads " +
-                                   std::to_string(a.threads) + " -> " + std::to_string(b.threads));
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
-// random_test.cpp: exported dropout masks against Philox called with counters written out here, and
+// dropout_mask_test.cpp: exported dropout masks against Philox called with counters written out here, and
 // their statistics.
-#include "core/kernels/random.h"
+#include "core/kernels/dropout_mask.h"
 
 #include <cmath>
 
@@ -31,7 +31,8 @@ double agreement(const Tensor& a, const Tensor& b) {
 
 TEST(ExportedMask, AttentionIsPhiloxOfTheDocumentedCounter) {
   const uint32_t step = 1234567, layer = 5, purpose = 1;
-  const Dropout dropout = make_dropout(0.25f, kSeed, step, layer, DropoutPurpose::attention);
+  const Dropout dropout =
+      make_dropout(0.25f, kSeed, data_step(step), layer, DropoutPurpose::attention);
   const Tensor mask = export_attention_dropout_mask(dropout, 53, 3, 99);
   ASSERT_EQ(mask.shape(), (Shape{53, 53}));
   for (uint32_t i = 0; i < 53; ++i) {
@@ -47,7 +48,8 @@ TEST(ExportedMask, AttentionIsPhiloxOfTheDocumentedCounter) {
 
 TEST(ExportedMask, HiddenIsPhiloxOfTheDocumentedCounter) {
   const uint32_t step = 42, layer = 11, purpose = 3;
-  const Dropout dropout = make_dropout(0.1f, kSeed, step, layer, DropoutPurpose::feed_forward);
+  const Dropout dropout =
+      make_dropout(0.1f, kSeed, data_step(step), layer, DropoutPurpose::feed_forward);
   const Tensor position = integers({0, 511, 3}), sample = integers({7, 0, 70000});
   const Tensor mask = export_hidden_dropout_mask(dropout, position, sample, 37);
   ASSERT_EQ(mask.shape(), (Shape{3, 37}));
@@ -64,7 +66,7 @@ TEST(ExportedMask, HiddenIsPhiloxOfTheDocumentedCounter) {
 
 TEST(ExportedMask, KeepsTheQuantisedShare) {
   for (float p : {0.0f, 0.1f, 0.5f, 0.9f}) {
-    const Dropout dropout = make_dropout(p, kSeed, 1, 0, DropoutPurpose::attention);
+    const Dropout dropout = make_dropout(p, kSeed, data_step(1), 0, DropoutPurpose::attention);
     const double q = 1 - dropout.threshold / 65536.0;
     const Tensor mask = export_attention_dropout_mask(dropout, 512, 0, 1);
     EXPECT_TRUE(binomial(count(mask), 512.0 * 512, q)) << p << ": " << count(mask);
@@ -80,7 +82,8 @@ TEST(ExportedMask, HeadsSamplesStepsLayersAndSeedsAreIndependent) {
   const float p = 0.3f;
   const auto mask = [&](uint64_t seed, uint32_t step, int layer, int64_t head, int32_t sample) {
     return export_attention_dropout_mask(
-        make_dropout(p, seed, step, layer, DropoutPurpose::attention), 256, head, sample);
+        make_dropout(p, seed, data_step(step), layer, DropoutPurpose::attention), 256, head,
+        sample);
   };
   const Tensor base = mask(1, 1, 1, 1, 1);
   const double q = base.numel() > 0 ? 1 - std::round(p * 65536) / 65536 : 0;
@@ -94,7 +97,7 @@ TEST(ExportedMask, HeadsSamplesStepsLayersAndSeedsAreIndependent) {
 }
 
 TEST(ExportedMask, RefusesWhatTheCounterCannotHold) {
-  const Dropout dropout = make_dropout(0.1f, 1, 1, 0, DropoutPurpose::attention);
+  const Dropout dropout = make_dropout(0.1f, 1, data_step(1), 0, DropoutPurpose::attention);
   EXPECT_EQ(export_attention_dropout_mask(dropout, 0, 0, 0).numel(), 0);
   EXPECT_THROW(export_attention_dropout_mask(dropout, -1, 0, 0), UsageError);
   EXPECT_THROW(export_attention_dropout_mask(dropout, 65537, 0, 0), UsageError);

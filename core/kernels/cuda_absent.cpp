@@ -1,0 +1,78 @@
+// cuda_absent.cpp: the CUDA kernels of a build that has none: each says so. A CUDA build compiles
+// the chapters' .cu files instead of this one. Test: ctest -R core_device.
+#include "core/device.h"
+#include "core/error.h"
+#include "core/kernels/attention.h"
+#include "core/kernels/cast.h"
+#include "core/kernels/copy.h"
+#include "core/kernels/cross_entropy.h"
+#include "core/kernels/elementwise.h"
+#include "core/kernels/embedding.h"
+#include "core/kernels/gemm.h"
+#include "core/kernels/layer_norm.h"
+#include "core/kernels/optimizer.h"
+#include "core/kernels/reduce.h"
+#include "core/kernels/step.h"
+
+namespace minibert {
+namespace {
+
+[[noreturn]] void absent(const char* op) {
+  fail<UsageError>("{}: called on device cuda, but {}", op, cuda_unavailable_reason());
+}
+
+}  // namespace
+
+/// MB_ABSENT(cast, CastArgs): void cast_cuda(const CastArgs&, Stream)
+#define MB_ABSENT(name, Args)             \
+  void name##_cuda(const Args&, Stream) { \
+    absent(#name);                        \
+  }
+
+MB_ABSENT(attention_forward, AttentionForward)
+MB_ABSENT(attention_backward, AttentionBackward)
+MB_ABSENT(cast, CastArgs)
+MB_ABSENT(piece_square_sums, SquareSumsArgs)
+MB_ABSENT(tensor_square_sums, SquareSumsArgs)
+MB_ABSENT(lamb_moments, OptimizerArgs)
+MB_ABSENT(lamb_ratios, OptimizerArgs)
+MB_ABSENT(lamb_apply, OptimizerArgs)
+MB_ABSENT(adamw_step, OptimizerArgs)
+MB_ABSENT(step_begin, StepBeginArgs)
+MB_ABSENT(step_decide, StepControlArgs)
+MB_ABSENT(step_finish, StepControlArgs)
+MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+MB_ABSENT(embedding_forward, EmbeddingForward)
+MB_ABSENT(embedding_backward, EmbeddingBackward)
+MB_ABSENT(gather_rows, GatherRows)
+MB_ABSENT(scatter_add_rows, ScatterAddRows)
+MB_ABSENT(zero_bytes, Operand)
+
+void copy_bytes_cuda(const Operand&, const Operand&, Stream) {
+  absent("copy");
+}
+void copy_to_device_cuda(const void*, const Operand&, Stream) {
+  absent("copy_to_device");
+}
+void copy_to_host_cuda(const Operand&, void*, Stream) {
+  absent("copy_to_host");
+}
+MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT(gemm, GemmArgs)
+MB_ABSENT(sum, SumArgs)
+MB_ABSENT(gelu_forward, GeluForward)
+MB_ABSENT(gelu_backward, GeluBackward)
+MB_ABSENT(tanh_forward, TanhForward)
+MB_ABSENT(tanh_backward, TanhBackward)
+MB_ABSENT(add_forward, AddForward)
+MB_ABSENT(multiply, MultiplyArgs)
+MB_ABSENT(scale, ScaleArgs)
+MB_ABSENT(add_bias, AddBiasForward)
+MB_ABSENT(dropout_rows, DropoutRows)
+MB_ABSENT(fill, FillArgs)
+MB_ABSENT(fill_from, FillFromArgs)
+MB_ABSENT(layer_norm_forward, LayerNormForward)
+MB_ABSENT(layer_norm_backward, LayerNormBackward)
+
+}  // namespace minibert

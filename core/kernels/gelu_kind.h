@@ -1,0 +1,10 @@
+// gelu_kind.h: the two forms of GELU, as plain data that every kernel may include.
+// Their values in double: gelu.h; on vectors: gelu_simd.h.
+#pragma once
+
+namespace minibert {
+
+/// erf: x P(Z <= x), exact. tanh: the approximation of arXiv 1606.08415.
+enum class Gelu { erf, tanh };
+
+}  // namespace minibert

@@ -1,0 +1,55 @@
+// train_step.h: one optimizer step: a global batch through the model, backward, the update. Driven by
+// trainer.cpp, `bench step` and tests; it is what a CUDA graph would capture. Once queued, a step
+// needs no answer from the host: its number, scales, counts and decisions lie in a StepState in the
+// device's memory. Easy to break: a step changes weights in update() alone, so a step that is
+// dropped before it leaves no trace; nothing in here may read a tensor on the host (test:
+// NeedsNoAnswerFromTheHost). Test: ctest -R train_step.
+#pragma once
+
+#include <functional>
+
+#include "core/device_value.h"
+#include "core/step_state.h"
+#include "models/bert/bert.h"
+#include "models/text/loader.h"
+#include "optim/optimizer.h"
+
+namespace minibert {
+
+struct TrainStepOptions {
+  uint64_t seed = 0;  // of dropout
+  bool nsp = true;
+  Recompute recompute = Recompute::none;
+};
+
+class TrainStep {
+ public:
+  /// Both must outlive the step.
+  TrainStep(const BertForPreTraining& model, Optimizer& optimizer, const TrainStepOptions& options);
+
+  /// Queues forward and backward of all micro-batches; gradients add up over them. `drop`, if
+  /// given, is asked before each micro-batch with its number: if it says so, the step ends here.
+  /// Returns whether all were queued. Units: `data_step` from 0.
+  /// Errors: UsageError if data_step does not fit dropout's counter; as BertForPreTraining::forward.
+  bool accumulate(const GlobalStep& batch, int64_t data_step,
+                  const std::function<bool(size_t micro_batch)>& drop = {});
+  /// Queues the optimizer's update with the gradients of accumulate().
+  void update();
+  /// Both.
+  void run(const GlobalStep& batch, int64_t data_step) {
+    if (accumulate(batch, data_step)) update();
+  }
+
+  /// What the steps so far have left. Waits for the device.
+  StepState read() const { return state_.read(); }
+  /// Sets what is kept from step to step, as a checkpoint has it.
+  void write(const StepState& state) { state_.write(state); }
+
+ private:
+  const BertForPreTraining& model_;
+  Optimizer& optimizer_;
+  TrainStepOptions options_;
+  DeviceValue<StepState> state_;
+};
+
+}  // namespace minibert
