@@ -221,7 +221,7 @@ double step_flops(const BertConfig& model, const BertParts& parts, const GlobalS
 
 /// What computes in which type, and what multiplies: "bf16: ... products by built-in (v3)".
 std::string describe_precision(const TrainConfig& config) {
-  const DType E = compute_type(parse_precision(config.precision));
+  const DType E = compute_options(config).dtype;
   const std::string types = E == DType::f32
                                 ? "everything in f32"
                                 : fmt::format(
@@ -248,7 +248,7 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
       inputs.data->examples(), inputs.data->traits().sequence_length,
       inputs.data->traits().masked ? "static masks" : "dynamic masks", config.max_steps, epochs));
   lines.push_back(describe_precision(config));
-  const DType E = compute_type(parse_precision(config.precision));
+  const DType E = compute_options(config).dtype;
   const int64_t working = E == DType::f32 ? 0 : static_cast<int64_t>(size_of(E));  // bytes a weight
   const double megabyte = 1 << 20;
   lines.push_back(fmt::format(
