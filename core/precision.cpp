@@ -37,7 +37,10 @@ DType compute_type(Precision precision) {
 }
 
 void check_precision(Precision precision, Device device) {
-  if (device != Device::cpu) return;
+  if (device == Device::cuda) {
+    MB_CHECK(cuda_available(), "device is cuda, but {}", cuda_unavailable_reason());
+    return;
+  }
   MB_CHECK(precision != Precision::tf32,
            "precision is tf32, expected fp32, bf16 or fp16 on device cpu: tf32 is a product of "
            "NVIDIA's tensor cores, which no CPU has. Use --precision fp32.");

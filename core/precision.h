@@ -19,8 +19,8 @@ const char* name_of(Precision precision);
 Precision parse_precision(const std::string& name);
 /// Element type of activations and working weights.
 DType compute_type(Precision precision);
-/// Errors: UsageError with the reason and what to use instead: tf32 on a CPU, fp16 on a CPU without
-/// F16C (or with MINIBERT_SIMD=v2, which does without it).
+/// Errors: UsageError with the reason and what to use instead: cuda where it can't be used, tf32 on a
+/// CPU, fp16 on a CPU without F16C (or with MINIBERT_SIMD=v2, which does without it).
 void check_precision(Precision precision, Device device);
 
 }  // namespace minibert

@@ -46,8 +46,6 @@ void check(const Options& o) {
            "bench step: {} steps and {} to warm up, expected at "
            "least 1 and 0",
            o.steps, o.warmup);
-  if (parse_device(o.device) != Device::cpu)
-    fail<UsageError>("bench step: {}", cuda_unavailable_reason());
   check_precision(parse_precision(o.precision), parse_device(o.device));
 }
 

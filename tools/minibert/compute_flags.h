@@ -24,8 +24,6 @@ struct ComputeFlags {
   ComputeOptions options() const {
     const Precision wanted = parse_precision(precision);
     const Device where = parse_device(device);
-    MB_CHECK(where == Device::cpu || cuda_available(), "device is cuda, but {}",
-             cuda_unavailable_reason());
     check_precision(wanted, where);
     return {compute_type(wanted), where};
   }
