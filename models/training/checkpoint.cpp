@@ -18,7 +18,7 @@ constexpr const char* kFormatKey = "minibert_format_version";  // in a safetenso
 
 std::vector<NamedTensor> copies(const std::vector<NamedTensor>& tensors) {
   std::vector<NamedTensor> result;
-  for (const NamedTensor& named : tensors) result.push_back({named.name, named.tensor.clone()});
+  for (const NamedTensor& named : tensors) result.push_back({named.name, named.tensor.host_copy()});
   return result;
 }
 
