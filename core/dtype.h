@@ -71,7 +71,7 @@ MB_INLINE constexpr bool is_floating(DType dtype) {
 /// body(E()) with E = float, bf16 or f16: a kernel's body for the type that its operands have.
 /// Must not be called with another type.
 template <typename Body>
-MB_INLINE auto with_element(DType dtype, const Body& body) {
+MB_HOST_INLINE auto with_element(DType dtype, const Body& body) {
   if (dtype == DType::bf16) return body(bf16());
   if (dtype == DType::f16) return body(f16());
   return body(float());

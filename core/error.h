@@ -9,6 +9,9 @@
 #include <string>
 #include <utility>
 
+#ifdef __CUDACC__
+#define FMT_USE_CONSTEXPR 1  // else fmt 9 declares half of its functions so, and g++ refuses
+#endif
 #include <fmt/format.h>
 
 namespace minibert {

@@ -37,13 +37,13 @@ struct Operand {
   MB_INLINE int64_t bytes() const { return numel() * static_cast<int64_t>(size_of(type)); }
   /// Pointer to the first element; InternalError if T is not the element type.
   template <typename T>
-  MB_INLINE T* data() const {
+  MB_HOST_INLINE T* data() const {
     if (type != dtype_of<T>) type_mismatch(dtype_of<T>);
     return static_cast<T*>(pointer);
   }
   /// The same, or null where the operand was not given.
   template <typename T>
-  MB_INLINE T* data_or_null() const {
+  MB_HOST_INLINE T* data_or_null() const {
     return defined() ? data<T>() : nullptr;
   }
 
