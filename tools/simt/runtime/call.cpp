@@ -11,8 +11,13 @@ thread_local cudaError_t t_last_error = cudaSuccess;
 thread_local int t_device = 0;
 thread_local bool t_in_host_function = false;
 
-// CUDA's own error for a function that fails without a better reason.
-cudaError_t usual_error(const std::string& function) {
+// The error of a function that fails without a better reason: a cudaError_t, or a cublasStatus_t
+// (not initialised, not supported, execution failed, internal error).
+int usual_error(const std::string& function) {
+  if (function == "cublasLtCreate") return 1;
+  if (function == "cublasLtMatmulAlgoGetHeuristic") return 15;
+  if (function == "cublasLtMatmul") return 13;
+  if (function.rfind("cublasLt", 0) == 0) return 14;
   const bool allocates =
       function.find("Malloc") != std::string::npos || function == "cudaHostAlloc";
   if (allocates) return cudaErrorMemoryAllocation;
