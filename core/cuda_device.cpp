@@ -48,4 +48,32 @@ void cuda_free(void* pointer) noexcept {
   cudaFree(pointer);
 }
 
+void* cuda_allocate_host(size_t bytes) {
+  void* pointer = nullptr;
+  if (cudaMallocHost(&pointer, bytes) == cudaSuccess) return pointer;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void cuda_free_host(void* pointer) noexcept {
+  cudaFreeHost(pointer);
+}
+
+Stream cuda_make_stream() {
+  MB_CHECK(cuda_available(), "device cuda: a stream was asked for, but {}",
+           cuda_unavailable_reason());
+  cudaStream_t stream = nullptr;
+  MB_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return {stream};
+}
+
+void cuda_end_stream(Stream stream) noexcept {
+  cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle));
+  cudaStreamDestroy(static_cast<cudaStream_t>(stream.handle));
+}
+
+void cuda_wait(Stream stream) {
+  MB_CUDA(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+}
+
 }  // namespace minibert
