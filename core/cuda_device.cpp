@@ -76,4 +76,22 @@ void cuda_wait(Stream stream) {
   MB_CUDA(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
 }
 
+void* cuda_mark(Stream stream) {
+  cudaEvent_t event = nullptr;
+  MB_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  MB_CUDA(cudaEventRecord(event, static_cast<cudaStream_t>(stream.handle)));
+  return event;
+}
+
+bool cuda_passed(void* mark) {
+  const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(mark));
+  if (state == cudaErrorNotReady) return false;
+  MB_CUDA(state);
+  return true;
+}
+
+void cuda_end_mark(void* mark) noexcept {
+  cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+}
+
 }  // namespace minibert

@@ -37,5 +37,10 @@ Stream cuda_make_stream();
 void cuda_end_stream(Stream stream) noexcept;
 /// Waits for what was queued on it. Errors: InternalError, with what went wrong on the device.
 void cuda_wait(Stream stream);
+/// A mark behind what is queued on a stream now; whether the device has passed it; its end.
+/// Errors: InternalError, with what went wrong on the device.
+void* cuda_mark(Stream stream);
+bool cuda_passed(void* mark);
+void cuda_end_mark(void* mark) noexcept;
 
 }  // namespace minibert

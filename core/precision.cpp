@@ -36,6 +36,11 @@ DType compute_type(Precision precision) {
   return DType::f32;
 }
 
+ComputeOptions compute_options(Precision precision, Device device) {
+  check_precision(precision, device);
+  return {compute_type(precision), device, precision == Precision::tf32};
+}
+
 void check_precision(Precision precision, Device device) {
   if (device == Device::cuda) {
     MB_CHECK(cuda_available(), "device is cuda, but {}", cuda_unavailable_reason());

@@ -1,6 +1,5 @@
 // schedules_simt.cpp: schedules by the engine's options.
 #include "tests/schedules.h"
-
 #include "tools/simt/options.h"
 
 namespace minibert::testing {

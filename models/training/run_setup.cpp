@@ -178,7 +178,7 @@ OptimizerOptions optimizer_options(const TrainConfig& config) {
 }
 
 ComputeOptions compute_options(const TrainConfig& config) {
-  return {compute_type(parse_precision(config.precision)), parse_device(config.device)};
+  return compute_options(parse_precision(config.precision), parse_device(config.device));
 }
 
 LossScaling loss_scaling(const TrainConfig& config) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/device_stream.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/loader_prefetch.h"
@@ -78,6 +79,7 @@ class Trainer {
   FileSystem files_;
   RunInputs inputs_;
   std::vector<std::string> notes_;
+  DeviceStream stream_;
   BertForPreTraining model_;
   Schedule schedule_;
   Optimizer optimizer_;
@@ -233,6 +235,7 @@ Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
       inputs_(open_inputs(config_)),
+      stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
       schedule_(schedule_options(config_)),
       optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
