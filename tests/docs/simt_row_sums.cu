@@ -29,7 +29,8 @@ int main() {
   MB_CUDA(cudaMalloc(&sums_device, sums.size() * sizeof(float)));
   MB_CUDA(cudaMemcpy(x_device, x.data(), x.size() * sizeof(float), cudaMemcpyHostToDevice));
   launch(row_sums, 1, rows * kWarpSize, 0, {}, x_device, sums_device, columns);
-  MB_CUDA(cudaMemcpy(sums.data(), sums_device, sums.size() * sizeof(float), cudaMemcpyDeviceToHost));
+  MB_CUDA(
+      cudaMemcpy(sums.data(), sums_device, sums.size() * sizeof(float), cudaMemcpyDeviceToHost));
   for (int row = 0; row < rows; ++row) {
     float wanted = 0;
     for (int i = 0; i < columns; ++i) wanted += x[row * columns + i];

@@ -2,10 +2,9 @@
 // mma and ldmatrix, a barrier, a thread that never waits, a launch. The first line is the machine's
 // own measure, a switch of stacks in bare assembler, to compare machines by.
 // Run: build/simt/bin/simt_unit_costs. Each figure is the least of several rounds.
-#include <ctime>
-
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 #include "core/ptx.h"
 
