@@ -291,6 +291,15 @@ inline bool packs(const void* pointer, int64_t row_bytes, int bytes = 16) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0 && row_bytes % bytes == 0;
 }
 
+/// Where byte `byte` of a tile in shared memory lies once swizzled, so that ldmatrix and 16-byte
+/// accesses down a column meet no bank twice: bits 7.. say which 16-byte unit of a row of Width
+/// bytes takes which place. Width: 32, 64 or 128; the tile begins at a multiple of 1024 bytes.
+template <int Width>
+__host__ __device__ constexpr uint32_t swizzled(uint32_t byte) {
+  static_assert(Width == 32 || Width == 64 || Width == 128);
+  return byte ^ ((byte >> 7 & (Width / 16 - 1)) << 4);
+}
+
 // ---- Sums of warps and blocks: trees of a fixed shape, so the same bits in every run ------------
 /// Sum over the warp, in every lane. Lanes 16 apart are added first, then 8, 4, 2, 1.
 template <typename T>
