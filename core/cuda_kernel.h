@@ -208,7 +208,7 @@ __device__ __forceinline__ uint32_t pack2(float low, float high) {
 template <typename T>
 __device__ __forceinline__ float2 unpack2(uint32_t both) {
   if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(both));
+    return {__uint_as_float(both << 16), __uint_as_float(both & 0xFFFF0000u)};
   } else {
     return __half22float2(reinterpret_cast<const __half2&>(both));
   }

@@ -28,10 +28,16 @@ namespace {
   void name##_cuda(const Args&, Stream) { \
     absent(#name);                        \
   }
+/// MB_ABSENT_RUNG(cast, CastArgs): void cast_cuda_rung(const CastArgs&, Stream, int)
+#define MB_ABSENT_RUNG(name, Args)                  \
+  void name##_cuda_rung(const Args&, Stream, int) { \
+    absent(#name);                                  \
+  }
 
 MB_ABSENT(attention_forward, AttentionForward)
 MB_ABSENT(attention_backward, AttentionBackward)
 MB_ABSENT(cast, CastArgs)
+MB_ABSENT_RUNG(cast, CastArgs)
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
 MB_ABSENT(tensor_square_sums, SquareSumsArgs)
 MB_ABSENT(lamb_moments, OptimizerArgs)
