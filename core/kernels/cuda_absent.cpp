@@ -52,6 +52,7 @@ MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
 MB_ABSENT(gather_rows, GatherRows)
+MB_ABSENT_RUNG(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
 
@@ -65,6 +66,7 @@ void copy_to_host_cuda(const Operand&, void*, Stream) {
   absent("copy_to_host");
 }
 MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT_RUNG(column_sum, ColumnSumArgs)
 MB_ABSENT(gemm, GemmArgs)
 MB_ABSENT(sum, SumArgs)
 MB_ABSENT(gelu_forward, GeluForward)

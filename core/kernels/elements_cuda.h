@@ -173,6 +173,34 @@ struct RowDropout {
   }
 };
 
+// ---- Maps over rows ----------------------------------------------------------------------------
+// A block is 8 warps; each has 32 neighbouring packs of a row of its own, so no thread divides by the
+// row's length:
+//
+//            columns  0..7     8..15    ...   248..255 | 256 ...        (N = 8)
+//   row 0    warp 0   lane 0   lane 1   ...   lane 31  | next block
+//   row 1    warp 1   lane 0   lane 1   ...   lane 31  |
+inline constexpr int kMapRows = 8, kMapThreads = kMapRows * kWarpSize;
+
+/// Where a thread is: its first row, and the first of its N columns. A grid may have too few blocks
+/// for all rows: a thread goes on with rows t + row_step, t + 2 row_step, ...
+template <int N>
+struct RowPlace {
+  int64_t t = int64_t{blockIdx.y} * kMapRows + threadIdx.y;
+  int64_t h = (int64_t{blockIdx.x} * kWarpSize + threadIdx.x) * N;
+  int64_t row_step = int64_t{gridDim.y} * kMapRows;
+};
+/// The launch of such a kernel on rows of `packs` packs. A grid has at most 65,535 blocks in y.
+inline LaunchGrid row_grid(int64_t rows, int64_t packs, const char* file = __builtin_FILE(),
+                           int line = __builtin_LINE()) {
+  const int64_t row_blocks = ceil_div(rows, kMapRows);
+  return LaunchGrid(ceil_div(packs, kWarpSize), row_blocks < 65535 ? row_blocks : 65535, 1, file,
+                    line);
+}
+inline dim3 row_block() {
+  return dim3(kWarpSize, kMapRows);
+}
+
 // ---- For launchers -----------------------------------------------------------------------------
 /// Whether all pointers are aligned to `bytes`. Null, an operand that was not given, is.
 template <typename... T>
