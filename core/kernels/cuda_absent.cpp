@@ -84,7 +84,9 @@ MB_ABSENT(gemm, GemmArgs)
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
+MB_ABSENT_RUNG(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
+MB_ABSENT_RUNG(layer_norm_backward, LayerNormBackward)
 #endif
 #ifndef MB_CUDA_optimizer
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
