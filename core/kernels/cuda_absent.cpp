@@ -28,6 +28,11 @@ namespace {
   void name##_cuda(const Args&, Stream) { \
     absent(#name);                        \
   }
+/// MB_ABSENT_RUNG(cast, CastArgs): void cast_cuda_rung(const CastArgs&, Stream, int)
+#define MB_ABSENT_RUNG(name, Args)                  \
+  void name##_cuda_rung(const Args&, Stream, int) { \
+    absent(#name);                                  \
+  }
 
 MB_ABSENT(attention_forward, AttentionForward)
 MB_ABSENT(attention_backward, AttentionBackward)
@@ -38,13 +43,23 @@ MB_ABSENT(lamb_moments, OptimizerArgs)
 MB_ABSENT(lamb_ratios, OptimizerArgs)
 MB_ABSENT(lamb_apply, OptimizerArgs)
 MB_ABSENT(adamw_step, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_moments, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
 MB_ABSENT(step_begin, StepBeginArgs)
 MB_ABSENT(step_decide, StepControlArgs)
 MB_ABSENT(step_finish, StepControlArgs)
-MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+void cross_entropy_forward_cuda(const CrossEntropyForward&, LossCounts*, Stream) {
+  absent("cross_entropy_forward");
+}
+void cross_entropy_forward_cuda_rung(const CrossEntropyForward&, LossCounts*, Stream, int) {
+  absent("cross_entropy_forward");
+}
 MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+MB_ABSENT_RUNG(cross_entropy_backward, CrossEntropyBackward)
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
+MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
+MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 MB_ABSENT(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
