@@ -160,7 +160,11 @@ template <int N, typename E>
 __device__ __forceinline__ void load_logits(const E* x, int v, int classes, float (&logits)[N]) {
   const Pack<E, N> pack = load_pack<N>(x + v);
 #pragma unroll
-  for (int j = 0; j < N; ++j) logits[j] = v + j < classes ? to_float(pack[j]) : -kInfinity;
+  for (int j = 0; j < N; ++j) logits[j] = to_float(pack[j]);
+  if (v + N <= classes) return;
+#pragma unroll
+  for (int j = 0; j < N; ++j)
+    if (v + j >= classes) logits[j] = -kInfinity;
 }
 
 /// A row in one pass, N logits a thread; 1 is rung 3, and for rows that are not aligned.
@@ -244,7 +248,12 @@ __global__ void MB_LAUNCH_BOUNDS(kMaxThreads) backward_row(Backward<E> b) {
 #pragma unroll
       for (int j = 0; j < N; ++j) {
         const float softmax = exp_of<E>(logits[j] - lse);
-        pack[j] = from_float<E>(v + j < classes ? softmax * scale : 0.0f);
+        pack[j] = from_float<E>(softmax * scale);
+      }
+      if (v + N > classes) {  // not 0 yet where lse is NaN
+#pragma unroll
+        for (int j = 0; j < N; ++j)
+          if (v + j >= classes) pack[j] = from_float<E>(0.0f);
       }
       if (label >= v && label < v + N) {
         float of_label = 0;
