@@ -43,9 +43,11 @@ MB_ABSENT(attention_backward, AttentionBackward)
 #endif
 #ifndef MB_CUDA_cast
 MB_ABSENT(cast, CastArgs)
+MB_ABSENT_RUNG(cast, CastArgs)
 #endif
 #ifndef MB_CUDA_copy
 MB_ABSENT(gather_rows, GatherRows)
+MB_ABSENT_RUNG(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
 void copy_bytes_cuda(const Operand&, const Operand&, Stream) {
@@ -92,7 +94,9 @@ MB_ABSENT(gemm, GemmArgs)
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
+MB_ABSENT_RUNG(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
+MB_ABSENT_RUNG(layer_norm_backward, LayerNormBackward)
 #endif
 #ifndef MB_CUDA_optimizer
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
@@ -106,6 +110,7 @@ MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
 #endif
 #ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT_RUNG(column_sum, ColumnSumArgs)
 MB_ABSENT(sum, SumArgs)
 #endif
 #ifndef MB_CUDA_step

@@ -100,7 +100,8 @@ cudaError_t copy_in_stream(CUstream_st& stream, const Copy& copy, bool host_wait
   OperationPtr queued;
   const cudaError_t result = submit(stream, staged ? staged_work_of(copy) : work_of(copy), &queued);
   if (result != cudaSuccess) return result;
-  if (!stream.capture && (host_waits || host_only || copy.to_pageable())) wait_for(queued);
+  if (!queued || !(host_waits || host_only || copy.to_pageable())) return cudaSuccess;
+  wait_for(queued);
   return runtime().sticky;
 }
 
@@ -139,8 +140,9 @@ cudaError_t set(void* to, int value, size_t bytes, cudaStream_t handle, bool asy
   const double cost_ns = kCopyLatency + bytes / kDeviceBytesPerNs;
   const cudaError_t result =
       submit(*stream, {cudaGraphNodeTypeMemset, "memset", fill, cost_ns, {}}, &queued);
-  if (result == cudaSuccess && !asynchronous && where == Residence::pinned) wait_for(queued);
-  return result == cudaSuccess ? runtime().sticky : result;
+  if (result != cudaSuccess || asynchronous || where != Residence::pinned) return result;
+  wait_for(queued);
+  return runtime().sticky;
 }
 
 }  // namespace

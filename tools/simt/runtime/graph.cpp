@@ -19,18 +19,21 @@ std::shared_ptr<const Nodes> copy_of(const CUgraph_st& graph) {
   return nodes;
 }
 
+/// Of the nodes that are ready, always the most urgent, by urgencies drawn for this run.
 void run_in_random_order(const Nodes& nodes, uint64_t stream_id) {
+  std::vector<uint32_t> urgency(nodes.size());
+  for (uint32_t& u : urgency) u = random_urgency();
   std::vector<bool> done(nodes.size());
   for (size_t ran = 0; ran < nodes.size(); ++ran) {
-    std::vector<size_t> able;
+    const CUgraphNode_st* next = nullptr;
     for (const CUgraphNode_st& node : nodes) {
       const bool ready = std::all_of(node.after.begin(), node.after.end(),
                                      [&](size_t before) { return done[before]; });
-      if (!done[node.index] && ready) able.push_back(node.index);
+      if (!done[node.index] && ready && (!next || urgency[node.index] > urgency[next->index]))
+        next = &node;
     }
-    const size_t next = able[runtime().random() % able.size()];
-    execute(nodes[next].work, stream_id);
-    done[next] = true;
+    execute(next->work, stream_id);
+    done[next->index] = true;
   }
 }
 

@@ -56,25 +56,29 @@ void forget_finished_streams() {
   std::erase_if(runtime().zombies, [](const auto& stream) { return stream->queue.empty(); });
 }
 
+// Streams of at least this urgency, half of them, may run at any submission under the random
+// schedule; the others run only when something waits.
+constexpr uint32_t kUrgent = 0x80000000u;
+
 uint64_t pick(uint64_t count) {
   return runtime().random() % count;
 }
 
-/// Runs up to `count` operations of one random stream, as far as they are ready. Whether any ran.
-bool run_burst(uint64_t count) {
-  std::vector<CUstream_st*> able;
-  for (CUstream_st* stream : runtime().all_streams())
-    if (!stream->queue.empty() && ready(*stream->queue.front())) able.push_back(stream);
-  if (able.empty()) return false;
-  CUstream_st& stream = *able[pick(able.size())];
-  while (count-- > 0 && !stream.queue.empty() && ready(*stream.queue.front())) run_front(stream);
+/// Runs some operations of the most urgent stream that has one ready, of those at least this urgent.
+/// Whether any ran. Urgencies are random and seldom change: an early producer whose stream happens
+/// to be lazy is overtaken by any consumer, however late, that doesn't wait for it.
+bool run_burst(uint32_t least_urgency) {
+  CUstream_st* stream = nullptr;
+  for (CUstream_st* other : runtime().all_streams()) {
+    const bool able = !other->queue.empty() && ready(*other->queue.front());
+    if (able && other->urgency >= least_urgency && (!stream || other->urgency > stream->urgency))
+      stream = other;
+  }
+  if (!stream) return false;
+  for (uint64_t left = 1 + pick(4); left > 0; --left)
+    if (!stream->queue.empty() && ready(*stream->queue.front())) run_front(*stream);
+  if (pick(8) == 0) stream->urgency = random_urgency();
   return true;
-}
-
-// Long bursts too: they let a late consumer overtake an early producer that it doesn't wait for.
-uint64_t burst_length() {
-  const uint64_t lengths[] = {1, 4, 1000};
-  return lengths[pick(3)];
 }
 
 /// What has to run for this operation, itself last, in order of submission.
@@ -101,7 +105,7 @@ void drop_done() {
 
 void run_until(const OperationPtr& operation) {
   if (runtime().schedule == Schedule::random) {
-    while (!operation->done) run_burst(burst_length());
+    while (!operation->done) run_burst(0);
   } else {
     for (const OperationPtr& next : chain_of(operation)) run(next);
   }
@@ -158,12 +162,17 @@ std::vector<CUstream_st*> Runtime::all_streams() {
   return all;
 }
 
+uint32_t random_urgency() {
+  return static_cast<uint32_t>(runtime().random());
+}
+
 CUstream_st* resolve(cudaStream_t handle) {
   Runtime& r = runtime();
   const int device = current_device();
   if (handle == nullptr || handle == cudaStreamLegacy) {
     while (static_cast<int>(r.null_streams.size()) <= device) {
       r.null_streams.push_back(std::make_unique<CUstream_st>());
+      r.null_streams.back()->urgency = random_urgency();
       r.null_streams.back()->device = static_cast<int>(r.null_streams.size()) - 1;
     }
     return r.null_streams[device].get();
@@ -174,6 +183,7 @@ CUstream_st* resolve(cudaStream_t handle) {
       stream = std::make_unique<CUstream_st>();
       stream->id = ++r.last_stream_id;
       stream->device = device;
+      stream->urgency = random_urgency();
     }
     return stream.get();
   }
@@ -223,7 +233,7 @@ cudaError_t submit(CUstream_st& stream, Work work, OperationPtr* queued,
   if (queued) *queued = operation;
   if (r.schedule == Schedule::eager) run_until(operation);
   if (r.schedule == Schedule::random && pick(2) == 0) {
-    run_burst(burst_length());
+    run_burst(kUrgent);
     drop_done();
   }
   // What ran at once and failed is reported by the next call, as on a device.

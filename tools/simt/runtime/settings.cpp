@@ -115,6 +115,7 @@ void set_schedule(Schedule schedule, uint64_t seed) {
   std::lock_guard lock(runtime().mutex);
   runtime().schedule = schedule;
   runtime().random.seed(seed);
+  for (CUstream_st* stream : runtime().all_streams()) stream->urgency = random_urgency();
 }
 
 DeviceModel device_model(int capability) {

@@ -70,6 +70,7 @@ struct CUstream_st {
   int device = 0;
   unsigned flags = cudaStreamDefault;  // a blocking stream unless cudaStreamNonBlocking
   int priority = 0;
+  uint32_t urgency = 0;                    // under the random schedule (queue.cpp)
   std::deque<simt::OperationPtr> queue;    // what has not run
   simt::OperationPtr last;                 // the newest operation, run or not
   std::shared_ptr<simt::Capture> capture;  // while it records
@@ -190,6 +191,7 @@ CUstream_st* resolve(cudaStream_t handle);
 cudaError_t submit(CUstream_st& stream, Work work, OperationPtr* queued = nullptr,
                    const std::vector<OperationPtr>& after = {});
 cudaError_t enqueue_work(cudaStream_t stream, Work work);
+uint32_t random_urgency();
 /// Runs work, now: opens memory, logs, injects, catches.
 void execute(const Work& work, uint64_t stream_id);
 /// Runs at least what these wait for. Each tells the virtual clock that the host waited.

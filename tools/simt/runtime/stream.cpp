@@ -14,6 +14,7 @@ cudaError_t create(cudaStream_t* handle, unsigned flags, int priority) {
   stream->id = ++r.last_stream_id;
   stream->device = current_device();
   stream->flags = flags;
+  stream->urgency = random_urgency();
   stream->priority = std::clamp(priority, -5, 0);
   r.streams.insert(stream);
   *handle = stream;
