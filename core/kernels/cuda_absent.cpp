@@ -61,8 +61,14 @@ void copy_to_host_cuda(const Operand&, void*, Stream) {
 }
 #endif
 #ifndef MB_CUDA_cross_entropy
-MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+void cross_entropy_forward_cuda(const CrossEntropyForward&, LossCounts*, Stream) {
+  absent("cross_entropy_forward");
+}
+void cross_entropy_forward_cuda_rung(const CrossEntropyForward&, LossCounts*, Stream, int) {
+  absent("cross_entropy_forward");
+}
 MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+MB_ABSENT_RUNG(cross_entropy_backward, CrossEntropyBackward)
 #endif
 #ifndef MB_CUDA_elementwise
 MB_ABSENT(gelu_forward, GeluForward)
@@ -80,6 +86,8 @@ MB_ABSENT(fill_from, FillFromArgs)
 #ifndef MB_CUDA_embedding
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
+MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
+MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 #endif
 #ifndef MB_CUDA_gemm
 MB_ABSENT(gemm, GemmArgs)
@@ -97,6 +105,8 @@ MB_ABSENT(lamb_moments, OptimizerArgs)
 MB_ABSENT(lamb_ratios, OptimizerArgs)
 MB_ABSENT(lamb_apply, OptimizerArgs)
 MB_ABSENT(adamw_step, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_moments, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
 #endif
 #ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)
