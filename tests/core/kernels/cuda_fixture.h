@@ -42,8 +42,7 @@ inline Tensor on_cpu(const Tensor& there) {
 /// host. Its first element is aligned to 16 bytes, or, `misaligned`, to one element.
 class GuardedCuda {
  public:
-  explicit GuardedCuda(Shape shape, DType dtype = DType::f32, bool misaligned = false)
-  {
+  explicit GuardedCuda(Shape shape, DType dtype = DType::f32, bool misaligned = false) {
     const int64_t before = kGuard + (misaligned ? 1 : 0);
     const Tensor image = Tensor::empty({shape.numel() + before + kGuard}, dtype);
     std::memset(image.raw(), kSentinel, static_cast<size_t>(image.bytes()));
