@@ -83,7 +83,9 @@ struct LaunchGrid {
 };
 
 namespace detail {
-/// Queues the kernel; out of line because it is the same for each. values[i] points to parameter i.
+/// Lets the kernel have that much dynamic shared memory; above 48 KB CUDA wants to be asked.
+void allow_shared(const void* kernel, size_t bytes);
+/// Queues the kernel; values[i] points to parameter i. In core/cuda_launch.cpp, as is allow_shared.
 cudaError_t launch_values(const void* kernel, const LaunchShape& shape, Stream stream,
                           void** values);
 }  // namespace detail
@@ -100,21 +102,23 @@ void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t s
   const LaunchShape shape{
       {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, grid.file, grid.line};
   std::tuple<Parameters...> values(static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  const void* address = reinterpret_cast<const void*>(kernel);
+  detail::allow_shared(address, shared_bytes);
 #ifdef __CUDACC__
   const cudaError_t error = std::apply(
       [&](auto&... value) {
         void* pointers[] = {static_cast<void*>(&value)..., nullptr};
-        return detail::launch_values(reinterpret_cast<const void*>(kernel), shape, stream,
-                                     pointers);
+        return detail::launch_values(address, shape, stream, pointers);
       },
       values);
 #else
-  const cudaError_t error = ::simt::launch(
-      reinterpret_cast<const void*>(kernel), shape.grid, shape.block, shared_bytes, stream.handle,
-      shape.file, shape.line, [kernel, values] { std::apply(kernel, values); });
+  cudaError_t error =
+      ::simt::launch(address, shape.grid, shape.block, shared_bytes, stream.handle, shape.file,
+                     shape.line, [kernel, values] { std::apply(kernel, values); });
+  if (error == cudaSuccess) error = cudaGetLastError();
 #endif
   if (error != cudaSuccess) [[unlikely]]
-    launch_failed(error, reinterpret_cast<const void*>(kernel), shape);
+    launch_failed(error, address, shape);
 }
 
 /// ceil(n / d), the usual number of blocks. n >= 0, d > 0.

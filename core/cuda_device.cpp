@@ -1,0 +1,51 @@
+// cuda_device.cpp: the entry points of core/device.h over the CUDA runtime. Under emulation the
+// runtime is tools/simt/runtime, and there is always a device. Easy to break: without a driver
+// cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
+#include <cuda_runtime_api.h>
+
+#include "core/cuda_error.h"
+#include "core/device.h"
+#include "core/error.h"
+
+namespace minibert {
+namespace {
+
+/// What CUDA says of this machine; cudaSuccess if there is a device.
+cudaError_t look_for_device() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return error;
+  }
+  return count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+}  // namespace
+
+bool cuda_available() {
+  return look_for_device() == cudaSuccess;
+}
+
+std::string cuda_unavailable_reason() {
+  const cudaError_t error = look_for_device();
+  return fmt::format("CUDA finds no device here: {} ({}). Use --device cpu, or see nvidia-smi",
+                     cudaGetErrorName(error), cudaGetErrorString(error));
+}
+
+void* cuda_allocate(size_t bytes) {
+  void* pointer = nullptr;
+  const cudaError_t error = cudaMalloc(&pointer, bytes);
+  if (error == cudaSuccess) return pointer;
+  cudaGetLastError();
+  if (error == cudaErrorMemoryAllocation) return nullptr;
+  MB_CHECK(cuda_available(), "device cuda: {} bytes were asked for, but {}", bytes,
+           cuda_unavailable_reason());
+  cuda_failed(error, "cudaMalloc", __FILE__, __LINE__);
+}
+
+void cuda_free(void* pointer) noexcept {
+  cudaFree(pointer);
+}
+
+}  // namespace minibert
