@@ -2,7 +2,7 @@
 // Called by gemm.cpp's dispatch through gemm_cuda. The kernels are in files of their own: the rungs in
 // gemm_rungs.cu (section 9), production in gemm_mma_cuda.h, gemm_ffma_cuda.h and
 // gemm_epilogue_cuda.h (10), their instantiations in gemm_mma_*.cu and gemm_ffma.cu (12); cuBLASLt and the
-// choice between it and ours in gemm_cublaslt.cpp and gemm_choice.cu. Easy to break: a plan decides
+// choice between it and ours in gemm_cublaslt.cpp and gemm_choice_cublaslt.cpp. Easy to break: a plan decides
 // how K is cut, and so the bits. Test: ctest -R gemm_cuda. Bench: minibert bench gemm.
 #include <algorithm>
 #include <optional>
@@ -185,53 +185,7 @@ void run_production(const GemmLaunch& p, const GemmArgs& args, GemmTileSize tile
   args.tf32 ? gemm_mma_tf32(p, tile, stream) : gemm_ffma(p, tile, stream);
 }
 
-// What a plan costs, in clocks of the whole chip. The figures are a model, made of sections 8's rates:
-// clocks of a round of a large tile, what a tile's start and end cost in rounds, the share of its
-// peak that a tile's inner loop reaches, alone on a multiprocessor and with others.
-struct TileModel {
-  GemmTileSize size;
-  int edge, resident;      // rows and columns; blocks of a multiprocessor
-  double alone, together;  // shares of the peak
-};
-constexpr TileModel kTiles[] = {{GemmTileSize::large, 128, 2, 0.6, 0.9},
-                                {GemmTileSize::small, 64, 4, 0.2, 0.6}};
-constexpr double kTensorRound = 512, kFfmaRound = 2048, kEdgeRounds = 8;
-constexpr double kSecondPassClocks = 5000, kBytesPerClock = 1000;
-
-double plan_clocks(const TileModel& tile, int64_t M, int64_t N, int64_t rounds, int splits,
-                   double round_clocks, int multiprocessors) {
-  const int64_t blocks = ceil_div(M, tile.edge) * ceil_div(N, tile.edge) * splits;
-  const double share = tile.edge * tile.edge / (128.0 * 128.0);
-  const double block_clocks = (double(ceil_div(rounds, splits)) + kEdgeRounds) * round_clocks * share;
-  const auto wave = [&](int64_t of_multiprocessor) {
-    return block_clocks * std::max(double(of_multiprocessor) / tile.together, 1 / tile.alone);
-  };
-  const int64_t slots = int64_t{multiprocessors} * tile.resident, left = blocks % slots;
-  double clocks = double(blocks / slots) * wave(tile.resident);
-  if (left > 0) clocks += wave(ceil_div(left, multiprocessors));
-  if (splits > 1) clocks += kSecondPassClocks + 8.0 * double(M * N * splits) / kBytesPerClock;
-  return clocks;
-}
-
 }  // namespace
-
-GemmPlan gemm_plan(int64_t M, int64_t N, int64_t K, DType type, bool tf32, int multiprocessors) {
-  constexpr int kMostSplits = 32, kLeastRounds = 8;
-  const auto round_k = static_cast<int64_t>(kGemmRoundBytes / size_of(type));
-  const int64_t rounds = ceil_div(K, round_k);
-  const double round_clocks = type == DType::f32 && !tf32 ? kFfmaRound : kTensorRound;
-  GemmPlan best;
-  double least = 0;
-  for (const TileModel& tile : kTiles) {
-    for (int splits = 1; splits <= kMostSplits; ++splits) {
-      if (splits > 1 && rounds / splits < kLeastRounds) break;
-      const double clocks =
-          plan_clocks(tile, M, N, rounds, splits, round_clocks, multiprocessors);
-      if (least == 0 || clocks < least) least = clocks, best = {tile.size, splits};
-    }
-  }
-  return best;
-}
 
 GemmFinish gemm_finish_of(const GemmArgs& args) {
   const auto [M, N, K] = gemm_sizes(args);
@@ -268,8 +222,8 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   const ChunkedRows a(args.a, stream), b(args.b, stream);
   const auto round_k = static_cast<int64_t>(kGemmRoundBytes / size_of(args.a.dtype()));
   const int64_t rounds_of_split = ceil_div(ceil_div(K, round_k), plan.splits);
-  const int splits = static_cast<int>(
-      K == 0 ? 1 : ceil_div(K, rounds_of_split * round_k));  // none of them empty
+  const int splits =
+      static_cast<int>(K == 0 ? 1 : ceil_div(K, rounds_of_split * round_k));  // none of them empty
 
   GemmLaunch p{};
   p.a = a.data, p.b = b.data;
@@ -298,8 +252,7 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
 
 void gemm_cuda_ours(const GemmArgs& args, Stream stream) {
   const auto [M, N, K] = gemm_sizes(args);
-  gemm_cuda_planned(args, stream,
-                    gemm_plan(M, N, K, args.a.dtype(), args.tf32, multiprocessors()));
+  gemm_cuda_planned(args, stream, gemm_plan(M, N, K, args.a.dtype(), args.tf32, multiprocessors()));
 }
 
 }  // namespace minibert

@@ -69,15 +69,15 @@ __device__ __forceinline__ void finish_rows(const GemmFinish& f, C* c, int m0, i
       for (int i = 0; i < kWidth; ++i) p[i] = from_float<C>(x[i]);
       if (pre != nullptr) store_pack(pre + at, p);
       if (f.gelu == Gelu::erf) {
-        apply(x, p, [](float, float rounded) { return gelu_f32<Gelu::erf>(rounded); });
+        apply(x, p, [](float, float rounded) { return gelu<Gelu::erf>(rounded); });
       } else {
-        apply(x, p, [](float, float rounded) { return gelu_f32<Gelu::tanh>(rounded); });
+        apply(x, p, [](float, float rounded) { return gelu<Gelu::tanh>(rounded); });
       }
     } else if (f.epilogue == Epilogue::dgelu) {
       if (f.gelu == Gelu::erf) {
-        apply(x, r_read, [](float y, float p) { return y * gelu_slope_f32<Gelu::erf>(p); });
+        apply(x, r_read, [](float y, float p) { return y * gelu_slope<Gelu::erf>(p); });
       } else {
-        apply(x, r_read, [](float y, float p) { return y * gelu_slope_f32<Gelu::tanh>(p); });
+        apply(x, r_read, [](float y, float p) { return y * gelu_slope<Gelu::tanh>(p); });
       }
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) r_sum[i] += x[i];

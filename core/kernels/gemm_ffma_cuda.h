@@ -82,10 +82,10 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
     cp_async_commit();  // an empty group too: cp_async_wait counts groups
   };
 
-  const StripReader<Tile::kM, kAAlongK, 4> read_a(
-      warp_id() % Tile::kWarpsDown * Tile::kWarpM, lane_id() / 8);
-  const StripReader<Tile::kN, kBAlongK, 8> read_b(
-      warp_id() / Tile::kWarpsDown * Tile::kWarpN, lane_id() % 8);
+  const StripReader<Tile::kM, kAAlongK, 4> read_a(warp_id() % Tile::kWarpsDown * Tile::kWarpM,
+                                                  lane_id() / 8);
+  const StripReader<Tile::kN, kBAlongK, 8> read_b(warp_id() / Tile::kWarpsDown * Tile::kWarpN,
+                                                  lane_id() % 8);
   float r_c[8][8] = {}, r_a[8][4], r_b[8][4];
 
 #pragma unroll

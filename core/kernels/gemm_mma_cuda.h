@@ -21,7 +21,7 @@ struct GemmTile {
   static constexpr int kStageBytes = (kM + kN) * kGemmRoundBytes;
   static constexpr int kSumBytes = kM * kN * static_cast<int>(sizeof(float));
   static constexpr int kSharedBytes =
-      kStages * kStageBytes > kSumBytes ? kStages * kStageBytes : kSumBytes;
+      kStages * kStageBytes > kSumBytes ? kStages* kStageBytes : kSumBytes;
 };
 
 /// kRows rows of op(a) (or columns of op(b)) by one round's elements of K, in shared memory as a
@@ -268,7 +268,8 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
       }
       if (--rounds == 0) break;
       fill = reading;
-      reading = reading == (Tile::kStages - 1) * Tile::kStageBytes ? 0 : reading + Tile::kStageBytes;
+      reading =
+          reading == (Tile::kStages - 1) * Tile::kStageBytes ? 0 : reading + Tile::kStageBytes;
       cp_async_wait<Tile::kStages - 2>();
       __syncthreads();  // the next slot is whole, and nobody reads this one any more
       read_step(s_slots + reading, 0);

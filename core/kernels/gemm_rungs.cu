@@ -43,7 +43,7 @@ __global__ void MB_LAUNCH_BOUNDS(256) gemm_naive_kernel(const PlainProduct<E> p)
 // of b) feed four multiply-adds of a thread.
 template <typename E>
 __global__ void MB_LAUNCH_BOUNDS(256, 4) gemm_tiled_kernel(const PlainProduct<E> p) {
-  constexpr int kTile = 32, kRows = 8;  // of threads
+  constexpr int kTile = 32, kRows = 8;      // of threads
   MB_SHARED(float[kTile + 1], s_a, kTile);  // [m][k]; the 33rd column keeps columns off one bank
   MB_SHARED(float[kTile + 1], s_b, kTile);  // [k][n]
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
@@ -80,10 +80,11 @@ __global__ void MB_LAUNCH_BOUNDS(256, 4) gemm_tiled_kernel(const PlainProduct<E>
 template <typename E>
 __global__ void MB_LAUNCH_BOUNDS(128) gemm_tensor_core_kernel(const PlainProduct<E> p) {
   constexpr int kTile = 64, kThreads = 128;
-  constexpr int kK = 32 / static_cast<int>(sizeof(E));        // 32 bytes: one step
-  constexpr int kLine = kK + 16 / static_cast<int>(sizeof(E));  // 48: eight lines, eight bank groups
-  MB_SHARED(E[kLine], s_a, kTile);                              // [m][k]
-  MB_SHARED(E[kLine], s_b, kTile);                              // [n][k]
+  constexpr int kK = 32 / static_cast<int>(sizeof(E));  // 32 bytes: one step
+  constexpr int kLine =
+      kK + 16 / static_cast<int>(sizeof(E));  // 48: eight lines, eight bank groups
+  MB_SHARED(E[kLine], s_a, kTile);            // [m][k]
+  MB_SHARED(E[kLine], s_b, kTile);            // [n][k]
   const int thread = static_cast<int>(threadIdx.x), lane = lane_id();
   const int m0 = static_cast<int>(blockIdx.y) * kTile, n0 = static_cast<int>(blockIdx.x) * kTile;
   const int warp_m = warp_id() % 2 * 32, warp_n = warp_id() / 2 * 32;

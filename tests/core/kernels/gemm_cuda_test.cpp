@@ -22,7 +22,9 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 class GemmCuda : public CudaTest {
  protected:
-  void TearDown() override { gemm_cuda_use(GemmCudaBackend::fastest); }
+  void TearDown() override {
+    if (cuda_available()) gemm_cuda_use(GemmCudaBackend::fastest);
+  }
 };
 
 struct Sizes {
@@ -36,10 +38,9 @@ struct Types {
   DType element, result;
   bool tf32;
 };
-constexpr Types kTypes[] = {
-    {DType::f32, DType::f32, false},   {DType::f32, DType::f32, true},
-    {DType::bf16, DType::bf16, false}, {DType::bf16, DType::f32, false},
-    {DType::f16, DType::f16, false},   {DType::f16, DType::f32, false}};
+constexpr Types kTypes[] = {{DType::f32, DType::f32, false},   {DType::f32, DType::f32, true},
+                            {DType::bf16, DType::bf16, false}, {DType::bf16, DType::f32, false},
+                            {DType::f16, DType::f16, false},   {DType::f16, DType::f32, false}};
 
 /// A way to run a call on the device.
 struct Way {
@@ -48,7 +49,9 @@ struct Way {
 };
 Way planned(Tile tile, int splits) {
   return {fmt::format("{} tiles, {} splits", tile == Tile::large ? "large" : "small", splits),
-          [=](const GemmArgs& args) { gemm_cuda_planned(args, {}, {tile, splits}); }};
+          [=](const GemmArgs& args) {
+            gemm_cuda_planned(args, {}, {tile, splits});
+          }};
 }
 Way rung(GemmRung which, const char* name) {
   return {name, [=](const GemmArgs& args) { gemm_cuda_rung(args, {}, which); }};
@@ -538,9 +541,8 @@ TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
     way.run(device.args);
     return device.results().c;
   };
-  const Tensor ours = bits_of({"ours", [](const GemmArgs& args) {
-                                 gemm_cuda_rung(args, {}, GemmRung::production);
-                               }});
+  const Tensor ours = bits_of(
+      {"ours", [](const GemmArgs& args) { gemm_cuda_rung(args, {}, GemmRung::production); }});
   gemm_cuda_use(GemmCudaBackend::ours);
   EXPECT_TRUE(same_bits(bits_of(kPublic), ours));
   gemm_cuda_use(GemmCudaBackend::fastest);
@@ -556,9 +558,9 @@ TEST_F(GemmCuda, TimingAFormChangesNothingThatTheCallAddsTo) {
   gemm_cuda_load_choices("");
   for (const Types& types : {kTypes[0], kTypes[3]})
     expect_reference({{64, 72, 96}, 1, types}, {.accumulate = true}, {kPublic});
-  expect_reference({{64, 72, 96}, 0, kTypes[2]},
-                   {.epilogue = Epilogue::dgelu, .pre = true, .sums = true, .accumulate_sums = true},
-                   {kPublic});
+  expect_reference(
+      {{64, 72, 96}, 0, kTypes[2]},
+      {.epilogue = Epilogue::dgelu, .pre = true, .sums = true, .accumulate_sums = true}, {kPublic});
 }
 
 }  // namespace
