@@ -9,17 +9,20 @@ endif()
 
 if(MINIBERT_CUDA STREQUAL cuda)
   enable_language(CUDA)
-  find_package(CUDAToolkit REQUIRED)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 has not heard that nvcc 12 and later know it
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
   set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  find_package(CUDAToolkit REQUIRED)
   set(CMAKE_CUDA_ARCHITECTURES OFF)  # in full instead: ptxas takes wgmma for 90a only; PTX of compute_80 serves later chips
+  set(CMAKE_CUDA_FLAGS_RELEASE "")
   set(MINIBERT_CUDA_OPTIONS
-      "SHELL:-gencode arch=compute_80,code=sm_80"
-      "SHELL:-gencode arch=compute_90a,code=sm_90a"
-      "SHELL:-gencode arch=compute_80,code=compute_80"
       -O3
       -lineinfo
-      "SHELL:-Xptxas -v,--warn-on-spills")
+      --generate-code=arch=compute_80,code=[sm_80,compute_80]
+      --generate-code=arch=compute_90a,code=sm_90a
+      -Xptxas=-v,--warn-on-spills)
 elseif(MINIBERT_CUDA STREQUAL simt)
   # As the kernels are written for nvcc: they read one type as another, and unroll by pragmas.
   set(MINIBERT_SIMT_OPTIONS -xc++ -fno-strict-aliasing -Wno-unknown-pragmas)

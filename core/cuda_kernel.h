@@ -16,11 +16,15 @@
 #include <cuda_runtime_api.h>
 
 #include "core/cuda_error.h"
+#include "core/cuda_launch.h"
 #include "core/dtype.h"
 #include "core/operand.h"
 #include "core/stream.h"
 
 #ifndef __CUDACC__
+#ifndef MINIBERT_SIMT
+#error "core/cuda_kernel.h is for .cu files: a host file needs core/cuda_error.h at most"
+#endif
 #include "tools/simt/simt.h"  // threadIdx, __syncthreads, shuffles, maths: what nvcc has built in
 #endif
 
@@ -82,14 +86,6 @@ struct LaunchGrid {
       : x(d.x), y(d.y), z(d.z), file(file), line(line) {}
 };
 
-namespace detail {
-/// Lets the kernel have that much dynamic shared memory; above 48 KB CUDA wants to be asked.
-void allow_shared(const void* kernel, size_t bytes);
-/// Queues the kernel; values[i] points to parameter i. In core/cuda_launch.cpp, as is allow_shared.
-cudaError_t launch_values(const void* kernel, const LaunchShape& shape, Stream stream,
-                          void** values);
-}  // namespace detail
-
 /// Queues kernel(args...) on the stream: `grid` blocks of `block` threads (a number or a dim3), with
 /// `shared_bytes` of dynamic shared memory, which may exceed 48 KB. Each argument is converted to
 /// the kernel's parameter. A grid of no blocks launches nothing.
@@ -105,12 +101,15 @@ void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t s
   const void* address = reinterpret_cast<const void*>(kernel);
   detail::allow_shared(address, shared_bytes);
 #ifdef __CUDACC__
-  const cudaError_t error = std::apply(
-      [&](auto&... value) {
-        void* pointers[] = {static_cast<void*>(&value)..., nullptr};
-        return detail::launch_values(address, shape, stream, pointers);
-      },
-      values);
+  cudaError_t error = cudaErrorInvalidConfiguration;
+  if (detail::representable(shape))
+    error = std::apply(
+        [&](auto&... value) {
+          void* pointers[] = {static_cast<void*>(&value)..., nullptr};
+          return cudaLaunchKernel(address, dim3(grid.x, grid.y, grid.z), block, pointers,
+                                  shared_bytes, static_cast<cudaStream_t>(stream.handle));
+        },
+        values);
 #else
   cudaError_t error =
       ::simt::launch(address, shape.grid, shape.block, shared_bytes, stream.handle, shape.file,
@@ -290,6 +289,15 @@ __device__ __forceinline__ Pack<float, N> to_floats(const Pack<T, N>& x) require
 /// Whether a pointer and a row length let every row be read in packs of `bytes`. Asked by launchers.
 inline bool packs(const void* pointer, int64_t row_bytes, int bytes = 16) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0 && row_bytes % bytes == 0;
+}
+
+/// Where byte `byte` of a tile in shared memory lies once swizzled, so that ldmatrix and 16-byte
+/// accesses down a column meet no bank twice: bits 7.. say which 16-byte unit of a row of Width
+/// bytes takes which place. Width: 32, 64 or 128; the tile begins at a multiple of 1024 bytes.
+template <int Width>
+__host__ __device__ constexpr uint32_t swizzled(uint32_t byte) {
+  static_assert(Width == 32 || Width == 64 || Width == 128);
+  return byte ^ ((byte >> 7 & (Width / 16 - 1)) << 4);
 }
 
 // ---- Sums of warps and blocks: trees of a fixed shape, so the same bits in every run ------------

@@ -1,32 +1,46 @@
-// cuda_launch.cpp: the part of launch that is the same for every kernel. Under emulation only the
-// first half is used: the engine calls the kernel itself. Test: ctest -R core_cuda_error.
+// cuda_launch.cpp: asks for shared memory, launches, and names what CUDA refused.
+// Test: ctest -R core_cuda_error.
+#include "core/cuda_launch.h"
+
 #include <climits>
+#include <cstdlib>
+#include <memory>
 
-#include "core/cuda_error.h"
-#include "core/cuda_kernel.h"
+#include <cxxabi.h>
 
-namespace minibert::detail {
+#include "core/error.h"
 
+namespace minibert {
 namespace {
 
 constexpr size_t kSharedWithoutAsking = 48 * 1024;
 
-/// Whether CUDA's own 32-bit fields can hold the shape; the runtime checks the rest.
-bool representable(const LaunchShape& shape) {
-  for (int i = 0; i < 3; ++i)
-    if (shape.grid[i] < 1 || shape.grid[i] > INT_MAX || shape.block[i] < 1 ||
-        shape.block[i] > INT_MAX)
-      return false;
-  return true;
-}
-
-dim3 dim3_of(const int64_t (&n)[3]) {
-  return {static_cast<unsigned>(n[0]), static_cast<unsigned>(n[1]), static_cast<unsigned>(n[2])};
+/// The kernel's name in the source, or its address where CUDA does not know it.
+std::string kernel_name(const void* kernel) {
+  const char* mangled = nullptr;
+  if (cudaFuncGetName(&mangled, kernel) != cudaSuccess || !mangled) {
+    cudaGetLastError();
+    return fmt::format("kernel at {}", kernel);
+  }
+  int status = 0;
+  const std::unique_ptr<char, void (*)(void*)> name(
+      abi::__cxa_demangle(mangled, nullptr, nullptr, &status), std::free);
+  return status == 0 ? name.get() : mangled;
 }
 
 }  // namespace
 
-void allow_shared(const void* kernel, size_t bytes) {
+void launch_failed(cudaError_t error, const void* kernel, const LaunchShape& shape) {
+  cudaGetLastError();
+  fail<InternalError>(
+      "cuda: launch of {} failed at {}:{}: {} ({}); {} x {} x {} blocks of {} x {} x {} "
+      "threads, {} bytes of dynamic shared memory",
+      kernel_name(kernel), shape.file, shape.line, cudaGetErrorName(error),
+      cudaGetErrorString(error), shape.grid[0], shape.grid[1], shape.grid[2], shape.block[0],
+      shape.block[1], shape.block[2], shape.shared_bytes);
+}
+
+void detail::allow_shared(const void* kernel, size_t bytes) {
   if (bytes <= kSharedWithoutAsking) return;
   // What the device refuses here, the launch refuses too, and says it with the shape.
   if (cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -34,11 +48,12 @@ void allow_shared(const void* kernel, size_t bytes) {
     cudaGetLastError();
 }
 
-cudaError_t launch_values(const void* kernel, const LaunchShape& shape, Stream stream,
-                          void** values) {
-  if (!representable(shape)) return cudaErrorInvalidConfiguration;
-  return cudaLaunchKernel(kernel, dim3_of(shape.grid), dim3_of(shape.block), values,
-                          shape.shared_bytes, static_cast<cudaStream_t>(stream.handle));
+bool detail::representable(const LaunchShape& shape) {
+  for (int i = 0; i < 3; ++i)
+    if (shape.grid[i] < 1 || shape.grid[i] > INT_MAX || shape.block[i] < 1 ||
+        shape.block[i] > INT_MAX)
+      return false;
+  return true;
 }
 
-}  // namespace minibert::detail
+}  // namespace minibert

@@ -30,8 +30,10 @@ namespace {
     absent(#name);                        \
   }
 
-#ifndef MB_CUDA_attention
+#ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
+#endif
+#ifndef MB_CUDA_attention_backward
 MB_ABSENT(attention_backward, AttentionBackward)
 #endif
 #ifndef MB_CUDA_cast

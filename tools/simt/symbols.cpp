@@ -8,6 +8,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include <cuda_runtime_api.h>
 #include <cxxabi.h>
 #include <elf.h>
 #include <fcntl.h>
@@ -109,3 +110,9 @@ std::string symbol_name(const void* function) {
 }
 
 }  // namespace simt
+
+cudaError_t cudaFuncGetName(const char** name, const void* function) {
+  if (!name) return cudaErrorInvalidValue;
+  *name = simt::find_symbol(reinterpret_cast<uint64_t>(function));
+  return *name ? cudaSuccess : cudaErrorInvalidDeviceFunction;
+}
