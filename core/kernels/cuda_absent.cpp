@@ -9,7 +9,7 @@
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/embedding.h"
-#include "core/kernels/gemm.h"
+#include "core/kernels/gemm_cuda_choice.h"
 #include "core/kernels/layer_norm.h"
 #include "core/kernels/optimizer.h"
 #include "core/kernels/reduce.h"
@@ -91,6 +91,24 @@ MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 #endif
 #ifndef MB_CUDA_gemm
 MB_ABSENT(gemm, GemmArgs)
+void gemm_cuda_rung(const GemmArgs&, Stream, GemmRung) {
+  absent("gemm");
+}
+void gemm_cuda_planned(const GemmArgs&, Stream, GemmPlan) {
+  absent("gemm");
+}
+void gemm_cuda_use(GemmCudaBackend) {
+  absent("gemm_cuda_use");
+}
+GemmCudaBackend gemm_cuda_backend() {
+  absent("gemm_cuda_backend");
+}
+std::string gemm_cuda_choices() {
+  return "";
+}
+void gemm_cuda_load_choices(const std::string&) {
+  absent("gemm_cuda_load_choices");
+}
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
