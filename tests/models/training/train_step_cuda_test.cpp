@@ -2,8 +2,6 @@
 // gradients as exact as the CPU's in the same type, in every precision and head size; a graph, a lazy
 // and a random order of the streams give the same bits; weights and moments go from one device to the
 // other. Runs on the engine of tools/simt or on a GPU.
-#include "models/training/train_step.h"
-
 #include <cmath>
 #include <map>
 
@@ -11,6 +9,7 @@
 
 #include "core/device_stream.h"
 #include "core/parallel.h"
+#include "models/training/train_step.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/models/training/tiny_data.h"
 #include "tests/tolerance.h"
@@ -54,20 +53,20 @@ struct Side {
   TrainStep step;
 
   Side(const Case& c, Device device, bool graph = false)
-      : Side(c, device == Device::cpu && c.precision == Precision::tf32
-                    ? ComputeOptions{}
-                    : compute_options(c.precision, device),
+      : Side(c,
+             device == Device::cpu && c.precision == Precision::tf32
+                 ? ComputeOptions{}
+                 : compute_options(c.precision, device),
              graph) {}
   Side(const Case& c, ComputeOptions compute, bool graph)
       : compute(compute),
         stream(compute),
         model(config_of(c), ModelUse::training, {}, compute),
-        optimizer(model.arena(), {.name = c.optimizer},
-                  Schedule({.name = "linear",
-                            .learning_rate = 2e-3f,
-                            .warmup = 5,
-                            .total_steps = kSteps}),
-                  {.enabled = c.precision == Precision::fp16, .initial = 4096}),
+        optimizer(
+            model.arena(), {.name = c.optimizer},
+            Schedule(
+                {.name = "linear", .learning_rate = 2e-3f, .warmup = 5, .total_steps = kSteps}),
+            {.enabled = c.precision == Precision::fp16, .initial = 4096}),
         step(model, optimizer, {.seed = 5, .nsp = true, .graph = graph}) {
     model.initialize(11);
   }
@@ -110,10 +109,9 @@ class CudaTrainStep : public ::testing::Test {
 
   /// Sequences of 5 to 24 tokens, four to a micro-batch, two of them a step.
   static GlobalStep batch(int64_t number, bool fixed_shapes = false) {
-    const Loader loader(*data_, {.global_batch_size = 8,
-                                 .micro_batch_size = 4,
-                                 .seed = 3,
-                                 .fixed_shapes = fixed_shapes});
+    const Loader loader(
+        *data_,
+        {.global_batch_size = 8, .micro_batch_size = 4, .seed = 3, .fixed_shapes = fixed_shapes});
     return loader.load(number);
   }
   static fs::path* folder_;
@@ -134,10 +132,10 @@ double difference(const ParameterSlice& slice, const Tensor& a, double a_scale, 
 }
 
 const Case kCases[] = {
-    {Precision::fp32, "lamb", 64, 2},   {Precision::fp32, "adamw", 128, 2},
-    {Precision::fp32, "lamb", 128, 1},  {Precision::tf32, "lamb", 128, 2},
-    {Precision::bf16, "lamb", 128, 2},  {Precision::bf16, "adamw", 128, 1},
-    {Precision::fp16, "lamb", 64, 2},   {Precision::fp16, "adamw", 128, 2},
+    {Precision::fp32, "lamb", 64, 2},  {Precision::fp32, "adamw", 128, 2},
+    {Precision::fp32, "lamb", 128, 1}, {Precision::tf32, "lamb", 128, 2},
+    {Precision::bf16, "lamb", 128, 2}, {Precision::bf16, "adamw", 128, 1},
+    {Precision::fp16, "lamb", 64, 2},  {Precision::fp16, "adamw", 128, 2},
 };
 
 // Both from the same weights. The truth is the CPU's f32. In f32 the devices differ in the order of
@@ -153,11 +151,11 @@ TEST_F(CudaTrainStep, GradientsAreAsExactAsTheCpus) {
     for (Side* side : {&truth, &cpu, &cuda}) side->step.accumulate(samples, 7);
     const double scale = cuda.step.read().loss_scale;
     const bool short_type = is_floating(cuda.compute.dtype) && cuda.compute.dtype != DType::f32;
-    const double loss_tolerance =
-        c.precision == Precision::bf16 ? testing::Tolerance::model_loss_bf16
-        : c.precision == Precision::fp16 || c.precision == Precision::tf32
-            ? testing::Tolerance::model_loss_f16
-            : testing::Tolerance::model;
+    const double loss_tolerance = c.precision == Precision::bf16
+                                      ? testing::Tolerance::model_loss_bf16
+                                  : c.precision == Precision::fp16 || c.precision == Precision::tf32
+                                      ? testing::Tolerance::model_loss_f16
+                                      : testing::Tolerance::model;
     EXPECT_NEAR(cuda.loss() / truth.loss(), 1, loss_tolerance);
     const Tensor g = cuda.gradients(), g_cpu = cpu.gradients(), g_truth = truth.gradients();
     double worst = 0;
