@@ -58,4 +58,8 @@ void cuda_launch_graph(void*, Stream) {}
 
 void cuda_end_graph(void*) noexcept {}
 
+void cuda_begin_range(const char*) noexcept {}
+
+void cuda_end_range() noexcept {}
+
 }  // namespace minibert

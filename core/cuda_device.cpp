@@ -2,6 +2,7 @@
 // runtime is tools/simt/runtime, and there is always a device. Easy to break: without a driver
 // cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "core/cuda_error.h"
 #include "core/device.h"
@@ -124,6 +125,14 @@ void cuda_launch_graph(void* graph, Stream stream) {
 
 void cuda_end_graph(void* graph) noexcept {
   cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
+void cuda_begin_range(const char* name) noexcept {
+  nvtxRangePushA(name);
+}
+
+void cuda_end_range() noexcept {
+  nvtxRangePop();
 }
 
 }  // namespace minibert

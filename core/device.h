@@ -49,5 +49,8 @@ void* cuda_end_capture(Stream stream);
 void cuda_drop_capture(Stream stream) noexcept;
 void cuda_launch_graph(void* graph, Stream stream);
 void cuda_end_graph(void* graph) noexcept;
+/// Ranges of NVTX, which a profiler shows; they nest (range.h).
+void cuda_begin_range(const char* name) noexcept;
+void cuda_end_range() noexcept;
 
 }  // namespace minibert

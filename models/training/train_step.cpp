@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/kernels/step.h"
+#include "core/range.h"
 
 namespace minibert {
 
@@ -37,7 +38,11 @@ void TrainStep::queue(const DeviceBatch& micro_batch) {
       .mlm = {&state->mlm_scale, &state->mlm},
       .nsp = options_.nsp ? LossSite{&state->nsp_scale, &state->nsp} : LossSite{},
       .recompute = options_.recompute};
-  const PreTrainingOutput output = model_.forward(micro_batch, context);
+  const PreTrainingOutput output = [&] {
+    const Range named("forward");
+    return model_.forward(micro_batch, context);
+  }();
+  const Range named("backward");
   output.loss.backward(1.0f, model_.leaves());
 }
 
@@ -53,10 +58,12 @@ bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
 }
 
 void TrainStep::update() {
+  const Range named("update");
   optimizer_.step(state_.get());
 }
 
 void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
+  const Range named("step");
   if (!options_.graph || model_.device() != Device::cuda) {
     if (accumulate(batch, data_step)) update();
     return;
