@@ -9,9 +9,9 @@ namespace minibert {
 template <typename T>
 class Workspace {
  public:
-  explicit Workspace(int64_t count)
+  explicit Workspace(int64_t count, Device device = Device::cpu)
       : bytes_(Tensor::empty({count * static_cast<int64_t>(sizeof(T))}, DType::u8,
-                             MemoryCategory::workspace)) {}
+                             MemoryCategory::workspace, device)) {}
   /// 64-byte aligned.
   T* data() const { return reinterpret_cast<T*>(bytes_.raw()); }
 
