@@ -31,6 +31,9 @@ namespace {
 
 MB_ABSENT(attention_forward, AttentionForward)
 MB_ABSENT(attention_backward, AttentionBackward)
+void attention_forward_cuda(const AttentionForward&, Stream, AttentionRung) {
+  absent("attention_forward");
+}
 MB_ABSENT(cast, CastArgs)
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
 MB_ABSENT(tensor_square_sums, SquareSumsArgs)
