@@ -6,8 +6,6 @@
 #pragma once
 
 #include <cuda_runtime_api.h>
-#include <stddef.h>
-#include <stdint.h>
 
 namespace minibert {
 
@@ -15,17 +13,6 @@ namespace minibert {
 /// clears the error where CUDA lets go of it.
 [[noreturn]] void cuda_failed(cudaError_t error, const char* expression, const char* file,
                               int line);
-
-/// What a launch asked for, to be named when it fails.
-struct LaunchShape {
-  int64_t grid[3];
-  int64_t block[3];
-  size_t shared_bytes;
-  const char* file;  // of the call of launch
-  int line;
-};
-/// Throws InternalError with the kernel's name and its shape.
-[[noreturn]] void launch_failed(cudaError_t error, const void* kernel, const LaunchShape& shape);
 
 }  // namespace minibert
 

@@ -16,11 +16,15 @@
 #include <cuda_runtime_api.h>
 
 #include "core/cuda_error.h"
+#include "core/cuda_launch.h"
 #include "core/dtype.h"
 #include "core/operand.h"
 #include "core/stream.h"
 
 #ifndef __CUDACC__
+#ifndef MINIBERT_SIMT
+#error "core/cuda_kernel.h is for .cu files: a host file needs core/cuda_error.h at most"
+#endif
 #include "tools/simt/simt.h"  // threadIdx, __syncthreads, shuffles, maths: what nvcc has built in
 #endif
 
@@ -82,12 +86,6 @@ struct LaunchGrid {
       : x(d.x), y(d.y), z(d.z), file(file), line(line) {}
 };
 
-namespace detail {
-/// Queues the kernel; out of line because it is the same for each. values[i] points to parameter i.
-cudaError_t launch_values(const void* kernel, const LaunchShape& shape, Stream stream,
-                          void** values);
-}  // namespace detail
-
 /// Queues kernel(args...) on the stream: `grid` blocks of `block` threads (a number or a dim3), with
 /// `shared_bytes` of dynamic shared memory, which may exceed 48 KB. Each argument is converted to
 /// the kernel's parameter. A grid of no blocks launches nothing.
@@ -100,21 +98,26 @@ void launch(void (*kernel)(Parameters...), LaunchGrid grid, dim3 block, size_t s
   const LaunchShape shape{
       {grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes, grid.file, grid.line};
   std::tuple<Parameters...> values(static_cast<Parameters>(std::forward<Arguments>(arguments))...);
+  const void* address = reinterpret_cast<const void*>(kernel);
+  detail::allow_shared(address, shared_bytes);
 #ifdef __CUDACC__
-  const cudaError_t error = std::apply(
-      [&](auto&... value) {
-        void* pointers[] = {static_cast<void*>(&value)..., nullptr};
-        return detail::launch_values(reinterpret_cast<const void*>(kernel), shape, stream,
-                                     pointers);
-      },
-      values);
+  cudaError_t error = cudaErrorInvalidConfiguration;
+  if (detail::representable(shape))
+    error = std::apply(
+        [&](auto&... value) {
+          void* pointers[] = {static_cast<void*>(&value)..., nullptr};
+          return cudaLaunchKernel(address, dim3(grid.x, grid.y, grid.z), block, pointers,
+                                  shared_bytes, static_cast<cudaStream_t>(stream.handle));
+        },
+        values);
 #else
-  const cudaError_t error = ::simt::launch(
-      reinterpret_cast<const void*>(kernel), shape.grid, shape.block, shared_bytes, stream.handle,
-      shape.file, shape.line, [kernel, values] { std::apply(kernel, values); });
+  cudaError_t error =
+      ::simt::launch(address, shape.grid, shape.block, shared_bytes, stream.handle, shape.file,
+                     shape.line, [kernel, values] { std::apply(kernel, values); });
+  if (error == cudaSuccess) error = cudaGetLastError();
 #endif
   if (error != cudaSuccess) [[unlikely]]
-    launch_failed(error, reinterpret_cast<const void*>(kernel), shape);
+    launch_failed(error, address, shape);
 }
 
 /// ceil(n / d), the usual number of blocks. n >= 0, d > 0.
@@ -286,6 +289,15 @@ __device__ __forceinline__ Pack<float, N> to_floats(const Pack<T, N>& x) require
 /// Whether a pointer and a row length let every row be read in packs of `bytes`. Asked by launchers.
 inline bool packs(const void* pointer, int64_t row_bytes, int bytes = 16) {
   return reinterpret_cast<uintptr_t>(pointer) % bytes == 0 && row_bytes % bytes == 0;
+}
+
+/// Where byte `byte` of a tile in shared memory lies once swizzled, so that ldmatrix and 16-byte
+/// accesses down a column meet no bank twice: bits 7.. say which 16-byte unit of a row of Width
+/// bytes takes which place. Width: 32, 64 or 128; the tile begins at a multiple of 1024 bytes.
+template <int Width>
+__host__ __device__ constexpr uint32_t swizzled(uint32_t byte) {
+  static_assert(Width == 32 || Width == 64 || Width == 128);
+  return byte ^ ((byte >> 7 & (Width / 16 - 1)) << 4);
 }
 
 // ---- Sums of warps and blocks: trees of a fixed shape, so the same bits in every run ------------

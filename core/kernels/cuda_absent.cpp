@@ -1,5 +1,6 @@
-// cuda_absent.cpp: the CUDA kernels of a build that has none: each says so. A CUDA build compiles
-// the chapters' .cu files instead of this one. Test: ctest -R core_device.
+// cuda_absent.cpp: the CUDA kernels that a build has not: each says so. Without CUDA that is all of
+// them; a build with CUDA defines MB_CUDA_<name> for each <name>.cu that it compiles instead
+// (cmake/MinibertCuda.cmake). Test: ctest -R core_device.
 #include "core/device.h"
 #include "core/error.h"
 #include "core/kernels/attention.h"
@@ -17,7 +18,7 @@
 namespace minibert {
 namespace {
 
-[[noreturn]] void absent(const char* op) {
+[[noreturn, maybe_unused]] void absent(const char* op) {
   fail<UsageError>("{}: called on device cuda, but {}", op, cuda_unavailable_reason());
 }
 
@@ -29,29 +30,22 @@ namespace {
     absent(#name);                        \
   }
 
+#ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
-MB_ABSENT(attention_backward, AttentionBackward)
 void attention_forward_cuda(const AttentionForward&, Stream, AttentionRung) {
   absent("attention_forward");
 }
+#endif
+#ifndef MB_CUDA_attention_backward
+MB_ABSENT(attention_backward, AttentionBackward)
+#endif
+#ifndef MB_CUDA_cast
 MB_ABSENT(cast, CastArgs)
-MB_ABSENT(piece_square_sums, SquareSumsArgs)
-MB_ABSENT(tensor_square_sums, SquareSumsArgs)
-MB_ABSENT(lamb_moments, OptimizerArgs)
-MB_ABSENT(lamb_ratios, OptimizerArgs)
-MB_ABSENT(lamb_apply, OptimizerArgs)
-MB_ABSENT(adamw_step, OptimizerArgs)
-MB_ABSENT(step_begin, StepBeginArgs)
-MB_ABSENT(step_decide, StepControlArgs)
-MB_ABSENT(step_finish, StepControlArgs)
-MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
-MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
-MB_ABSENT(embedding_forward, EmbeddingForward)
-MB_ABSENT(embedding_backward, EmbeddingBackward)
+#endif
+#ifndef MB_CUDA_copy
 MB_ABSENT(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
-
 void copy_bytes_cuda(const Operand&, const Operand&, Stream) {
   absent("copy");
 }
@@ -61,9 +55,12 @@ void copy_to_device_cuda(const void*, const Operand&, Stream) {
 void copy_to_host_cuda(const Operand&, void*, Stream) {
   absent("copy_to_host");
 }
-MB_ABSENT(column_sum, ColumnSumArgs)
-MB_ABSENT(gemm, GemmArgs)
-MB_ABSENT(sum, SumArgs)
+#endif
+#ifndef MB_CUDA_cross_entropy
+MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+#endif
+#ifndef MB_CUDA_elementwise
 MB_ABSENT(gelu_forward, GeluForward)
 MB_ABSENT(gelu_backward, GeluBackward)
 MB_ABSENT(tanh_forward, TanhForward)
@@ -75,7 +72,34 @@ MB_ABSENT(add_bias, AddBiasForward)
 MB_ABSENT(dropout_rows, DropoutRows)
 MB_ABSENT(fill, FillArgs)
 MB_ABSENT(fill_from, FillFromArgs)
+#endif
+#ifndef MB_CUDA_embedding
+MB_ABSENT(embedding_forward, EmbeddingForward)
+MB_ABSENT(embedding_backward, EmbeddingBackward)
+#endif
+#ifndef MB_CUDA_gemm
+MB_ABSENT(gemm, GemmArgs)
+#endif
+#ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
+#endif
+#ifndef MB_CUDA_optimizer
+MB_ABSENT(piece_square_sums, SquareSumsArgs)
+MB_ABSENT(tensor_square_sums, SquareSumsArgs)
+MB_ABSENT(lamb_moments, OptimizerArgs)
+MB_ABSENT(lamb_ratios, OptimizerArgs)
+MB_ABSENT(lamb_apply, OptimizerArgs)
+MB_ABSENT(adamw_step, OptimizerArgs)
+#endif
+#ifndef MB_CUDA_reduce
+MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT(sum, SumArgs)
+#endif
+#ifndef MB_CUDA_step
+MB_ABSENT(step_begin, StepBeginArgs)
+MB_ABSENT(step_decide, StepControlArgs)
+MB_ABSENT(step_finish, StepControlArgs)
+#endif
 
 }  // namespace minibert

@@ -28,7 +28,7 @@ TEST(Device, OtherNamesAreRefused) {
 }
 
 TEST(Device, CudaAnswersWithAClearError) {
-  ASSERT_FALSE(cuda_available());
+  if (cuda_available()) GTEST_SKIP() << "this build and this machine have CUDA";
   EXPECT_NE(cuda_unavailable_reason().find("--device cpu"), std::string::npos);
   const std::string tensor =
       usage_error_of([] { Tensor::empty({4}, DType::f32, MemoryCategory::weights, Device::cuda); });

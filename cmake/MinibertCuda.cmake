@@ -1,0 +1,64 @@
+# MINIBERT_CUDA says what becomes of the kernels' .cu files: off (left out), cuda (nvcc, for GPUs), or simt (g++, run on the CPU by
+# tools/simt: needs NVIDIA's headers, neither nvcc nor a GPU). Where a chapter has no .cu yet, core/kernels/cuda_absent.cpp answers.
+# minibert_add_cuda(target folder) is called by minibert_floor for each floor.
+set(MINIBERT_CUDA off CACHE STRING "CUDA kernels: off, cuda (nvcc) or simt (on the CPU)")
+set_property(CACHE MINIBERT_CUDA PROPERTY STRINGS off cuda simt)
+if(NOT MINIBERT_CUDA MATCHES "^(off|cuda|simt)$")
+  message(FATAL_ERROR "MINIBERT_CUDA is ${MINIBERT_CUDA}, expected off, cuda or simt")
+endif()
+
+if(MINIBERT_CUDA STREQUAL cuda)
+  enable_language(CUDA)
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 has not heard that nvcc 12 and later know it
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  find_package(CUDAToolkit REQUIRED)
+  set(CMAKE_CUDA_ARCHITECTURES OFF)  # in full instead: ptxas takes wgmma for 90a only; PTX of compute_80 serves later chips
+  set(CMAKE_CUDA_FLAGS_RELEASE "")
+  set(MINIBERT_CUDA_OPTIONS
+      -O3
+      -lineinfo
+      --generate-code=arch=compute_80,code=[sm_80,compute_80]
+      --generate-code=arch=compute_90a,code=sm_90a
+      -Xptxas=-v,--warn-on-spills)
+elseif(MINIBERT_CUDA STREQUAL simt)
+  # As the kernels are written for nvcc: they read one type as another, and unroll by pragmas.
+  set(MINIBERT_SIMT_OPTIONS -xc++ -fno-strict-aliasing -Wno-unknown-pragmas)
+endif()
+
+# Compiles .cu files as this build does: as CUDA, or as C++ for the engine.
+function(minibert_cuda_sources)
+  if(MINIBERT_CUDA STREQUAL simt)
+    set_source_files_properties(${ARGN} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "${MINIBERT_SIMT_OPTIONS}"
+                                SKIP_PRECOMPILE_HEADERS ON)
+  else()
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS "${MINIBERT_CUDA_OPTIONS}")
+  endif()
+endfunction()
+
+function(minibert_add_cuda target folder)
+  file(GLOB_RECURSE kernels CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cu)
+  file(GLOB host_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/cuda_*.cpp
+       ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/kernels/*_cublaslt.cpp)
+  list(FILTER host_sources EXCLUDE REGEX "/cuda_absent\\.cpp$")
+  if(folder STREQUAL core)  # chapters that have no .cu yet
+    set(absent ${CMAKE_CURRENT_SOURCE_DIR}/core/kernels/cuda_absent.cpp)
+    foreach(kernel ${kernels} ${host_sources})
+      get_filename_component(chapter ${kernel} NAME_WE)
+      set_property(SOURCE ${absent} APPEND PROPERTY COMPILE_DEFINITIONS MB_CUDA_${chapter})
+    endforeach()
+    target_sources(${target} PRIVATE ${absent})
+  endif()
+  if(kernels)
+    minibert_cuda_sources(${kernels})
+  endif()
+  target_sources(${target} PRIVATE ${kernels} ${host_sources})
+  if(MINIBERT_CUDA STREQUAL cuda)
+    target_link_libraries(${target} PUBLIC CUDA::cudart CUDA::cublasLt)
+  else()
+    target_link_libraries(${target} PUBLIC $<BUILD_INTERFACE:simt_engine> $<BUILD_INTERFACE:simt_cublaslt>
+                                           $<BUILD_INTERFACE:simt_runtime>)
+  endif()
+endfunction()
