@@ -29,6 +29,11 @@ namespace {
   void name##_cuda(const Args&, Stream) { \
     absent(#name);                        \
   }
+/// MB_ABSENT_RUNG(cast, CastArgs): void cast_cuda_rung(const CastArgs&, Stream, int)
+#define MB_ABSENT_RUNG(name, Args)                  \
+  void name##_cuda_rung(const Args&, Stream, int) { \
+    absent(#name);                                  \
+  }
 
 #ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
@@ -41,9 +46,11 @@ MB_ABSENT(attention_backward, AttentionBackward)
 #endif
 #ifndef MB_CUDA_cast
 MB_ABSENT(cast, CastArgs)
+MB_ABSENT_RUNG(cast, CastArgs)
 #endif
 #ifndef MB_CUDA_copy
 MB_ABSENT(gather_rows, GatherRows)
+MB_ABSENT_RUNG(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
 void copy_bytes_cuda(const Operand&, const Operand&, Stream) {
@@ -82,7 +89,9 @@ MB_ABSENT(gemm, GemmArgs)
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
+MB_ABSENT_RUNG(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
+MB_ABSENT_RUNG(layer_norm_backward, LayerNormBackward)
 #endif
 #ifndef MB_CUDA_optimizer
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
@@ -94,6 +103,7 @@ MB_ABSENT(adamw_step, OptimizerArgs)
 #endif
 #ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT_RUNG(column_sum, ColumnSumArgs)
 MB_ABSENT(sum, SumArgs)
 #endif
 #ifndef MB_CUDA_step
