@@ -29,19 +29,41 @@ inline constexpr uint32_t kPhiloxMul0 = 0xD2511F53u, kPhiloxMul1 = 0xCD9E8D57u,
                           kPhiloxWeyl0 = 0x9E3779B9u, kPhiloxWeyl1 = 0xBB67AE85u;
 inline constexpr int kPhiloxRounds = 10;
 
+/// One round, with the round's key.
+MB_INLINE constexpr PhiloxWords philox_round(PhiloxWords x, uint32_t key0, uint32_t key1) {
+  const uint64_t product0 = uint64_t{kPhiloxMul0} * x[0], product1 = uint64_t{kPhiloxMul1} * x[2];
+  return {{static_cast<uint32_t>(product1 >> 32) ^ x[1] ^ key0, static_cast<uint32_t>(product1),
+           static_cast<uint32_t>(product0 >> 32) ^ x[3] ^ key1, static_cast<uint32_t>(product0)}};
+}
+
 /// Ten rounds of Philox4x32. key = seed (low word, high word).
 MB_INLINE constexpr PhiloxOutput philox4x32(PhiloxCounter counter, uint64_t seed) {
   uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
   for (int round = 0; round < kPhiloxRounds; ++round) {
-    const uint64_t product0 = uint64_t{kPhiloxMul0} * counter[0],
-                   product1 = uint64_t{kPhiloxMul1} * counter[2];
-    counter = {{static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key0,
-                static_cast<uint32_t>(product1),
-                static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key1,
-                static_cast<uint32_t>(product0)}};
+    counter = philox_round(counter, key0, key1);
     key0 += kPhiloxWeyl0;
     key1 += kPhiloxWeyl1;
   }
+  return counter;
+}
+
+/// The keys of all rounds, for kernels that draw much: 18 additions less a call.
+struct PhiloxKeys {
+  uint32_t key[kPhiloxRounds][2];
+};
+MB_INLINE constexpr PhiloxKeys philox_keys(uint64_t seed) {
+  PhiloxKeys keys{};
+  uint32_t key0 = static_cast<uint32_t>(seed), key1 = static_cast<uint32_t>(seed >> 32);
+  for (auto& key : keys.key) {
+    key[0] = key0;
+    key[1] = key1;
+    key0 += kPhiloxWeyl0;
+    key1 += kPhiloxWeyl1;
+  }
+  return keys;
+}
+MB_INLINE constexpr PhiloxOutput philox4x32(PhiloxCounter counter, const PhiloxKeys& keys) {
+  for (const auto& key : keys.key) counter = philox_round(counter, key[0], key[1]);
   return counter;
 }
 

@@ -39,6 +39,8 @@ Sizes check_common(const char* op, const Args& args) {
   check_tensor(op, "lse", args.lse, {N, A}, "[N, A] of qkv");
   check_rank(op, "cu_seqlens", args.cu_seqlens, 1, DType::i32);
   MB_CHECK(args.cu_seqlens.numel() >= 1, "{}: cu_seqlens is [0], expected [B+1].", op);
+  MB_CHECK(args.scale > 0, "{}: scale is {}, expected a number above 0, as 1 / sqrt({}).", op,
+           args.scale, D);
   const int64_t B = args.cu_seqlens.numel() - 1;
   if (args.dropout.active())
     check_tensor(op, "sample", args.sample, {B}, "[B] of cu_seqlens [B+1]", DType::i32);

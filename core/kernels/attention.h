@@ -65,17 +65,20 @@ namespace minibert {
 /// out_i = sum_j softmax_j(q_i k_j * scale) dropout_ij v_j, within each sequence and head.
 /// Shapes  qkv [N, 3, A, D]; out [N, A, D]; lse [N, A] (log of the softmax's denominator, saved for
 ///         backward); cu_seqlens [B+1]; sample [B]. In rows T .. N - 1, out and lse are zeroed.
-/// Errors  UsageError for shapes and types that disagree, and A or D outside section 2.
+/// Errors  UsageError for shapes and types that disagree, A or D outside section 2, and a scale that
+///         is not above 0.
 struct AttentionForward {
   Operand qkv, out, lse, cu_seqlens, sample;
-  float scale = 0;  // 1 / sqrt(D)
+  float scale = 0;  // 1 / sqrt(D); above 0
   Dropout dropout;
+  bool tf32 = false;  // f32 on CUDA: products of factors rounded to tf32; a CPU has none, so exact
 };
 /// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
   Operand qkv, out, lse, dout, dqkv, cu_seqlens, sample;
   float scale = 0;
   Dropout dropout;
+  bool tf32 = false;
 };
 
 void attention_forward(const AttentionForward& args);
@@ -89,5 +92,10 @@ Cost attention_forward_cost(const AttentionForward& args);
 Cost attention_backward_cost(const AttentionBackward& args);
 void attention_forward_cuda(const AttentionForward& args, Stream stream);
 void attention_backward_cuda(const AttentionBackward& args, Stream stream);
+
+/// The forward kernels of attention_forward.cu, each with one idea more than the one before. All
+/// take every shape and type: `synchronous` and `production` choose by head size and type.
+enum class AttentionRung { naive, tiled, synchronous, production };
+void attention_forward_cuda(const AttentionForward& args, Stream stream, AttentionRung rung);
 
 }  // namespace minibert

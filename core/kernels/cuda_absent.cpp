@@ -37,6 +37,9 @@ namespace {
 
 #ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
+void attention_forward_cuda(const AttentionForward&, Stream, AttentionRung) {
+  absent("attention_forward");
+}
 #endif
 #ifndef MB_CUDA_attention_backward
 MB_ABSENT(attention_backward, AttentionBackward)
