@@ -21,10 +21,20 @@ Doubles add(const Doubles& a, const Doubles& b) {
   return y;
 }
 
+Doubles add_bias(const Doubles& x, const Doubles& bias) {
+  Doubles y(x.size());
+  for (size_t i = 0; i < y.size(); ++i) y[i] = x[i] + bias[i % bias.size()];
+  return y;
+}
+
 double gelu(double x, Gelu kind) {
   if (kind == Gelu::erf) return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
   const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
   return 0.5 * x * (1 + std::tanh(inner));
+}
+
+std::function<double(double)> gelu_of(Gelu kind) {
+  return [kind](double x) { return gelu(x, kind); };
 }
 
 Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,

@@ -19,7 +19,10 @@ using Doubles = std::vector<double>;
 Doubles map(const Doubles& x, const std::function<double(double)>& f);
 /// y[i] = a[i] + b[i]
 Doubles add(const Doubles& a, const Doubles& b);
+/// x [T, H] with bias [H] added to each row.
+Doubles add_bias(const Doubles& x, const Doubles& bias);
 double gelu(double x, Gelu kind);
+std::function<double(double)> gelu_of(Gelu kind);
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or empty; y [T, N].
 Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
                int64_t K);

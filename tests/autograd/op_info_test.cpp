@@ -124,10 +124,7 @@ TEST_P(EachOp, IsDescribed) {
   for (const std::string& text : {op.name, op.formula, op.shapes, op.saved}) EXPECT_NE(text, "");
   const auto samples = op.samples(kSeed);
   EXPECT_GE(samples.size(), 3u);
-  for (const OpSample& sample : samples) {
-    EXPECT_EQ(sample.inputs.size(), op.inputs.size());
-    EXPECT_GE(sample.forward_cost.bytes, 0);
-  }
+  for (const OpSample& sample : samples) EXPECT_EQ(sample.inputs.size(), op.inputs.size());
 }
 
 std::string name_of_case(const ::testing::TestParamInfo<OpInfo>& info) {
