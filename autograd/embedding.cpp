@@ -1,6 +1,7 @@
 // embedding.cpp: rows of up to three tables, summed (word + segment + position). The gradient of a
 // table is added up row by row, from the groups that the loader sorted (core/row_groups.h), so that
-// it has the same bits for every thread count. Called by models/bert's embeddings. Kernel: core/kernels/embedding.h. Test: ctest -R autograd_op_info.
+// it has the same bits for every thread count. Called by models/bert's embeddings. Kernel:
+// core/kernels/embedding.h. Test: ctest -R autograd_op_info.
 #include "core/kernels/embedding.h"
 
 #include "autograd/check.h"

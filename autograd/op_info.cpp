@@ -28,6 +28,11 @@ const OpInfo& find_op(const std::string& name) {
 }
 
 Tensor SampleMaker::values(Shape shape, double deviation, double mean) {
+  const Tensor t = f32_values(shape, deviation, mean);
+  return dtype_ == DType::f32 ? t : t.to(dtype_);
+}
+
+Tensor SampleMaker::f32_values(Shape shape, double deviation, double mean) {
   RandomStream random = next();
   Tensor t = Tensor::empty(shape, DType::f32, MemoryCategory::data);
   const double half_width = std::sqrt(3.0) * deviation;

@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
+#include "autograd/formula.h"
 #include "autograd/variable.h"
 
 namespace minibert {
 
-using Doubles = std::vector<double>;
 using Variables = std::vector<Variable>;
 
 /// How exact a forward pass is. Tests map it to tests/tolerance.h.
@@ -22,22 +22,31 @@ enum class ToleranceClass { exact, elementwise, reduction };
 /// differentiable (indices, labels, dropout).
 struct OpSample {
   std::string sizes;           // "T=37 H=24"
-  std::vector<Tensor> inputs;  // f32, one for each of OpInfo::inputs; undefined: left out
+  std::vector<Tensor> inputs;  // one for each of OpInfo::inputs; undefined: left out
   std::function<Variable(const Variables&)> forward;
-  std::function<Doubles(const std::vector<Doubles>&)> reference;
+  Formula reference;
   /// The same from simple ops; empty for ops that are simple.
   std::function<Variable(const Variables&)> composed = {};
   int64_t saved_bytes = 0;  // held for backward, beside inputs and result
 };
 
+/// What an input is in a model: the gradient of a parameter is f32, that of an activation has the
+/// compute type.
+enum class Role { activation, parameter };
+struct OpInput {
+  std::string name;
+  Role role;
+};
+
 struct OpInfo {
   std::string name, formula, shapes;
   std::string saved;  // names of the tensors kept for backward, with their shapes
-  std::vector<std::string> inputs;
+  std::vector<OpInput> inputs;
   ToleranceClass tolerance = ToleranceClass::exact;
-  std::function<std::vector<OpSample>(uint64_t seed)> samples;
+  /// dtype: the compute type. Inputs that the op's contract has in f32 are f32 whatever it is.
+  std::function<std::vector<OpSample>(uint64_t seed, DType dtype)> samples;
   /// Shapes of BERT-base at 8 sequences of 128 tokens, for `bench`.
-  std::function<OpSample(uint64_t seed)> bert_base;
+  std::function<OpSample(uint64_t seed, DType dtype)> bert_base;
 };
 
 /// All ops, in order of increasing complexity.

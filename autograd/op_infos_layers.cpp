@@ -1,7 +1,7 @@
 // op_infos_layers.cpp: what is known of linear layers, norms, attention and losses, beside their
-// code: formula in double, composed twin, random inputs at several sizes, what is saved. One function
-// a sample, one entry an op in the list at the end, in the order of autograd/ops.h. Read through
-// op_info.h. Easy to break: as in op_infos_simple.cpp. Test: ctest -R autograd_op_info.
+// code: formula in double, composed twin, random inputs at several sizes, what is saved. One
+// function a sample, one entry an op in the list at the end, in the order of autograd/ops.h. Read
+// through op_info.h. Easy to break: as in op_infos_simple.cpp. Test: ctest -R autograd_op_info.
 #include <cmath>
 #include <memory>
 
@@ -24,7 +24,7 @@ OpSample linear_sample(SampleMaker make, int64_t T, int64_t N, int64_t K, bool h
       .sizes = fmt::format("T={} N={} K={}{}", T, N, K, has_bias ? "" : " no bias"),
       .inputs = {make.values({T, K}), make.values({N, K}), has_bias ? make.values({N}) : Tensor()},
       .forward = [](const Variables& in) { return linear(in[0], in[1], in[2]); },
-      .reference = [=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, N, K); }};
+      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, N, K); }}};
 }
 
 // x, weight and bias of a layer whose result an activation follows.
@@ -35,17 +35,15 @@ std::vector<Tensor> activated_layer(SampleMaker& make, int64_t T, int64_t N, int
 }
 
 OpSample linear_gelu_sample(SampleMaker make, int64_t T, int64_t N, int64_t K, Gelu kind) {
-  return {.sizes = fmt::format("T={} N={} K={} {}", T, N, K, kind == Gelu::erf ? "erf" : "tanh"),
-          .inputs = activated_layer(make, T, N, K),
-          .forward = [=](const Variables& in) { return linear_gelu(in[0], in[1], in[2], kind); },
-          .reference =
-              [=](const Inputs& in) {
-                const Doubles pre = plain::linear(in[0], in[1], in[2], T, N, K);
-                return plain::map(pre, plain::gelu_of(kind));
-              },
-          .composed =
-              [=](const Variables& in) { return composed::linear_gelu(in[0], in[1], in[2], kind); },
-          .saved_bytes = 4 * T * N};
+  return {
+      .sizes = fmt::format("T={} N={} K={} {}", T, N, K, kind == Gelu::erf ? "erf" : "tanh"),
+      .inputs = activated_layer(make, T, N, K),
+      .forward = [=](const Variables& in) { return linear_gelu(in[0], in[1], in[2], kind); },
+      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, N, K); },
+                    plain::gelu(kind)},
+      .composed =
+          [=](const Variables& in) { return composed::linear_gelu(in[0], in[1], in[2], kind); },
+      .saved_bytes = make.bytes(T * N)};
 }
 
 OpSample linear_tanh_sample(SampleMaker make, int64_t T, int64_t N, int64_t K) {
@@ -53,66 +51,64 @@ OpSample linear_tanh_sample(SampleMaker make, int64_t T, int64_t N, int64_t K) {
       .sizes = fmt::format("T={} N={} K={}", T, N, K),
       .inputs = activated_layer(make, T, N, K),
       .forward = [](const Variables& in) { return linear_tanh(in[0], in[1], in[2]); },
-      .reference =
-          [=](const Inputs& in) {
-            const Doubles pre = plain::linear(in[0], in[1], in[2], T, N, K);
-            return plain::map(pre, [](double x) { return std::tanh(x); });
-          },
+      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, N, K); },
+                    plain::tanh()},
       .composed = [](const Variables& in) { return composed::linear_tanh(in[0], in[1], in[2]); }};
 }
 
 OpSample feed_forward_sample(SampleMaker make, int64_t T, int64_t H, int64_t F, Gelu kind) {
-  return {.sizes = fmt::format("T={} H={} F={} {}", T, H, F, kind == Gelu::erf ? "erf" : "tanh"),
-          .inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
-                     make.values({F}, 0.3, F == 1 ? 1 : 0),
-                     make.values({H, F}, 1 / std::sqrt(1.0 * F))},
-          .forward =
-              [=](const Variables& in) { return feed_forward(in[0], in[1], in[2], in[3], kind); },
-          .reference =
-              [=](const Inputs& in) {
-                const Doubles pre = plain::linear(in[0], in[1], in[2], T, F, H);
-                const Doubles hidden = plain::map(pre, plain::gelu_of(kind));
-                return plain::linear(hidden, in[3], {}, T, H, F);
-              },
-          .composed =
-              [=](const Variables& in) {
-                return composed::feed_forward(in[0], in[1], in[2], in[3], kind);
-              },
-          .saved_bytes = 2 * 4 * T * F};
+  return {
+      .sizes = fmt::format("T={} H={} F={} {}", T, H, F, kind == Gelu::erf ? "erf" : "tanh"),
+      .inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
+                 make.values({F}, 0.3, F == 1 ? 1 : 0),
+                 make.values({H, F}, 1 / std::sqrt(1.0 * F))},
+      .forward =
+          [=](const Variables& in) { return feed_forward(in[0], in[1], in[2], in[3], kind); },
+      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, F, H); },
+                    plain::gelu(kind),
+                    [=](const Inputs& in) { return plain::linear(in.back(), in[3], {}, T, H, F); }},
+      .composed =
+          [=](const Variables& in) {
+            return composed::feed_forward(in[0], in[1], in[2], in[3], kind);
+          },
+      .saved_bytes = 2 * make.bytes(T * F)};
 }
 
 // ---- Normalisation -----------------------------------------------------------------------------
 
 OpSample layer_norm_sample(SampleMaker make, int64_t T, int64_t H, float eps) {
-  return {.sizes = fmt::format("T={} H={} eps={}", T, H, eps),
-          .inputs = {make.values({T, H}, 2, 0.5), make.values({H}, 0.5, 1), make.values({H})},
-          .forward = [=](const Variables& in) { return layer_norm(in[0], in[1], in[2], eps); },
-          .reference =
-              [=](const Inputs& in) { return plain::layer_norm(in[0], in[1], in[2], T, H, eps); },
-          .saved_bytes = 2 * 4 * T};
+  return {
+      .sizes = fmt::format("T={} H={} eps={}", T, H, eps),
+      .inputs = {make.values({T, H}, 2, 0.5), make.f32_values({H}, 0.5, 1), make.f32_values({H})},
+      .forward = [=](const Variables& in) { return layer_norm(in[0], in[1], in[2], eps); },
+      .reference = {[=](const Inputs& in) {
+        return plain::layer_norm(in[0], in[1], in[2], T, H, eps);
+      }},
+      .saved_bytes = 2 * 4 * T};
 }
 
 OpSample add_norm_sample(SampleMaker make, int64_t T, int64_t H, float p, float eps) {
   const RowPlaces places = make.places(T);
   const Dropout site = make.dropout(p);
-  return {.sizes = fmt::format("T={} H={} p={}", T, H, p),
-          .inputs = {make.values({T, H}), make.values({H}), make.values({T, H}),
-                     make.values({H}, 0.5, 1), make.values({H})},
-          .forward =
-              [=](const Variables& in) {
-                return add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
-              },
-          .reference =
-              [=](const Inputs& in) {
-                const Doubles x = plain::add_bias(in[0], in[1]);
-                const Doubles z = plain::add(in[2], plain::dropout(x, T, H, places, site));
-                return plain::layer_norm(z, in[3], in[4], T, H, eps);
-              },
-          .composed =
-              [=](const Variables& in) {
-                return composed::add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
-              },
-          .saved_bytes = 4 * (T * H + 2 * T)};
+  return {
+      .sizes = fmt::format("T={} H={} p={}", T, H, p),
+      .inputs = {make.values({T, H}), make.values({H}), make.values({T, H}),
+                 make.f32_values({H}, 0.5, 1), make.f32_values({H})},
+      .forward =
+          [=](const Variables& in) {
+            return add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
+          },
+      .reference = {[](const Inputs& in) { return plain::add_bias(in[0], in[1]); },
+                    [=](const Inputs& in) { return plain::dropout(in.back(), T, H, places, site); },
+                    [](const Inputs& in) { return plain::add(in[2], in.back()); },
+                    [=](const Inputs& in) {
+                      return plain::layer_norm(in.back(), in[3], in[4], T, H, eps);
+                    }},
+      .composed =
+          [=](const Variables& in) {
+            return composed::add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
+          },
+      .saved_bytes = make.bytes(T * H) + 2 * 4 * T};
 }
 
 // ---- Attention ---------------------------------------------------------------------------------
@@ -130,8 +126,7 @@ OpSample attention_sample(SampleMaker make, int64_t N, int A, int64_t D, Lengths
   return {.sizes = attention_sizes(N, A, D, lengths, p),
           .inputs = {make.values({N, 3 * A * D})},
           .forward = [=](const Variables& in) { return attention(in[0], sequences, A, site); },
-          .reference =
-              [=](const Inputs& in) { return plain::attention(in[0], sequences, N, A, D, site); },
+          .reference = {plain::attention(sequences, N, A, D, site)},
           .saved_bytes = 4 * N * A};
 }
 
@@ -147,16 +142,15 @@ OpSample qkv_attention_sample(SampleMaker make, int64_t N, int A, int64_t D, Len
               [=](const Variables& in) {
                 return qkv_attention(in[0], in[1], in[2], sequences, A, site);
               },
-          .reference =
-              [=](const Inputs& in) {
-                const Doubles qkv = plain::linear(in[0], in[1], in[2], N, 3 * H, H);
-                return plain::attention(qkv, sequences, N, A, D, site);
-              },
+          .reference = {[=](const Inputs& in) {
+                          return plain::linear(in[0], in[1], in[2], N, 3 * H, H);
+                        },
+                        plain::attention(sequences, N, A, D, site)},
           .composed =
               [=](const Variables& in) {
                 return composed::qkv_attention(in[0], in[1], in[2], sequences, A, site);
               },
-          .saved_bytes = 4 * (3 * N * H + N * A)};
+          .saved_bytes = make.bytes(3 * N * H) + 4 * N * A};
 }
 
 // ---- Losses ------------------------------------------------------------------------------------
@@ -175,10 +169,9 @@ OpSample cross_entropy_sample(SampleMaker make, int64_t P, int64_t V, float scal
       .sizes = fmt::format("P={} V={}", P, V),
       .inputs = {make.values({P, V}, 2)},
       .forward = [=](const Variables& in) { return cross_entropy(in[0], label, meter->site()); },
-      .reference =
-          [=](const Inputs& in) {
-            return Doubles{scale * plain::cross_entropy(in[0], label, V, V)};
-          },
+      .reference = {[=](const Inputs& in) {
+        return Doubles{scale * plain::cross_entropy(in[0], label, V, V)};
+      }},
       .saved_bytes = 4 * P};
 }
 
@@ -186,23 +179,23 @@ OpSample masked_lm_loss_sample(SampleMaker make, int64_t P, int64_t H, int64_t V
                                float scale) {
   const Tensor label = some_labels(make, P, classes);
   const auto meter = std::make_shared<LossMeter>(scale);
-  return {.sizes = fmt::format("P={} H={} V={} classes={}", P, H, V, classes),
-          .inputs = {make.values({P, H}), make.values({V, H}, 2 / std::sqrt(1.0 * H)),
-                     make.values({V})},
-          .forward =
-              [=](const Variables& in) {
-                return masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
-              },
-          .reference =
-              [=](const Inputs& in) {
-                const Doubles logits = plain::linear(in[0], in[1], in[2], P, V, H);
-                return Doubles{scale * plain::cross_entropy(logits, label, V, classes)};
-              },
-          .composed =
-              [=](const Variables& in) {
-                return composed::masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
-              },
-          .saved_bytes = 4 * (P * V + P)};
+  return {
+      .sizes = fmt::format("P={} H={} V={} classes={}", P, H, V, classes),
+      .inputs = {make.values({P, H}), make.values({V, H}, 2 / std::sqrt(1.0 * H)),
+                 make.values({V})},
+      .forward =
+          [=](const Variables& in) {
+            return masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
+          },
+      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], P, V, H); },
+                    [=](const Inputs& in) {
+                      return Doubles{scale * plain::cross_entropy(in.back(), label, V, classes)};
+                    }},
+      .composed =
+          [=](const Variables& in) {
+            return composed::masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
+          },
+      .saved_bytes = make.bytes(P * V) + 4 * P};
 }
 
 }  // namespace
@@ -211,12 +204,13 @@ OpSample masked_lm_loss_sample(SampleMaker make, int64_t P, int64_t H, int64_t V
 
 std::vector<OpInfo> layer_ops() {
   using enum ToleranceClass;
+  using enum Role;
   return {
       {.name = "linear",
        .formula = "y = x weight^T [+ bias]",
        .shapes = "x [T, K]; weight [N, K]; bias [N]; y [T, N]",
        .saved = "x, weight",
-       .inputs = {"x", "weight", "bias"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"bias", parameter}},
        .tolerance = reduction,
        .samples = at(linear_sample, {{0, 3, 5, true},
                                      {1, 1, 1, true},
@@ -229,7 +223,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = gelu(x weight^T + bias)",
        .shapes = "x [T, K]; weight [N, K]; bias [N]; y [T, N]",
        .saved = "x, weight, pre-activation [T, N]",
-       .inputs = {"x", "weight", "bias"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"bias", parameter}},
        .tolerance = reduction,
        .samples = at(linear_gelu_sample, {{0, 3, 5, Gelu::erf},
                                           {1, 1, 1, Gelu::erf},
@@ -240,7 +234,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = tanh(x weight^T + bias)",
        .shapes = "x [T, K]; weight [N, K]; bias [N]; y [T, N]",
        .saved = "x, weight, y",
-       .inputs = {"x", "weight", "bias"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"bias", parameter}},
        .tolerance = reduction,
        .samples = at(linear_tanh_sample, {{0, 3, 5}, {1, 1, 1}, {5, 33, 17}}),
        .bert_base = once(linear_tanh_sample, {BertBase::B, BertBase::H, BertBase::H})},
@@ -248,7 +242,8 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = gelu(x up^T + up_bias) down^T",
        .shapes = "x, y [T, H]; up [F, H]; up_bias [F]; down [H, F]",
        .saved = "x, up, down, pre-activation [T, F], activated [T, F]",
-       .inputs = {"x", "up", "up_bias", "down"},
+       .inputs =
+           {{"x", activation}, {"up", parameter}, {"up_bias", parameter}, {"down", parameter}},
        .tolerance = reduction,
        .samples = at(feed_forward_sample, {{0, 3, 5, Gelu::erf},
                                            {1, 1, 1, Gelu::erf},
@@ -259,7 +254,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = (x - mean) / sqrt(var + eps) * weight + beta",
        .shapes = "x, y [T, H]; weight, beta [H]",
        .saved = "x, weight, mean [T], rstd [T]",
-       .inputs = {"x", "weight", "beta"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"beta", parameter}},
        .tolerance = reduction,
        .samples =
            at(layer_norm_sample,
@@ -269,7 +264,11 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = layer_norm(residual + dropout(x + bias))",
        .shapes = "x, residual, y [T, H]; bias, weight, beta [H]",
        .saved = "z = residual + dropout(x + bias) [T, H], weight, mean [T], rstd [T]",
-       .inputs = {"x", "bias", "residual", "weight", "beta"},
+       .inputs = {{"x", activation},
+                  {"bias", parameter},
+                  {"residual", activation},
+                  {"weight", parameter},
+                  {"beta", parameter}},
        .tolerance = reduction,
        .samples = at(
            add_norm_sample,
@@ -279,7 +278,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y_i = sum over j of dropout(softmax_j(q_i k_j / sqrt D)) v_j",
        .shapes = "qkv [T, 3H] read as [T, 3, A, D]; y [T, H]",
        .saved = "qkv, y, log-sum-exp [T, A]",
-       .inputs = {"qkv"},
+       .inputs = {{"qkv", activation}},
        .tolerance = reduction,
        .samples = at(attention_sample, {{0, 1, 3, {}, 0},
                                         {1, 1, 1, {1}, 0},
@@ -293,7 +292,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "y = attention(x weight^T + bias)",
        .shapes = "x, y [T, H]; weight [3H, H]; bias [3H]: query, key, value",
        .saved = "x, weight, qkv [T, 3H], y, log-sum-exp [T, A]",
-       .inputs = {"x", "weight", "bias"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"bias", parameter}},
        .tolerance = reduction,
        .samples = at(qkv_attention_sample, {{0, 1, 3, {}, 0},
                                             {1, 1, 1, {1}, 0},
@@ -306,7 +305,7 @@ std::vector<OpInfo> layer_ops() {
                   "logits[p, label[p]])",
        .shapes = "logits [P, V]; label [P]; loss []",
        .saved = "logits, log-sum-exp [P]",
-       .inputs = {"logits"},
+       .inputs = {{"logits", activation}},
        .tolerance = reduction,
        .samples = at(cross_entropy_sample, {{0, 3, 1}, {1, 1, 1}, {8, 2, 0.125f}, {13, 37, 0.5f}}),
        .bert_base = once(cross_entropy_sample, {BertBase::P, BertBase::V, 1})},
@@ -314,7 +313,7 @@ std::vector<OpInfo> layer_ops() {
        .formula = "loss = cross_entropy(x weight^T + bias)",
        .shapes = "x [P, H]; weight [V, H]; bias [V]; label [P]; loss []",
        .saved = "x, weight, logits [P, V], log-sum-exp [P]",
-       .inputs = {"x", "weight", "bias"},
+       .inputs = {{"x", activation}, {"weight", parameter}, {"bias", parameter}},
        .tolerance = reduction,
        .samples = at(masked_lm_loss_sample,
                      {{0, 3, 5, 4, 1}, {1, 1, 1, 1, 1}, {5, 7, 64, 37, 0.2f}, {13, 9, 33, 33, 1}}),

@@ -14,9 +14,11 @@ namespace minibert {
 /// Draws the tensors of one sample, one after the other.
 class SampleMaker {
  public:
-  explicit SampleMaker(uint64_t seed) : seed_(seed) {}
-  /// Uniform values around `mean`.
+  SampleMaker(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
+  /// Uniform values around `mean`, of the compute type.
   Tensor values(Shape shape, double deviation = 1, double mean = 0);
+  /// The same in f32, for inputs that are f32 whatever the compute type is.
+  Tensor f32_values(Shape shape, double deviation = 1, double mean = 0);
   /// count indices in 0 .. bound-1, i32.
   Tensor indices(int64_t count, int64_t bound);
   /// Positions and sample numbers of T rows.
@@ -25,10 +27,13 @@ class SampleMaker {
   Sequences sequences(const std::vector<int64_t>& lengths);
   /// A dropout site outside BERT.
   Dropout dropout(float p);
+  /// Of so many elements of the compute type.
+  int64_t bytes(int64_t elements) const { return elements * static_cast<int64_t>(size_of(dtype_)); }
 
  private:
   RandomStream next() { return {seed_, StreamPurpose::user, ++count_}; }
   uint64_t seed_, count_ = 0;
+  DType dtype_;
 };
 
 /// BERT-base at 8 sequences of 128 tokens; P = 15 % of the rows, V padded to a multiple of 64.
@@ -39,20 +44,20 @@ struct BertBase {
 
 /// OpInfo::bert_base: sample(maker, size...).
 template <typename... Size>
-std::function<OpSample(uint64_t)> once(OpSample (*sample)(SampleMaker, Size...),
-                                       const std::tuple<Size...>& size) {
-  return [=](uint64_t seed) {
-    return std::apply(sample, std::tuple_cat(std::tuple(SampleMaker(seed)), size));
+std::function<OpSample(uint64_t, DType)> once(OpSample (*sample)(SampleMaker, Size...),
+                                              const std::tuple<Size...>& size) {
+  return [=](uint64_t seed, DType dtype) {
+    return std::apply(sample, std::tuple_cat(std::tuple(SampleMaker(seed, dtype)), size));
   };
 }
 
 /// OpInfo::samples: the same for each of these sizes.
 template <typename... Size>
-std::function<std::vector<OpSample>(uint64_t)> at(OpSample (*sample)(SampleMaker, Size...),
-                                                  const std::vector<std::tuple<Size...>>& sizes) {
-  return [=](uint64_t seed) {
+std::function<std::vector<OpSample>(uint64_t, DType)> at(
+    OpSample (*sample)(SampleMaker, Size...), const std::vector<std::tuple<Size...>>& sizes) {
+  return [=](uint64_t seed, DType dtype) {
     std::vector<OpSample> made;
-    for (const std::tuple<Size...>& size : sizes) made.push_back(once(sample, size)(seed));
+    for (const std::tuple<Size...>& size : sizes) made.push_back(once(sample, size)(seed, dtype));
     return made;
   };
 }

@@ -103,7 +103,7 @@ Cost cost_of(const std::function<void()>& run) {
 }
 
 std::vector<Row> measure(const OpInfo& op, double seconds) {
-  const OpSample sample = op.bert_base(1);
+  const OpSample sample = op.bert_base(1, DType::f32);
   std::vector<Variable> leaves;
   for (const Tensor& t : sample.inputs)
     leaves.push_back(t.defined() ? Variable::leaf(t) : Variable());

@@ -24,7 +24,7 @@ struct Row {
   const OpInfo& op;
   const OpSample& sample;
   const GradcheckResult& result;
-  const std::string& input() const { return op.inputs[static_cast<size_t>(result.input)]; }
+  const std::string& input() const { return op.inputs[static_cast<size_t>(result.input)].name; }
 };
 
 void print_json(const Row& row) {
@@ -65,8 +65,8 @@ void run(const Options& options) {
   if (!options.json) fmt::print(kColumns, "op", "sample", "input", "max error", "tolerance", "");
   int64_t checks = 0, failures = 0;
   for (const OpInfo* op : chosen) {
-    for (const OpSample& sample : op->samples(options.seed)) {
-      for (const GradcheckResult& result : gradcheck(sample, {options.seed})) {
+    for (const OpSample& sample : op->samples(options.seed, DType::f32)) {
+      for (const GradcheckResult& result : gradcheck(*op, sample, {options.seed})) {
         options.json ? print_json({*op, sample, result}) : print_text({*op, sample, result});
         ++checks;
         failures += !result.passed();
