@@ -54,6 +54,15 @@ TEST(Bench, OpsHaveTimesRatesAndAShareOfTheProbedLimit) {
   EXPECT_NEAR(work(rows[2], "gb_per_s"), 4 * (T * K + N * K + N + T * N), 1);
 }
 
+TEST(Bench, OpsMoveHalfTheBytesIn16Bits) {
+  const Outcome outcome = run_minibert("bench add --seconds 0.01 --precision bf16 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  const auto row = json_lines(outcome.output)[0];
+  EXPECT_EQ(row["precision"], "bf16");
+  const double bytes = 1e9 * row["gb_per_s"].get<double>() * row["seconds"]["median"].get<double>();
+  EXPECT_NEAR(bytes, 3 * 2 * 1024 * 768, 1);
+}
+
 TEST(Bench, GemmComparesTheLibraryWithTheBuiltIn) {
   const Outcome outcome = run_minibert("bench gemm --tokens 8 --seconds 0.001 --json");
   ASSERT_EQ(outcome.code, 0) << outcome.output;
@@ -111,9 +120,9 @@ TEST(Bench, StepTakesLengthsFromAFile) {
 TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
-        "bench add --threads -3", "bench step --precision tf32", "bench step --head all",
-        "bench step --model bert-huge", "bench step --steps 0", "bench step --batch 0",
-        "bench step --device cuda"}) {
+        "bench add --threads -3", "bench add --precision tf32", "bench step --precision tf32",
+        "bench step --head all", "bench step --model bert-huge", "bench step --steps 0",
+        "bench step --batch 0", "bench step --device cuda"}) {
     const Outcome outcome = run_minibert(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << ": " << outcome.output;
     EXPECT_EQ(outcome.output.rfind("error: ", 0), 0u) << outcome.output;
