@@ -7,9 +7,7 @@
 #include <cmath>
 
 #include "autograd/check.h"
-#include "autograd/composed.h"
 #include "autograd/linear.h"
-#include "autograd/op_samples.h"
 
 namespace minibert {
 namespace {
@@ -87,111 +85,6 @@ Variable qkv_attention(const Variable& x, const Variable& weight, const Variable
                        linear_backward_weight(dqkv, x, inputs[1]);
                        linear_backward_bias(dqkv, inputs[2]);
                      });
-}
-
-// ---- OpInfo ------------------------------------------------------------------------------------
-namespace {
-
-using Lengths = std::vector<int64_t>;
-
-// Sum of squares of the lengths: what scores cost.
-double pairs_of(const Lengths& lengths) {
-  double pairs = 0;
-  for (int64_t S : lengths) pairs += static_cast<double>(S * S);
-  return pairs;
-}
-
-// N rows; those behind the sequences are tail rows.
-OpSample attention_sample(int64_t N, int A, int64_t D, const Lengths& lengths, float p,
-                          uint64_t seed) {
-  SampleMaker make(seed);
-  const Sequences sequences = make.sequences(lengths);
-  const Dropout site = make.dropout(p);
-  const int64_t H = A * D;
-  OpSample s;
-  s.sizes = fmt::format("N={} A={} D={} lengths={} p={}", N, A, D, fmt::join(lengths, ","), p);
-  if (lengths.size() > 4) s.sizes = fmt::format("N={} A={} D={} p={}", N, A, D, p);
-  s.inputs = {make.values({N, 3 * H})};
-  s.forward = [=](const std::vector<Variable>& in) { return attention(in[0], sequences, A, site); };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    return plain::attention(in[0], sequences, N, A, D, site);
-  };
-  const double pairs = pairs_of(lengths), rows = static_cast<double>(N * H);
-  s.forward_cost = moved(4 * rows + N * A, 4 * H * pairs);
-  s.backward_cost = moved(8 * rows + N * A, 10 * H * pairs);
-  s.saved_bytes = 4 * N * A;
-  return s;
-}
-
-OpSample qkv_attention_sample(int64_t N, int A, int64_t D, const Lengths& lengths, float p,
-                              uint64_t seed) {
-  SampleMaker make(seed);
-  const Sequences sequences = make.sequences(lengths);
-  const Dropout site = make.dropout(p);
-  const int64_t H = A * D;
-  OpSample s = attention_sample(N, A, D, lengths, p, seed);
-  s.inputs = {make.values({N, H}), make.values({3 * H, H}, 1 / std::sqrt(1.0 * H)),
-              make.values({3 * H})};
-  s.forward = [=](const std::vector<Variable>& in) {
-    return qkv_attention(in[0], in[1], in[2], sequences, A, site);
-  };
-  s.composed = [=](const std::vector<Variable>& in) {
-    return composed::qkv_attention(in[0], in[1], in[2], sequences, A, site);
-  };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    const Doubles qkv = plain::linear(in[0], in[1], in[2], N, 3 * H, H);
-    return plain::attention(qkv, sequences, N, A, D, site);
-  };
-  s.forward_cost = s.forward_cost + product(N, 3 * H, H);
-  s.backward_cost = s.backward_cost + linear_backward_cost(N, 3 * H, H);
-  s.saved_bytes = 4 * (3 * N * H + N * A);
-  return s;
-}
-
-Lengths bert_base_lengths() {
-  return Lengths(BertBase::B, BertBase::S);
-}
-
-}  // namespace
-
-OpInfo attention_info() {
-  return {"attention",
-          "y_i = sum over j of dropout(softmax_j(q_i k_j / sqrt D)) v_j",
-          "qkv [T, 3H] read as [T, 3, A, D]; y [T, H]",
-          "qkv, y, log-sum-exp [T, A]",
-          {"qkv"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{attention_sample(0, 1, 3, {}, 0, seed),
-                                         attention_sample(1, 1, 1, {1}, 0, seed),
-                                         attention_sample(15, 2, 4, {3, 0, 1, 9}, 0, seed),
-                                         attention_sample(19, 3, 5, {2, 17}, 0.1f, seed),
-                                         attention_sample(5, 1, 32, {5}, 0.5f, seed),
-                                         attention_sample(4, 1, 64, {1, 3}, 0, seed)};
-          },
-          [](uint64_t seed) {
-            return attention_sample(BertBase::T, BertBase::A, BertBase::H / BertBase::A,
-                                    bert_base_lengths(), 0.1f, seed);
-          }};
-}
-
-OpInfo qkv_attention_info() {
-  return {"qkv_attention",
-          "y = attention(x weight^T + bias)",
-          "x, y [T, H]; weight [3H, H]; bias [3H]: query, key, value",
-          "x, weight, qkv [T, 3H], y, log-sum-exp [T, A]",
-          {"x", "weight", "bias"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{qkv_attention_sample(0, 1, 3, {}, 0, seed),
-                                         qkv_attention_sample(1, 1, 1, {1}, 0, seed),
-                                         qkv_attention_sample(13, 2, 4, {3, 0, 1, 7}, 0, seed),
-                                         qkv_attention_sample(11, 3, 5, {2, 9}, 0.1f, seed)};
-          },
-          [](uint64_t seed) {
-            return qkv_attention_sample(BertBase::T, BertBase::A, BertBase::H / BertBase::A,
-                                        bert_base_lengths(), 0.1f, seed);
-          }};
 }
 
 }  // namespace minibert

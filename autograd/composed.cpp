@@ -34,10 +34,10 @@ Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variabl
                         const Tensor& label, int64_t classes, const LossSite& site) {
   const Variable logits = linear(x, weight, bias);  // [P, V]
   const int64_t P = logits.shape()[0], V = logits.shape()[1];
-  const Tensor closed = Tensor::zeros({P, V});  // padding gets no probability
+  const Tensor closed = Tensor::zeros({P, V});  // padding gets no probability: exp(-60000) is 0
   for (int64_t p = 0; p < P; ++p)
-    std::fill(closed.data<float>() + p * V + classes, closed.data<float>() + (p + 1) * V, -1e9f);
-  return cross_entropy(add(logits, Variable(closed)), label, site);
+    std::fill(closed.data<float>() + p * V + classes, closed.data<float>() + (p + 1) * V, -6e4f);
+  return cross_entropy(add(logits, Variable(closed.to(logits.value().dtype()))), label, site);
 }
 
 }  // namespace minibert::composed

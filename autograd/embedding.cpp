@@ -1,10 +1,10 @@
 // embedding.cpp: rows of up to three tables, summed (word + segment + position). The gradient of a
 // table is added up row by row, from the groups that the loader sorted (core/row_groups.h), so that
-// it has the same bits for every thread count. Called by models/bert's embeddings. Kernel: core/kernels/embedding.h. Test: ctest -R autograd_op_info.
+// it has the same bits for every thread count. Called by models/bert's embeddings. Kernel:
+// core/kernels/embedding.h. Test: ctest -R autograd_op_info.
 #include "core/kernels/embedding.h"
 
 #include "autograd/check.h"
-#include "autograd/op_samples.h"
 #include "autograd/ops.h"
 
 namespace minibert {
@@ -67,60 +67,6 @@ Variable embedding(const std::vector<Variable>& tables, const std::vector<Tensor
                        for (size_t k = 0; k < inputs.size(); ++k)
                          if (inputs[k].wanted()) backward(dy, groups[k], inputs[k]);
                      });
-}
-
-// ---- OpInfo ------------------------------------------------------------------------------------
-namespace {
-
-OpSample embedding_sample(int64_t T, int64_t H, const std::vector<int64_t>& rows, uint64_t seed) {
-  SampleMaker make(seed);
-  OpSample s;
-  s.sizes = fmt::format("T={} H={} rows={}", T, H, fmt::join(rows, ","));
-  std::vector<Tensor> indices;
-  std::vector<RowGroups> groups;
-  double table_elements = 0;
-  for (int64_t count : rows) {
-    s.inputs.push_back(make.values({count, H}));
-    indices.push_back(make.indices(T, count));
-    groups.push_back(group_rows(indices.back().span<int32_t>(), count, T));
-    table_elements += static_cast<double>(count * H);
-  }
-  s.inputs.resize(EmbeddingForward::kMaxTables);  // tables left out
-  const size_t tables = rows.size();
-  s.forward = [=](const std::vector<Variable>& in) {
-    return embedding({in.begin(), in.begin() + static_cast<std::ptrdiff_t>(tables)}, indices,
-                     groups);
-  };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    Doubles y(static_cast<size_t>(T * H), 0.0);
-    for (size_t k = 0; k < tables; ++k)
-      for (int64_t i = 0; i < T * H; ++i)
-        y[i] += in[k][indices[k].data<int32_t>()[i / H] * H + i % H];
-    return y;
-  };
-  const double n = static_cast<double>(T * H), K = static_cast<double>(tables);
-  s.forward_cost = moved((K + 1) * n + K * T, (K - 1) * n);
-  s.backward_cost = moved(3 * K * n + table_elements, K * n);
-  return s;
-}
-
-}  // namespace
-
-OpInfo embedding_info() {
-  return {"embedding",
-          "y[n] = sum over k of table_k[index_k[n]]",
-          "table_k [rows_k, H], up to three; index_k [N]; y [N, H]",
-          "nothing but the groups of each index",
-          {"table_0", "table_1", "table_2"},
-          ToleranceClass::elementwise,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{
-                embedding_sample(0, 4, {3}, seed), embedding_sample(1, 1, {1}, seed),
-                embedding_sample(17, 9, {11, 2}, seed), embedding_sample(37, 5, {23, 2, 40}, seed)};
-          },
-          [](uint64_t seed) {
-            return embedding_sample(BertBase::T, BertBase::H, {BertBase::V, 2, 512}, seed);
-          }};
 }
 
 }  // namespace minibert

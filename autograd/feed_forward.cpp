@@ -2,12 +2,8 @@
 // the first product and GELU's derivative and the bias gradient in that of backward's first. The
 // second bias belongs to add_norm. Called by nn's encoder layer. Composed twin:
 // autograd/composed.cpp. Test: ctest -R autograd_composed.
-#include <cmath>
-
 #include "autograd/check.h"
-#include "autograd/composed.h"
 #include "autograd/linear.h"
-#include "autograd/op_samples.h"
 
 namespace minibert {
 namespace {
@@ -70,54 +66,6 @@ Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_
                      [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
                        backward(saved, dy, inputs);
                      });
-}
-
-// ---- OpInfo ------------------------------------------------------------------------------------
-namespace {
-
-OpSample feed_forward_sample(int64_t T, int64_t H, int64_t F, Gelu kind, uint64_t seed) {
-  SampleMaker make(seed);
-  OpSample s;
-  s.sizes = fmt::format("T={} H={} F={} {}", T, H, F, kind == Gelu::erf ? "erf" : "tanh");
-  s.inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
-              make.values({F}, 0.3, F == 1 ? 1 : 0), make.values({H, F}, 1 / std::sqrt(1.0 * F))};
-  s.forward = [kind](const std::vector<Variable>& in) {
-    return feed_forward(in[0], in[1], in[2], in[3], kind);
-  };
-  s.composed = [kind](const std::vector<Variable>& in) {
-    return composed::feed_forward(in[0], in[1], in[2], in[3], kind);
-  };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    const Doubles pre = plain::linear(in[0], in[1], in[2], T, F, H);
-    const Doubles hidden = plain::map(pre, [kind](double x) { return plain::gelu(x, kind); });
-    return plain::linear(hidden, in[3], {}, T, H, F);
-  };
-  const double inner = static_cast<double>(T * F);
-  s.forward_cost = product(T, F, H) + product(T, H, F) + moved(inner, inner);
-  s.backward_cost = product(H, F, T) + product(T, F, H) + product(F, H, T) + product(T, H, F) +
-                    moved(inner, 2 * inner);
-  s.saved_bytes = 2 * 4 * T * F;
-  return s;
-}
-
-}  // namespace
-
-OpInfo feed_forward_info() {
-  return {"feed_forward",
-          "y = gelu(x up^T + up_bias) down^T",
-          "x, y [T, H]; up [F, H]; up_bias [F]; down [H, F]",
-          "x, up, down, pre-activation [T, F], activated [T, F]",
-          {"x", "up", "up_bias", "down"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{feed_forward_sample(0, 3, 5, Gelu::erf, seed),
-                                         feed_forward_sample(1, 1, 1, Gelu::erf, seed),
-                                         feed_forward_sample(5, 7, 33, Gelu::tanh, seed),
-                                         feed_forward_sample(17, 9, 31, Gelu::erf, seed)};
-          },
-          [](uint64_t seed) {
-            return feed_forward_sample(BertBase::T, BertBase::H, BertBase::F, Gelu::erf, seed);
-          }};
 }
 
 }  // namespace minibert

@@ -1,9 +1,12 @@
 // gradcheck.h: compares an op's gradients with central differences. Used by tests, by `minibert
 // gradcheck`, and by whoever writes an op (docs/new_op.md). With a reference in double the
 // differences are good to nine digits, so an error of one part in 100,000 is seen; without one the
-// op's own f32 forward is differenced, and only errors above 2e-3 are. Easy to break in an op, and
-// seen here: overwriting where it should add, leaving a wanted gradient unwritten, writing into dy.
-// Test: ctest -R autograd_gradcheck.
+// op's own f32 forward is differenced, and only errors above 2e-3 are. In bf16 and f16 the
+// differences are those of the reference at the same, already rounded inputs, since values of 16
+// bits have too few digits; allowed is, on top, twice the error of plain loops that store in that
+// type (autograd/formula.h), and where those round at all, no less than one rounding. Easy to break
+// in an op, and seen here: overwriting where it should add, leaving a wanted gradient unwritten,
+// writing into dy, rounding a parameter's gradient. Test: ctest -R autograd_gradcheck.
 #pragma once
 
 #include <string>
@@ -36,17 +39,19 @@ struct GradcheckOptions {
 };
 
 /// Checks d<forward(inputs), c>/d(input) for a random c, for each defined input. `forward` must be
-/// a function of its inputs alone. `reference` (double) may be empty.
-/// Errors: whatever forward throws; UsageError if the result does not depend on the inputs.
-std::vector<GradcheckResult> gradcheck(
-    const std::function<Variable(const std::vector<Variable>&)>& forward,
-    const std::vector<Tensor>& inputs,
-    const std::function<Doubles(const std::vector<Doubles>&)>& reference = {},
-    const GradcheckOptions& options = {});
+/// a function of its inputs alone. `reference` (double) may be empty if all inputs are f32. roles:
+/// one an input; without them, inputs of 16 bits are activations and the others parameters. All
+/// inputs are checked as leaves, and activations as results of another op too, where their gradient
+/// has their type. Errors: whatever forward throws; UsageError if the result does not depend on the
+/// inputs, and for inputs of 16 bits without a reference.
+std::vector<GradcheckResult> gradcheck(const std::function<Variable(const Variables&)>& forward,
+                                       const std::vector<Tensor>& inputs,
+                                       const Formula& reference = {},
+                                       const GradcheckOptions& options = {},
+                                       const std::vector<Role>& roles = {});
 
-inline std::vector<GradcheckResult> gradcheck(const OpSample& sample,
-                                              const GradcheckOptions& options = {}) {
-  return gradcheck(sample.forward, sample.inputs, sample.reference, options);
-}
+/// The same for a sample of this op.
+std::vector<GradcheckResult> gradcheck(const OpInfo& op, const OpSample& sample,
+                                       const GradcheckOptions& options = {});
 
 }  // namespace minibert

@@ -5,8 +5,6 @@
 #include "core/kernels/layer_norm.h"
 
 #include "autograd/check.h"
-#include "autograd/composed.h"
-#include "autograd/op_samples.h"
 #include "autograd/ops.h"
 #include "core/kernels/cast.h"
 
@@ -172,99 +170,6 @@ Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
   // Neither another variable nor a backward function may hold x: only then is it ours.
   const bool unseen = x.defined() && x.state().use_count() == 1 && x.value().unique();
   return add_norm(x, unseen, bias, residual, weight, beta, eps, places, dropout);
-}
-
-// ---- OpInfo ------------------------------------------------------------------------------------
-namespace {
-
-OpSample layer_norm_sample(int64_t T, int64_t H, float eps, uint64_t seed) {
-  SampleMaker make(seed);
-  OpSample s;
-  s.sizes = fmt::format("T={} H={} eps={}", T, H, eps);
-  s.inputs = {make.values({T, H}, 2, 0.5), make.values({H}, 0.5, 1), make.values({H})};
-  s.forward = [eps](const std::vector<Variable>& in) {
-    return layer_norm(in[0], in[1], in[2], eps);
-  };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    return plain::layer_norm(in[0], in[1], in[2], T, H, eps);
-  };
-  const Tensor row = Tensor::empty({T}), &x = s.inputs[0], &weight = s.inputs[1];
-  LayerNormForward forward{x, {}, {}, weight, weight};
-  forward.y = x, forward.mean = forward.rstd = row;
-  s.forward_cost = layer_norm_forward_cost(forward);
-  LayerNormBackward backward{x, x, row, row, weight, x};
-  backward.dweight = backward.dbeta = weight;
-  s.backward_cost = layer_norm_backward_cost(backward);
-  s.saved_bytes = 2 * 4 * T;
-  return s;
-}
-
-OpSample add_norm_sample(int64_t T, int64_t H, float p, float eps, uint64_t seed) {
-  SampleMaker make(seed);
-  const RowPlaces places = make.places(T);
-  const Dropout site = make.dropout(p);
-  OpSample s;
-  s.sizes = fmt::format("T={} H={} p={}", T, H, p);
-  s.inputs = {make.values({T, H}), make.values({H}), make.values({T, H}), make.values({H}, 0.5, 1),
-              make.values({H})};
-  s.forward = [=](const std::vector<Variable>& in) {
-    return add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
-  };
-  s.composed = [=](const std::vector<Variable>& in) {
-    return composed::add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
-  };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    Doubles x = in[0];
-    for (size_t i = 0; i < x.size(); ++i) x[i] += in[1][i % static_cast<size_t>(H)];
-    const Doubles z = plain::add(in[2], plain::dropout(x, T, H, places, site));
-    return plain::layer_norm(z, in[3], in[4], T, H, eps);
-  };
-  const Tensor row = Tensor::empty({T}), &x = s.inputs[0], &weight = s.inputs[3];
-  LayerNormForward forward{x, weight, x, weight, weight, x, x, row, row};
-  forward.position = places.position, forward.row_sample = places.row_sample;
-  forward.dropout = site;
-  s.forward_cost = layer_norm_forward_cost(forward);
-  LayerNormBackward backward{x, x, row, row, weight, x, x};
-  backward.dbias = backward.dweight = backward.dbeta = weight;
-  backward.position = places.position, backward.row_sample = places.row_sample;
-  backward.dropout = site;
-  s.backward_cost = layer_norm_backward_cost(backward);
-  s.saved_bytes = 4 * (T * H + 2 * T);
-  return s;
-}
-
-}  // namespace
-
-OpInfo layer_norm_info() {
-  return {"layer_norm",
-          "y = (x - mean) / sqrt(var + eps) * weight + beta",
-          "x, y [T, H]; weight, beta [H]",
-          "x, weight, mean [T], rstd [T]",
-          {"x", "weight", "beta"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{
-                layer_norm_sample(0, 5, 1e-12f, seed), layer_norm_sample(1, 1, 1e-3f, seed),
-                layer_norm_sample(3, 2, 0.5f, seed), layer_norm_sample(13, 37, 1e-12f, seed),
-                layer_norm_sample(3, 128, 1e-5f, seed)};
-          },
-          [](uint64_t seed) { return layer_norm_sample(BertBase::T, BertBase::H, 1e-12f, seed); }};
-}
-
-OpInfo add_norm_info() {
-  return {
-      "add_norm",
-      "y = layer_norm(residual + dropout(x + bias))",
-      "x, residual, y [T, H]; bias, weight, beta [H]",
-      "z = residual + dropout(x + bias) [T, H], weight, mean [T], rstd [T]",
-      {"x", "bias", "residual", "weight", "beta"},
-      ToleranceClass::reduction,
-      [](uint64_t seed) {
-        return std::vector<OpSample>{
-            add_norm_sample(0, 5, 0.1f, 1e-12f, seed), add_norm_sample(1, 1, 0.5f, 1e-3f, seed),
-            add_norm_sample(13, 37, 0.1f, 1e-12f, seed), add_norm_sample(7, 16, 0, 1e-12f, seed)};
-      },
-      [](uint64_t seed) { return add_norm_sample(BertBase::T, BertBase::H, 0.1f, 1e-12f, seed); }};
 }
 
 }  // namespace minibert

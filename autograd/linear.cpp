@@ -5,7 +5,6 @@
 #include "autograd/linear.h"
 
 #include "autograd/check.h"
-#include "autograd/op_samples.h"
 #include "core/kernels/reduce.h"
 
 namespace minibert {
@@ -67,43 +66,6 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
                        linear_backward_weight(dy, x, inputs[1]);
                        linear_backward_bias(dy, inputs[2]);
                      });
-}
-
-// ---- OpInfo ------------------------------------------------------------------------------------
-namespace {
-
-OpSample linear_sample(int64_t T, int64_t N, int64_t K, bool has_bias, uint64_t seed) {
-  SampleMaker make(seed);
-  OpSample s;
-  s.sizes = fmt::format("T={} N={} K={}{}", T, N, K, has_bias ? "" : " no bias");
-  s.inputs = {make.values({T, K}), make.values({N, K}), has_bias ? make.values({N}) : Tensor()};
-  s.forward = [](const std::vector<Variable>& in) { return linear(in[0], in[1], in[2]); };
-  s.reference = [=](const std::vector<Doubles>& in) {
-    return plain::linear(in[0], in[1], in[2], T, N, K);
-  };
-  s.forward_cost = product(T, N, K);
-  s.backward_cost = linear_backward_cost(T, N, K);
-  return s;
-}
-
-}  // namespace
-
-OpInfo linear_info() {
-  return {"linear",
-          "y = x weight^T [+ bias]",
-          "x [T, K]; weight [N, K]; bias [N]; y [T, N]",
-          "x, weight",
-          {"x", "weight", "bias"},
-          ToleranceClass::reduction,
-          [](uint64_t seed) {
-            return std::vector<OpSample>{
-                linear_sample(0, 3, 5, true, seed),   linear_sample(1, 1, 1, true, seed),
-                linear_sample(7, 5, 3, false, seed),  linear_sample(17, 19, 33, true, seed),
-                linear_sample(3, 65, 15, true, seed), linear_sample(16, 32, 16, false, seed)};
-          },
-          [](uint64_t seed) {
-            return linear_sample(BertBase::T, BertBase::H, BertBase::H, true, seed);
-          }};
 }
 
 }  // namespace minibert

@@ -1,4 +1,4 @@
-// op_info.cpp: the list of ops, and the random inputs of their samples.
+// op_info.cpp: the list of ops joined from its parts, and the random inputs of samples.
 #include "autograd/op_info.h"
 
 #include <cmath>
@@ -8,18 +8,12 @@
 
 namespace minibert {
 
-// The list: in order of increasing complexity.
-#define MB_OPS(op)                                                                                \
-  op(add) op(multiply) op(scale) op(gelu) op(tanh) op(sum) op(dropout) op(add_bias) op(embedding) \
-      op(gather_rows) op(linear) op(linear_gelu) op(linear_tanh) op(feed_forward) op(layer_norm)  \
-          op(add_norm) op(attention) op(qkv_attention) op(cross_entropy) op(masked_lm_loss)
-
-#define MB_DECLARE_INFO(name) OpInfo name##_info();
-#define MB_CALL_INFO(name) name##_info(),
-MB_OPS(MB_DECLARE_INFO)
-
 const std::vector<OpInfo>& all_ops() {
-  static const std::vector<OpInfo> ops = {MB_OPS(MB_CALL_INFO)};
+  static const std::vector<OpInfo> ops = [] {
+    std::vector<OpInfo> all = simple_ops();
+    for (OpInfo& op : layer_ops()) all.push_back(std::move(op));
+    return all;
+  }();
   return ops;
 }
 
@@ -34,6 +28,11 @@ const OpInfo& find_op(const std::string& name) {
 }
 
 Tensor SampleMaker::values(Shape shape, double deviation, double mean) {
+  const Tensor t = f32_values(shape, deviation, mean);
+  return dtype_ == DType::f32 ? t : t.to(dtype_);
+}
+
+Tensor SampleMaker::f32_values(Shape shape, double deviation, double mean) {
   RandomStream random = next();
   Tensor t = Tensor::empty(shape, DType::f32, MemoryCategory::data);
   const double half_width = std::sqrt(3.0) * deviation;

@@ -1,19 +1,19 @@
-// op_info.h: one description an op, written beside its gradient. From it are made: the test against
-// the reference, the gradient check, the test of what is saved (tests/autograd/op_info_test.cpp),
-// `minibert gradcheck` and `minibert bench`. Adding an op: write NAME_info() in its file and add
-// NAME to the list in op_info.cpp. Easy to break: samples hold the sizes 0, 1 and odd ones.
+// op_info.h: one description an op. From it are made: the test against the reference, the gradient
+// check, the test of what is saved (tests/autograd/op_info_test.cpp), `minibert gradcheck` and
+// `minibert bench`. Adding an op: its sample and its entry in op_infos_simple.cpp or
+// op_infos_layers.cpp. Easy to break: samples hold the sizes 0, 1 and odd ones.
 #pragma once
 
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "autograd/formula.h"
 #include "autograd/variable.h"
-#include "core/profile.h"
 
 namespace minibert {
 
-using Doubles = std::vector<double>;
+using Variables = std::vector<Variable>;
 
 /// How exact a forward pass is. Tests map it to tests/tolerance.h.
 enum class ToleranceClass { exact, elementwise, reduction };
@@ -22,23 +22,31 @@ enum class ToleranceClass { exact, elementwise, reduction };
 /// differentiable (indices, labels, dropout).
 struct OpSample {
   std::string sizes;           // "T=37 H=24"
-  std::vector<Tensor> inputs;  // f32, one for each of OpInfo::inputs; undefined: left out
-  std::function<Variable(const std::vector<Variable>&)> forward;
-  std::function<Doubles(const std::vector<Doubles>&)> reference;
+  std::vector<Tensor> inputs;  // one for each of OpInfo::inputs; undefined: left out
+  std::function<Variable(const Variables&)> forward;
+  Formula reference;
   /// The same from simple ops; empty for ops that are simple.
-  std::function<Variable(const std::vector<Variable>&)> composed;
-  Cost forward_cost, backward_cost;
+  std::function<Variable(const Variables&)> composed = {};
   int64_t saved_bytes = 0;  // held for backward, beside inputs and result
+};
+
+/// What an input is in a model: the gradient of a parameter is f32, that of an activation has the
+/// compute type.
+enum class Role { activation, parameter };
+struct OpInput {
+  std::string name;
+  Role role;
 };
 
 struct OpInfo {
   std::string name, formula, shapes;
   std::string saved;  // names of the tensors kept for backward, with their shapes
-  std::vector<std::string> inputs;
-  ToleranceClass tolerance;
-  std::function<std::vector<OpSample>(uint64_t seed)> samples;
+  std::vector<OpInput> inputs;
+  ToleranceClass tolerance = ToleranceClass::exact;
+  /// dtype: the compute type. Inputs that the op's contract has in f32 are f32 whatever it is.
+  std::function<std::vector<OpSample>(uint64_t seed, DType dtype)> samples;
   /// Shapes of BERT-base at 8 sequences of 128 tokens, for `bench`.
-  std::function<OpSample(uint64_t seed)> bert_base;
+  std::function<OpSample(uint64_t seed, DType dtype)> bert_base;
 };
 
 /// All ops, in order of increasing complexity.

@@ -1,22 +1,24 @@
-// op_samples.h: what OpInfos share: random inputs from a seed, and the costs of common parts.
+// op_samples.h: what the files of OpInfos share: random inputs from a seed, and lists of sizes.
 // Internal to autograd. Values are uniform with the given standard deviation: cheap to draw at
 // BERT-base sizes.
 #pragma once
 
+#include <tuple>
 #include <vector>
 
 #include "autograd/op_info.h"
 #include "autograd/ops.h"
-#include "autograd/reference.h"
 
 namespace minibert {
 
 /// Draws the tensors of one sample, one after the other.
 class SampleMaker {
  public:
-  explicit SampleMaker(uint64_t seed) : seed_(seed) {}
-  /// Uniform values around `mean`.
+  SampleMaker(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
+  /// Uniform values around `mean`, of the compute type.
   Tensor values(Shape shape, double deviation = 1, double mean = 0);
+  /// The same in f32, for inputs that are f32 whatever the compute type is.
+  Tensor f32_values(Shape shape, double deviation = 1, double mean = 0);
   /// count indices in 0 .. bound-1, i32.
   Tensor indices(int64_t count, int64_t bound);
   /// Positions and sample numbers of T rows.
@@ -25,29 +27,43 @@ class SampleMaker {
   Sequences sequences(const std::vector<int64_t>& lengths);
   /// A dropout site outside BERT.
   Dropout dropout(float p);
+  /// Of so many elements of the compute type.
+  int64_t bytes(int64_t elements) const { return elements * static_cast<int64_t>(size_of(dtype_)); }
 
  private:
   RandomStream next() { return {seed_, StreamPurpose::user, ++count_}; }
   uint64_t seed_, count_ = 0;
+  DType dtype_;
 };
 
 /// BERT-base at 8 sequences of 128 tokens; P = 15 % of the rows, V padded to a multiple of 64.
 struct BertBase {
-  static constexpr int64_t B = 8, S = 128, T = B * S, H = 768, F = 3072, A = 12, P = 154, V = 30528,
-                           classes = 30522;
+  static constexpr int64_t B = 8, S = 128, T = B * S, H = 768, F = 3072, A = 12, D = H / A, P = 154,
+                           V = 30528, classes = 30522;
 };
 
-/// Each tensor of `elements` floats is moved once.
-inline Cost moved(double elements, double flops = 0) {
-  return {flops, 4 * elements};
+/// OpInfo::bert_base: sample(maker, size...).
+template <typename... Size>
+std::function<OpSample(uint64_t, DType)> once(OpSample (*sample)(SampleMaker, Size...),
+                                              const std::tuple<Size...>& size) {
+  return [=](uint64_t seed, DType dtype) {
+    return std::apply(sample, std::tuple_cat(std::tuple(SampleMaker(seed, dtype)), size));
+  };
 }
-/// Product of [M, K] and [K, N].
-inline Cost product(double M, double N, double K) {
-  return {2 * M * N * K, 4 * (M * K + K * N + M * N)};
+
+/// OpInfo::samples: the same for each of these sizes.
+template <typename... Size>
+std::function<std::vector<OpSample>(uint64_t, DType)> at(
+    OpSample (*sample)(SampleMaker, Size...), const std::vector<std::tuple<Size...>>& sizes) {
+  return [=](uint64_t seed, DType dtype) {
+    std::vector<OpSample> made;
+    for (const std::tuple<Size...>& size : sizes) made.push_back(once(sample, size)(seed, dtype));
+    return made;
+  };
 }
-/// dx, dweight and dbias of a linear layer.
-inline Cost linear_backward_cost(double T, double N, double K) {
-  return product(T, K, N) + product(N, K, T) + moved(T * N, T * N);
-}
+
+/// The two parts of all_ops().
+std::vector<OpInfo> simple_ops();
+std::vector<OpInfo> layer_ops();
 
 }  // namespace minibert

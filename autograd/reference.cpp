@@ -5,14 +5,36 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/kernels/attention.h"
 #include "core/kernels/dropout_mask.h"
 
 namespace minibert::plain {
 
-Doubles map(const Doubles& x, const std::function<double(double)>& f) {
-  Doubles y(x.size());
-  std::transform(x.begin(), x.end(), y.begin(), f);
-  return y;
+Step each(const std::function<double(double)>& f) {
+  return {[f](const std::vector<Doubles>& in) {
+    Doubles y(in.back().size());
+    std::transform(in.back().begin(), in.back().end(), y.begin(), f);
+    return y;
+  }};
+}
+
+Step gelu(Gelu kind) {
+  if (kind == Gelu::erf)
+    return each([](double x) { return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2)); });
+  return each([](double x) {
+    const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
+    return 0.5 * x * (1 + std::tanh(inner));
+  });
+}
+
+Step tanh() {
+  Step step = each([](double x) { return std::tanh(x); });
+  step.from_result = [](const Doubles&, const Doubles& y, const Doubles& dy) {
+    Doubles dx = dy;
+    for (size_t i = 0; i < dx.size(); ++i) dx[i] *= 1 - y[i] * y[i];
+    return dx;
+  };
+  return step;
 }
 
 Doubles add(const Doubles& a, const Doubles& b) {
@@ -21,10 +43,10 @@ Doubles add(const Doubles& a, const Doubles& b) {
   return y;
 }
 
-double gelu(double x, Gelu kind) {
-  if (kind == Gelu::erf) return 0.5 * x * (1 + std::erf(x / std::numbers::sqrt2));
-  const double inner = std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x);
-  return 0.5 * x * (1 + std::tanh(inner));
+Doubles add_bias(const Doubles& x, const Doubles& bias) {
+  Doubles y(x.size());
+  for (size_t i = 0; i < y.size(); ++i) y[i] = x[i] + bias[i % bias.size()];
+  return y;
 }
 
 Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
@@ -92,19 +114,33 @@ struct Query {
   }
 };
 
+Tensor tensor_of(const Doubles& values, Shape shape) {
+  return Tensor::from<float>(std::vector<float>(values.begin(), values.end()), shape);
+}
+
 }  // namespace
 
-Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int64_t A, int64_t D,
-                  const Dropout& dropout) {
-  Doubles out(static_cast<size_t>(N * A * D), 0.0);
-  const int32_t* cu = sequences.cu_seqlens.data<int32_t>();
-  for (int64_t b = 0; b + 1 < sequences.cu_seqlens.numel(); ++b) {
-    const int32_t sample = dropout.active() ? sequences.sample.data<int32_t>()[b] : 0;
-    for (int64_t head = 0; head < A; ++head)
-      for (int64_t i = 0; i < cu[b + 1] - cu[b]; ++i)
-        Query{cu[b], cu[b + 1] - cu[b], A, D, head, i, sample}.attend(qkv, dropout, out);
-  }
-  return out;
+Step attention(const Sequences& sequences, int64_t N, int64_t A, int64_t D,
+               const Dropout& dropout) {
+  const auto forward = [=](const std::vector<Doubles>& in) {
+    Doubles out(static_cast<size_t>(N * A * D), 0.0);
+    const int32_t *cu = sequences.cu_seqlens.data<int32_t>(),
+                  *sample = sequences.sample.data<int32_t>();
+    for (int64_t b = 0; b + 1 < sequences.cu_seqlens.numel(); ++b)
+      for (int64_t head = 0; head < A; ++head)
+        for (int64_t i = 0; i < cu[b + 1] - cu[b]; ++i)
+          Query{cu[b], cu[b + 1] - cu[b], A, D, head, i, sample[b]}.attend(in.back(), dropout, out);
+    return out;
+  };
+  const auto backward = [=](const Doubles& qkv, const Doubles& out, const Doubles& dout) {
+    const Shape rows{N, A, D}, triples{N, 3, A, D};
+    const Tensor x = tensor_of(qkv, triples), y = tensor_of(out, rows), dy = tensor_of(dout, rows),
+                 dx = Tensor::empty(triples), lse = Tensor::zeros({N, A});
+    attention_backward_reference({x, y, lse, dy, dx, sequences.cu_seqlens, sequences.sample,
+                                  1 / std::sqrt(static_cast<float>(D)), dropout});
+    return Doubles(dx.span<float>().begin(), dx.span<float>().end());
+  };
+  return {forward, backward};
 }
 
 double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes) {

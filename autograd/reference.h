@@ -1,7 +1,8 @@
 // reference.h: each op's formula as plain loops in double, forward only. Read it first to learn
 // what an op computes. Internal to autograd's OpInfos: tests compare ops with it, and gradcheck
 // differentiates it numerically, where double leaves ten digits. Never a fallback, never fast.
-// Matrices are row-major. Test: ctest -R autograd_op_info.
+// Functions return a tensor, or the step of a formula that makes it (formula.h). Row-major.
+// Test: ctest -R autograd_op_info.
 #pragma once
 
 #include <cstdint>
@@ -9,17 +10,20 @@
 #include <span>
 #include <vector>
 
+#include "autograd/formula.h"
 #include "autograd/ops.h"
 
 namespace minibert::plain {
 
-using Doubles = std::vector<double>;
-
-/// y[i] = f(x[i])
-Doubles map(const Doubles& x, const std::function<double(double)>& f);
+/// y[i] = f(x[i]) of the last tensor
+Step each(const std::function<double(double)>& f);
+Step gelu(Gelu kind);
+/// tanh, whose plain backward reads y.
+Step tanh();
 /// y[i] = a[i] + b[i]
 Doubles add(const Doubles& a, const Doubles& b);
-double gelu(double x, Gelu kind);
+/// x [T, H] with bias [H] added to each row.
+Doubles add_bias(const Doubles& x, const Doubles& bias);
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or empty; y [T, N].
 Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
                int64_t K);
@@ -28,9 +32,9 @@ Doubles dropout(const Doubles& x, int64_t T, int64_t H, const RowPlaces& places,
                 const Dropout& dropout);
 Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta, int64_t T,
                    int64_t H, double eps);
-/// qkv [N, 3, A, D]; result [N, A, D], zero for rows behind the last sequence.
-Doubles attention(const Doubles& qkv, const Sequences& sequences, int64_t N, int64_t A, int64_t D,
-                  const Dropout& dropout);
+/// The last tensor is qkv [N, 3, A, D]; result [N, A, D], zero for rows behind the last sequence.
+/// The plain backward is the chapter's reference, which reads the result, not weights [S, S].
+Step attention(const Sequences& sequences, int64_t N, int64_t A, int64_t D, const Dropout& dropout);
 /// Sum over the rows with a label (not -1) of the cross-entropy of the first `classes` of V columns.
 double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes);
 

@@ -87,21 +87,26 @@ inline std::vector<float> floats_of(const Tensor& t) {
   return {wide.span<float>().begin(), wide.span<float>().end()};
 }
 
-/// For results in a 16-bit type: `expected` is what exact arithmetic gives, in f32. Allowed is twice
-/// the largest error that rounding `expected` to the type of `got` makes, and `tolerance` of the
-/// largest magnitude on top. For f32 the same as near().
+/// For code that stores in a 16-bit type: `exact` is what exact arithmetic gives, `plain` what plain
+/// loops do that round wherever they store. Twice the largest error of `plain`, relative to the
+/// largest magnitude: allowed on top of the table's figure.
+inline double share_of_rounding(std::span<const float> exact, std::span<const float> plain) {
+  double largest = 0, error = 0;
+  for (size_t i = 0; i < exact.size(); ++i) {
+    if (!std::isfinite(exact[i]) || !std::isfinite(plain[i])) continue;
+    largest = std::max(largest, std::abs(static_cast<double>(exact[i])));
+    error = std::max(error, std::abs(static_cast<double>(exact[i]) - plain[i]));
+  }
+  return largest > 0 ? 2 * error / largest : 0;
+}
+
+/// For a result that is rounded once, to the type of `got`: `expected` is what exact arithmetic gives,
+/// in f32. For f32 the same as near().
 inline ::testing::AssertionResult near_in(const std::string& name, const Tensor& got,
                                           const Tensor& expected, double tolerance) {
   const std::vector<float> exact = floats_of(expected);
   if (got.dtype() == DType::f32) return near(name, floats_of(got), exact, tolerance);
-  const std::vector<float> rounded = floats_of(expected.to(got.dtype()));
-  double largest = 0, rounding = 0;
-  for (size_t i = 0; i < exact.size(); ++i) {
-    if (!std::isfinite(exact[i]) || !std::isfinite(rounded[i])) continue;
-    largest = std::max(largest, std::abs(static_cast<double>(exact[i])));
-    rounding = std::max(rounding, std::abs(static_cast<double>(exact[i]) - rounded[i]));
-  }
-  const double share = largest > 0 ? 2 * rounding / largest : 0;
+  const double share = share_of_rounding(exact, floats_of(expected.to(got.dtype())));
   return near(name + " " + name_of(got.dtype()), floats_of(got), exact, tolerance + share);
 }
 

@@ -57,13 +57,13 @@ std::vector<GradcheckResult> check(const Fault& fault, bool with_reference, int6
     x.push_back(static_cast<float>(std::sin(i + 1.0)));
     w.push_back(static_cast<float>(std::cos(2.0 * i)));
   }
-  std::function<Doubles(const std::vector<Doubles>&)> reference;
+  Formula reference;
   if (with_reference) {
-    reference = [](const std::vector<Doubles>& in) {
+    reference = {[](const std::vector<Doubles>& in) {
       Doubles y(in[0].size());
       for (size_t i = 0; i < y.size(); ++i) y[i] = in[0][i] * in[0][i] * in[0][i] * in[1][i];
       return y;
-    };
+    }};
   }
   return gradcheck([=](const Inputs& in) { return cube_times(in[0], in[1], fault); },
                    {Tensor::from<float>(x, {n}), Tensor::from<float>(w, {n})}, reference);
@@ -147,14 +147,107 @@ TEST(GradcheckByReference, AcceptsInputsWithoutElements) {
 TEST(GradcheckByReference, AnInputThatNothingDependsOnHasAZeroGradient) {
   const auto fn = [](const Inputs& in) { return scale(in[0], 2); };
   const Tensor x = Tensor::zeros({3});
-  const auto results = gradcheck(fn, {x, x}, [](const std::vector<Doubles>& in) {
-    Doubles y = in[0];
-    for (double& v : y) v *= 2;
-    return y;
-  });
+  const auto results = gradcheck(fn, {x, x}, {[](const std::vector<Doubles>& in) {
+                                   Doubles y = in[0];
+                                   for (double& v : y) v *= 2;
+                                   return y;
+                                 }});
   ASSERT_EQ(results.size(), 2u);
   EXPECT_TRUE(results[1].passed()) << results[1].str();
 }
+
+// ---- 16 bits -----------------------------------------------------------------------------------
+
+struct NarrowFault {
+  float factor = 1;              // of dx
+  bool rounds_dw = false;        // to the type of x, on its way to f32
+  bool overwrites_type = false;  // dx overwrites where its buffer has the type of x
+};
+
+// cube_times in the type of x and w; x is an activation and w a parameter.
+Variable narrow_cube_times(const Variable& x, const Variable& w, const NarrowFault& fault) {
+  const std::vector<float> px = testing::floats_of(x.value()), pw = testing::floats_of(w.value());
+  const Shape shape = x.shape();
+  const DType dtype = x.value().dtype();
+  std::vector<float> y(px.size());
+  for (size_t i = 0; i < y.size(); ++i) y[i] = px[i] * px[i] * px[i] * pw[i];
+  return make_result("cube_times", Tensor::from<float>(y, shape).to(dtype), {x, w},
+                     [=](const Tensor& dy, std::vector<GradientTarget>& in) {
+                       const std::vector<float> g = testing::floats_of(dy);
+                       std::vector<float> dx(g.size()), dw(g.size());
+                       for (size_t i = 0; i < g.size(); ++i) {
+                         dx[i] = fault.factor * 3 * px[i] * px[i] * pw[i] * g[i];
+                         dw[i] = px[i] * px[i] * px[i] * g[i];
+                       }
+                       if (in[0].buffer.dtype() == dtype && fault.overwrites_type)
+                         in[0].accumulate = false;
+                       in[0].pass(Tensor::from<float>(dx, shape).to(dtype));
+                       const Tensor exact = Tensor::from<float>(dw, shape);
+                       in[1].pass(fault.rounds_dw ? exact.to(dtype) : exact);
+                     });
+}
+
+class GradcheckInType : public ::testing::TestWithParam<DType> {
+ protected:
+  std::vector<GradcheckResult> check(const NarrowFault& fault, Role of_w = Role::parameter) const {
+    std::vector<float> x, w;
+    for (int i = 0; i < 19; ++i) {
+      x.push_back(std::sin(i + 1.0f));
+      w.push_back(std::cos(2.0f * i));
+    }
+    const Formula reference = {[](const std::vector<Doubles>& in) {
+      Doubles y(in[0].size());
+      for (size_t i = 0; i < y.size(); ++i) y[i] = in[0][i] * in[0][i] * in[0][i] * in[1][i];
+      return y;
+    }};
+    return gradcheck(
+        [=](const Inputs& in) { return narrow_cube_times(in[0], in[1], fault); },
+        {Tensor::from<float>(x, {19}).to(GetParam()), Tensor::from<float>(w, {19}).to(GetParam())},
+        reference, {}, {Role::activation, of_w});
+  }
+  // Unit roundoff.
+  double rounding() const { return GetParam() == DType::bf16 ? 0x1p-8 : 0x1p-11; }
+};
+
+TEST_P(GradcheckInType, PassesARightGradientWithinOneOrTwoRoundings) {
+  const auto results = check({});
+  ASSERT_EQ(results.size(), 2u);
+  for (const auto& result : results) EXPECT_TRUE(result.passed()) << result.str();
+  EXPECT_LT(results[0].tolerance, 2.1 * rounding());
+  EXPECT_EQ(results[1].tolerance, kGradientTolerance) << "a parameter's gradient is f32";
+}
+
+TEST_P(GradcheckInType, FailsAGradientThatIsThreeRoundingsTooLarge) {
+  NarrowFault fault;
+  fault.factor = 1 + 3 * static_cast<float>(rounding());
+  const auto results = check(fault);
+  EXPECT_FALSE(results[0].passed()) << results[0].str();
+  EXPECT_TRUE(results[1].passed()) << results[1].str();
+}
+
+TEST_P(GradcheckInType, FailsAParametersGradientThatIsRounded) {
+  NarrowFault fault;
+  fault.rounds_dw = true;
+  EXPECT_FALSE(check(fault)[1].passed());
+  const auto as_activation = check(fault, Role::activation);
+  EXPECT_TRUE(as_activation[1].passed()) << as_activation[1].str();
+}
+
+TEST_P(GradcheckInType, FailsAnOpThatOverwritesTheGradientOfAnActivation) {
+  NarrowFault fault;
+  fault.overwrites_type = true;
+  const auto results = check(fault);
+  EXPECT_FALSE(results[0].passed()) << results[0].str();
+  EXPECT_EQ(results[0].fault, "") << "leaves alone do not show it";
+}
+
+TEST_P(GradcheckInType, RefusesToDifferenceValuesOf16Bits) {
+  const auto fn = [](const Inputs& in) { return scale(in[0], 2); };
+  EXPECT_THROW(gradcheck(fn, {Tensor::zeros({3}, GetParam())}), UsageError);
+}
+
+INSTANTIATE_TEST_SUITE_P(Gradcheck, GradcheckInType, ::testing::Values(DType::bf16, DType::f16),
+                         [](const auto& info) { return name_of(info.param); });
 
 TEST(GradcheckByReference, RefusesAFunctionOfNothing) {
   const auto fn = [](const Inputs&) { return Variable(Tensor::zeros({2})); };

@@ -30,7 +30,7 @@ constexpr const char* kTiny =
     "bench step --model bert-tiny --vocab 1000 --batch 3 --seq 16 --steps 3 --warmup 0 --json";
 
 TEST(Bench, OpsHaveTimesRatesAndAShareOfTheProbedLimit) {
-  const Outcome outcome = run_minibert("bench add_norm linear_tanh --seconds 0.01 --json");
+  const Outcome outcome = run_minibert("bench add_norm linear --seconds 0.01 --json");
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   const auto rows = json_lines(outcome.output);
   ASSERT_EQ(rows.size(), 4u) << "forward and backward of two ops";
@@ -44,6 +44,23 @@ TEST(Bench, OpsHaveTimesRatesAndAShareOfTheProbedLimit) {
       EXPECT_GT(row[rate], 0.0) << rate;
   }
   EXPECT_EQ(rows[0]["sizes"], "T=1024 H=768 p=0.1") << "BERT-base's shapes";
+  // Linear: y [T, N] = x [T, K] weight^T + bias, then dx, dweight and dbias. A product is 2 T N K.
+  const auto work = [](const nlohmann::json& row, const char* rate) {
+    return 1e9 * row[rate].get<double>() * row["seconds"]["median"].get<double>();
+  };
+  const double T = 1024, N = 768, K = 768;
+  EXPECT_NEAR(work(rows[2], "gflops_per_s"), 2 * T * N * K + T * N, 1);
+  EXPECT_NEAR(work(rows[3], "gflops_per_s"), 4 * T * N * K + T * N, 1);
+  EXPECT_NEAR(work(rows[2], "gb_per_s"), 4 * (T * K + N * K + N + T * N), 1);
+}
+
+TEST(Bench, OpsMoveHalfTheBytesIn16Bits) {
+  const Outcome outcome = run_minibert("bench add --seconds 0.01 --precision bf16 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  const auto row = json_lines(outcome.output)[0];
+  EXPECT_EQ(row["precision"], "bf16");
+  const double bytes = 1e9 * row["gb_per_s"].get<double>() * row["seconds"]["median"].get<double>();
+  EXPECT_NEAR(bytes, 3 * 2 * 1024 * 768, 1);
 }
 
 TEST(Bench, GemmComparesTheLibraryWithTheBuiltIn) {
@@ -103,9 +120,9 @@ TEST(Bench, StepTakesLengthsFromAFile) {
 TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
-        "bench add --threads -3", "bench step --precision tf32", "bench step --head all",
-        "bench step --model bert-huge", "bench step --steps 0", "bench step --batch 0",
-        "bench step --device cuda"}) {
+        "bench add --threads -3", "bench add --precision tf32", "bench step --precision tf32",
+        "bench step --head all", "bench step --model bert-huge", "bench step --steps 0",
+        "bench step --batch 0", "bench step --device cuda"}) {
     const Outcome outcome = run_minibert(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << ": " << outcome.output;
     EXPECT_EQ(outcome.output.rfind("error: ", 0), 0u) << outcome.output;

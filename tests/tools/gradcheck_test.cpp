@@ -31,6 +31,17 @@ TEST(GradcheckVerb, PrintsOneJsonObjectALine) {
   EXPECT_GE(count, 10);
 }
 
+TEST(GradcheckVerb, ChecksIn16Bits) {
+  for (const char* precision : {"bf16", "fp16"}) {
+    const Outcome outcome =
+        run_minibert(std::string("gradcheck add_norm --json --precision ") + precision);
+    EXPECT_EQ(outcome.code, 0) << outcome.output;
+    const auto row = nlohmann::json::parse(outcome.output.substr(0, outcome.output.find('\n')));
+    EXPECT_EQ(row["precision"], precision);
+  }
+  EXPECT_EQ(run_minibert("gradcheck gelu --precision int8").code, 2);
+}
+
 TEST(GradcheckVerb, AnUnknownOpIsAUsageErrorWithTheNearestName) {
   const Outcome outcome = run_minibert("gradcheck gelu feed_foward");
   EXPECT_EQ(outcome.code, 2);

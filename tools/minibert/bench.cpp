@@ -15,6 +15,8 @@
 #include "core/kernels/elementwise.h"
 #include "core/kernels/gemm.h"
 #include "core/parallel.h"
+#include "core/profile.h"
+#include "tools/minibert/compute_flags.h"
 
 namespace minibert {
 
@@ -42,8 +44,9 @@ double MachineLimits::bound(double flop_count, double byte_count) const {
 
 namespace {
 
-double fastest_product(int64_t M, int64_t N, int64_t K) {
-  const Tensor a = Tensor::zeros({M, K}), b = Tensor::zeros({N, K}), c = Tensor::empty({M, N});
+double fastest_product(DType dtype, int64_t M, int64_t N, int64_t K) {
+  const Tensor a = Tensor::zeros({M, K}, dtype), b = Tensor::zeros({N, K}, dtype),
+               c = Tensor::empty({M, N}, dtype);
   GemmArgs args;
   args.a = a;
   args.b = b;
@@ -55,13 +58,13 @@ double fastest_product(int64_t M, int64_t N, int64_t K) {
 
 }  // namespace
 
-MachineLimits probe_machine() {
+MachineLimits probe_machine(DType dtype) {
   MachineLimits limits;
   for (const GemmBackend backend : {GemmBackend::fastest, GemmBackend::builtin}) {
     gemm_use(backend);
     for (const auto& [M, N, K] :
          {std::tuple{1024, 768, 768}, {1024, 3072, 768}, {1536, 1536, 1536}})
-      limits.flops = std::max(limits.flops, fastest_product(M, N, K));
+      limits.flops = std::max(limits.flops, fastest_product(dtype, M, N, K));
   }
   gemm_use(GemmBackend::fastest);
   const int64_t n = 32 << 20;  // 128 MiB per array
@@ -82,6 +85,7 @@ struct Options {
   bool json = false;
   int threads = 0;
   double seconds = 0.5;
+  ComputeFlags compute;
 };
 
 struct Row {
@@ -90,15 +94,26 @@ struct Row {
   Cost cost;
 };
 
-std::vector<Row> measure(const OpInfo& op, double seconds) {
-  const OpSample sample = op.bert_base(1);
+// What the kernels that `run` calls cost, as their chapters say.
+Cost cost_of(const std::function<void()>& run) {
+  set_profiling(true);
+  run();
+  set_profiling(false);
+  Cost total;
+  for (const auto& [name, entry] : profile_entries())
+    total = total + Cost{entry.flops, entry.bytes};
+  return total;
+}
+
+std::vector<Row> measure(const OpInfo& op, DType dtype, double seconds) {
+  const OpSample sample = op.bert_base(1, dtype);
   std::vector<Variable> leaves;
   for (const Tensor& t : sample.inputs)
     leaves.push_back(t.defined() ? Variable::leaf(t) : Variable());
   Variable y;
   const auto forward = [&] { y = sample.forward(leaves); };
   const Timing forward_time = time_of([&] { y = {}; }, forward, seconds / 2);
-  const Tensor dy = Tensor::zeros(y.shape());
+  const Tensor dy = Tensor::zeros(y.shape(), y.value().dtype());
   const auto prepare = [&] {
     for (const Variable& leaf : leaves)
       if (leaf.defined()) leaf.reset_grad();
@@ -106,16 +121,19 @@ std::vector<Row> measure(const OpInfo& op, double seconds) {
   };
   const auto backward = [&] { run_tape(y, dy, {}, /* run_hooks= */ true); };
   const Timing backward_time = time_of(prepare, backward, seconds / 2);
-  return {{op.name, "forward", sample.sizes, forward_time, sample.forward_cost},
-          {op.name, "backward", sample.sizes, backward_time, sample.backward_cost}};
+  prepare();
+  const Cost backward_cost = cost_of(backward), forward_cost = cost_of(forward);
+  return {{op.name, "forward", sample.sizes, forward_time, forward_cost},
+          {op.name, "backward", sample.sizes, backward_time, backward_cost}};
 }
 
-void print_json(const Row& row, const MachineLimits& limits) {
+void print_json(const Row& row, const std::string& precision, const MachineLimits& limits) {
   const double s = row.timing.median;
   const nlohmann::ordered_json line = {
       {"op", row.op},
       {"pass", row.pass},
       {"sizes", row.sizes},
+      {"precision", precision},
       {"threads", num_threads()},
       {"seconds", {{"min", row.timing.min}, {"median", s}, {"max", row.timing.max}}},
       {"gflops_per_s", row.cost.flops / s / 1e9},
@@ -136,21 +154,22 @@ void print_text(const Row& row, const MachineLimits& limits) {
 
 void run(const Options& options) {
   MB_CHECK(options.seconds > 0, "bench: --seconds is {}, expected more than 0", options.seconds);
+  const DType dtype = options.compute.options().dtype;
   if (options.threads != 0) set_num_threads(options.threads);
   std::vector<const OpInfo*> chosen;
   for (const std::string& name : options.ops) chosen.push_back(&find_op(name));
   if (chosen.empty())
     for (const OpInfo& op : all_ops()) chosen.push_back(&op);
-  const MachineLimits limits = probe_machine();
+  const MachineLimits limits = probe_machine(dtype);
   if (!options.json) {
     fmt::print("limits as probed, {} threads: {:.0f} GFLOP/s ({}), {:.1f} GB/s\n", num_threads(),
-               limits.flops / 1e9, gemm_implementation(), limits.bytes / 1e9);
+               limits.flops / 1e9, gemm_implementation(dtype), limits.bytes / 1e9);
     fmt::print("{:<15} {:<9} {:>10} {:>10} {:>8} {:>7}  {}\n", "op", "pass", "median ms", "GFLOP/s",
                "GB/s", "limit", "sizes");
   }
   for (const OpInfo* op : chosen)
-    for (const Row& row : measure(*op, options.seconds))
-      options.json ? print_json(row, limits) : print_text(row, limits);
+    for (const Row& row : measure(*op, dtype, options.seconds))
+      options.json ? print_json(row, options.compute.precision, limits) : print_text(row, limits);
   if (!options.json)
     fmt::print(
         "limit: share of the time bound by the probed FLOP/s or bytes/s, whichever is "
@@ -166,6 +185,7 @@ void add_bench_verb(CLI::App& app) {
   sub->add_flag("--json", options->json, "one JSON object per line");
   sub->add_option("--threads", options->threads, "default: all that this process may use");
   sub->add_option("--seconds", options->seconds, "time to spend on each op")->capture_default_str();
+  options->compute.add_precision_to(*sub);
   add_bench_gemm(*sub);
   add_bench_step(*sub);
   sub->callback([sub, options] {

@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "core/dtype.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -27,8 +28,8 @@ struct MachineLimits {
   /// Seconds that such work takes at the limits: the longer of the two times.
   double bound(double flop_count, double byte_count) const;
 };
-/// Takes about 2 s and 400 MB.
-MachineLimits probe_machine();
+/// The products are of this type. Takes about 2 s and 400 MB.
+MachineLimits probe_machine(DType dtype = DType::f32);
 
 void add_bench_gemm(CLI::App& bench);
 void add_bench_step(CLI::App& bench);

@@ -1,5 +1,6 @@
-// compute_flags.h: --precision and --device of the verbs that use a model: eval, fill-mask, embed.
-// The rules about them are those of training (core/precision.h). Test: ctest -R tools_text_verbs.
+// compute_flags.h: --precision and --device of the verbs that use a model (eval, fill-mask, embed),
+// and --precision alone of those that run ops (gradcheck, bench). The rules about them are those of
+// training (core/precision.h). Test: ctest -R tools_text_verbs.
 #pragma once
 
 #include <string>
@@ -15,10 +16,13 @@ struct ComputeFlags {
   std::string precision = "fp32", device = "cpu";
 
   void add_to(CLI::App& verb) {
+    add_precision_to(verb);
+    verb.add_option("--device", device, "cpu or cuda")->capture_default_str();
+  }
+  void add_precision_to(CLI::App& verb) {
     verb.add_option("--precision", precision,
                     "fp32, bf16 or fp16: type of weights and activations (tf32: CUDA only)")
         ->capture_default_str();
-    verb.add_option("--device", device, "cpu or cuda")->capture_default_str();
   }
   /// Errors: UsageError for a name that is not one, and for what the device can't do.
   ComputeOptions options() const {

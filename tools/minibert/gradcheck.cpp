@@ -1,5 +1,6 @@
-// gradcheck.cpp: `minibert gradcheck`: compares every gradient of the named ops with central
-// differences of their double references, on the samples of their OpInfo. Exit code 4 if one fails.
+// gradcheck.cpp: `minibert gradcheck`: compares every gradient of the named ops, in any precision,
+// with central differences of their formulas in double, on the samples of their OpInfo. Exit code 4
+// if one fails.
 // Test: ctest -R tools_gradcheck.
 #include "autograd/gradcheck.h"
 
@@ -9,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "tools/minibert/compute_flags.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -18,19 +20,22 @@ struct Options {
   std::vector<std::string> ops;
   bool all = false, json = false;
   uint64_t seed = 1;
+  ComputeFlags compute;
 };
 
 struct Row {
   const OpInfo& op;
   const OpSample& sample;
   const GradcheckResult& result;
-  const std::string& input() const { return op.inputs[static_cast<size_t>(result.input)]; }
+  const std::string& precision;
+  const std::string& input() const { return op.inputs[static_cast<size_t>(result.input)].name; }
 };
 
 void print_json(const Row& row) {
   const nlohmann::ordered_json line = {
       {"op", row.op.name},
       {"sample", row.sample.sizes},
+      {"precision", row.precision},
       {"input", row.input()},
       {"elements", row.result.elements},
       {"max_error", row.result.error},
@@ -62,12 +67,14 @@ std::vector<const OpInfo*> chosen_ops(const Options& options) {
 
 void run(const Options& options) {
   const auto chosen = chosen_ops(options);  // unknown names are refused before any work
+  const DType dtype = options.compute.options().dtype;
   if (!options.json) fmt::print(kColumns, "op", "sample", "input", "max error", "tolerance", "");
   int64_t checks = 0, failures = 0;
   for (const OpInfo* op : chosen) {
-    for (const OpSample& sample : op->samples(options.seed)) {
-      for (const GradcheckResult& result : gradcheck(sample, {options.seed})) {
-        options.json ? print_json({*op, sample, result}) : print_text({*op, sample, result});
+    for (const OpSample& sample : op->samples(options.seed, dtype)) {
+      for (const GradcheckResult& result : gradcheck(*op, sample, {options.seed})) {
+        const Row row{*op, sample, result, options.compute.precision};
+        options.json ? print_json(row) : print_text(row);
         ++checks;
         failures += !result.passed();
       }
@@ -93,6 +100,7 @@ void add_gradcheck_verb(CLI::App& app) {
   sub->add_flag("--json", options->json,
                 "one JSON object per line: op, sample, input, max_error, ...");
   sub->add_option("--seed", options->seed, "seed of the random inputs")->capture_default_str();
+  options->compute.add_precision_to(*sub);
   sub->callback([options] { run(*options); });
 }
 
