@@ -126,7 +126,10 @@ TEST_F(RuntimeApi, FaultsAreReportedByWhateverWaitsNext) {
   EXPECT_CUDA(cudaSuccess, cudaPeekAtLastError()) << "the launch itself is fine";
   void* pointer = nullptr;
   EXPECT_CUDA(cudaSuccess, cudaMalloc(&pointer, 4)) << "doesn't wait";
+  bool ran = false;
+  enqueue(nullptr, "behind it", [&] { ran = true; });
   EXPECT_CUDA(cudaErrorLaunchFailure, cudaStreamSynchronize(nullptr));
+  EXPECT_FALSE(ran) << "a dead device does nothing more";
 }
 
 TEST_F(RuntimeApi, ResetForgetsEverything) {
