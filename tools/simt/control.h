@@ -53,12 +53,15 @@ struct LaunchRecord {
   uint64_t stream = 0;  // cudaStreamGetId of the stream it ran in; 0 is the null stream
 };
 /// Every kernel (and cuBLASLt product) that ran since the last clear_launches(), in that order.
+/// Before the first one nothing is recorded, so that a long run does not fill memory.
 std::vector<LaunchRecord> launches();
 void clear_launches();
 /// Calls of a function of the runtime or of cuBLASLt since the start, failed ones included.
 uint64_t calls_of(const std::string& function);
 /// Asynchronous copies that named pageable memory and so did not overlap with anything.
 uint64_t pageable_async_copies();
+/// What killed the device, "kernel: message"; empty while it lives.
+std::string last_fault();
 /// Operations that are queued and have not run.
 size_t pending_operations();
 

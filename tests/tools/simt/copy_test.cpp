@@ -105,7 +105,11 @@ TEST_F(Copies, PlainMemcpyFromPageableMemoryMayReturnBeforeTheDeviceHasIt) {
   const OnDevice<int> device(1);
   const std::vector<int> host = {3};
   int seen = 0;
+  bool ran = false;
+  enqueue(nullptr, "before", [&] { ran = true; });
   ASSERT_OK(cudaMemcpy(device.get(), host.data(), 4, cudaMemcpyHostToDevice));
+  EXPECT_TRUE(ran) << "it waits for its stream before it copies";
+  EXPECT_EQ(1u, pending_operations());
   enqueue(stream_, "read", [&] { seen = device.get()[0]; });  // does not wait for the null stream
   ASSERT_OK(cudaStreamSynchronize(stream_));
   EXPECT_EQ(-1, seen) << "0xFFFFFFFF, as allocated";

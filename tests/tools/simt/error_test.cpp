@@ -10,9 +10,9 @@ namespace {
 TEST(ErrorText, NamesWhatItKnows) {
   EXPECT_STREQ("cudaErrorMemoryAllocation", cudaGetErrorName(cudaErrorMemoryAllocation));
   EXPECT_STREQ("out of memory", cudaGetErrorString(cudaErrorMemoryAllocation));
-  EXPECT_STREQ("unrecognized error code", cudaGetErrorName(static_cast<cudaError_t>(9999)));
+  EXPECT_STREQ("unrecognized error code", cudaGetErrorName(static_cast<cudaError_t>(1000)));
   EXPECT_STREQ("CUBLAS_STATUS_NOT_SUPPORTED", cublasLtGetStatusName(CUBLAS_STATUS_NOT_SUPPORTED));
-  EXPECT_STREQ("unrecognized status", cublasLtGetStatusString(static_cast<cublasStatus_t>(99)));
+  EXPECT_STREQ("unrecognized status", cublasLtGetStatusString(static_cast<cublasStatus_t>(30)));
 }
 
 TEST(ErrorText, EqualsTheRealRuntimes) {
@@ -29,14 +29,14 @@ TEST(ErrorText, EqualsTheRealRuntimes) {
     EXPECT_STREQ(text(error), cudaGetErrorString(error)) << name(error);
   }
   EXPECT_GE(known, 40);
-  EXPECT_STREQ(name(static_cast<cudaError_t>(9999)),
-               cudaGetErrorName(static_cast<cudaError_t>(9999)));
+  EXPECT_STREQ(name(static_cast<cudaError_t>(1000)),
+               cudaGetErrorName(static_cast<cudaError_t>(1000)));
 }
 
 TEST(ErrorText, EqualsTheRealCublasLts) {
   const RealLibrary real("MINIBERT_REAL_CUBLASLT");
   if (!real.found()) GTEST_SKIP() << "libcublasLt is not installed";
-  for (int code = 0; code < 100; ++code) {
+  for (int code = 0; code < 32; ++code) {
     const auto status = static_cast<cublasStatus_t>(code);
     EXPECT_STREQ(SIMT_REAL(real, cublasLtGetStatusName)(status), cublasLtGetStatusName(status));
     EXPECT_STREQ(SIMT_REAL(real, cublasLtGetStatusString)(status), cublasLtGetStatusString(status));

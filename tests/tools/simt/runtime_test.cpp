@@ -38,7 +38,7 @@ TEST_F(RuntimeApi, DevicesAreWhatTheModelSays) {
   }
   int attribute = 0;
   EXPECT_CUDA(cudaErrorInvalidValue,
-              cudaDeviceGetAttribute(&attribute, static_cast<cudaDeviceAttr>(9999), 0));
+              cudaDeviceGetAttribute(&attribute, static_cast<cudaDeviceAttr>(200), 0));
 }
 
 TEST_F(RuntimeApi, MachineWithoutADevice) {
@@ -113,7 +113,9 @@ TEST_F(RuntimeApi, FaultsOfTheDeviceAreSticky) {
   bool ran = false;
   enqueue(nullptr, "later", [&] { ran = true; });
   EXPECT_FALSE(ran);
+  EXPECT_EQ("faulty: misaligned", last_fault());
   ASSERT_OK(cudaDeviceReset());
+  EXPECT_EQ("", last_fault());
   cudaGetLastError();
   EXPECT_CUDA(cudaSuccess, cudaMalloc(&pointer, 4));
 }
@@ -124,7 +126,10 @@ TEST_F(RuntimeApi, FaultsAreReportedByWhateverWaitsNext) {
   EXPECT_CUDA(cudaSuccess, cudaPeekAtLastError()) << "the launch itself is fine";
   void* pointer = nullptr;
   EXPECT_CUDA(cudaSuccess, cudaMalloc(&pointer, 4)) << "doesn't wait";
+  bool ran = false;
+  enqueue(nullptr, "behind it", [&] { ran = true; });
   EXPECT_CUDA(cudaErrorLaunchFailure, cudaStreamSynchronize(nullptr));
+  EXPECT_FALSE(ran) << "a dead device does nothing more";
 }
 
 TEST_F(RuntimeApi, ResetForgetsEverything) {

@@ -84,6 +84,7 @@ void free_everything() {
   r.dynamic_shared.clear();
   free_all_device_memory();
   r.sticky = cudaSuccess;
+  r.fault.clear();
   r.host_ns = 0;
 }
 

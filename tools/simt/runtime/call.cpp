@@ -64,8 +64,16 @@ int injected_error(const std::string& function) {
 cudaError_t die(const std::string& what, const std::string& message, int code) {
   std::fprintf(stderr, "simt: %s: %s\n", what.c_str(), message.c_str());
   Runtime& r = runtime();
-  if (r.sticky == cudaSuccess) r.sticky = static_cast<cudaError_t>(code);
+  if (r.sticky == cudaSuccess) {
+    r.sticky = static_cast<cudaError_t>(code);
+    r.fault = what + ": " + message;
+  }
   return r.sticky;
+}
+
+std::string last_fault() {
+  std::lock_guard lock(runtime().mutex);
+  return runtime().fault;
 }
 
 cudaError_t call(const char* function, unsigned rules, const std::function<cudaError_t()>& body) {

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <vector>
 
 #include <sys/mman.h>
@@ -40,6 +41,7 @@ struct Memory {
   std::byte* region = nullptr;
   size_t used = kPage;          // of the region, so that it starts with a guard page
   std::vector<Record> records;  // by rising address, live and freed
+  std::set<size_t> live;        // indices of the live ones
   std::vector<size_t> in_use;   // bytes, by device, rounded up to the alignment
   int open_scopes = 0;
 };
@@ -73,8 +75,7 @@ void protect(const Record& record, bool open) {
 }
 
 void protect_all(Memory& m, bool open) {
-  for (const Record& record : m.records)
-    if (record.allocation.live) protect(record, open);
+  for (size_t index : m.live) protect(m.records[index], open);
 }
 
 /// Gives the pages back to the system; their addresses stay reserved, without access.
@@ -151,6 +152,7 @@ void* device_allocate(size_t bytes, int device) {
   ASAN_POISON_MEMORY_REGION(record.pages, record.allocation.base - record.pages);
   ASAN_POISON_MEMORY_REGION(end, record.pages_end - end);
   if (runtime().strict_memory && m.open_scopes == 0) protect(record, false);
+  m.live.insert(m.records.size());
   m.records.push_back(record);
   return record.allocation.base;
 }
@@ -164,6 +166,7 @@ void device_free(void* pointer) {
   const DeviceAccess access;
   Allocation& a = record->allocation;
   a.live = false;
+  memory().live.erase(record - memory().records.data());
   memory().in_use[a.device] -= round_up(a.bytes, kAlignment);
   const Record freed = *record;
   try {
@@ -176,19 +179,19 @@ void device_free(void* pointer) {
 }
 
 void free_all_device_memory() {
-  for (Record& record : memory().records) {
-    if (!record.allocation.live) continue;
-    unmap(record);
-    record.allocation.live = false;
+  Memory& m = memory();
+  for (size_t index : m.live) {
+    unmap(m.records[index]);
+    m.records[index].allocation.live = false;
   }
-  memory().in_use.clear();
+  m.live.clear();
+  m.in_use.clear();
 }
 
 void check_device_memory() {
   std::lock_guard lock(runtime().mutex);
   const DeviceAccess access;
-  for (const Record& record : memory().records)
-    if (record.allocation.live) check(record);
+  for (size_t index : memory().live) check(memory().records[index]);
 }
 
 std::optional<Allocation> find_allocation(const void* address) {
@@ -237,9 +240,9 @@ size_t device_bytes_in_use(int device) {
 
 size_t live_device_allocations(int device) {
   std::lock_guard lock(runtime().mutex);
-  return std::count_if(memory().records.begin(), memory().records.end(), [&](const Record& record) {
-    return record.allocation.live && record.allocation.device == device;
-  });
+  const Memory& m = memory();
+  return std::count_if(m.live.begin(), m.live.end(),
+                       [&](size_t index) { return m.records[index].allocation.device == device; });
 }
 
 void set_strict_memory(bool strict) {

@@ -16,7 +16,7 @@ namespace {
 
 void log_launch(const Work& work, uint64_t stream_id) {
   Runtime& r = runtime();
-  r.launches.push_back({work.what, work.shape, stream_id});
+  if (r.records_launches) r.launches.push_back({work.what, work.shape, stream_id});
   if (!r.log_launches) return;
   const LaunchShape& s = work.shape;
   std::fprintf(stderr, "simt: stream %llu: %s <<<(%u, %u, %u), (%u, %u, %u), %zu>>>\n",
@@ -25,9 +25,11 @@ void log_launch(const Work& work, uint64_t stream_id) {
 }
 
 void call_host_function(const Work& work) {
-  in_host_function() = true;
+  struct Scope {
+    Scope() { in_host_function() = true; }
+    ~Scope() { in_host_function() = false; }
+  } scope;
   work.run();
-  in_host_function() = false;
 }
 
 void run(const OperationPtr& operation) {
@@ -273,7 +275,6 @@ void wait_for_stream(CUstream_st& stream) {
 void wait_for_device(int device) {
   for (CUstream_st* stream : runtime().all_streams())
     if (stream->device == device && !stream->queue.empty()) wait_for(OperationPtr(stream->last));
-  check_device_memory();
 }
 
 bool poll(const OperationPtr& operation) {

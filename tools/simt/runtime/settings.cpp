@@ -156,6 +156,7 @@ std::vector<LaunchRecord> launches() {
 void clear_launches() {
   std::lock_guard lock(runtime().mutex);
   runtime().launches.clear();
+  runtime().records_launches = true;
 }
 
 uint64_t calls_of(const std::string& function) {

@@ -132,7 +132,8 @@ struct Runtime {
   std::mt19937_64 random{1};
   DeviceModel model;
   std::vector<Failure> failures;
-  bool log_launches = false;
+  bool log_launches = false;      // on stderr
+  bool records_launches = false;  // in `launches`, once a test has asked
   bool strict_memory = false;
   bool cublaslt_refuses = false;
 
@@ -153,7 +154,8 @@ struct Runtime {
   std::set<std::shared_ptr<Capture>> captures;   // that are going on
 
   // ---- What happened
-  cudaError_t sticky = cudaSuccess;
+  cudaError_t sticky = cudaSuccess;  // once the device is dead
+  std::string fault;                 // what killed it
   uint64_t operations = 0;
   uint64_t last_stream_id = 0;
   uint64_t last_capture_id = 0;
