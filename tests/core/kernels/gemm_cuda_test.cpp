@@ -521,6 +521,7 @@ TEST_F(GemmCuda, ChoicesCanBeSavedAndLoaded) {
   const std::string one = gemm_cuda_choices();
   EXPECT_EQ(std::count(one.begin(), one.end(), '\n'), 1) << one;
   EXPECT_NE(one.find("bf16 64x72x96 nt bias"), std::string::npos) << one;
+  EXPECT_EQ(one.find(" 0.0us"), std::string::npos) << "one of the two did not multiply: " << one;
   gemm(device.args);
   EXPECT_EQ(gemm_cuda_choices(), one) << "a form is timed once";
   gemm(other.args);
