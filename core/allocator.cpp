@@ -31,20 +31,6 @@ size_t direct_size(size_t bytes) {
   return std::max<size_t>(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
 }
 
-void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
-  if (device == Device::cuda) return cuda_allocate(bytes);
-  if (HostGuard::enabled() && category != MemoryCategory::data) return HostGuard::allocate(bytes);
-  return std::aligned_alloc(kAlignment, bytes);
-}
-
-void system_free(void* pointer, Device device) noexcept {
-  if (device == Device::cuda) {
-    cuda_free(pointer);
-  } else if (!HostGuard::contains(pointer)) {
-    std::free(pointer);
-  }
-}
-
 }  // namespace
 
 const char* name_of(MemoryCategory category) {
@@ -64,6 +50,30 @@ struct Allocator::State {
   int64_t limit = 0;
   bool direct = false;
   std::set<void*> direct_blocks;  // made in direct mode and not freed yet
+  bool pin_host_data = false;
+  std::set<void*> pinned_blocks;  // page-locked, held from the system
+
+  void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
+    if (device == Device::cuda) return cuda_allocate(bytes);
+    if (HostGuard::enabled() && category != MemoryCategory::data) return HostGuard::allocate(bytes);
+    if (pin_host_data && category == MemoryCategory::data) {
+      if (void* block = cuda_allocate_host(bytes)) {
+        pinned_blocks.insert(block);
+        return block;
+      }
+    }
+    return std::aligned_alloc(kAlignment, bytes);
+  }
+
+  void system_free(void* pointer, Device device) noexcept {
+    if (device == Device::cuda) {
+      cuda_free(pointer);
+    } else if (pinned_blocks.erase(pointer) > 0) {
+      cuda_free_host(pointer);
+    } else if (!HostGuard::contains(pointer)) {
+      std::free(pointer);
+    }
+  }
 
   void release_cache() {
     for (auto& [key, blocks] : cache) {
@@ -108,10 +118,10 @@ void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) 
     } else {
       // A direct block has its own size, so it must never get into the cache: see free().
       const size_t asked = s.direct ? direct_size(bytes) : size;
-      block = system_allocate(asked, category, device);
+      block = s.system_allocate(asked, category, device);
       if (!block) {
         s.release_cache();
-        block = system_allocate(asked, category, device);
+        block = s.system_allocate(asked, category, device);
       }
       if (block) {
         s.reserved += static_cast<int64_t>(size);
@@ -141,7 +151,7 @@ void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Devic
   s.usage[static_cast<int>(category)].bytes -= static_cast<int64_t>(bytes);
   s.total.bytes -= static_cast<int64_t>(bytes);
   if (s.direct || s.direct_blocks.erase(pointer) > 0) {
-    system_free(pointer, device);
+    s.system_free(pointer, device);
     s.reserved -= static_cast<int64_t>(size);
   } else {
     s.cache[{device, category == MemoryCategory::data, size}].push_back(pointer);
@@ -177,6 +187,10 @@ void Allocator::set_direct(bool direct) {
   std::lock_guard lock(state_->mutex);
   state_->release_cache();
   state_->direct = direct;
+}
+void Allocator::pin_host_data() {
+  std::lock_guard lock(state_->mutex);
+  state_->pin_host_data = true;
 }
 void Allocator::set_limit(int64_t bytes) {
   std::lock_guard lock(state_->mutex);

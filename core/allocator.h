@@ -51,6 +51,8 @@ class Allocator {
   void release_cache();
   /// true: no caching. Set it before the first allocation (or MINIBERT_DIRECT_ALLOCATOR=1).
   void set_direct(bool direct);
+  /// From now on MemoryCategory::data on the host is page-locked, where the system allows it.
+  void pin_host_data();
   /// Refuses requests that would pass this many bytes in use; 0 is no limit. Tests use it to
   /// provoke OutOfMemory.
   void set_limit(int64_t bytes);

@@ -20,4 +20,28 @@ void* cuda_allocate(size_t bytes) {
 
 void cuda_free(void*) noexcept {}
 
+void* cuda_allocate_host(size_t) {
+  return nullptr;
+}
+
+void cuda_free_host(void*) noexcept {}
+
+Stream cuda_make_stream() {
+  fail<UsageError>("device cuda: a stream was asked for, but {}", cuda_unavailable_reason());
+}
+
+void cuda_end_stream(Stream) noexcept {}
+
+void cuda_wait(Stream) {}
+
+void* cuda_mark(Stream) {
+  return nullptr;
+}
+
+bool cuda_passed(void*) {
+  return true;
+}
+
+void cuda_end_mark(void*) noexcept {}
+
 }  // namespace minibert

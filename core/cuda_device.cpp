@@ -48,4 +48,50 @@ void cuda_free(void* pointer) noexcept {
   cudaFree(pointer);
 }
 
+void* cuda_allocate_host(size_t bytes) {
+  void* pointer = nullptr;
+  if (cudaMallocHost(&pointer, bytes) == cudaSuccess) return pointer;
+  cudaGetLastError();
+  return nullptr;
+}
+
+void cuda_free_host(void* pointer) noexcept {
+  cudaFreeHost(pointer);
+}
+
+Stream cuda_make_stream() {
+  MB_CHECK(cuda_available(), "device cuda: a stream was asked for, but {}",
+           cuda_unavailable_reason());
+  cudaStream_t stream = nullptr;
+  MB_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return {stream};
+}
+
+void cuda_end_stream(Stream stream) noexcept {
+  cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle));
+  cudaStreamDestroy(static_cast<cudaStream_t>(stream.handle));
+}
+
+void cuda_wait(Stream stream) {
+  MB_CUDA(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+}
+
+void* cuda_mark(Stream stream) {
+  cudaEvent_t event = nullptr;
+  MB_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+  MB_CUDA(cudaEventRecord(event, static_cast<cudaStream_t>(stream.handle)));
+  return event;
+}
+
+bool cuda_passed(void* mark) {
+  const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(mark));
+  if (state == cudaErrorNotReady) return false;
+  MB_CUDA(state);
+  return true;
+}
+
+void cuda_end_mark(void* mark) noexcept {
+  cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+}
+
 }  // namespace minibert

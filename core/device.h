@@ -9,6 +9,7 @@
 #include <string>
 
 #include "core/operand.h"
+#include "core/stream.h"
 
 namespace minibert {
 
@@ -25,5 +26,21 @@ std::string cuda_unavailable_reason();
 /// Null if the device has no more memory. Errors: UsageError if there is no device.
 void* cuda_allocate(size_t bytes);
 void cuda_free(void* pointer) noexcept;
+/// Page-locked memory of the host: copies between it and the device run beside the host. Null if the
+/// system refuses.
+void* cuda_allocate_host(size_t bytes);
+void cuda_free_host(void* pointer) noexcept;
+/// A new stream, which does not wait for CUDA's default stream. Errors: UsageError if there is no
+/// device.
+Stream cuda_make_stream();
+/// Waits for what was queued on it, and takes it away.
+void cuda_end_stream(Stream stream) noexcept;
+/// Waits for what was queued on it. Errors: InternalError, with what went wrong on the device.
+void cuda_wait(Stream stream);
+/// A mark behind what is queued on a stream now; whether the device has passed it; its end.
+/// Errors: InternalError, with what went wrong on the device.
+void* cuda_mark(Stream stream);
+bool cuda_passed(void* mark);
+void cuda_end_mark(void* mark) noexcept;
 
 }  // namespace minibert

@@ -36,8 +36,16 @@ DType compute_type(Precision precision) {
   return DType::f32;
 }
 
+ComputeOptions compute_options(Precision precision, Device device) {
+  check_precision(precision, device);
+  return {compute_type(precision), device, precision == Precision::tf32};
+}
+
 void check_precision(Precision precision, Device device) {
-  if (device != Device::cpu) return;
+  if (device == Device::cuda) {
+    MB_CHECK(cuda_available(), "device is cuda, but {}", cuda_unavailable_reason());
+    return;
+  }
   MB_CHECK(precision != Precision::tf32,
            "precision is tf32, expected fp32, bf16 or fp16 on device cpu: tf32 is a product of "
            "NVIDIA's tensor cores, which no CPU has. Use --precision fp32.");

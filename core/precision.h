@@ -19,8 +19,17 @@ const char* name_of(Precision precision);
 Precision parse_precision(const std::string& name);
 /// Element type of activations and working weights.
 DType compute_type(Precision precision);
-/// Errors: UsageError with the reason and what to use instead: tf32 on a CPU, fp16 on a CPU without
-/// F16C (or with MINIBERT_SIMD=v2, which does without it).
+
+/// What layers compute in, and where.
+struct ComputeOptions {
+  DType dtype = DType::f32;  // E: f32, bf16 or f16
+  Device device = Device::cpu;
+  bool tf32 = false;  // f32 factors of products may be rounded to tf32 (core/stream.h)
+};
+/// Errors: UsageError with the reason and what to use instead: cuda where it can't be used, tf32 on a
+/// CPU, fp16 on a CPU without F16C (or with MINIBERT_SIMD=v2, which does without it).
 void check_precision(Precision precision, Device device);
+/// The same as options. Errors: as check_precision.
+ComputeOptions compute_options(Precision precision, Device device);
 
 }  // namespace minibert

@@ -1,4 +1,5 @@
-// stream.h: the queue of a device's work that kernels of this thread go to.
+// stream.h: the queue of a device's work that kernels of this thread go to, and whether their products
+// may be rounded to tf32.
 // Read by core/dispatch.h, which hands it to CUDA kernels; set by whoever owns a device's work (the
 // training step). The CPU runs a kernel at the call and ignores it. Easy to break: the default
 // stream of CUDA can't be captured into a graph, so a training thread makes one of its own.
@@ -10,6 +11,21 @@ namespace minibert {
 /// A CUDA stream, or null on the CPU.
 struct Stream {
   void* handle = nullptr;
+};
+
+/// Whether products that this thread asks for may round f32 factors to tf32: what the arguments of
+/// gemm and attention say unless told otherwise. Set by TensorFloat32Scope; off at first.
+bool tf32_allowed();
+
+class TensorFloat32Scope {
+ public:
+  explicit TensorFloat32Scope(bool allowed);
+  ~TensorFloat32Scope();
+  TensorFloat32Scope(const TensorFloat32Scope&) = delete;
+  TensorFloat32Scope& operator=(const TensorFloat32Scope&) = delete;
+
+ private:
+  bool before_;
 };
 
 /// The stream of the calling thread.

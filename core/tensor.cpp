@@ -100,6 +100,12 @@ Tensor Tensor::clone() const {
   return t;
 }
 
+Tensor Tensor::host_copy(MemoryCategory category) const {
+  Tensor t = empty(shape_, dtype_, category);
+  copy_to_host(*this, t.raw());
+  return t;
+}
+
 Tensor Tensor::like(Shape shape) const {
   return empty(shape, dtype_, MemoryCategory::activations, device_);
 }

@@ -98,6 +98,8 @@ class Tensor {
   /// Elements first .. first + shape.numel() - 1, as `shape`; shares storage.
   Tensor slice(int64_t first, Shape shape) const;
   Tensor clone() const;
+  /// A copy in the host's memory. Waits for the device.
+  Tensor host_copy(MemoryCategory category = MemoryCategory::data) const;
   /// A new tensor of this type and on this device, uninitialised: how ops allocate results.
   Tensor like(Shape shape) const;
   /// The same values in another floating type, rounded to nearest even. A copy, even of one type.

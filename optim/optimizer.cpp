@@ -254,11 +254,7 @@ std::vector<Optimizer::Moment> Optimizer::moments() const {
 
 std::vector<std::pair<std::string, Tensor>> Optimizer::state() const {
   std::vector<std::pair<std::string, Tensor>> state;
-  for (const auto& [name, values] : moments()) {
-    const Tensor copy = Tensor::empty(values.shape(), DType::f32, MemoryCategory::data);
-    copy_to_host(values, copy.raw());
-    state.emplace_back(name, copy);
-  }
+  for (const auto& [name, values] : moments()) state.emplace_back(name, values.host_copy());
   return state;
 }
 

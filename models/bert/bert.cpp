@@ -255,10 +255,7 @@ PreTrainingOutput BertForPreTraining::forward(const DeviceBatch& batch,
 
 Tensor on_host(const Tensor& values) {
   const Tensor wide = values.dtype() == DType::f32 ? values : values.to(DType::f32);
-  if (wide.device() == Device::cpu) return wide;
-  Tensor result = Tensor::empty(wide.shape());
-  copy_to_host(wide, result.raw());
-  return result;
+  return wide.device() == Device::cpu ? wide : wide.host_copy(MemoryCategory::activations);
 }
 
 Tensor BertForPreTraining::pooled(const Variable& hidden, const DeviceBatch& batch) const {

@@ -12,17 +12,12 @@
 #include <optional>
 #include <vector>
 
+#include "core/precision.h"
 #include "models/bert/config.h"
 #include "models/text/packed_batch.h"
 #include "nn/modules.h"
 
 namespace minibert {
-
-/// What layers compute in, and where.
-struct ComputeOptions {
-  DType dtype = DType::f32;  // E: f32, bf16 or f16
-  Device device = Device::cpu;
-};
 
 /// Whether activations inside encoder layers are kept for backward, or computed again there: about a
 /// quarter more time a step for a fraction of the memory, and the same bits.

@@ -267,8 +267,9 @@ const char* architecture_of(const BertParts& parts) {
 void save_hugging_face(const fs::path& folder, const BertForPreTraining& model) {
   write_file_atomically(folder / "config.json",
                         model.config().to_json(architecture_of(model.parts())));
+  const Tensor masters = on_host(model.arena().masters());
   write_safetensors((folder / "model.safetensors").string(),
-                    named_slices(model.arena().table(), model.arena().masters()));
+                    named_slices(model.arena().table(), masters));
 }
 
 }  // namespace minibert

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "core/device_stream.h"
 #include "core/kernels/copy.h"
 
 namespace minibert {
@@ -246,6 +247,7 @@ DeviceBatch upload(const PackedBatch& batch, Device device) {
   DeviceBatch there(batch.sizes, Tensor::empty(batch.block.shape(), DType::i32,
                                                MemoryCategory::workspace, device));
   copy_to_device(batch.block.raw(), there.block);
+  hold_until_passed(batch.block);
   return there;
 }
 

@@ -18,7 +18,7 @@ constexpr const char* kFormatKey = "minibert_format_version";  // in a safetenso
 
 std::vector<NamedTensor> copies(const std::vector<NamedTensor>& tensors) {
   std::vector<NamedTensor> result;
-  for (const NamedTensor& named : tensors) result.push_back({named.name, named.tensor.clone()});
+  for (const NamedTensor& named : tensors) result.push_back({named.name, named.tensor.host_copy()});
   return result;
 }
 
@@ -50,6 +50,16 @@ T get(const nlohmann::json& object, const char* key, const std::string& origin) 
     return object.at(key).get<T>();
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("{}: field \"{}\" is missing or of another type", origin, key);
+  }
+}
+
+/// "" is none. Errors: CheckpointError.
+std::optional<StepRecord> pending_record(const std::string& line, const std::string& origin) {
+  if (line.empty()) return std::nullopt;
+  try {
+    return parse_step_record(line);
+  } catch (const DataError& error) {
+    fail<CheckpointError>("{}: field \"pending_record\": {}", origin, error.what());
   }
 }
 
@@ -113,6 +123,7 @@ std::string to_json(const TrainerState& s) {
               {"skips_at_floor", s.scaler->skips_at_floor},
               {"scale_was_stable", s.scaler->scale_was_stable}};
   }
+  const std::string pending = s.pending_record ? to_json(*s.pending_record) : "";
   const RunEnvironment& e = s.environment;
   const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
                                      {"data_steps", s.data_steps},
@@ -120,7 +131,7 @@ std::string to_json(const TrainerState& s) {
                                      {"precision", s.precision},
                                      {"scaler", scaler},
                                      {"best", best},
-                                     {"pending_record", s.pending_record},
+                                     {"pending_record", pending},
                                      {"seed", s.seed},
                                      {"global_batch_size", s.global_batch_size},
                                      {"optimizer", s.optimizer},
@@ -161,7 +172,7 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
   const auto best = get<nlohmann::json>(json, "best", origin);
   if (!best.is_null())
     s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin)};
-  s.pending_record = get<std::string>(json, "pending_record", origin);
+  s.pending_record = pending_record(get<std::string>(json, "pending_record", origin), origin);
   s.seed = get<uint64_t>(json, "seed", origin);
   s.global_batch_size = get<int64_t>(json, "global_batch_size", origin);
   s.optimizer = get<std::string>(json, "optimizer", origin);

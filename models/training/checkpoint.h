@@ -18,6 +18,7 @@
 #include "models/bert/safetensors.h"
 #include "models/text/basic_tokenizer.h"
 #include "models/training/checkpoint_store.h"
+#include "models/training/metrics.h"
 #include "models/training/run_folder.h"
 #include "optim/optimizer.h"
 
@@ -44,9 +45,8 @@ struct TrainerState {
   std::string precision = "fp32";  // since format 2
   std::optional<ScalerState> scaler;  // since format 2; absent where the loss is not scaled
   std::optional<BestEvaluation> best;
-  /// Line of metrics.jsonl of step `data_steps` that still waits for its evaluation (a signal came
-  /// in between), or "".
-  std::string pending_record;
+  /// Record of step `data_steps`, if it still waits for its evaluation: a signal came in between.
+  std::optional<StepRecord> pending_record;
   uint64_t seed = 0;
   int64_t global_batch_size = 0;
   std::string optimizer;         // name of its variant

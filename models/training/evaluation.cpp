@@ -35,7 +35,7 @@ std::optional<EvaluationResult> evaluate(const BertForPreTraining& model,
   const NoGrad guard;
   const std::vector<double> unigram = unigram_losses(*data);
   EvaluationReader reader(data, options.micro_batch_size, options.nsp, options.token_capacity);
-  const LossMeter mlm_meter, nsp_meter;
+  const LossMeter mlm_meter(1, model.device()), nsp_meter(1, model.device());
   StepContext context{.training = false, .mlm = mlm_meter.site()};
   if (options.nsp) context.nsp = nsp_meter.site();
   double unigram_sum = 0;

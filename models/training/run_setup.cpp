@@ -116,8 +116,6 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
 RunInputs open_inputs(const TrainConfig& config) {
   validate(config);
   simd_level();  // throws if MINIBERT_SIMD names a level that this CPU lacks
-  MB_CHECK(parse_device(config.device) == Device::cpu || cuda_available(), "train.device: {}",
-           cuda_unavailable_reason());
   RunInputs inputs;
   inputs.data = ShardSet::open(config.data);
   inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
@@ -180,7 +178,7 @@ OptimizerOptions optimizer_options(const TrainConfig& config) {
 }
 
 ComputeOptions compute_options(const TrainConfig& config) {
-  return {compute_type(parse_precision(config.precision)), parse_device(config.device)};
+  return compute_options(parse_precision(config.precision), parse_device(config.device));
 }
 
 LossScaling loss_scaling(const TrainConfig& config) {

@@ -7,6 +7,7 @@
 #include <limits>
 #include <optional>
 
+#include "core/device_stream.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/loader_prefetch.h"
@@ -78,6 +79,7 @@ class Trainer {
   FileSystem files_;
   RunInputs inputs_;
   std::vector<std::string> notes_;
+  DeviceStream stream_;
   BertForPreTraining model_;
   Schedule schedule_;
   Optimizer optimizer_;
@@ -90,10 +92,10 @@ class Trainer {
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   CheckpointWriter writer_;
 
-  bool whole_ = false;        // the run has begun; weights, moments and state_ are of one step
-  int64_t saved_step_ = -1;   // of the newest checkpoint, written or under way
-  bool best_is_new_ = false;  // the last evaluation was the best so far
-  int failed_saves_ = 0;      // in a row
+  bool whole_ = false;  // the run has begun; weights, moments and state_ are of one step
+  std::optional<int64_t> saved_step_;  // of the newest checkpoint, written or under way
+  bool best_is_new_ = false;           // the last evaluation was the best so far
+  int failed_saves_ = 0;               // in a row
 };
 
 // ---- The way of a batch ------------------------------------------------------------------------
@@ -170,7 +172,7 @@ TrainResult Trainer::loop() {
     if (save_due()) save();
   }
   // A signal may have cut the last step's evaluation off.
-  return end(state_.pending_record.empty() ? TrainEnd::finished : TrainEnd::signal);
+  return end(state_.pending_record ? TrainEnd::signal : TrainEnd::finished);
 }
 
 std::optional<GlobalStep> Trainer::next_batch() {
@@ -233,6 +235,7 @@ Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
       inputs_(open_inputs(config_)),
+      stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
       schedule_(schedule_options(config_)),
       optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
@@ -255,11 +258,11 @@ void Trainer::begin() {
   state_.data_fingerprint = fingerprint(*inputs_.data);
   state_.environment = current_environment();
   const bool resumed = state_.data_steps > 0;
-  const bool evaluation_pending = !state_.pending_record.empty();
+  const bool evaluation_pending = state_.pending_record.has_value();
   const StepState start = step_state(state_, optimizer_.initial_state(), scales_loss(config_));
   step_.write(start);
   state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
-  saved_step_ = resumed && !evaluation_pending ? state_.data_steps : -1;
+  if (resumed && !evaluation_pending) saved_step_ = state_.data_steps;
 
   folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
                           request_.environment);
@@ -276,7 +279,7 @@ void Trainer::begin() {
     for (const std::string& line : what_changed(before, state_)) log.warn(line);
   }
   if (evaluation_pending) {
-    after_step(parse_step_record(state_.pending_record));
+    after_step(*state_.pending_record);
     if (save_due()) save();
   }
   whole_ = true;
@@ -286,12 +289,12 @@ void Trainer::begin() {
 
 void Trainer::after_step(StepRecord record) {
   best_is_new_ = false;
-  state_.pending_record = to_json(record);  // if it ends here, the resumed run does what follows
+  state_.pending_record = record;  // if it ends here, the resumed run does what follows
   whole_ = true;
   journal_.write_trust_ratios(record.step, model_.arena().table(), optimizer_.norms());
   if (evaluation_due(record.step) && !evaluate_into(record)) return;  // a signal came
   journal_.write(record);
-  state_.pending_record.clear();
+  state_.pending_record.reset();
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
@@ -347,7 +350,7 @@ void Trainer::save_and_wait() {
   save();
   const std::optional<std::string> error = writer_.finish();
   if (!error) return;
-  saved_step_ = -1;
+  saved_step_.reset();
   fail<CheckpointError>("{}", *error);
 }
 
@@ -368,7 +371,7 @@ void Trainer::save_the_last_whole_step() {
 void Trainer::note_save(const std::optional<std::string>& error) {
   failed_saves_ = error ? failed_saves_ + 1 : 0;
   if (!error) return;
-  saved_step_ = -1;
+  saved_step_.reset();
   journal_.log().error(*error);
   MB_CHECK_AS(CheckpointError, failed_saves_ < kFailedSavesInARow,
               "{} saves in a row failed; the last: {}", failed_saves_, *error);

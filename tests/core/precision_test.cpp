@@ -34,6 +34,14 @@ TEST(PrecisionTest, ACpuRefusesTf32AndNamesWhatWorks) {
   EXPECT_NO_THROW(check_precision(Precision::fp32, Device::cpu));
 }
 
+TEST(PrecisionTest, CudaIsRefusedWithTheReasonWhereItCanNotBeUsed) {
+  if (cuda_available()) GTEST_SKIP() << "needs a build or a machine without CUDA";
+  for (const Precision p : {Precision::fp32, Precision::tf32, Precision::bf16, Precision::fp16}) {
+    const std::string message = usage_error_of([&] { check_precision(p, Device::cuda); });
+    EXPECT_NE(message.find(cuda_unavailable_reason()), std::string::npos) << message;
+  }
+}
+
 TEST(PrecisionTest, Fp16NeedsF16C) {
   const SimdLevel before = simd_level();
   set_simd_level(SimdLevel::v2);

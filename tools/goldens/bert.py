@@ -1,6 +1,8 @@
 """Goldens of tests/models/bert/parity_test.cpp: a small BertForPreTraining of Transformers, its outputs and gradients.
 
     .venv/bin/python tools/goldens/bert.py tests/goldens/bert.safetensors
+    .venv/bin/python tools/goldens/bert.py OTHER/tests/goldens/bert.safetensors 7    another model and batch, from seed 7:
+                                           MINIBERT_SOURCE_DIR=OTHER build/cpu/bin/models_bert_parity_test compares with it
 
 The model runs in float64 (expected values) and in float32 (its own error, which bounds ours), with large random weights,
 LayerNorms far from 1 and 0, sequences of uneven lengths (1 among them) and both heads. Cases:
@@ -156,9 +158,9 @@ def packed(batch):
     return {f"batch/{name}": torch.from_numpy(value.astype(np.int32)) for name, value in fields.items()}
 
 
-def main(path):
+def main(path, seed=20250101):
     torch.set_num_threads(1)
-    rng = np.random.default_rng(20250101)
+    rng = np.random.default_rng(int(seed))
     model = BertForPreTraining(BertConfig(**CONFIG))
     randomise(model, rng)
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
@@ -193,4 +195,4 @@ def main(path):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 
 #include "core/clock.h"
+#include "core/device_stream.h"
 #include "core/parallel.h"
 #include "core/precision.h"
 #include "core/profile.h"
@@ -46,8 +47,6 @@ void check(const Options& o) {
            "bench step: {} steps and {} to warm up, expected at "
            "least 1 and 0",
            o.steps, o.warmup);
-  if (parse_device(o.device) != Device::cpu)
-    fail<UsageError>("bench step: {}", cuda_unavailable_reason());
   check_precision(parse_precision(o.precision), parse_device(o.device));
 }
 
@@ -124,6 +123,7 @@ class Trainer {
   explicit Trainer(const Options& o)
       : options_(o),
         lengths_(read_lengths(o.lengths)),
+        stream_(compute_options(o)),
         model_(config_of(o), ModelUse::training, {}, compute_options(o)),
         optimizer_(model_.arena(), adamw(), schedule(o), scaling(o)),
         step_(model_, optimizer_, {.seed = o.seed, .nsp = true, .recompute = recompute(o)}) {
@@ -151,7 +151,7 @@ class Trainer {
 
  private:
   static ComputeOptions compute_options(const Options& o) {
-    return {compute_type(parse_precision(o.precision)), parse_device(o.device)};
+    return minibert::compute_options(parse_precision(o.precision), parse_device(o.device));
   }
   static LossScaling scaling(const Options& o) {
     return {.enabled = parse_precision(o.precision) == Precision::fp16};
@@ -175,6 +175,7 @@ class Trainer {
 
   const Options& options_;
   std::vector<int64_t> lengths_;
+  DeviceStream stream_;
   BertForPreTraining model_;
   Optimizer optimizer_;
   TrainStep step_;

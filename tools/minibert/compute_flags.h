@@ -22,12 +22,7 @@ struct ComputeFlags {
   }
   /// Errors: UsageError for a name that is not one, and for what the device can't do.
   ComputeOptions options() const {
-    const Precision wanted = parse_precision(precision);
-    const Device where = parse_device(device);
-    MB_CHECK(where == Device::cpu || cuda_available(), "device is cuda, but {}",
-             cuda_unavailable_reason());
-    check_precision(wanted, where);
-    return {compute_type(wanted), where};
+    return compute_options(parse_precision(precision), parse_device(device));
   }
 };
 

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/device_stream.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
 #include "tools/minibert/compute_flags.h"
@@ -42,9 +43,10 @@ void print_summary(const std::string& text, std::span<const float> vector) {
 
 void embed(const EmbedOptions& options) {
   const Pooling pooling = parse_pooling(options.pooling);
-  const ModelFolder folder =
-      ModelFolder::open(options.model, {.pooler = false, .mlm_head = false, .nsp_head = false},
-                        options.compute.options());
+  const ComputeOptions compute = options.compute.options();
+  const DeviceStream stream(compute);
+  const ModelFolder folder = ModelFolder::open(
+      options.model, {.pooler = false, .mlm_head = false, .nsp_head = false}, compute);
   const std::vector<std::string> texts = options.input.read();
   const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);
   encode_in_groups(

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "core/device_stream.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/bert/hugging_face.h"
@@ -35,9 +36,11 @@ ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& c
 
 void run_mlm(const EvalFlags& flags) {
   if (flags.threads > 0) set_num_threads(flags.threads);
-  const LoadedBert loaded = load_hugging_face(
-      flags.model, ModelUse::inference, {.pooler = false, .mlm_head = true, .nsp_head = false},
-      flags.compute.options());
+  const ComputeOptions compute = flags.compute.options();
+  const DeviceStream stream(compute);
+  const LoadedBert loaded =
+      load_hugging_face(flags.model, ModelUse::inference,
+                        {.pooler = false, .mlm_head = true, .nsp_head = false}, compute);
   const BertForPreTraining& model = loaded.model;
   const auto data = ShardSet::open(flags.data, expected_of(flags.model, model.config()));
   MB_CHECK(

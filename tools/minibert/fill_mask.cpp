@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/device_stream.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
 #include "tools/minibert/compute_flags.h"
@@ -72,9 +73,10 @@ std::vector<std::vector<int64_t>> find_masks(const Vocab& vocab,
 }
 
 void fill_mask(const FillMaskOptions& options) {
-  const ModelFolder folder =
-      ModelFolder::open(options.model, {.pooler = false, .mlm_head = true, .nsp_head = false},
-                        options.compute.options());
+  const ComputeOptions compute = options.compute.options();
+  const DeviceStream stream(compute);
+  const ModelFolder folder = ModelFolder::open(
+      options.model, {.pooler = false, .mlm_head = true, .nsp_head = false}, compute);
   const Vocab& vocab = folder.tokenizer.vocab();
   const std::vector<std::string> texts = options.input.read();
   const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);

@@ -43,7 +43,7 @@ struct alignas(64) Thread {
   Stack* stack = nullptr;   // on which
   const void* operand = nullptr;
   void* result = nullptr;
-  const char* waits_in = nullptr;  // name of what it waits in; null: it runs, or can
+  const char* waits_in = nullptr;  // name of what it waits in, or did last
   Place place;                     // where it called that
   // ---- Fixed for a launch
   uint3 index = {};
@@ -173,7 +173,6 @@ void set_context(Thread& fresh);
   if (!next) [[unlikely]]
     deadlock();
   go_on_in(*next);
-  scheduler.current->waits_in = nullptr;
 }
 
 /// For the running thread: others may go first. It must be ready.

@@ -10,7 +10,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-#include <cuda_runtime_api.h>
+#include <cuda_runtime.h>  // with the templates that nvcc includes by itself, such as cudaMalloc(T**)
 #include <vector_functions.h>
 #include <vector_types.h>
 

@@ -84,7 +84,8 @@ void meet(const Operation& operation, uint32_t mask, const void* operand, void* 
   const uint32_t bit = 1u << self.lane, present = mask & warp.lanes;
   if (!(present & bit) || (operation.aligned && present != ~0u)) [[unlikely]]
     wrong_mask(operation, mask, place);
-  const int slot = find_slot(warp, present);
+  int slot = 0;  // the usual case: nobody gathers for another mask
+  if (warp.meetings != 1 || warp.meeting[0].mask != present) slot = find_slot(warp, present);
   Meeting& meeting = warp.meeting[slot];
   if (meeting.arrived) {
     const Thread& other = s.thread[self.warp * kLanes + std::countr_zero(meeting.arrived)];
@@ -114,10 +115,8 @@ uint32_t vote(const Operation& operation, uint32_t mask, uint32_t operand, Place
   return result;
 }
 
-int segment(int width) {
-  if (width < 2 || width > kLanes || !std::has_single_bit(static_cast<unsigned>(width)))
-    fail("shuffle: width is " + std::to_string(width) + ", expected 2, 4, 8, 16 or 32");
-  return this_lane() & ~(width - 1);
+void wrong_width(int width) {
+  fail("shuffle: width is " + std::to_string(width) + ", expected 2, 4, 8, 16 or 32");
 }
 
 template <auto fold>

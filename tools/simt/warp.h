@@ -56,8 +56,13 @@ T shuffle(const Operation& operation, uint32_t mask, T value, int source, Place 
 inline int this_lane() {
   return scheduler.current->lane;
 }
+[[noreturn, gnu::cold]] void wrong_width(int width);
 /// First lane of the caller's segment of `width` lanes. Fails unless width is 2, 4, 8, 16 or 32.
-int segment(int width);
+inline int segment(int width) {
+  if (width < 2 || width > kLanes || (width & (width - 1))) [[unlikely]]
+    wrong_width(width);
+  return this_lane() & ~(width - 1);
+}
 
 /// What the votes and reductions of a warp compute from 32-bit operands.
 uint32_t vote(const Operation& operation, uint32_t mask, uint32_t operand, Place place);

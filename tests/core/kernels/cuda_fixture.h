@@ -11,6 +11,7 @@
 #include "core/device.h"
 #include "core/kernels/copy.h"
 #include "tests/core/kernels/kernel_fixture.h"
+#include "tests/schedules.h"
 
 namespace minibert::testing {
 
@@ -82,16 +83,6 @@ inline const float* cuda_float(float value) {
   floats->push_back(on_cuda(Tensor::from<float>(values, {1})));
   return static_cast<const float*>(floats->back().raw());
 }
-
-/// The orders in which the engine may run threads: seeds 0 to 10, with the bytes of asynchronous
-/// copies arriving late and early. One on a GPU. schedules_simt.cpp, schedules_gpu.cpp.
-struct Schedule {
-  int number;
-  std::string name;  // "seed 3, cp.async early"
-};
-std::vector<Schedule> schedules();
-/// For the launches to come.
-void use_schedule(const Schedule& schedule);
 
 /// Runs `run`, which queues kernels and returns what they computed (on the device), under the first
 /// schedule and gives those results on the host; then under all others, and expects the same bits.

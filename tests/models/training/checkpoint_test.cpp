@@ -74,12 +74,14 @@ std::vector<float> values(const Tensor& tensor) {
 TEST_F(CheckpointTest, ComesBackBitForBit) {
   Trained before(1), after(2);
   before.state.best = {2, 1.0 / 3};
-  before.state.pending_record = "{\"step\": 3}";
+  before.state.pending_record = StepRecord{.step = 3, .loss = 0.1, .mlm_loss = NAN, .tokens = 7};
   store_.save(3, Snapshot::files(snapshot(before)));
   const TrainerState state =
       load_checkpoint(scratch_ / "checkpoint-3", after.model, after.optimizer);
   EXPECT_EQ(to_json(state), to_json(before.state));
   EXPECT_EQ(state.best->mlm_loss, 1.0 / 3);
+  EXPECT_EQ(state.pending_record->step, 3);
+  EXPECT_EQ(state.pending_record->loss, 0.1);
   EXPECT_EQ(state.applied_steps, 2);
   EXPECT_EQ(values(after.model.arena().masters()), values(before.model.arena().masters()));
   const auto moments = after.optimizer.state(), expected = before.optimizer.state();
@@ -132,6 +134,12 @@ TEST_F(CheckpointTest, StateOfANewerVersionOrWithoutAFieldIsRefused) {
   EXPECT_TRUE(has(
       message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 1}", "s.json"); }),
       "s.json: field \"data_steps\" is missing"));
+  Trained waiting(1);
+  waiting.state.pending_record = StepRecord{.step = 3};
+  std::string cut = to_json(waiting.state);
+  cut.replace(cut.find("grad_norm"), 4, "GRAD");
+  EXPECT_TRUE(has(message_of<CheckpointError>([&] { parse_trainer_state(cut, "s.json"); }),
+                  "s.json: field \"pending_record\": "));
   EXPECT_TRUE(has(message_of<CheckpointError>([] { parse_trainer_state("[", "s.json"); }),
                   "s.json: is damaged"));
 }

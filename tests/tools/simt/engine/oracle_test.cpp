@@ -99,8 +99,7 @@ __global__ void load(int matrices, bool transposed, uint32_t (*out)[4]) {
   uint32_t r[4] = {};
   const uint16_t* row = tile[lane];
   if (matrices == 1) transposed ? ldmatrix_x1_trans(r[0], row) : ldmatrix_x1(r[0], row);
-  if (matrices == 2)
-    transposed ? ldmatrix_x2_trans(r[0], r[1], row) : ldmatrix_x2(r[0], r[1], row);
+  if (matrices == 2) transposed ? ldmatrix_x2_trans(r[0], r[1], row) : ldmatrix_x2(r[0], r[1], row);
   if (matrices == 4) transposed ? ldmatrix_x4_trans(r, row) : ldmatrix_x4(r, row);
   for (int i = 0; i < 4; ++i) out[lane][i] = r[i];
 }

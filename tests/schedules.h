@@ -1,0 +1,19 @@
+// schedules.h: the orders in which the engine of tools/simt may run a kernel's threads: seeds 0 to 10,
+// with the bytes of asynchronous copies arriving late and early. On a GPU there is one, its own.
+// A correct kernel computes the same bits in all. schedules_simt.cpp, schedules_gpu.cpp.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace minibert::testing {
+
+struct Schedule {
+  int number;        // 0: threads in order, copies late
+  std::string name;  // "seed 3, cp.async early"
+};
+std::vector<Schedule> schedules();
+/// For the launches to come.
+void use_schedule(const Schedule& schedule);
+
+}  // namespace minibert::testing
