@@ -4,8 +4,6 @@
 // gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is captured into a graph, so
 // there a form that is not in the table takes our own kernels, and is not entered.
 // Test: ctest -R gemm_cuda.
-#include <cuda_runtime_api.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
@@ -13,6 +11,8 @@
 #include <mutex>
 #include <sstream>
 #include <vector>
+
+#include <cuda_runtime_api.h>
 
 #include "core/cuda_error.h"
 #include "core/kernels/gemm_cuda.h"
@@ -39,8 +39,7 @@ struct Table {
 GemmCudaBackend backend_of(const std::string& name) {
   if (name == "ours") return GemmCudaBackend::ours;
   if (name == "cublaslt") return GemmCudaBackend::cublaslt;
-  MB_CHECK(name == "fastest",
-           "MINIBERT_CUDA_GEMM is {}, expected fastest, ours or cublaslt", name);
+  MB_CHECK(name == "fastest", "MINIBERT_CUDA_GEMM is {}, expected fastest, ours or cublaslt", name);
   return GemmCudaBackend::fastest;
 }
 
@@ -57,9 +56,8 @@ Table& table() {
 std::string form_of(const GemmArgs& args) {
   const auto [M, N, K] = gemm_sizes(args);
   const bool tf32 = args.tf32 && args.a.dtype() == DType::f32;
-  std::string form =
-      fmt::format("{} {}x{}x{} {}{}", tf32 ? "tf32" : name_of(args.a.dtype()), M, N, K,
-                  args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
+  std::string form = fmt::format("{} {}x{}x{} {}{}", tf32 ? "tf32" : name_of(args.a.dtype()), M, N,
+                                 K, args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
   form += ' ';
   const size_t bare = form.size();
   const auto word = [&](bool is, const char* name) {
@@ -208,12 +206,18 @@ GemmCudaBackend gemm_cuda_backend() {
   return table().backend;
 }
 
+std::string gemm_cuda_implementation() {
+  const GemmCudaBackend backend = gemm_cuda_backend();
+  if (backend == GemmCudaBackend::ours) return "built-in";
+  const std::string both = gemm_cublaslt_description() + ", built-in";
+  return backend == GemmCudaBackend::cublaslt ? both : "the faster of " + both;
+}
+
 std::string gemm_cuda_choices() {
   const std::lock_guard lock(table().mutex);
   std::string text;
   for (const auto& [form, c] : table().choices) {
-    const std::string who =
-        c.algorithm == kOurs ? "ours" : fmt::format("cublaslt:{}", c.algorithm);
+    const std::string who = c.algorithm == kOurs ? "ours" : fmt::format("cublaslt:{}", c.algorithm);
     text += fmt::format("{} {:.1f}us {:.1f}us {}\n", form, c.our_microseconds,
                         c.library_microseconds, who);
   }
@@ -232,10 +236,11 @@ void gemm_cuda_load_choices(const std::string& text) {
                        unit_ours >> c.library_microseconds >> unit_library >> who) &&
                       !(words >> more) && unit_ours == "us" && unit_library == "us" &&
                       parse_who(who, c.algorithm);
-    MB_CHECK_AS(DataError, good,
-                "gemm choices: line {} is \"{}\", expected as in \"bf16 4096x1024x1024 nt bias 81.0us "
-                "78.5us cublaslt:0\"",
-                number, line);
+    MB_CHECK_AS(
+        DataError, good,
+        "gemm choices: line {} is \"{}\", expected as in \"bf16 4096x1024x1024 nt bias 81.0us "
+        "78.5us cublaslt:0\"",
+        number, line);
     choices[fmt::format("{} {} {} {}", type, sizes, transposes, epilogue)] = c;
   }
   const std::lock_guard lock(table().mutex);

@@ -8,14 +8,14 @@
 //   All else        the plain product in f32, then our second pass (gemm_finish_products).
 // Easy to break: reductions in place are excluded, because their order is not fixed.
 // Source: cuBLAS 13 documentation, cublasLtMatmul. Test: ctest -R gemm_cuda.
-#include <cublasLt.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <map>
 #include <mutex>
 #include <vector>
+
+#include <cublasLt.h>
 
 #include "core/cuda_error.h"
 #include "core/kernels/gemm_cuda.h"
@@ -27,7 +27,8 @@ using Epilogue = GemmArgs::Epilogue;
 
 void check(cublasStatus_t status, const char* expression) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  if (status == CUBLAS_STATUS_ALLOC_FAILED) fail<OutOfMemory>("cublasLt: {} found no memory", expression);
+  if (status == CUBLAS_STATUS_ALLOC_FAILED)
+    fail<OutOfMemory>("cublasLt: {} found no memory", expression);
   fail<InternalError>("cublasLt: {} failed: {}", expression, cublasLtGetStatusString(status));
 }
 #define MB_CUBLASLT(expression) check((expression), #expression)
@@ -138,9 +139,18 @@ class Matmul {
     MB_CUDA(cudaGetDevice(&device));
     const int flags = args_.transpose_a | args_.transpose_b << 1 | args_.tf32 << 2 |
                       args_.accumulate << 3 | request_.whole << 4;
-    return {M, N, K, device, flags, request_.epilogue, int64_t(args_.a.dtype()),
-            int64_t(args_.c.dtype()), alignment_of(args_.a), alignment_of(args_.b),
-            alignment_of(args_.c), alignment_of(args_.pre_activation)};
+    return {M,
+            N,
+            K,
+            device,
+            flags,
+            request_.epilogue,
+            int64_t(args_.a.dtype()),
+            int64_t(args_.c.dtype()),
+            alignment_of(args_.a),
+            alignment_of(args_.b),
+            alignment_of(args_.c),
+            alignment_of(args_.pre_activation)};
   }
   std::vector<cublasLtMatmulAlgo_t> ask() const {
     Owned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy> preference;
@@ -160,8 +170,8 @@ class Matmul {
     std::array<cublasLtMatmulHeuristicResult_t, kMostAlgorithms> results;
     int count = 0;
     const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        library(), operation_.handle, b_.handle, a_.handle, c_.handle, c_.handle,
-        preference.handle, kMostAlgorithms, results.data(), &count);
+        library(), operation_.handle, b_.handle, a_.handle, c_.handle, c_.handle, preference.handle,
+        kMostAlgorithms, results.data(), &count);
     if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return {};
     MB_CUBLASLT(status);
     std::vector<cublasLtMatmulAlgo_t> usable;

@@ -535,6 +535,16 @@ TEST_F(GemmCuda, ChoicesCanBeSavedAndLoaded) {
   EXPECT_EQ(gemm_cuda_choices(), two) << "a bad table changed the choices";
 }
 
+TEST_F(GemmCuda, SaysWhoMultiplies) {
+  gemm_cuda_use(GemmCudaBackend::ours);
+  EXPECT_EQ(gemm_cuda_implementation(), "built-in");
+  gemm_cuda_use(GemmCudaBackend::cublaslt);
+  const std::string library = gemm_cuda_implementation();
+  EXPECT_EQ(library.rfind("cuBLASLt ", 0), 0u) << library;
+  gemm_cuda_use(GemmCudaBackend::fastest);
+  EXPECT_EQ(gemm_cuda_implementation(), "the faster of " + library);
+}
+
 TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
   const Product p({64, 72, 200}, 2, kTypes[0]);
   const auto bits_of = [&](const Way& way) {
