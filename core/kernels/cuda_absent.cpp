@@ -106,6 +106,9 @@ void gemm_cuda_use(GemmCudaBackend) {
 GemmCudaBackend gemm_cuda_backend() {
   absent("gemm_cuda_backend");
 }
+std::string gemm_cuda_implementation() {
+  return "";
+}
 std::string gemm_cuda_choices() {
   return "";
 }

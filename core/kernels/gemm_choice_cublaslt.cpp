@@ -206,6 +206,13 @@ GemmCudaBackend gemm_cuda_backend() {
   return table().backend;
 }
 
+std::string gemm_cuda_implementation() {
+  const GemmCudaBackend backend = gemm_cuda_backend();
+  if (backend == GemmCudaBackend::ours) return "built-in";
+  const std::string both = gemm_cublaslt_description() + ", built-in";
+  return backend == GemmCudaBackend::cublaslt ? both : "the faster of " + both;
+}
+
 std::string gemm_cuda_choices() {
   const std::lock_guard lock(table().mutex);
   std::string text;

@@ -40,9 +40,12 @@ enum class GemmCudaBackend { fastest, ours, cublaslt };
 /// MINIBERT_CUDA_GEMM=fastest, ours or cublaslt sets it at the start.
 void gemm_cuda_use(GemmCudaBackend backend);
 GemmCudaBackend gemm_cuda_backend();
+/// Who multiplies: "the faster of cuBLASLt 13.1.0, built-in", "cuBLASLt 13.1.0, built-in" (what the
+/// library can't do), or "built-in".
+std::string gemm_cuda_implementation();
 
-/// The choices so far, one form a line: "bf16 4096x1024x1024 nt bias 81.0us 78.5us
-/// cublaslt:0", that is ours, the library's best, and who multiplies: ours, or that offer of the library.
+/// The choices so far, one form a line: what ours took, what the library's best, and who multiplies
+/// (the number is that of the library's offer): "bf16 4096x1024x1024 nt bias 81.0us 78.5us cublaslt:0".
 std::string gemm_cuda_choices();
 /// Takes them from such a text, in place of what was there. Errors: DataError with the line.
 void gemm_cuda_load_choices(const std::string& text);

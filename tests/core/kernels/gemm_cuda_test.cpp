@@ -521,6 +521,7 @@ TEST_F(GemmCuda, ChoicesCanBeSavedAndLoaded) {
   const std::string one = gemm_cuda_choices();
   EXPECT_EQ(std::count(one.begin(), one.end(), '\n'), 1) << one;
   EXPECT_NE(one.find("bf16 64x72x96 nt bias"), std::string::npos) << one;
+  EXPECT_EQ(one.find(" 0.0us"), std::string::npos) << "one of the two did not multiply: " << one;
   gemm(device.args);
   EXPECT_EQ(gemm_cuda_choices(), one) << "a form is timed once";
   gemm(other.args);
@@ -532,6 +533,16 @@ TEST_F(GemmCuda, ChoicesCanBeSavedAndLoaded) {
   EXPECT_EQ(gemm_cuda_choices(), two);
   EXPECT_THROW(gemm_cuda_load_choices("bf16 64x72x96 nt bias fastest\n"), DataError);
   EXPECT_EQ(gemm_cuda_choices(), two) << "a bad table changed the choices";
+}
+
+TEST_F(GemmCuda, SaysWhoMultiplies) {
+  gemm_cuda_use(GemmCudaBackend::ours);
+  EXPECT_EQ(gemm_cuda_implementation(), "built-in");
+  gemm_cuda_use(GemmCudaBackend::cublaslt);
+  const std::string library = gemm_cuda_implementation();
+  EXPECT_EQ(library.rfind("cuBLASLt ", 0), 0u) << library;
+  gemm_cuda_use(GemmCudaBackend::fastest);
+  EXPECT_EQ(gemm_cuda_implementation(), "the faster of " + library);
 }
 
 TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
