@@ -24,7 +24,7 @@ namespace minibert {
 //   written where dtable is zeroed first; the indices beside that
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   sums in f32, tables in order 0, 1, 2; backward in ascending position, kept in registers per
-//   row. Same bits for every thread count and instruction set.
+//   row. Same bits for every thread count and instruction set, and on CUDA.
 // ---- 5. Interface ------------------------------------------------------------------------------
 /// y[n] = sum over tables k of table_k[index_k[n]].
 /// Shapes  table_k [rows_k, H]; index_k [N] i32, 0 .. rows_k-1 (not checked here: they are the

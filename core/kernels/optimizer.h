@@ -44,7 +44,9 @@ namespace minibert {
 //   embedding's norm. Each piece has its own sum; a tensor's pieces are added in order. A piece
 //   depends on the arena's layout alone, so threads do not change bits, nor do ranks that share the
 //   buffers out at chunk borders and exchange piece sums. Instruction sets differ in the last bit
-//   (fused multiply-add, number of lanes).
+//   (fused multiply-add, number of lanes). CUDA: m, v and AdamW's weights have the bits of the
+//   instruction sets that fuse; a piece's sum has a tree of its own, so norms, and through the ratio
+//   LAMB's weights, agree with the CPU's within rounding alone.
 //
 // ---- 5. Interface ------------------------------------------------------------------------------
 inline constexpr int64_t kOptimizerChunk = 16384;  // elements: 64 KiB in each of four buffers

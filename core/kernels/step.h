@@ -31,7 +31,7 @@ namespace minibert {
 //   One thread; 8 bytes a tensor.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Sums in double, in order. The table is made once, by the host: learning rate and corrections
-//   have the same bits on every device. growth and backoff are doubles and the product is rounded
+//   have the same bits on every device, and so has everything else here. growth and backoff are doubles and the product is rounded
 //   to float once, as torch does it.
 // ---- 5. Interface -------------------------------------------------------------------------------
 
