@@ -309,7 +309,7 @@ __device__ __forceinline__ void add_warps(const Floats<N> (&r_sum)[kPacks], floa
 
 // A block has a.rows rows, warp w of it rows w, w + 4, w + 8, ...
 template <int kPacks, typename E>
-__global__ void MB_LAUNCH_BOUNDS(kRowThreads, kPacks* kPack<E> <= 24 ? 3 : 2)
+__global__ void MB_LAUNCH_BOUNDS(kRowThreads, kPacks <= 3 ? 3 : 2)
     backward_in_registers(const BackwardRows<E> a) {
   constexpr int N = kPack<E>, kWarps = kRowThreads / kWarpSize;
   MB_SHARED(float[kPacks * N * kWarpSize], s_sum, kWarps);
