@@ -86,7 +86,10 @@ void* cuda_mark(Stream stream) {
 
 bool cuda_passed(void* mark) {
   const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(mark));
-  if (state == cudaErrorNotReady) return false;
+  if (state == cudaErrorNotReady) {
+    cudaGetLastError();  // else the next launch would be taken for the one that failed
+    return false;
+  }
   MB_CUDA(state);
   return true;
 }

@@ -71,7 +71,8 @@ struct AttentionForward {
   Operand qkv, out, lse, cu_seqlens, sample;
   float scale = 0;  // 1 / sqrt(D); above 0
   Dropout dropout;
-  bool tf32 = tf32_allowed();  // f32 on CUDA: products of factors rounded to tf32; a CPU has none, so exact
+  bool tf32 =
+      tf32_allowed();  // f32 on CUDA: products of factors rounded to tf32; a CPU has none, so exact
 };
 /// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
