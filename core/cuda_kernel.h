@@ -211,7 +211,7 @@ __device__ __forceinline__ uint32_t pack2(float low, float high) {
 template <typename T>
 __device__ __forceinline__ float2 unpack2(uint32_t both) {
   if constexpr (std::is_same_v<T, __nv_bfloat16>) {
-    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(both));
+    return {__uint_as_float(both << 16), __uint_as_float(both & 0xFFFF0000u)};
   } else {
     return __half22float2(reinterpret_cast<const __half2&>(both));
   }
@@ -250,6 +250,24 @@ template <>
 struct WordOf<16> {
   using type = uint4;
 };
+
+// nvcc splits the assignment of a uint4 into its members and joins them to one store only where it
+// can prove the alignment, which a row's length as a variable forbids. A whole number stays whole.
+__extension__ typedef unsigned __int128 WholeWord;
+template <typename Word>
+__device__ __forceinline__ void store_word(Word* to, Word word) {
+  *to = word;
+}
+__device__ __forceinline__ uint64_t join(unsigned int low, unsigned int high) {
+  return uint64_t{high} << 32 | low;
+}
+__device__ __forceinline__ void store_word(uint2* to, uint2 word) {
+  *reinterpret_cast<uint64_t*>(to) = join(word.x, word.y);
+}
+__device__ __forceinline__ void store_word(uint4* to, uint4 word) {
+  *reinterpret_cast<WholeWord*>(to) =
+      static_cast<WholeWord>(join(word.z, word.w)) << 64 | join(word.x, word.y);
+}
 }  // namespace detail
 
 /// Elements from .. from + N - 1. `from` must be aligned to N elements.
@@ -269,7 +287,7 @@ __device__ __forceinline__ Pack<T, N> load_pack_once(const T* from) {
 template <int N, typename T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
   using Word = typename detail::WordOf<sizeof(T) * N>::type;
-  *reinterpret_cast<Word*>(to) = reinterpret_cast<const Word&>(pack);
+  detail::store_word(reinterpret_cast<Word*>(to), reinterpret_cast<const Word&>(pack));
 }
 /// The same for global memory that nothing reads soon.
 template <int N, typename T>

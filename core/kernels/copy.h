@@ -54,6 +54,9 @@ void zero_bytes_cuda(const Operand& to, Stream stream);
 void copy_to_device_cuda(const void* host, const Operand& to, Stream stream);
 void copy_to_host_cuda(const Operand& from, void* host, Stream stream);
 void gather_rows_cuda(const GatherRows& args, Stream stream);
+/// Rung 1 .. kGatherRowsRungs of copy.cu, the last of which gather_rows_cuda runs.
+inline constexpr int kGatherRowsRungs = 3;
+void gather_rows_cuda_rung(const GatherRows& args, Stream stream, int rung);
 void scatter_add_rows_cuda(const ScatterAddRows& args, Stream stream);
 
 }  // namespace minibert

@@ -29,6 +29,11 @@ namespace {
   void name##_cuda(const Args&, Stream) { \
     absent(#name);                        \
   }
+/// MB_ABSENT_RUNG(cast, CastArgs): void cast_cuda_rung(const CastArgs&, Stream, int)
+#define MB_ABSENT_RUNG(name, Args)                  \
+  void name##_cuda_rung(const Args&, Stream, int) { \
+    absent(#name);                                  \
+  }
 
 #ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
@@ -38,9 +43,11 @@ MB_ABSENT(attention_backward, AttentionBackward)
 #endif
 #ifndef MB_CUDA_cast
 MB_ABSENT(cast, CastArgs)
+MB_ABSENT_RUNG(cast, CastArgs)
 #endif
 #ifndef MB_CUDA_copy
 MB_ABSENT(gather_rows, GatherRows)
+MB_ABSENT_RUNG(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
 MB_ABSENT(zero_bytes, Operand)
 void copy_bytes_cuda(const Operand&, const Operand&, Stream) {
@@ -54,8 +61,14 @@ void copy_to_host_cuda(const Operand&, void*, Stream) {
 }
 #endif
 #ifndef MB_CUDA_cross_entropy
-MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+void cross_entropy_forward_cuda(const CrossEntropyForward&, LossCounts*, Stream) {
+  absent("cross_entropy_forward");
+}
+void cross_entropy_forward_cuda_rung(const CrossEntropyForward&, LossCounts*, Stream, int) {
+  absent("cross_entropy_forward");
+}
 MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+MB_ABSENT_RUNG(cross_entropy_backward, CrossEntropyBackward)
 #endif
 #ifndef MB_CUDA_elementwise
 MB_ABSENT(gelu_forward, GeluForward)
@@ -73,6 +86,8 @@ MB_ABSENT(fill_from, FillFromArgs)
 #ifndef MB_CUDA_embedding
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
+MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
+MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 #endif
 #ifndef MB_CUDA_gemm
 MB_ABSENT(gemm, GemmArgs)
@@ -100,7 +115,9 @@ void gemm_cuda_load_choices(const std::string&) {
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
+MB_ABSENT_RUNG(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
+MB_ABSENT_RUNG(layer_norm_backward, LayerNormBackward)
 #endif
 #ifndef MB_CUDA_optimizer
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
@@ -109,9 +126,12 @@ MB_ABSENT(lamb_moments, OptimizerArgs)
 MB_ABSENT(lamb_ratios, OptimizerArgs)
 MB_ABSENT(lamb_apply, OptimizerArgs)
 MB_ABSENT(adamw_step, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_moments, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
 #endif
 #ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)
+MB_ABSENT_RUNG(column_sum, ColumnSumArgs)
 MB_ABSENT(sum, SumArgs)
 #endif
 #ifndef MB_CUDA_step

@@ -56,10 +56,10 @@ inline constexpr double kGeluFlops = 45;
 /// Errors  UsageError for shapes or types that disagree, and for what an epilogue does not allow.
 struct GemmArgs {
   Operand a, b, c;
-  bool transpose_a = false;  // a is stored [K, M]
-  bool transpose_b = false;  // b is stored [N, K], as the weight of a linear layer is
-  bool accumulate = false;   // add to what c holds (gradients); not together with an epilogue
-  bool tf32 = false;         // f32 operands may be rounded to tf32; a CPU multiplies them exactly
+  bool transpose_a = false;    // a is stored [K, M]
+  bool transpose_b = false;    // b is stored [N, K], as the weight of a linear layer is
+  bool accumulate = false;     // add to what c holds (gradients); not together with an epilogue
+  bool tf32 = tf32_allowed();  // f32 operands may be rounded to tf32; a CPU multiplies them exactly
 
   enum class Epilogue {
     none,       // c = op(a) op(b) [+ bias if defined]

@@ -86,5 +86,9 @@ Cost layer_norm_forward_cost(const LayerNormForward& args);
 Cost layer_norm_backward_cost(const LayerNormBackward& args);
 void layer_norm_forward_cuda(const LayerNormForward& args, Stream stream);
 void layer_norm_backward_cuda(const LayerNormBackward& args, Stream stream);
+/// Rung 1 .. kLayerNormRungs of layer_norm.cu, the last of which the two above run.
+inline constexpr int kLayerNormRungs = 4;
+void layer_norm_forward_cuda_rung(const LayerNormForward& args, Stream stream, int rung);
+void layer_norm_backward_cuda_rung(const LayerNormBackward& args, Stream stream, int rung);
 
 }  // namespace minibert

@@ -19,6 +19,7 @@ namespace minibert {
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Everything is added in double, over fixed blocks (64 rows; 65,536 elements) and then in block
 //   order: the thread count does not change bits. The vector length does: lanes are added last.
+//   CUDA adds in double too, in a fixed tree: no atomics, the same bits in every run.
 //   An infinity or NaN reaches the sums.
 // ---- 5. Interface -------------------------------------------------------------------------------
 struct ColumnSumArgs {
@@ -33,6 +34,9 @@ inline void column_sum(const Operand& x, const Operand& y, bool accumulate) {
 void column_sum_reference(const ColumnSumArgs& args);
 Cost column_sum_cost(const ColumnSumArgs& args);
 void column_sum_cuda(const ColumnSumArgs& args, Stream stream);
+/// Rung 1 .. kColumnSumRungs of reduce.cu, the last of which column_sum_cuda runs.
+inline constexpr int kColumnSumRungs = 3;
+void column_sum_cuda_rung(const ColumnSumArgs& args, Stream stream, int rung);
 
 struct SumArgs {
   Operand x, y;
