@@ -47,12 +47,18 @@ namespace minibert {
 //   and D to one of 32:
 //     forward   2 S D (k, v)           +  32 S (probabilities)  +  64 D (tiles of 32 queries)
 //     backward  4 S D (and dk, dv)     +  64 S (and gradients)  + 128 D (tiles of q and of dout)
+//   On device cuda, backward computes the scores of sequences longer than a tile of keys twice:
+//   14 A D S^2 FLOP. Its scratch is delta, N A floats.
 //
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Products and sums in f32 whatever E is; only what is stored in E is rounded to it, once. exp to
 //   2 ulp. The row's maximum is subtracted before exp, so no score overflows. A task owns a
 //   (sequence, head) and walks its queries in order: no atomics, so threads, packing and neighbours
 //   do not change bits.
+//   Device cuda: the same, but the softmax's sum runs over tiles of keys, with the maximum so far;
+//   and tensor cores (bf16, f16, tf32) take p m and ds rounded to E (tf32: to 2^-11). That moves out
+//   by up to u sum_j p_ij m_ij |v_jd|, and gradients likewise; ds beyond 65,504 in f16 becomes
+//   infinite, as any gradient there. The order of every sum depends on S alone: no atomics.
 //   delta_i reads out as stored, rounded to E (by at most u = 2^-24, 2^-9 or 2^-11 of each element):
 //   that moves ds_ij by up to u p_ij sum_d |do_id out_id|, as in every attention that keeps out in
 //   16 bits. Where p_ij da_ij and p_ij delta_i nearly cancel, it is more than dq's own rounding.
@@ -71,8 +77,7 @@ struct AttentionForward {
   Operand qkv, out, lse, cu_seqlens, sample;
   float scale = 0;  // 1 / sqrt(D); above 0
   Dropout dropout;
-  bool tf32 =
-      tf32_allowed();  // f32 on CUDA: products of factors rounded to tf32; a CPU has none, so exact
+  bool tf32 = tf32_allowed();  // whether device cuda may round f32 factors to tf32; a CPU does not
 };
 /// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
@@ -94,9 +99,9 @@ Cost attention_backward_cost(const AttentionBackward& args);
 void attention_forward_cuda(const AttentionForward& args, Stream stream);
 void attention_backward_cuda(const AttentionBackward& args, Stream stream);
 
-/// The forward kernels of attention_forward.cu, each with one idea more than the one before. All
-/// take every shape and type: `synchronous` and `production` choose by head size and type.
-enum class AttentionRung { naive, tiled, synchronous, production };
-void attention_forward_cuda(const AttentionForward& args, Stream stream, AttentionRung rung);
+/// Rung 1 .. kAttentionForwardRungs of attention_forward.cu, the last of which attention_forward_cuda
+/// runs; for tests and `bench`. Each takes every shape and type.
+inline constexpr int kAttentionForwardRungs = 4;
+void attention_forward_cuda_rung(const AttentionForward& args, Stream stream, int rung);
 
 }  // namespace minibert

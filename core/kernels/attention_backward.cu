@@ -4,8 +4,6 @@
 // Easy to break: every sum has one owner and one order (no atomics), so whoever adds a path must say
 // who owns dq; and keys beyond the sequence's end must have probability 0 where dq is summed.
 // Test: ctest -R attention_cuda. Figures of the machine code: minibert profile --static.
-#include <algorithm>
-
 #include "core/kernels/attention_tensor.h"
 #include "core/kernels/attention_tiled.h"
 #include "core/kernels/workspace.h"
@@ -280,7 +278,7 @@ class TransposedKeep {
     static_assert(kRowTiles * kColumns / 16 <= 4, "eight bits of a word for each 16 x 16 piece");
     const int g = lane_id() / 4, t = lane_id() % 4, odd = g % 2;
     uint32_t own = 0;
-#pragma unroll
+#pragma unroll 1  // two draws at a time: more need registers that are not there
     for (int piece = 0; piece < kPieces; ++piece) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -338,14 +336,11 @@ __device__ __forceinline__ void softmax_backward(Accumulators<kRowTiles, kColumn
 }
 
 // The same of a transposed piece [keys, queries]; s_statistics of its queries.
-template <int kRowTiles, int kColumns, typename T>
-__device__ __forceinline__ void softmax_backward_transposed(Accumulators<kRowTiles, kColumns>& r_p,
-                                                            Accumulators<kRowTiles, kColumns>& r_ds,
-                                                            const float2* s_statistics,
-                                                            const HeadDropout<T>& dropout, float c,
-                                                            int query, int key) {
-  TransposedKeep<kRowTiles, kColumns> r_keep;
-  if (dropout.active()) r_keep.draw(dropout, query, key);
+template <int kRowTiles, int kColumns>
+__device__ __forceinline__ void softmax_backward_transposed(
+    Accumulators<kRowTiles, kColumns>& r_p, Accumulators<kRowTiles, kColumns>& r_ds,
+    const float2* s_statistics, const TransposedKeep<kRowTiles, kColumns>& r_keep, float c,
+    float keep_scale) {
 #pragma unroll
   for (int n = 0; n < kColumns / 8; ++n) {
     const float4 r_two = *reinterpret_cast<const float4*>(s_statistics + column_of(n));
@@ -355,7 +350,7 @@ __device__ __forceinline__ void softmax_backward_transposed(Accumulators<kRowTil
 #pragma unroll
       for (int i = 0; i < 4; ++i)
         softmax_element(r_p[m][n][i], r_ds[m][n][i], r_stats[i % 2], c, r_keep.keeps(m, n, i),
-                        dropout.scale());
+                        keep_scale);
   }
 }
 
@@ -463,13 +458,15 @@ __global__ void MB_LAUNCH_BOUNDS(BackwardShape<Core, D>::kThreads, 2)
     }
 #pragma unroll 1
     for (int i = 0; works && i < kQueries; i += kPiece) {
+      TransposedKeep<kRowTiles, kPiece> r_keep;  // first, while few registers are in use
+      if (dropout.active()) r_keep.draw(dropout, query + i, tile.first + warp_row);
       Accumulators<kRowTiles, kPiece> r_p, r_ds;  // scores and da at first
       multiply_rows<Core, kRowTiles, kPiece, D>(r_p, s_k, warp_row, s_q, i);
       multiply_rows<Core, kRowTiles, kPiece, D>(r_ds, s_v, warp_row, s_dout, i);
       if (warp_row + 16 * kRowTiles > tile.count)
         mask_rows<kRowTiles, kPiece>(r_p, tile.count - warp_row);
-      softmax_backward_transposed<kRowTiles, kPiece>(r_p, r_ds, s_statistics + i, dropout, c,
-                                                     query + i, tile.first + warp_row);
+      softmax_backward_transposed<kRowTiles, kPiece>(r_p, r_ds, s_statistics + i, r_keep, c,
+                                                     dropout.scale());
       add_product<Core, kRowTiles, kPiece, D>(r_dv, r_p, s_dout, i);
       add_product<Core, kRowTiles, kPiece, D>(r_dk, r_ds, s_q, i);
       if (whole) store_gradients<Core, kRowTiles, kPiece>(r_ds, s.gradients(), warp_row, i);

@@ -3,8 +3,7 @@
 // Easy to break: dropout acts after the sum of the softmax's denominator, and a dropped element is
 // selected out; keys beyond the sequence's end score -infinity; no row of another sequence is read.
 // Test: ctest -R attention_cuda. Figures of the machine code: minibert profile --static.
-#include <algorithm>
-
+#include "core/error.h"
 #include "core/kernels/attention_tensor.h"
 #include "core/kernels/attention_tiled.h"
 
@@ -469,24 +468,20 @@ void launch_best(const AttentionForward& args, Stream stream) {
 }  // namespace
 }  // namespace attention_cuda
 
-void attention_forward_cuda(const AttentionForward& args, Stream stream, AttentionRung rung) {
+void attention_forward_cuda_rung(const AttentionForward& args, Stream stream, int rung) {
   using namespace attention_cuda;
-  switch (rung) {
-    case AttentionRung::naive:
-      return with_cuda_element(args.qkv.dtype(),
-                               [&](auto e) { launch_naive<decltype(e)>(args, stream); });
-    case AttentionRung::tiled:
-      return with_cuda_element(args.qkv.dtype(),
-                               [&](auto e) { launch_tiled<decltype(e)>(args, stream); });
-    case AttentionRung::synchronous:
-      return launch_best<false>(args, stream);
-    case AttentionRung::production:
-      return launch_best<true>(args, stream);
-  }
+  MB_ASSERT(rung >= 1 && rung <= kAttentionForwardRungs, "attention_forward: rung {} of {}", rung,
+            kAttentionForwardRungs);
+  if (rung == kAttentionForwardRungs) return launch_best</* kAsync= */ true>(args, stream);
+  if (rung == 3) return launch_best</* kAsync= */ false>(args, stream);
+  with_cuda_element(args.qkv.dtype(), [&](auto e) {
+    if (rung == 2) return launch_tiled<decltype(e)>(args, stream);
+    launch_naive<decltype(e)>(args, stream);
+  });
 }
 
 void attention_forward_cuda(const AttentionForward& args, Stream stream) {
-  attention_forward_cuda(args, stream, AttentionRung::production);
+  attention_forward_cuda_rung(args, stream, kAttentionForwardRungs);
 }
 
 // ---- 12. Instantiations ------------------------------------------------------------------------

@@ -37,9 +37,7 @@ namespace {
 
 #ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
-void attention_forward_cuda(const AttentionForward&, Stream, AttentionRung) {
-  absent("attention_forward");
-}
+MB_ABSENT_RUNG(attention_forward, AttentionForward)
 #endif
 #ifndef MB_CUDA_attention_backward
 MB_ABSENT(attention_backward, AttentionBackward)

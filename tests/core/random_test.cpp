@@ -25,6 +25,14 @@ TEST(Philox, EqualsThePublishedKnownAnswers) {
             (PhiloxOutput{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}));
 }
 
+// The third vector above, with the keys of the rounds made beforehand.
+TEST(Philox, RoundKeysMadeBeforehandGiveTheSame) {
+  constexpr uint64_t kSeed = 0x299f31d0a4093822ull;
+  const PhiloxCounter counter{{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}};
+  EXPECT_EQ(philox4x32(counter, philox_keys(kSeed)),
+            (PhiloxOutput{{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}}));
+}
+
 TEST(Philox, NoTwoAttentionElementsShareAnOutput) {
   const Dropout d = make_dropout(0.1f, 7, testing::data_step(3), 2, DropoutPurpose::attention);
   std::set<std::pair<std::array<uint32_t, 4>, int>> seen;

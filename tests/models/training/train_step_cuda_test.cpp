@@ -273,7 +273,8 @@ TEST_F(CudaTrainStep, LaunchesTheChaptersKernelsAlone) {
   side.step.read();
   std::string chapters;
   const fs::path folder = fs::path(std::getenv("MINIBERT_SOURCE_DIR")) / "core/kernels";
-  for (const auto& file : fs::directory_iterator(folder)) chapters += testing::read_bytes(file.path());
+  for (const auto& file : fs::directory_iterator(folder))
+    chapters += testing::read_bytes(file.path());
   std::map<std::string, int> launched;
   for (const simt::LaunchRecord& record : simt::launches()) ++launched[record.name];
   for (const auto& [name, count] : launched) {
