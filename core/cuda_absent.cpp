@@ -10,7 +10,7 @@ bool cuda_available() {
 }
 
 std::string cuda_unavailable_reason() {
-  return "this build of minibert has CPU kernels only. Use --device cpu";
+  return "this build of minibert has CPU kernels only. Use --device cpu, or tools/build cuda";
 }
 
 void* cuda_allocate(size_t bytes) {
