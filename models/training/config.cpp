@@ -171,8 +171,9 @@ struct TomlText {
 
 /// Variables of ours that are no settings of a run: instruction set, allocator, tests.
 bool is_foreign_variable(const std::string& name) {
-  static const std::set<std::string> names{
-      "SIMD", "DIRECT_ALLOCATOR", "PYTHON", "PARITY_AGAIN", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
+  static const std::set<std::string> names{"SIMD",       "CUDA_GEMM",    "DIRECT_ALLOCATOR",
+                                           "PYTHON",     "PARITY_AGAIN", "SHARED_DATA",
+                                           "SOURCE_DIR", "BINARY"};
   return names.count(name) || name.rfind("TEST_", 0) == 0;
 }
 

@@ -22,17 +22,16 @@ void read_number(const char* name, uint64_t& value) {
 
 Options Options::from_environment() {
   Options options;
-  read_number("MINIBERT_SIMT_SEED", options.seed);
-  read_number("MINIBERT_SIMT_STEP_LIMIT", options.step_limit);
+  read_number("SIMT_SEED", options.seed);
+  read_number("SIMT_STEP_LIMIT", options.step_limit);
   uint64_t sm = options.compute_capability;
-  read_number("MINIBERT_SIMT_SM", sm);
-  if (sm != 80 && sm != 90)
-    throw Error("MINIBERT_SIMT_SM is " + std::to_string(sm) + ", expected 80 or 90");
+  read_number("SIMT_SM", sm);
+  if (sm != 80 && sm != 90) throw Error("SIMT_SM is " + std::to_string(sm) + ", expected 80 or 90");
   options.compute_capability = static_cast<int>(sm);
-  if (const char* text = std::getenv("MINIBERT_SIMT_ASYNC")) {
+  if (const char* text = std::getenv("SIMT_ASYNC")) {
     const std::string mode = text;
     if (mode != "late" && mode != "early" && mode != "random")
-      throw Error("MINIBERT_SIMT_ASYNC is \"" + mode + "\", expected late, early or random");
+      throw Error("SIMT_ASYNC is \"" + mode + "\", expected late, early or random");
     options.async = mode == "late" ? Async::late : mode == "early" ? Async::early : Async::random;
   }
   return options;

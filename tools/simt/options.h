@@ -12,11 +12,10 @@ namespace simt {
 enum class Async : uint8_t { late, early, random };
 
 struct Options {
-  uint64_t seed = 0;  // MINIBERT_SIMT_SEED: 0 runs threads in order, others in random orders
-  Async async = Async::late;       // MINIBERT_SIMT_ASYNC: late, early or random
-  uint64_t step_limit = 1u << 28;  // MINIBERT_SIMT_STEP_LIMIT: switches of threads within one block
-  int compute_capability =
-      80;  // MINIBERT_SIMT_SM: 80 or 90; decides how much memory a block may have
+  uint64_t seed = 0;               // SIMT_SEED: 0 runs threads in order, others in random orders
+  Async async = Async::late;       // SIMT_ASYNC: late, early or random
+  uint64_t step_limit = 1u << 28;  // SIMT_STEP_LIMIT: switches of threads within one block
+  int compute_capability = 80;     // SIMT_SM: 80 or 90; decides how much memory a block may have
 
   /// Shared memory that a block may have in all, in bytes.
   int shared_limit() const { return compute_capability >= 90 ? 227 * 1024 : 163 * 1024; }

@@ -85,7 +85,7 @@ void set_context(Thread& fresh) {
 
 void too_many_steps() {
   fail("the block took more than " + std::to_string(scheduler.step_limit) +
-       " steps: a loop that never ends? (MINIBERT_SIMT_STEP_LIMIT raises the limit)");
+       " steps: a loop that never ends? (SIMT_STEP_LIMIT raises the limit)");
 }
 
 void set_block_shape(dim3 shape) {

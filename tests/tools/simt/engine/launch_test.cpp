@@ -116,7 +116,7 @@ TEST(SimtLaunch, AnEndlessLoopReachesTheStepLimit) {
   int never = 0;
   const std::string report = report_of([&] { launch(spin, 1, 64, 0, {}, &never); });
   EXPECT_HAS(report, "more than 1000 steps");
-  EXPECT_HAS(report, "MINIBERT_SIMT_STEP_LIMIT");
+  EXPECT_HAS(report, "SIMT_STEP_LIMIT");
 }
 
 template <typename T>
@@ -152,19 +152,19 @@ TEST(SimtLaunch, AReportNamesKernelShapeBlockAndPlace) {
 }
 
 TEST(SimtLaunch, OptionsComeFromTheEnvironment) {
-  setenv("MINIBERT_SIMT_SEED", "7", 1);
-  setenv("MINIBERT_SIMT_ASYNC", "early", 1);
-  setenv("MINIBERT_SIMT_STEP_LIMIT", "12345", 1);
-  setenv("MINIBERT_SIMT_SM", "90", 1);
+  setenv("SIMT_SEED", "7", 1);
+  setenv("SIMT_ASYNC", "early", 1);
+  setenv("SIMT_STEP_LIMIT", "12345", 1);
+  setenv("SIMT_SM", "90", 1);
   const simt::Options options = simt::Options::from_environment();
   EXPECT_EQ(options.seed, 7u);
   EXPECT_EQ(options.async, simt::Async::early);
   EXPECT_EQ(options.step_limit, 12345u);
   EXPECT_EQ(options.compute_capability, 90);
-  for (const auto& [name, value] : {std::pair{"MINIBERT_SIMT_SEED", "x"},
-                                    {"MINIBERT_SIMT_ASYNC", "soon"},
-                                    {"MINIBERT_SIMT_SM", "70"},
-                                    {"MINIBERT_SIMT_STEP_LIMIT", "1k"}}) {
+  for (const auto& [name, value] : {std::pair{"SIMT_SEED", "x"},
+                                    {"SIMT_ASYNC", "soon"},
+                                    {"SIMT_SM", "70"},
+                                    {"SIMT_STEP_LIMIT", "1k"}}) {
     const std::string before = std::getenv(name);
     setenv(name, value, 1);
     EXPECT_HAS(report_of([] { simt::Options::from_environment(); }), value);
