@@ -2,7 +2,7 @@
 // training, evaluation, a verb that runs a model, a test. Easy to break: one thread, one stream at a
 // time; memory that the thread frees is used again in the stream's order, so work of two streams on
 // one tensor needs an event between them, and host memory that a queued copy reads must be held.
-// Test: ctest -R cuda_step.
+// Test: ctest -R train_step_cuda.
 #pragma once
 
 #include <deque>

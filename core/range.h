@@ -1,6 +1,6 @@
 // range.h: a named stretch of the host's work, for Nsight Systems: step, forward, backward, update,
 // layer and op nest as they are called. Nothing is recorded unless a profiler listens; a build
-// without CUDA has none. Test: ctest -R cuda_step (names and nesting do not change a bit).
+// without CUDA has none. Test: ctest -R train_step_cuda (names and nesting do not change a bit).
 #pragma once
 
 #include "core/device.h"
