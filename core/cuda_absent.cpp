@@ -44,4 +44,22 @@ bool cuda_passed(void*) {
 
 void cuda_end_mark(void*) noexcept {}
 
+void cuda_begin_capture(Stream) {
+  fail<UsageError>("device cuda: a graph was asked for, but {}", cuda_unavailable_reason());
+}
+
+void* cuda_end_capture(Stream) {
+  return nullptr;
+}
+
+void cuda_drop_capture(Stream) noexcept {}
+
+void cuda_launch_graph(void*, Stream) {}
+
+void cuda_end_graph(void*) noexcept {}
+
+void cuda_begin_range(const char*) noexcept {}
+
+void cuda_end_range() noexcept {}
+
 }  // namespace minibert

@@ -2,6 +2,7 @@
 // runtime is tools/simt/runtime, and there is always a device. Easy to break: without a driver
 // cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
 #include <cuda_runtime_api.h>
+#include <nvtx3/nvToolsExt.h>
 
 #include "core/cuda_error.h"
 #include "core/device.h"
@@ -92,6 +93,46 @@ bool cuda_passed(void* mark) {
 
 void cuda_end_mark(void* mark) noexcept {
   cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+}
+
+// Thread-local: a loader's thread may ask for page-locked memory meanwhile.
+void cuda_begin_capture(Stream stream) {
+  MB_CUDA(cudaStreamBeginCapture(static_cast<cudaStream_t>(stream.handle),
+                                 cudaStreamCaptureModeThreadLocal));
+}
+
+void* cuda_end_capture(Stream stream) {
+  cudaGraph_t graph = nullptr;
+  MB_CUDA(cudaStreamEndCapture(static_cast<cudaStream_t>(stream.handle), &graph));
+  cudaGraphExec_t ready = nullptr;
+  const cudaError_t error = cudaGraphInstantiate(&ready, graph, 0);
+  cudaGraphDestroy(graph);
+  MB_CUDA(error);
+  return ready;
+}
+
+void cuda_drop_capture(Stream stream) noexcept {
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(static_cast<cudaStream_t>(stream.handle), &graph);
+  if (graph) cudaGraphDestroy(graph);
+  cudaGetLastError();
+}
+
+void cuda_launch_graph(void* graph, Stream stream) {
+  MB_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph),
+                          static_cast<cudaStream_t>(stream.handle)));
+}
+
+void cuda_end_graph(void* graph) noexcept {
+  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+}
+
+void cuda_begin_range(const char* name) noexcept {
+  nvtxRangePushA(name);
+}
+
+void cuda_end_range() noexcept {
+  nvtxRangePop();
 }
 
 }  // namespace minibert

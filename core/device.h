@@ -42,5 +42,15 @@ void cuda_wait(Stream stream);
 void* cuda_mark(Stream stream);
 bool cuda_passed(void* mark);
 void cuda_end_mark(void* mark) noexcept;
+/// From here on the stream keeps what is queued and runs nothing; the graph of it, ready to launch;
+/// or nothing of it. Errors: InternalError.
+void cuda_begin_capture(Stream stream);
+void* cuda_end_capture(Stream stream);
+void cuda_drop_capture(Stream stream) noexcept;
+void cuda_launch_graph(void* graph, Stream stream);
+void cuda_end_graph(void* graph) noexcept;
+/// Ranges of NVTX, which a profiler shows; they nest (range.h).
+void cuda_begin_range(const char* name) noexcept;
+void cuda_end_range() noexcept;
 
 }  // namespace minibert

@@ -1,12 +1,13 @@
 // dispatch.h: runs a kernel on its operands' device: the CPU code at once, the CUDA code by queueing
-// it on the thread's current stream. Also times each call by name while someone profiles, and opens
-// guarded memory for the kernel (host_guard.h). Called once in each kernel's public function; layers
+// it on the thread's current stream. Also names each call for a profiler (range.h), times it while
+// someone here profiles, and opens guarded memory for the kernel (host_guard.h). Called once in each kernel's public function; layers
 // never ask which device they are on. Test: ctest -R core_dispatch.
 #pragma once
 
 #include "core/host_guard.h"
 #include "core/operand.h"
 #include "core/profile.h"
+#include "core/range.h"
 #include "core/stream.h"
 
 namespace minibert {
@@ -16,6 +17,7 @@ namespace minibert {
 template <typename CostOf, typename Cpu, typename Cuda>
 void dispatch(const char* op, Device device, const CostOf& cost, const Cpu& cpu, const Cuda& cuda) {
   const KernelAccess access;
+  const Range named(op);
   const ProfileRange range(op, profiling() ? cost() : Cost{});
   if (device == Device::cpu) {
     cpu();

@@ -9,7 +9,7 @@
 #include <string>
 #include <utility>
 
-#ifdef __CUDACC__
+#ifdef __NVCC__
 #define FMT_USE_CONSTEXPR 1  // else fmt 9 declares half of its functions so, and g++ refuses
 #endif
 #include <fmt/format.h>

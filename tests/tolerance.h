@@ -23,9 +23,12 @@ struct Tolerance {
   static constexpr double exact = 0;           // copies, gathers, integer results
   static constexpr double elementwise = 5e-7;  // a few roundings an element; erf, exp, tanh to 1e-7
   static constexpr double reduction = 2e-6;    // sums of f32 products: GEMM, norms, attention
-  static constexpr double gradient = 6e-6;     // backward passes: three times the forward's
-  static constexpr double optimizer = 1e-6;    // a trajectory of 20 steps
-  static constexpr double gradcheck = 2e-3;    // central differences in f32
+  // GEMM whose operands tensor cores round to 10 bits of mantissa: each by at most 2^-11 of itself,
+  // so a product by 2^-10, and their sum by less than that of the largest sum.
+  static constexpr double tf32 = 0x1p-10;
+  static constexpr double gradient = 6e-6;   // backward passes: three times the forward's
+  static constexpr double optimizer = 1e-6;  // a trajectory of 20 steps
+  static constexpr double gradcheck = 2e-3;  // central differences in f32
   // A whole model against PyTorch: outputs and losses; |g - g64| / |g64| of a parameter's gradient,
   // where twice PyTorch's own error is less; a gradient that is zero in exact arithmetic (key.bias)
   // against its neighbour's norm; unit sentence vectors.

@@ -162,7 +162,10 @@ void cross_entropy_forward(const CrossEntropyForward& args) {
   dispatch(
       "cross_entropy_forward", args.logits.device(),
       [&] { return cross_entropy_forward_cost(args); }, [&] { forward_cpu(args); },
-      [&](Stream stream) { cross_entropy_forward_cuda(args, stream); });
+      [&](Stream stream) {
+        const Workspace<LossCounts> rows(args.logits.dim(0), Device::cuda);
+        cross_entropy_forward_cuda(args, rows.data(), stream);
+      });
 }
 
 void cross_entropy_backward(const CrossEntropyBackward& args) {

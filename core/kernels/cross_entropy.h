@@ -59,7 +59,14 @@ void cross_entropy_forward_reference(const CrossEntropyForward& args);
 void cross_entropy_backward_reference(const CrossEntropyBackward& args);
 Cost cross_entropy_forward_cost(const CrossEntropyForward& args);
 Cost cross_entropy_backward_cost(const CrossEntropyBackward& args);
-void cross_entropy_forward_cuda(const CrossEntropyForward& args, Stream stream);
+/// rows: memory of the device for P of them, uninitialised.
+void cross_entropy_forward_cuda(const CrossEntropyForward& args, LossCounts* rows, Stream stream);
 void cross_entropy_backward_cuda(const CrossEntropyBackward& args, Stream stream);
+/// Rungs 1, 2, ... of cross_entropy.cu, the last of which the functions above run; for tests and
+/// `bench`.
+inline constexpr int kCrossEntropyForwardRungs = 4, kCrossEntropyBackwardRungs = 3;
+void cross_entropy_forward_cuda_rung(const CrossEntropyForward& args, LossCounts* rows,
+                                     Stream stream, int rung);
+void cross_entropy_backward_cuda_rung(const CrossEntropyBackward& args, Stream stream, int rung);
 
 }  // namespace minibert

@@ -9,7 +9,7 @@
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/embedding.h"
-#include "core/kernels/gemm.h"
+#include "core/kernels/gemm_cuda_choice.h"
 #include "core/kernels/layer_norm.h"
 #include "core/kernels/optimizer.h"
 #include "core/kernels/reduce.h"
@@ -62,8 +62,14 @@ void copy_to_host_cuda(const Operand&, void*, Stream) {
 }
 #endif
 #ifndef MB_CUDA_cross_entropy
-MB_ABSENT(cross_entropy_forward, CrossEntropyForward)
+void cross_entropy_forward_cuda(const CrossEntropyForward&, LossCounts*, Stream) {
+  absent("cross_entropy_forward");
+}
+void cross_entropy_forward_cuda_rung(const CrossEntropyForward&, LossCounts*, Stream, int) {
+  absent("cross_entropy_forward");
+}
 MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
+MB_ABSENT_RUNG(cross_entropy_backward, CrossEntropyBackward)
 #endif
 #ifndef MB_CUDA_elementwise
 MB_ABSENT(gelu_forward, GeluForward)
@@ -81,9 +87,29 @@ MB_ABSENT(fill_from, FillFromArgs)
 #ifndef MB_CUDA_embedding
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
+MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
+MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 #endif
 #ifndef MB_CUDA_gemm
 MB_ABSENT(gemm, GemmArgs)
+void gemm_cuda_rung(const GemmArgs&, Stream, GemmRung) {
+  absent("gemm");
+}
+void gemm_cuda_planned(const GemmArgs&, Stream, GemmPlan) {
+  absent("gemm");
+}
+void gemm_cuda_use(GemmCudaBackend) {
+  absent("gemm_cuda_use");
+}
+GemmCudaBackend gemm_cuda_backend() {
+  absent("gemm_cuda_backend");
+}
+std::string gemm_cuda_choices() {
+  return "";
+}
+void gemm_cuda_load_choices(const std::string&) {
+  absent("gemm_cuda_load_choices");
+}
 #endif
 #ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
@@ -98,6 +124,8 @@ MB_ABSENT(lamb_moments, OptimizerArgs)
 MB_ABSENT(lamb_ratios, OptimizerArgs)
 MB_ABSENT(lamb_apply, OptimizerArgs)
 MB_ABSENT(adamw_step, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_moments, OptimizerArgs)
+MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
 #endif
 #ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)

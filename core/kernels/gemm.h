@@ -1,8 +1,8 @@
 // gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
 // feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found and is the faster,
-// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). Easy to break: a pre-activation
-// that bias_gelu saves includes the bias. Test: ctest -R kernels_gemm. Speed of both: minibert bench
-// gemm.
+// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). On device cuda: gemm.cu, or
+// cuBLASLt (gemm_cublaslt.cpp). Easy to break: a pre-activation that bias_gelu saves includes the
+// bias. Test: ctest -R kernels_gemm. Speed of all: minibert bench gemm.
 #pragma once
 
 #include <string>
@@ -41,6 +41,11 @@ namespace minibert {
 //   threads, M and N do not change its bits. oneDNN: tiles cut by the shape alone, so the same bits
 //   for any thread count on one machine. NaN and infinity propagate; what c held before is not read
 //   unless accumulate is on.
+//   On device cuda tensor cores multiply bf16, f16 and, where a call asks for tf32, f32 operands
+//   rounded to 10 bits of mantissa (each by at most 2^-11 of itself); other f32 products are exact.
+//   Sums in f32 too; K may be cut, by the shape and the chip, and its parts are added in ascending
+//   order. Column sums: f32 down a thread's rows of a tile, then in double. No atomics: the same
+//   bits in every run on one kind of chip with the same choices (gemm_cuda_choice.h).
 // ---- 5. Interface -------------------------------------------------------------------------------
 /// FLOP an element of a GELU, or of its slope.
 inline constexpr double kGeluFlops = 45;
@@ -51,9 +56,10 @@ inline constexpr double kGeluFlops = 45;
 /// Errors  UsageError for shapes or types that disagree, and for what an epilogue does not allow.
 struct GemmArgs {
   Operand a, b, c;
-  bool transpose_a = false;  // a is stored [K, M]
-  bool transpose_b = false;  // b is stored [N, K], as the weight of a linear layer is
-  bool accumulate = false;   // add to what c holds (gradients); not together with an epilogue
+  bool transpose_a = false;    // a is stored [K, M]
+  bool transpose_b = false;    // b is stored [N, K], as the weight of a linear layer is
+  bool accumulate = false;     // add to what c holds (gradients); not together with an epilogue
+  bool tf32 = tf32_allowed();  // f32 operands may be rounded to tf32; a CPU multiplies them exactly
 
   enum class Epilogue {
     none,       // c = op(a) op(b) [+ bias if defined]

@@ -22,14 +22,16 @@ MB_INLINE void begin_step(const StepBeginArgs& args) {
 MB_INLINE void decide_step(const StepControlArgs& args) {
   StepState& s = *args.state;
   double squares = 0;
-  s.bad_tensor = -1;
+  int32_t bad_tensor = -1;  // a local: a store to the state would hold up the loads that follow it
   for (int32_t k = 0; k < args.tensors; ++k) {
-    squares += args.square_sums[k];
-    if (!isfinite(args.square_sums[k])) s.bad_tensor = k;
+    const double square_sum = args.square_sums[k];
+    squares += square_sum;
+    if (!isfinite(square_sum)) bad_tensor = k;
   }
+  s.bad_tensor = bad_tensor;
   const double scale = s.loss_scale;
   s.grad_norm = sqrt(squares) / scale;
-  const bool finite = s.bad_tensor < 0;
+  const bool finite = bad_tensor < 0;
   const bool clips = finite && args.max_grad_norm > 0 && s.grad_norm > args.max_grad_norm;
   const double clip = clips ? 1 / (s.grad_norm / args.max_grad_norm) : 1.0;
   s.gradient_scale = static_cast<float>(clip / scale);

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/kernels/copy.h"
+#include "core/range.h"
 #include "nn/init.h"
 
 namespace minibert {
@@ -200,6 +201,7 @@ Variable BertForPreTraining::encode_rows(const DeviceBatch& batch, const StepCon
   const std::vector<EncoderLayer>& layers = modules_->bert.encoder.layer;
   for (size_t i = 0; i < layers.size(); ++i) {
     const auto number = static_cast<int64_t>(i);
+    const Range named(fmt::format("layer {}", i).c_str());
     const LayerDropout sites{
         site(config_.attention_probs_dropout_prob, number, DropoutPurpose::attention),
         site(hidden_p, number, DropoutPurpose::attention_output),

@@ -39,6 +39,7 @@ struct BatchLimits {
   int64_t vocab_size = 0;     // ids and masked labels
   int64_t max_positions = 0;  // tokens of a sequence, at most
   int64_t segments = 2;
+  bool operator==(const BatchLimits&) const = default;
 
   /// Whether values below `other` are below these too.
   bool include(const BatchLimits& other) const {
@@ -60,6 +61,13 @@ struct BatchSizes {
   int64_t sequence_capacity = 0;  // B' >= B
   int64_t masked_capacity = 0;    // P' >= P
   int64_t head_capacity = 0;      // R: P' + B' at most
+
+  /// Whether batches of both have the same shapes everywhere in the model.
+  bool same_room(const BatchSizes& other) const {
+    return row_capacity == other.row_capacity && sequence_capacity == other.sequence_capacity &&
+           masked_capacity == other.masked_capacity && head_capacity == other.head_capacity &&
+           nsp == other.nsp && limits == other.limits;
+  }
 };
 
 /// Views of one block of memory, the host's or a device's.
@@ -118,5 +126,7 @@ PackedBatch pack(std::span<const SequenceToPack> sequences, const BatchLimits& l
 
 /// A copy in the device's memory: one transfer.
 DeviceBatch upload(const PackedBatch& batch, Device device);
+/// The same into a batch that is there already and has the same room.
+void upload_into(const PackedBatch& batch, DeviceBatch& there);
 
 }  // namespace minibert

@@ -1,7 +1,10 @@
 // train_step.cpp: the way of a batch, in a dozen calls.
 #include "models/training/train_step.h"
 
+#include <algorithm>
+
 #include "core/kernels/step.h"
+#include "core/range.h"
 
 namespace minibert {
 
@@ -12,18 +15,22 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
       options_(options),
       state_(optimizer.initial_state(), model.device()) {}
 
-bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
-                           const std::function<bool(size_t)>& drop) {
+/// The part that takes values from the host: queued anew for each step.
+void TrainStep::begin(const GlobalStep& batch, int64_t data_step) {
   MB_CHECK(data_step <= kMaxDataStep,
            "step {}: expected at most {} (22 bits of dropout's random counter). Start a new run "
            "from this one's checkpoint with --init-from",
            data_step, kMaxDataStep);
-  StepState* state = state_.get();
-  step_begin({.state = state,
+  step_begin({.state = state_.get(),
               .device = model_.device(),
               .data_step = static_cast<uint32_t>(data_step),
               .masked_rows = batch.masked_rows,
               .sequences = options_.nsp ? batch.sequences : 0});
+}
+
+/// Forward and backward: gradients add up.
+void TrainStep::queue(const DeviceBatch& micro_batch) {
+  StepState* state = state_.get();
   const StepContext context{
       .training = true,
       .seed = options_.seed,
@@ -31,18 +38,60 @@ bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
       .mlm = {&state->mlm_scale, &state->mlm},
       .nsp = options_.nsp ? LossSite{&state->nsp_scale, &state->nsp} : LossSite{},
       .recompute = options_.recompute};
+  const PreTrainingOutput output = [&] {
+    const Range named("forward");
+    return model_.forward(micro_batch, context);
+  }();
+  const Range named("backward");
+  output.loss.backward(1.0f, model_.leaves());
+}
+
+bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
+                           const std::function<bool(size_t)>& drop) {
+  begin(batch, data_step);
   for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
   for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
     if (drop && drop(i)) return false;
-    const DeviceBatch micro_batch = upload(batch.micro_batches[i], model_.device());
-    const PreTrainingOutput output = model_.forward(micro_batch, context);
-    output.loss.backward(1.0f, model_.leaves());
+    queue(upload(batch.micro_batches[i], model_.device()));
   }
   return true;
 }
 
 void TrainStep::update() {
+  const Range named("update");
   optimizer_.step(state_.get());
+}
+
+void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
+  const Range named("step");
+  if (!options_.graph || model_.device() != Device::cuda) {
+    if (accumulate(batch, data_step)) update();
+    return;
+  }
+  begin(batch, data_step);
+  const auto queue_all = [&] {
+    for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
+    for (const DeviceBatch& micro_batch : inputs_) queue(micro_batch);
+    update();
+  };
+  if (!fits(batch)) {  // the first step of these shapes brings all the memory that they need
+    graph_.reset();
+    inputs_.clear();
+    for (const PackedBatch& micro_batch : batch.micro_batches)
+      inputs_.push_back(upload(micro_batch, model_.device()));
+    queue_all();
+    return;
+  }
+  for (size_t i = 0; i < inputs_.size(); ++i) upload_into(batch.micro_batches[i], inputs_[i]);
+  if (!graph_.captured()) graph_.capture(queue_all);
+  graph_.launch();
+}
+
+/// Whether the batch has the shapes of inputs_.
+bool TrainStep::fits(const GlobalStep& batch) const {
+  return std::ranges::equal(
+      batch.micro_batches, inputs_,
+      [](const PackedBatch& a, const DeviceBatch& b) { return a.sizes.same_room(b.sizes); });
 }
 
 }  // namespace minibert

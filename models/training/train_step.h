@@ -7,7 +7,9 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
+#include "core/device_graph.h"
 #include "core/device_value.h"
 #include "core/step_state.h"
 #include "models/bert/bert.h"
@@ -20,6 +22,9 @@ struct TrainStepOptions {
   uint64_t seed = 0;  // of dropout
   bool nsp = true;
   Recompute recompute = Recompute::none;
+  /// run() captures the second of the steps whose batches have the same room and replays it from then
+  /// on. Device cuda alone, and batches of fixed shapes: others are queued anew each time.
+  bool graph = false;
 };
 
 class TrainStep {
@@ -35,10 +40,8 @@ class TrainStep {
                   const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues the optimizer's update with the gradients of accumulate().
   void update();
-  /// Both.
-  void run(const GlobalStep& batch, int64_t data_step) {
-    if (accumulate(batch, data_step)) update();
-  }
+  /// Both; as a graph, where the options say so.
+  void run(const GlobalStep& batch, int64_t data_step);
 
   /// What the steps so far have left. Waits for the device.
   StepState read() const { return state_.read(); }
@@ -46,10 +49,16 @@ class TrainStep {
   void write(const StepState& state) { state_.write(state); }
 
  private:
+  void begin(const GlobalStep& batch, int64_t data_step);
+  void queue(const DeviceBatch& micro_batch);
+  bool fits(const GlobalStep& batch) const;
+
   const BertForPreTraining& model_;
   Optimizer& optimizer_;
   TrainStepOptions options_;
   DeviceValue<StepState> state_;
+  DeviceGraph graph_;
+  std::vector<DeviceBatch> inputs_;  // of the graph
 };
 
 }  // namespace minibert

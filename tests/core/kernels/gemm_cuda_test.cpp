@@ -1,0 +1,567 @@
+// gemm_cuda_test.cpp: GEMM on device cuda against the double reference: every rung, tile and split, in
+// f32, tf32, bf16 and f16, all forms and epilogues, and the choice between our kernels and cuBLASLt.
+// Sizes lie on, below and above fragments (8, 16), chunks of 16 bytes, rounds (16, 32) and tiles (64,
+// 128). The schedules of the engine (tools/simt) must not change a bit.
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "core/kernels/gelu.h"
+#include "core/kernels/gemm_cuda_choice.h"
+#include "tests/core/kernels/cuda_fixture.h"
+#include "tests/tolerance.h"
+
+namespace minibert::testing {
+namespace {
+
+using Epilogue = GemmArgs::Epilogue;
+using Tile = GemmTileSize;
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+class GemmCuda : public CudaTest {
+ protected:
+  void TearDown() override {
+    if (cuda_available()) gemm_cuda_use(GemmCudaBackend::fastest);
+  }
+};
+
+struct Sizes {
+  int64_t M, N, K;
+};
+const Sizes kSizes[] = {{0, 5, 3},    {5, 0, 3},     {5, 3, 0},     {1, 1, 1},      {7, 7, 7},
+                        {16, 8, 16},  {33, 24, 40},  {63, 65, 31},  {64, 64, 32},   {65, 63, 33},
+                        {72, 80, 96}, {128, 64, 64}, {129, 7, 100}, {127, 136, 65}, {8, 200, 136}};
+
+struct Types {
+  DType element, result;
+  bool tf32;
+};
+constexpr Types kTypes[] = {{DType::f32, DType::f32, false},   {DType::f32, DType::f32, true},
+                            {DType::bf16, DType::bf16, false}, {DType::bf16, DType::f32, false},
+                            {DType::f16, DType::f16, false},   {DType::f16, DType::f32, false}};
+
+/// A way to run a call on the device.
+struct Way {
+  std::string name;
+  std::function<void(const GemmArgs&)> run;
+};
+Way planned(Tile tile, int splits) {
+  return {fmt::format("{} tiles, {} splits", tile == Tile::large ? "large" : "small", splits),
+          [=](const GemmArgs& args) {
+            gemm_cuda_planned(args, {}, {tile, splits});
+          }};
+}
+Way rung(GemmRung which, const char* name) {
+  return {name, [=](const GemmArgs& args) { gemm_cuda_rung(args, {}, which); }};
+}
+const Way kPublic{"gemm", [](const GemmArgs& args) { gemm(args); }};
+std::vector<Way> production() {
+  return {planned(Tile::small, 1), planned(Tile::large, 1), planned(Tile::small, 3),
+          planned(Tile::large, 2)};
+}
+
+/// Rounded to 10 bits of mantissa, ties away from zero, as tensor cores take f32.
+float tf32(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return std::isfinite(x) ? std::bit_cast<float>((bits + 0x1000u) & ~0x1FFFu) : x;
+}
+Tensor tf32(const Tensor& x) {
+  const Tensor y = x.clone();
+  for (float& value : y.span<float>()) value = tf32(value);
+  return y;
+}
+
+/// A product's tensors on the host.
+struct Product {
+  Sizes s;
+  bool transpose_a, transpose_b;
+  Types types;
+  Tensor a, b, bias, before, pre, sums;
+
+  Product(const Sizes& s, int form, const Types& types)
+      : s(s),
+        transpose_a(form & 1),
+        transpose_b(form & 2),
+        types(types),
+        a(random_tensor(transpose_a ? Shape{s.K, s.M} : Shape{s.M, s.K}, 1, 1.0f, types.element)),
+        b(random_tensor(transpose_b ? Shape{s.N, s.K} : Shape{s.K, s.N}, 2, 1.0f, types.element)),
+        bias(random_tensor({s.N}, 6, 1.0f, types.element)),
+        before(random_tensor({s.M, s.N}, 3, 1.0f, types.result)),
+        pre(random_tensor({s.M, s.N}, 4, 1.0f, types.result)),
+        sums(random_tensor({s.N}, 5)) {}
+
+  std::string describe() const {
+    return fmt::format("{}{} {}x{}x{} {}{} to {}", name_of(types.element),
+                       types.tf32 ? " as tf32" : "", s.M, s.N, s.K, transpose_a ? "t" : "n",
+                       transpose_b ? "t" : "n", name_of(types.result));
+  }
+};
+
+/// What a call does with the product, beside multiplying.
+struct Options {
+  Epilogue epilogue = Epilogue::none;
+  Gelu gelu = Gelu::erf;
+  bool bias = false, accumulate = false, pre = false, sums = false, accumulate_sums = false;
+};
+
+struct Results {
+  Tensor c, pre, sums;
+};
+
+GemmArgs arguments(const Product& p, const Options& o) {
+  GemmArgs args;
+  args.transpose_a = p.transpose_a, args.transpose_b = p.transpose_b;
+  args.tf32 = p.types.tf32;
+  args.accumulate = o.accumulate;
+  args.epilogue = o.epilogue;
+  args.gelu = o.gelu;
+  args.accumulate_column_sum = o.accumulate_sums;
+  return args;
+}
+
+/// What exact arithmetic gives, in f32, from operands as the tensor cores take them.
+Results expected_of(const Product& p, const Options& o) {
+  Results r{p.before.to(DType::f32), p.pre.to(DType::f32), p.sums.clone()};
+  const Tensor a = p.types.tf32 ? tf32(p.a) : p.a, b = p.types.tf32 ? tf32(p.b) : p.b;
+  GemmArgs args = arguments(p, o);
+  args.a = a, args.b = b, args.c = r.c;
+  if (o.bias) args.bias = p.bias;
+  if (o.pre) args.pre_activation = r.pre;
+  if (o.sums) args.column_sum = r.sums;
+  gemm_reference(args);
+  return r;
+}
+
+/// Operands and results on the device, results between guards. Unless it is added to, c is stale NaN.
+class OnDevice {
+ public:
+  OnDevice(const Product& p, const Options& o, bool misaligned)
+      : a_(p.a.shape(), p.a.dtype(), misaligned),
+        b_(p.b.shape(), p.b.dtype(), misaligned),
+        bias_(p.bias.shape(), p.bias.dtype(), misaligned),
+        c_(p.before.shape(), p.types.result, misaligned),
+        pre_(p.pre.shape(), p.types.result, misaligned),
+        sums_(p.sums.shape()),
+        args(arguments(p, o)) {
+    copy_to_device(p.a.raw(), *a_);
+    copy_to_device(p.b.raw(), *b_);
+    copy_to_device(p.bias.raw(), *bias_);
+    const Tensor stale = Tensor::empty(p.before.shape());
+    for (float& x : stale.span<float>()) x = kNaN;
+    const Tensor c = o.accumulate ? p.before : stale.to(p.types.result);
+    copy_to_device(c.raw(), *c_);
+    const bool reads_pre = o.epilogue == Epilogue::dgelu;
+    copy_to_device((reads_pre ? p.pre : stale.to(p.types.result)).raw(), *pre_);
+    copy_to_device(p.sums.raw(), *sums_);
+    args.a = *a_, args.b = *b_, args.c = *c_;
+    if (o.bias) args.bias = *bias_;
+    if (o.pre) args.pre_activation = *pre_;
+    if (o.sums) args.column_sum = *sums_;
+  }
+  Results results() const { return {on_cpu(*c_), on_cpu(*pre_), on_cpu(*sums_)}; }
+  std::vector<Tensor> tensors() const { return {*c_, *pre_, *sums_}; }
+  bool intact() const {
+    return a_.intact() && b_.intact() && c_.intact() && pre_.intact() && sums_.intact();
+  }
+
+ private:
+  GuardedCuda a_, b_, bias_, c_, pre_, sums_;
+
+ public:
+  GemmArgs args;
+};
+
+/// c as it follows from a stored pre-activation, in double.
+Tensor gelu_of(const Tensor& pre, Gelu kind) {
+  const Tensor y = pre.to(DType::f32);
+  for (float& x : y.span<float>()) x = static_cast<float>(gelu_value(x, kind));
+  return y;
+}
+
+void expect_reference(const Product& p, const Options& o, const std::vector<Way>& ways,
+                      bool misaligned = false) {
+  const Results expected = expected_of(p, o);
+  for (const Way& way : ways) {
+    SCOPED_TRACE(p.describe() + ", " + way.name);
+    const OnDevice device(p, o, misaligned);
+    way.run(device.args);
+    const Results got = device.results();
+    // GELU is applied to p as it is stored, so c follows from the p that this call stored.
+    const bool from_stored = o.epilogue == Epilogue::bias_gelu && o.pre;
+    const Tensor c = from_stored ? gelu_of(got.pre, o.gelu) : expected.c;
+    EXPECT_TRUE(near_in("c", got.c, c, Tolerance::reduction));
+    if (o.pre) {
+      EXPECT_TRUE(near_in("pre_activation", got.pre, expected.pre, Tolerance::reduction));
+    }
+    EXPECT_TRUE(near("column_sum", got.sums, expected.sums, Tolerance::reduction));
+    EXPECT_TRUE(device.intact());
+  }
+}
+
+TEST_F(GemmCuda, ProductsOfAllFormsMatchReference) {
+  for (const Sizes& s : kSizes) {
+    for (int form = 0; form < 4; ++form) {
+      for (const Types& types : kTypes) {
+        const Product p(s, form, types);
+        expect_reference(p, {}, production());
+        expect_reference(p, {.bias = true, .accumulate = true}, production());
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, RungsMatchReference) {
+  const std::vector<Way> rungs = {rung(GemmRung::naive, "naive"), rung(GemmRung::tiled, "tiled"),
+                                  rung(GemmRung::tensor_core, "tensor core")};
+  for (const Sizes& s : {Sizes{0, 5, 3}, Sizes{5, 3, 0}, Sizes{1, 1, 1}, Sizes{7, 9, 17},
+                         Sizes{31, 33, 32}, Sizes{65, 63, 40}, Sizes{64, 72, 96}}) {
+    for (int form = 0; form < 4; ++form) {
+      for (const Types& types : kTypes) {
+        Product p(s, form, types);
+        for (const Way& way : rungs) {
+          p.types.tf32 = types.tf32 && way.name == "tensor core";  // the others are exact
+          expect_reference(p, {.bias = true}, {way});
+        }
+        p.types.tf32 = false;
+        if (types.tf32) continue;
+        const Options dgelu{.epilogue = Epilogue::dgelu, .pre = true, .sums = true};
+        expect_reference(p, dgelu, rungs);
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, BiasGeluMatchesReference) {
+  for (const Sizes& s : kSizes) {
+    for (const Types& types : kTypes) {
+      const Product p(s, /* form= */ 2, types);
+      for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+        Options o{.epilogue = Epilogue::bias_gelu, .gelu = kind, .bias = true, .pre = true};
+        expect_reference(p, o, production());
+        o.bias = false;
+        expect_reference(p, o, {planned(Tile::small, 2)});
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, DgeluAndColumnSumsMatchReference) {
+  for (const Sizes& s : kSizes) {
+    for (const Types& types : kTypes) {
+      const Product p(s, /* form= */ 0, types);
+      for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+        Options o{.epilogue = Epilogue::dgelu, .gelu = kind, .pre = true, .sums = true};
+        expect_reference(p, o, production());
+        o.accumulate_sums = true;
+        expect_reference(p, o, {planned(Tile::large, 1), planned(Tile::small, 2)});
+        o.sums = false;
+        expect_reference(p, o, {planned(Tile::small, 1)});
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, RowsThatAreNotAlignedMatchReference) {
+  for (const Sizes& s : {Sizes{1, 1, 1}, Sizes{64, 64, 64}, Sizes{65, 72, 40}}) {
+    for (int form = 0; form < 4; ++form) {
+      for (const Types& types : kTypes) {
+        const Product p(s, form, types);
+        expect_reference(p, {.bias = true, .accumulate = true}, production(), true);
+        expect_reference(p, {.epilogue = Epilogue::bias_gelu, .bias = true, .pre = true},
+                         production(), true);
+        expect_reference(p, {.epilogue = Epilogue::dgelu, .pre = true, .sums = true}, production(),
+                         true);
+      }
+    }
+  }
+}
+
+// A layer of a small BERT: 70 tokens, hidden size 64, feed-forward size 256, 3 x 64 for q, k and v.
+TEST_F(GemmCuda, ProductsOfASmallBertMatchReference) {
+  constexpr int64_t T = 70, H = 64, F = 256;
+  const std::vector<Way> ways = {kPublic};
+  for (const Types& types : kTypes) {
+    const bool gradient = types.result == DType::f32;  // of a weight: f32 in every type
+    if (!gradient || types.element == DType::f32) {
+      expect_reference({{T, 3 * H, H}, 2, types}, {.bias = true}, ways);
+      expect_reference({{T, H, F}, 2, types}, {.bias = true}, ways);
+      for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+        expect_reference({{T, F, H}, 2, types},
+                         {.epilogue = Epilogue::bias_gelu, .gelu = kind, .bias = true, .pre = true},
+                         ways);
+        expect_reference({{T, F, H}, 0, types},
+                         {.epilogue = Epilogue::dgelu, .gelu = kind, .pre = true, .sums = true},
+                         ways);
+      }
+      expect_reference({{T, H, 3 * H}, 0, types}, {.accumulate = true}, ways);
+    }
+    if (gradient) {
+      expect_reference({{H, F, T}, 1, types}, {}, ways);
+      expect_reference({{3 * H, H, T}, 1, types}, {.accumulate = true}, ways);
+    }
+  }
+}
+
+TEST_F(GemmCuda, SchedulesDoNotChangeBits) {
+  struct Case {
+    Sizes sizes;
+    int form;
+    Options options;
+    Way way;
+  };
+  const Options dgelu{.epilogue = Epilogue::dgelu, .pre = true, .sums = true};
+  const Options gelu{.epilogue = Epilogue::bias_gelu, .bias = true, .pre = true};
+  const Case cases[] = {{{70, 72, 200}, 2, gelu, planned(Tile::small, 1)},
+                        {{70, 136, 168}, 0, dgelu, planned(Tile::large, 1)},
+                        {{72, 64, 300}, 1, {.accumulate = true}, planned(Tile::small, 3)},
+                        {{65, 66, 67}, 1, {}, planned(Tile::large, 2)},
+                        {{40, 24, 40}, 3, dgelu, planned(Tile::small, 2)}};
+  for (const Case& c : cases) {
+    for (const Types& types : kTypes) {
+      const Product p(c.sizes, c.form, types);
+      SCOPED_TRACE(p.describe() + ", " + c.way.name);
+      const Results expected = expected_of(p, c.options);
+      const std::vector<Tensor> got = same_bits_in_every_schedule([&] {
+        const OnDevice device(p, c.options, false);
+        c.way.run(device.args);
+        return device.tensors();
+      });
+      EXPECT_TRUE(near("column_sum", got[2], expected.sums, Tolerance::reduction));
+    }
+  }
+  for (GemmRung which : {GemmRung::naive, GemmRung::tiled, GemmRung::tensor_core}) {
+    const Product p({65, 33, 70}, 2, kTypes[2]);
+    same_bits_in_every_schedule([&] {
+      const OnDevice device(p, gelu, false);
+      gemm_cuda_rung(device.args, {}, which);
+      return device.tensors();
+    });
+  }
+}
+
+TEST_F(GemmCuda, SavingThePreActivationDoesNotChangeTheResult) {
+  for (const Types& types : kTypes) {
+    const Product p({65, 72, 40}, 2, types);
+    for (const Way& way : production()) {
+      Options o{.epilogue = Epilogue::bias_gelu, .bias = true, .pre = true};
+      const OnDevice saved(p, o, false);
+      o.pre = false;
+      const OnDevice unsaved(p, o, false);
+      way.run(saved.args);
+      way.run(unsaved.args);
+      EXPECT_TRUE(same_bits(saved.results().c, unsaved.results().c))
+          << p.describe() << ", " << way.name;
+    }
+  }
+}
+
+TEST_F(GemmCuda, CMayTakeThePlaceOfThePreActivation) {
+  for (const Types& types : kTypes) {
+    const Product p({130, 72, 40}, 0, types);
+    const Options o{.epilogue = Epilogue::dgelu, .pre = true, .sums = true};
+    for (const Way& way : production()) {
+      const OnDevice apart(p, o, false), together(p, o, false);
+      way.run(apart.args);
+      GemmArgs args = together.args;
+      args.c = args.pre_activation;
+      way.run(args);
+      EXPECT_TRUE(same_bits(apart.results().c, together.results().pre)) << way.name;
+      EXPECT_TRUE(same_bits(apart.results().sums, together.results().sums)) << way.name;
+    }
+  }
+}
+
+TEST_F(GemmCuda, BitsOfARowDoNotDependOnTheOtherRows) {
+  constexpr int64_t kM = 131, kN = 72, kK = 104;
+  for (const Types& types : kTypes) {
+    const Product p({kM, kN, kK}, 2, types);
+    for (const Way& way : production()) {
+      const OnDevice all(p, {}, false);
+      way.run(all.args);
+      const Tensor expected = all.results().c;
+      for (int64_t row : {0, 63, 64, 130}) {
+        Product one({1, kN, kK}, 2, types);
+        one.a = p.a.rows(row, 1);
+        const OnDevice alone(one, {}, false);
+        way.run(alone.args);
+        EXPECT_TRUE(same_bits(alone.results().c, expected.rows(row, 1)))
+            << p.describe() << ", " << way.name << ", row " << row;
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, NaNAndInfinityReachTheirRowAndNoOther) {
+  const Sizes s{67, 37, 71};
+  for (const Types& types : kTypes) {
+    for (float bad : {kNaN, std::numeric_limits<float>::infinity()}) {
+      for (int64_t row : {7, 66}) {  // of the last row, tiles hold copies
+        Product p(s, 2, types);
+        const Tensor a = p.a.to(DType::f32);
+        a.data<float>()[row * s.K + 70] = bad;
+        p.a = a.to(types.element);
+        for (const Way& way : production()) {
+          const OnDevice device(p, {}, false);
+          way.run(device.args);
+          const std::vector<float> values = floats_of(device.results().c);
+          for (int64_t i = 0; i < s.M * s.N; ++i)
+            ASSERT_EQ(std::isfinite(values[static_cast<size_t>(i)]), i / s.N != row)
+                << i << ", " << p.describe() << ", " << way.name;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, AnOverflowOfF16IsAnInfinity) {
+  Product p({3, 1, 64}, 2, {DType::f16, DType::f16, false});
+  const Tensor a = Tensor::zeros({3, 64});
+  for (float& x : a.rows(1, 1).span<float>()) x = 1000;
+  p.a = a.to(DType::f16);
+  p.b = p.a.rows(1, 1);  // the middle element is 64 x 1000 x 1000
+  const OnDevice device(p, {}, false);
+  gemm(device.args);
+  EXPECT_EQ(floats_of(device.results().c),
+            (std::vector<float>{0, std::numeric_limits<float>::infinity(), 0}));
+}
+
+TEST_F(GemmCuda, F32IsExactUnlessTf32IsAllowed) {
+  Product p({1, 1, 1}, 2, kTypes[0]);
+  p.a.data<float>()[0] = 1 + 0x1p-12f;  // 12 bits of mantissa
+  p.b.data<float>()[0] = 1 + 0x1p-10f;  // 10
+  const auto product = [&](bool tf32, const Way& way) {
+    p.types.tf32 = tf32;
+    const OnDevice device(p, {}, false);
+    way.run(device.args);
+    return device.results().c.item();
+  };
+  for (const Way& way : {kPublic, planned(Tile::small, 1), planned(Tile::large, 1),
+                         rung(GemmRung::tensor_core, "tensor core")}) {
+    EXPECT_EQ(product(false, way), 1 + 0x1p-10f + 0x1p-12f + 0x1p-22f) << way.name;
+    EXPECT_EQ(product(true, way), 1 + 0x1p-10f) << way.name;
+  }
+}
+
+TEST_F(GemmCuda, Tf32IsNearTheExactProduct) {
+  for (int form = 0; form < 4; ++form) {
+    Product p({130, 72, 264}, form, kTypes[1]);
+    const OnDevice device(p, {}, false);
+    gemm(device.args);
+    p.types.tf32 = false;
+    EXPECT_TRUE(near("c", device.results().c, expected_of(p, {}).c, Tolerance::tf32));
+  }
+}
+
+// ---- How K and c are divided --------------------------------------------------------------------
+TEST(GemmPlan, CutsKWhereCHasTooFewTilesForTheChip) {
+  // A weight's gradient of BERT-large: 64 large tiles, 8,192 tokens.
+  const GemmPlan wgrad = gemm_plan(1024, 1024, 8192, DType::bf16, false, 132);
+  EXPECT_GE(wgrad.splits, 2);
+  EXPECT_EQ(wgrad.tile, Tile::large);
+  // The same layer's forward product: 512 tiles fill two blocks on each of 132 multiprocessors.
+  const GemmPlan forward = gemm_plan(8192, 1024, 1024, DType::bf16, false, 132);
+  EXPECT_EQ(forward.splits, 1);
+  EXPECT_EQ(forward.tile, Tile::large);
+  // One sequence: too few large tiles, and K too short to be worth a second pass.
+  const GemmPlan small = gemm_plan(128, 768, 768, DType::bf16, false, 132);
+  EXPECT_EQ(small.tile, Tile::small);
+}
+
+TEST(GemmPlan, LeavesEachPartOfKEightRounds) {
+  for (int64_t K : {1, 255, 256, 511, 512, 4096, 65536}) {
+    for (DType type : kComputeTypes) {
+      const int64_t round = 64 / static_cast<int64_t>(size_of(type));
+      const GemmPlan plan = gemm_plan(64, 64, K, type, true, 132);
+      EXPECT_GE(plan.splits, 1);
+      if (plan.splits > 1) {
+        EXPECT_GE(K / plan.splits, 8 * round - round) << K;
+      }
+    }
+  }
+}
+
+// ---- Our own or cuBLASLt ------------------------------------------------------------------------
+TEST_F(GemmCuda, CublasLtMatchesReference) {
+  gemm_cuda_use(GemmCudaBackend::cublaslt);
+  for (const Sizes& s : {Sizes{0, 5, 3}, Sizes{5, 3, 0}, Sizes{1, 1, 1}, Sizes{7, 9, 17},
+                         Sizes{64, 72, 96}, Sizes{129, 40, 64}}) {
+    for (int form = 0; form < 4; ++form) {
+      for (const Types& types : kTypes) {
+        const Product p(s, form, types);
+        expect_reference(p, {}, {kPublic});
+        expect_reference(p, {.bias = true, .accumulate = true}, {kPublic});
+        for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
+          for (bool more : {false, true}) {
+            Options o{.epilogue = Epilogue::bias_gelu, .gelu = kind, .bias = true, .pre = true};
+            o.bias = o.pre = more;
+            expect_reference(p, o, {kPublic});
+            expect_reference(p,
+                             {.epilogue = Epilogue::dgelu,
+                              .gelu = kind,
+                              .pre = true,
+                              .sums = true,
+                              .accumulate_sums = more},
+                             {kPublic});
+          }
+        }
+        expect_reference(p, {.epilogue = Epilogue::dgelu, .pre = true}, {kPublic});
+      }
+    }
+  }
+}
+
+TEST_F(GemmCuda, ChoicesCanBeSavedAndLoaded) {
+  gemm_cuda_load_choices("");
+  EXPECT_EQ(gemm_cuda_choices(), "");
+  const Product p({64, 72, 96}, 2, kTypes[2]), q({64, 72, 96}, 0, kTypes[2]);
+  const OnDevice device(p, {.bias = true}, false), other(q, {}, false);
+  gemm(device.args);
+  const std::string one = gemm_cuda_choices();
+  EXPECT_EQ(std::count(one.begin(), one.end(), '\n'), 1) << one;
+  EXPECT_NE(one.find("bf16 64x72x96 nt bias"), std::string::npos) << one;
+  gemm(device.args);
+  EXPECT_EQ(gemm_cuda_choices(), one) << "a form is timed once";
+  gemm(other.args);
+  const std::string two = gemm_cuda_choices();
+  EXPECT_EQ(std::count(two.begin(), two.end(), '\n'), 2) << two;
+  gemm_cuda_load_choices(one);
+  EXPECT_EQ(gemm_cuda_choices(), one);
+  gemm_cuda_load_choices(two);
+  EXPECT_EQ(gemm_cuda_choices(), two);
+  EXPECT_THROW(gemm_cuda_load_choices("bf16 64x72x96 nt bias fastest\n"), DataError);
+  EXPECT_EQ(gemm_cuda_choices(), two) << "a bad table changed the choices";
+}
+
+TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
+  const Product p({64, 72, 200}, 2, kTypes[0]);
+  const auto bits_of = [&](const Way& way) {
+    const OnDevice device(p, {}, false);
+    way.run(device.args);
+    return device.results().c;
+  };
+  const Tensor ours = bits_of(
+      {"ours", [](const GemmArgs& args) { gemm_cuda_rung(args, {}, GemmRung::production); }});
+  gemm_cuda_use(GemmCudaBackend::ours);
+  EXPECT_TRUE(same_bits(bits_of(kPublic), ours));
+  gemm_cuda_use(GemmCudaBackend::fastest);
+  gemm_cuda_load_choices("");
+  bits_of(kPublic);
+  std::string table = gemm_cuda_choices();
+  const size_t last = table.rfind(' ');
+  gemm_cuda_load_choices(table.substr(0, last) + " ours\n");
+  EXPECT_TRUE(same_bits(bits_of(kPublic), ours));
+}
+
+TEST_F(GemmCuda, TimingAFormChangesNothingThatTheCallAddsTo) {
+  gemm_cuda_load_choices("");
+  for (const Types& types : {kTypes[0], kTypes[3]})
+    expect_reference({{64, 72, 96}, 1, types}, {.accumulate = true}, {kPublic});
+  expect_reference(
+      {{64, 72, 96}, 0, kTypes[2]},
+      {.epilogue = Epilogue::dgelu, .pre = true, .sums = true, .accumulate_sums = true}, {kPublic});
+}
+
+}  // namespace
+}  // namespace minibert::testing
