@@ -268,43 +268,6 @@ struct BackwardShared {
   }
 };
 
-// Which elements of a piece of s^T [16 kRowTiles keys, kColumns queries] dropout keeps.
-template <int kRowTiles, int kColumns>
-class TransposedKeep {
- public:
-  /// For the piece whose first element is (query, key). Before it, everything is kept.
-  template <typename T>
-  __device__ __forceinline__ void draw(const HeadDropout<T>& dropout, int query, int key) {
-    static_assert(kRowTiles * kColumns / 16 <= 4, "eight bits of a word for each 16 x 16 piece");
-    const int g = lane_id() / 4, t = lane_id() % 4, odd = g % 2;
-    uint32_t own = 0;
-#pragma unroll 1  // two draws at a time: more need registers that are not there
-    for (int piece = 0; piece < kPieces; ++piece) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const PhiloxOutput words =
-            dropout.quad(query + piece % (kColumns / 16) * 16 + 2 * t + odd,
-                         key + piece / (kColumns / 16) * 16 + half * 8 + g - odd);
-#pragma unroll
-        for (int o = 0; o < 4; ++o)
-          if (dropout.keeps(words[o])) own |= 1u << (8 * piece + 4 * half + o);
-      }
-    }
-    const uint32_t other = __shfl_xor_sync(kFullMask, own, 4);
-    column_[0] =
-        (odd ? other : own) >> odd;  // output 2 (query + 8) + (key + 1): ours is every other
-    column_[1] = (odd ? own : other) >> odd;
-  }
-  __device__ __forceinline__ bool keeps(int m, int n, int i) const {
-    const int piece = m * (kColumns / 16) + n / 2;
-    return (column_[i % 2] >> (8 * piece + 4 * (i / 2) + 2 * (n % 2)) & 1) != 0;
-  }
-
- private:
-  static constexpr int kPieces = kRowTiles * kColumns / 16;
-  uint32_t column_[2] = {~0u, ~0u};  // answers for accumulators of even and odd queries
-};
-
 // One element: the score becomes p m, da becomes ds without its factor `scale`. r_row as in
 // Backward::statistics.
 __device__ __forceinline__ void softmax_element(float& r_p, float& r_ds, float2 r_row, float c,

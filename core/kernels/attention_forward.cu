@@ -231,7 +231,7 @@ struct ForwardShape {
   static constexpr int kWarps = 4, kThreads = kWarps * kWarpSize;
   static constexpr int kRowTiles = kHalf && D <= 64 ? 2 : 1;
   static constexpr int kQueries = kWarps * 16 * kRowTiles;
-  static constexpr int kKeys = kHalf || D < 128 ? 64 : 32;
+  static constexpr int kKeys = kHalf ? 64 : 32;
   static constexpr int kChunk =
       kHalf || D < 128 ? 32 : 16;  // keys whose scores a warp holds at a time
   static constexpr int kStages = !kAsync ? 1 : kHalf && D <= 64 ? 3 : 2;
