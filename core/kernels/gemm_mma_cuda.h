@@ -309,8 +309,11 @@ void launch_mma(const GemmLaunch& p, Stream stream) {
 
 /// 128 x 128 with four warps of 64 x 64: an operand read from shared memory is used in four or eight
 /// products, and two blocks of a multiprocessor hide each other's epilogue. 64 x 64 with warps of
-/// 32 x 32 where c has too few large tiles to occupy the chip.
-using LargeTile = GemmTile<128, 128, 64, 64, 4, 2>;
+/// 32 x 32 where c has too few large tiles to occupy the chip. Factors of tf32 take twice the registers
+/// of 16-bit ones, so there a warp has 64 x 32, and eight of them fill the multiprocessor.
+template <typename E>
+using LargeTile = std::conditional_t<std::is_same_v<E, float>, GemmTile<128, 128, 64, 32, 4, 1>,
+                                     GemmTile<128, 128, 64, 64, 4, 2>>;
 using SmallTile = GemmTile<64, 64, 32, 32, 4, 4>;
 
 template <typename E>
@@ -318,13 +321,13 @@ void gemm_mma(const GemmLaunch& p, GemmTileSize size, Stream stream) {
   const bool a_along_k = !p.transpose_a, b_along_k = p.transpose_b;
   const bool large = size == GemmTileSize::large;
   if (a_along_k && b_along_k) {
-    large ? launch_mma<E, LargeTile, true, true>(p, stream)
+    large ? launch_mma<E, LargeTile<E>, true, true>(p, stream)
           : launch_mma<E, SmallTile, true, true>(p, stream);
   } else if (a_along_k) {
-    large ? launch_mma<E, LargeTile, true, false>(p, stream)
+    large ? launch_mma<E, LargeTile<E>, true, false>(p, stream)
           : launch_mma<E, SmallTile, true, false>(p, stream);
   } else if (!b_along_k) {
-    large ? launch_mma<E, LargeTile, false, false>(p, stream)
+    large ? launch_mma<E, LargeTile<E>, false, false>(p, stream)
           : launch_mma<E, SmallTile, false, false>(p, stream);
   } else {
     launch_mma<E, SmallTile, false, true>(p, stream);  // no linear layer needs it: one tile will do
