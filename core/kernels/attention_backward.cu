@@ -518,14 +518,6 @@ Backward<T> backward_of(const AttentionBackward& args, const float* delta) {
           cuda_data<T>(args.dqkv)};
 }
 
-// Whether 16-byte copies reach every row of every head.
-template <typename T>
-bool packed(const AttentionBackward& args) {
-  const int64_t bytes = args.qkv.dim(3) * static_cast<int64_t>(sizeof(T));
-  return packs(args.qkv.raw(), bytes) && packs(args.out.raw(), bytes) &&
-         packs(args.dout.raw(), bytes) && packs(args.dqkv.raw(), bytes);
-}
-
 template <typename T, int kLanes, int kElements>
 void launch_delta(const AttentionBackward& args, float* delta, Stream stream) {
   constexpr int kThreads = 256;
@@ -572,7 +564,7 @@ void launch_tensor_as(const AttentionBackward& args, float* delta, Stream stream
 template <typename Core>
 void launch_tensor(const AttentionBackward& args, float* delta, Stream stream) {
   const int64_t D = args.qkv.dim(3);
-  const bool fits = packed<typename Core::Element>(args);
+  const bool fits = packed<typename Core::Element>(D, args.qkv, args.out, args.dout, args.dqkv);
   if (fits && D == 32) return launch_tensor_as<Core, 32>(args, delta, stream);
   if (fits && D == 64) return launch_tensor_as<Core, 64>(args, delta, stream);
   if (fits && D == 128) return launch_tensor_as<Core, 128>(args, delta, stream);

@@ -65,6 +65,12 @@ Problem<T> problem_of(const Args& args) {
           philox_keys(args.dropout.seed)};
 }
 
+/// Whether 16-byte copies reach every row of every head in these arrays.
+template <typename T, typename... Arrays>
+bool packed(int64_t D, const Arrays&... arrays) {
+  return (packs(arrays.raw(), D * static_cast<int64_t>(sizeof(T))) && ...);
+}
+
 // ---- Which rows a block owns -------------------------------------------------------------------
 
 /// The greatest i in 0 .. count - 1 with start(i) <= value, where start rises and start(0) <= value.

@@ -402,13 +402,6 @@ Forward<T> forward_of(const AttentionForward& args) {
   return {problem_of<T>(args), cuda_data<T>(args.out), cuda_data<float>(args.lse)};
 }
 
-// Whether 16-byte copies reach every row of every head.
-template <typename T>
-bool packed(const AttentionForward& args) {
-  const int64_t bytes = args.qkv.dim(3) * static_cast<int64_t>(sizeof(T));
-  return packs(args.qkv.raw(), bytes) && packs(args.out.raw(), bytes);
-}
-
 template <typename T>
 void launch_naive(const AttentionForward& args, Stream stream) {
   const Forward<T> p = forward_of<T>(args);
@@ -444,7 +437,7 @@ void launch_tensor_as(const AttentionForward& args, Stream stream) {
 template <typename Core, bool kAsync>
 void launch_tensor(const AttentionForward& args, Stream stream) {
   const int64_t D = args.qkv.dim(3);
-  if (!packed<typename Core::Element>(args))
+  if (!packed<typename Core::Element>(D, args.qkv, args.out))
     return launch_tiled<typename Core::Element>(args, stream);
   if (D == 32) return launch_tensor_as<Core, 32, kAsync>(args, stream);
   if (D == 64) return launch_tensor_as<Core, 64, kAsync>(args, stream);
