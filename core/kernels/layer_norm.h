@@ -45,6 +45,8 @@ namespace minibert {
 //   dropped element is selected out: an infinity or NaN there reaches neither z nor dbias.
 //   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
 //   blocks depend on T alone, so threads do not change bits.
+//   CUDA adds in f32 in fixed trees (lanes of a warp, warps of a block, both unlike the CPU's order)
+//   and the blocks' sums in double; no atomics, and no count of blocks that depends on the device.
 //
 // ---- 5. Interface -------------------------------------------------------------------------------
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,
