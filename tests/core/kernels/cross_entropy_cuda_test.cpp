@@ -1,12 +1,11 @@
 // cross_entropy_cuda_test.cpp: every rung of the CUDA cross-entropy against the double reference in
 // each type, over widths around packs, warps and blocks and BERT's vocabulary; ignored rows, padding,
 // in place, misaligned rows, what is counted, and NaN and infinities, which must not be hidden.
-#include "core/kernels/cross_entropy.h"
-
 #include <cmath>
 #include <limits>
 
 #include "core/device_value.h"
+#include "core/kernels/cross_entropy.h"
 #include "tests/core/kernels/cuda_fixture.h"
 #include "tests/tolerance.h"
 
@@ -17,8 +16,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr float kScale = 0.37f, kUpstream = 1.5f;
 // {classes, V}: one class, a pack and its neighbours, a warp's packs, a block's, padding
-constexpr int64_t kWidths[][2] = {{1, 1},     {2, 2},     {2, 64},     {7, 8},       {8, 8},
-                                  {9, 16},    {31, 31},   {33, 64},    {255, 256},   {256, 256},
+constexpr int64_t kWidths[][2] = {{1, 1},     {2, 2},     {2, 64},      {7, 8},       {8, 8},
+                                  {9, 16},    {31, 31},   {33, 64},     {255, 256},   {256, 256},
                                   {257, 264}, {300, 304}, {1023, 1024}, {2049, 2056}, {4099, 4160}};
 
 class CrossEntropyCuda : public CudaTest {};
@@ -167,8 +166,7 @@ TEST_F(CrossEntropyCuda, BackwardMatchesReference) {
             const CudaRows got(host);
             copy_to_device(host.lse.raw(), *got.lse);
             got.backward(rung);
-            EXPECT_TRUE(
-                near_in("dlogits", on_cpu(*got.dlogits), expected, Tolerance::gradient));
+            EXPECT_TRUE(near_in("dlogits", on_cpu(*got.dlogits), expected, Tolerance::gradient));
             EXPECT_TRUE(got.intact());
           }
         }
@@ -260,9 +258,9 @@ TEST_F(CrossEntropyCuda, IgnoredRowsMayHoldAnything) {
     Tensor poisoned = clean.logits.to(DType::f32);
     std::fill_n(poisoned.data<float>(), 64, kNaN);
     std::fill_n(poisoned.data<float>() + 3 * 64, 64, kInfinity);
-    const CudaRows got(Rows(poisoned.to(dtype), {-1, clean.label.data<int32_t>()[1],
-                                                 clean.label.data<int32_t>()[2], -1,
-                                                 clean.label.data<int32_t>()[4]},
+    const CudaRows got(Rows(poisoned.to(dtype),
+                            {-1, clean.label.data<int32_t>()[1], clean.label.data<int32_t>()[2], -1,
+                             clean.label.data<int32_t>()[4]},
                             33));
     got.run();
     expect_forward(got, clean);
@@ -327,6 +325,16 @@ TEST_F(CrossEntropyCuda, GradientOfASureRightRowKeepsItsDigits) {
       EXPECT_EQ(got.counts.read().correct, 1);
     }
   }
+  // Here lse, given exactly, keeps its digits, and softmax - 1 would lose them: expm1.
+  const Rows host = one_row({0, -9, -kInfinity, -kInfinity}, 0);
+  const double expected = -std::exp(-9.0) / (1 + std::exp(-9.0)) * kScale * kUpstream;
+  for (int rung = 1; rung <= kCrossEntropyBackwardRungs; ++rung) {
+    const CudaRows got(host);
+    copy_to_device(host.lse.raw(), *got.lse);
+    got.backward(rung);
+    EXPECT_NEAR(on_cpu(*got.dlogits).data<float>()[0], expected,
+                Tolerance::elementwise * -expected);
+  }
 }
 
 TEST_F(CrossEntropyCuda, ANotANumberIsNeverHidden) {
@@ -339,8 +347,8 @@ TEST_F(CrossEntropyCuda, ANotANumberIsNeverHidden) {
         const CudaRows clean(random_rows(3, classes, classes, 1, dtype));
         clean.run();
         for (int rung = 1; rung <= kCrossEntropyForwardRungs; ++rung) {
-          SCOPED_TRACE(fmt::format("{} classes {} NaN at {} rung {}", name_of(dtype), classes, at,
-                                   rung));
+          SCOPED_TRACE(
+              fmt::format("{} classes {} NaN at {} rung {}", name_of(dtype), classes, at, rung));
           const CudaRows got(host);
           got.forward(rung);
           got.backward();

@@ -2,12 +2,11 @@
 // odd sizes with poisoned gaps between them and working copies in every type; the bits that the
 // contract promises (the CPU's elements, sums in order, shares of ranks, misaligned buffers); and the
 // whole step with planted infinities and NaNs, which must change nothing at all.
-#include "core/kernels/optimizer.h"
-
 #include <cmath>
 #include <limits>
 
 #include "core/device_value.h"
+#include "core/kernels/optimizer.h"
 #include "core/kernels/step.h"
 #include "tests/core/kernels/cuda_fixture.h"
 #include "tests/tolerance.h"
@@ -501,8 +500,7 @@ TEST_F(OptimizerCuda, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
     CudaStep ranks[] = {CudaStep(before), CudaStep(before)};
     ranks[0].range = piece_range(before.pieces, 0, middle);
     ranks[1].range = piece_range(before.pieces, middle, before.pieces.size());
-    for (const CudaStep& rank : ranks)
-      lamb_moments_cuda_rung(rank.args(), current_stream(), rung);
+    for (const CudaStep& rank : ranks) lamb_moments_cuda_rung(rank.args(), current_stream(), rung);
     std::vector<SquareSums> sums = ranks[0].piece_sums.read();
     const std::vector<SquareSums> second = ranks[1].piece_sums.read();
     std::copy(second.begin() + static_cast<int64_t>(middle), second.end(),
@@ -524,8 +522,8 @@ TEST_F(OptimizerCuda, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
         };
         EXPECT_TRUE(same_bits(part(got[i], first, count), part(expected[i], first, count)));
         const int64_t other = rank == 0 ? border : 0;
-        EXPECT_TRUE(same_bits(part(got[i], other, size - count),
-                              untouched[i].slice(other, {size - count})))
+        EXPECT_TRUE(
+            same_bits(part(got[i], other, size - count), untouched[i].slice(other, {size - count})))
             << "a rank leaves the other's share alone";
       }
     }

@@ -1,12 +1,11 @@
 // step_cuda_test.cpp: the step's rules on the device against the same rules on the CPU, field by
 // field and to the bit, over runs with overflows, and sums around what a block stages. The rules
 // themselves are held to formulas and to torch.amp.GradScaler by step_test.cpp.
-#include "core/kernels/step.h"
-
 #include <cmath>
 #include <limits>
 
 #include "core/device_value.h"
+#include "core/kernels/step.h"
 #include "tests/core/kernels/cuda_fixture.h"
 
 namespace minibert::testing {
@@ -180,8 +179,8 @@ TEST_F(StepCuda, SchedulesDoNotMatter) {
     Steps steps(Device::cuda, used_state(), options, sums);
     const StepState state = steps.run({.masked_rows = 3});
     const auto* bytes = reinterpret_cast<const uint8_t*>(&state.grad_norm);
-    return std::vector<Tensor>{on_cuda(
-        Tensor::from<uint8_t>(std::vector<uint8_t>(bytes, bytes + sizeof(double)), {8}))};
+    return std::vector<Tensor>{
+        on_cuda(Tensor::from<uint8_t>(std::vector<uint8_t>(bytes, bytes + sizeof(double)), {8}))};
   });
 }
 
