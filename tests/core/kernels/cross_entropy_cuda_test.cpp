@@ -325,6 +325,16 @@ TEST_F(CrossEntropyCuda, GradientOfASureRightRowKeepsItsDigits) {
       EXPECT_EQ(got.counts.read().correct, 1);
     }
   }
+  // Here lse, given exactly, keeps its digits, and softmax - 1 would lose them: expm1.
+  const Rows host = one_row({0, -9, -kInfinity, -kInfinity}, 0);
+  const double expected = -std::exp(-9.0) / (1 + std::exp(-9.0)) * kScale * kUpstream;
+  for (int rung = 1; rung <= kCrossEntropyBackwardRungs; ++rung) {
+    const CudaRows got(host);
+    copy_to_device(host.lse.raw(), *got.lse);
+    got.backward(rung);
+    EXPECT_NEAR(on_cpu(*got.dlogits).data<float>()[0], expected,
+                Tolerance::elementwise * -expected);
+  }
 }
 
 TEST_F(CrossEntropyCuda, ANotANumberIsNeverHidden) {
