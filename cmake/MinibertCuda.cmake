@@ -1,5 +1,5 @@
 # MINIBERT_CUDA says what becomes of the kernels' .cu files: off (left out), cuda (nvcc, for GPUs), or simt (g++, run on the CPU by
-# tools/simt: needs NVIDIA's headers, neither nvcc nor a GPU). Where a chapter has no .cu yet, core/kernels/cuda_absent.cpp answers.
+# tools/simt: needs NVIDIA's headers, neither nvcc nor a GPU). Where they are off, core/kernels/cuda_absent.cpp answers.
 # minibert_add_cuda(target folder) is called by minibert_floor for each floor.
 set(MINIBERT_CUDA off CACHE STRING "CUDA kernels: off, cuda (nvcc) or simt (on the CPU)")
 set_property(CACHE MINIBERT_CUDA PROPERTY STRINGS off cuda simt)
@@ -43,14 +43,6 @@ function(minibert_add_cuda target folder)
   file(GLOB host_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/cuda_*.cpp
        ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/kernels/*_cublaslt.cpp)
   list(FILTER host_sources EXCLUDE REGEX "/cuda_absent\\.cpp$")
-  if(folder STREQUAL core)  # chapters that have no .cu yet
-    set(absent ${CMAKE_CURRENT_SOURCE_DIR}/core/kernels/cuda_absent.cpp)
-    foreach(kernel ${kernels} ${host_sources})
-      get_filename_component(chapter ${kernel} NAME_WE)
-      set_property(SOURCE ${absent} APPEND PROPERTY COMPILE_DEFINITIONS MB_CUDA_${chapter})
-    endforeach()
-    target_sources(${target} PRIVATE ${absent})
-  endif()
   if(kernels)
     minibert_cuda_sources(${kernels})
   endif()

@@ -1,7 +1,7 @@
 // device.h: devices by name, and the entry points of the CUDA backend.
 // The CPU runs kernels at the call. Where CUDA is not part of the build, core/cuda_absent.cpp
-// defines these entry points and core/kernels/cuda_absent.cpp the kernels. A CUDA backend adds
-// cuda_device.cpp in place of the first and each chapter's .cu in place of the second.
+// defines these entry points and core/kernels/cuda_absent.cpp the kernels; where it is,
+// cuda_device.cpp and the chapters' .cu files.
 // Test: ctest -R core_device.
 #pragma once
 

@@ -1,6 +1,5 @@
-// cuda_absent.cpp: the CUDA kernels that a build has not: each says so. Without CUDA that is all of
-// them; a build with CUDA defines MB_CUDA_<name> for each <name>.cu that it compiles instead
-// (cmake/MinibertCuda.cmake). Test: ctest -R core_device.
+// cuda_absent.cpp: the CUDA kernels of a build that has none: each says so. A CUDA build compiles
+// the chapters' .cu files instead of this one. Test: ctest -R core_device.
 #include "core/device.h"
 #include "core/error.h"
 #include "core/kernels/attention.h"
@@ -18,7 +17,7 @@
 namespace minibert {
 namespace {
 
-[[noreturn, maybe_unused]] void absent(const char* op) {
+[[noreturn]] void absent(const char* op) {
   fail<UsageError>("{}: called on device cuda, but {}", op, cuda_unavailable_reason());
 }
 
@@ -35,18 +34,11 @@ namespace {
     absent(#name);                                  \
   }
 
-#ifndef MB_CUDA_attention_forward
 MB_ABSENT(attention_forward, AttentionForward)
 MB_ABSENT_RUNG(attention_forward, AttentionForward)
-#endif
-#ifndef MB_CUDA_attention_backward
 MB_ABSENT(attention_backward, AttentionBackward)
-#endif
-#ifndef MB_CUDA_cast
 MB_ABSENT(cast, CastArgs)
 MB_ABSENT_RUNG(cast, CastArgs)
-#endif
-#ifndef MB_CUDA_copy
 MB_ABSENT(gather_rows, GatherRows)
 MB_ABSENT_RUNG(gather_rows, GatherRows)
 MB_ABSENT(scatter_add_rows, ScatterAddRows)
@@ -60,8 +52,6 @@ void copy_to_device_cuda(const void*, const Operand&, Stream) {
 void copy_to_host_cuda(const Operand&, void*, Stream) {
   absent("copy_to_host");
 }
-#endif
-#ifndef MB_CUDA_cross_entropy
 void cross_entropy_forward_cuda(const CrossEntropyForward&, LossCounts*, Stream) {
   absent("cross_entropy_forward");
 }
@@ -70,8 +60,6 @@ void cross_entropy_forward_cuda_rung(const CrossEntropyForward&, LossCounts*, St
 }
 MB_ABSENT(cross_entropy_backward, CrossEntropyBackward)
 MB_ABSENT_RUNG(cross_entropy_backward, CrossEntropyBackward)
-#endif
-#ifndef MB_CUDA_elementwise
 MB_ABSENT(gelu_forward, GeluForward)
 MB_ABSENT(gelu_backward, GeluBackward)
 MB_ABSENT(tanh_forward, TanhForward)
@@ -83,14 +71,10 @@ MB_ABSENT(add_bias, AddBiasForward)
 MB_ABSENT(dropout_rows, DropoutRows)
 MB_ABSENT(fill, FillArgs)
 MB_ABSENT(fill_from, FillFromArgs)
-#endif
-#ifndef MB_CUDA_embedding
 MB_ABSENT(embedding_forward, EmbeddingForward)
 MB_ABSENT(embedding_backward, EmbeddingBackward)
 MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
 MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
-#endif
-#ifndef MB_CUDA_gemm
 MB_ABSENT(gemm, GemmArgs)
 void gemm_cuda_rung(const GemmArgs&, Stream, GemmRung) {
   absent("gemm");
@@ -113,14 +97,10 @@ std::string gemm_cuda_choices() {
 void gemm_cuda_load_choices(const std::string&) {
   absent("gemm_cuda_load_choices");
 }
-#endif
-#ifndef MB_CUDA_layer_norm
 MB_ABSENT(layer_norm_forward, LayerNormForward)
 MB_ABSENT_RUNG(layer_norm_forward, LayerNormForward)
 MB_ABSENT(layer_norm_backward, LayerNormBackward)
 MB_ABSENT_RUNG(layer_norm_backward, LayerNormBackward)
-#endif
-#ifndef MB_CUDA_optimizer
 MB_ABSENT(piece_square_sums, SquareSumsArgs)
 MB_ABSENT(tensor_square_sums, SquareSumsArgs)
 MB_ABSENT(lamb_moments, OptimizerArgs)
@@ -129,16 +109,11 @@ MB_ABSENT(lamb_apply, OptimizerArgs)
 MB_ABSENT(adamw_step, OptimizerArgs)
 MB_ABSENT_RUNG(lamb_moments, OptimizerArgs)
 MB_ABSENT_RUNG(lamb_apply, OptimizerArgs)
-#endif
-#ifndef MB_CUDA_reduce
 MB_ABSENT(column_sum, ColumnSumArgs)
 MB_ABSENT_RUNG(column_sum, ColumnSumArgs)
 MB_ABSENT(sum, SumArgs)
-#endif
-#ifndef MB_CUDA_step
 MB_ABSENT(step_begin, StepBeginArgs)
 MB_ABSENT(step_decide, StepControlArgs)
 MB_ABSENT(step_finish, StepControlArgs)
-#endif
 
 }  // namespace minibert
