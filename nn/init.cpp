@@ -7,6 +7,7 @@
 
 #include "core/parallel.h"
 #include "core/random.h"
+#include "core/stream.h"
 
 namespace minibert {
 namespace {
@@ -42,7 +43,9 @@ void initialize_parameters(Arena& arena, const std::vector<Initializer>& initial
   MB_CHECK(static_cast<int>(initializers.size()) == table.count(),
            "initialize_parameters: {} initializers are given, expected {}, one a parameter",
            initializers.size(), table.count());
+  const Stream stream = current_stream();
   parallel_blocks(table.count(), [&](int64_t number) {
+    const StreamScope scope(stream);  // a worker's own would not be waited for
     const ParameterSlice& slice = table[static_cast<int>(number)];
     std::vector<float> values(static_cast<size_t>(slice.used()));
     fill(values, initializers[static_cast<size_t>(number)], standard_deviation,

@@ -35,7 +35,7 @@ struct Tolerance {
   static constexpr double model = 1e-5;
   static constexpr double model_gradient_floor = 1e-6;
   static constexpr double zero_gradient = 1e-5;
-  // The loss of a whole model in 16 bits, relative: one rounding of the type.
+  // The loss of a whole model in 16 bits, relative: half the type's largest rounding error.
   static constexpr double model_loss_bf16 = 0x1p-9, model_loss_f16 = 0x1p-12;
   static constexpr double sentence_vector = 1e-6;
 };

@@ -59,7 +59,7 @@ namespace minibert {
 //   and tensor cores (bf16, f16, tf32) take p m and ds rounded to E (tf32: to 2^-11). That moves out
 //   by up to u sum_j p_ij m_ij |v_jd|, and gradients likewise; ds beyond 65,504 in f16 becomes
 //   infinite, as any gradient there. The order of every sum depends on S alone: no atomics.
-//   delta_i reads out as stored, rounded to E (by at most u = 2^-24, 2^-9 or 2^-11 of each element):
+//   delta_i reads out as stored, rounded to E (by at most u = 2^-24, 2^-8 or 2^-11 of each element):
 //   that moves ds_ij by up to u p_ij sum_d |do_id out_id|, as in every attention that keeps out in
 //   16 bits. Where p_ij da_ij and p_ij delta_i nearly cancel, it is more than dq's own rounding.
 //   NaN and infinity stay in their sequence and head, and rows beyond T are never read. Within the

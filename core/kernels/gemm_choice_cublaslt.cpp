@@ -1,10 +1,11 @@
 // gemm_choice_cublaslt.cpp: gemm_cuda: each product by our own kernels or by cuBLASLt. At the first
-// product of a form (sizes, types, transposes, epilogue) both are timed on this device, into memory
+// product of a form (classes of sizes, types, transposes, epilogue) both are timed on this device, into memory
 // that nobody reads, and the winner is kept in a table that can be printed, saved and loaded. Called by
 // gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is captured into a graph, so
 // there a form that is not in the table takes our own kernels, and is not entered.
 // Test: ctest -R gemm_cuda.
 #include <algorithm>
+#include <bit>
 #include <charconv>
 #include <cstdlib>
 #include <map>
@@ -52,12 +53,21 @@ Table& table() {
   return *made;
 }
 
-/// "bf16 4096x1024x1024 nt bias": all that decides which kernels can run, and how long they take.
+/// Rounded up to a quarter of the power of two below: batches of varying tokens share a few forms, so
+/// that a step seldom has to wait for a timing.
+int64_t size_class(int64_t n) {
+  if (n <= 64) return n;
+  const auto step = static_cast<int64_t>(std::bit_floor(static_cast<uint64_t>(n - 1)) / 4);
+  return (n + step - 1) / step * step;
+}
+
+/// "bf16 4096x1024x1024 nt bias": all that decides which kernels can run, and about how long they take.
 std::string form_of(const GemmArgs& args) {
   const auto [M, N, K] = gemm_sizes(args);
   const bool tf32 = args.tf32 && args.a.dtype() == DType::f32;
-  std::string form = fmt::format("{} {}x{}x{} {}{}", tf32 ? "tf32" : name_of(args.a.dtype()), M, N,
-                                 K, args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
+  std::string form = fmt::format("{} {}x{}x{} {}{}", tf32 ? "tf32" : name_of(args.a.dtype()),
+                                 size_class(M), size_class(N), size_class(K),
+                                 args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
   form += ' ';
   const size_t bare = form.size();
   const auto word = [&](bool is, const char* name) {

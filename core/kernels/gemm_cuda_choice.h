@@ -1,9 +1,7 @@
 // gemm_cuda_choice.h: how products run on device cuda, for those who want to choose or to see it:
-// tests, bench, env, and the training verbs, which save the choices beside their checkpoints. No CUDA
-// header is needed. Implemented by gemm.cu, gemm_rungs.cu, gemm_plan.cpp
-// and gemm_choice_cublaslt.cpp. Easy to break: a choice
-// decides bits, so a run that must repeat itself loads the table that the first run saved.
-// Test: ctest -R gemm_cuda.
+// tests and bench. No CUDA header is needed. Implemented by gemm.cu, gemm_rungs.cu, gemm_plan.cpp and
+// gemm_choice_cublaslt.cpp. Easy to break: a choice decides bits, so a run that must repeat itself
+// loads the table that the first run saved, or multiplies with ours alone. Test: ctest -R gemm_cuda.
 #pragma once
 
 #include <string>
@@ -33,7 +31,8 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan);
 
 // ---- Our own or cuBLASLt ------------------------------------------------------------------------
 /// fastest: both are timed at the first product of a form, and the form keeps the winner (in a stream
-/// that is captured: ours, unless the form is known).
+/// that is captured: ours, unless the form is known). A form's sizes are rounded up to quarters of a
+/// power of two. The timing waits for the device.
 enum class GemmCudaBackend { fastest, ours, cublaslt };
 /// For all products to come. What cuBLASLt can't do stays ours; where its epilogues would not keep
 /// the contract (GELU's erf form, and any GELU in 16 bits) it multiplies, and a pass of ours finishes.
