@@ -32,6 +32,8 @@ namespace minibert {
 // Occupancy: two blocks of 64 KB and 128 threads with up to 255 registers, so that one's epilogue
 // hides behind the other's products. Where c has too few tiles for the chip, tiles of 64 x 64, or K
 // in parts: each part's sums go to memory in f32, and a second pass adds them and finishes.
+// tf32: a register of a fragment holds one element in place of two, and with warps of 64 x 64 they
+// spill. There eight warps of 64 x 32 share the tile, in one block of a multiprocessor.
 //
 // Operands lie in memory along K or along their rows; a slot keeps their order. Chunks of 16 bytes
 // change places within a line, so that ldmatrix (transposing, where lines run along the rows)
