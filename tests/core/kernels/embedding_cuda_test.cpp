@@ -13,13 +13,6 @@ constexpr int64_t kRows[] = {67, 130, 2};  // of the three tables
 
 class EmbeddingCuda : public CudaTest {};
 
-std::vector<int32_t> random_ids(int64_t N, int64_t rows, uint64_t seed) {
-  RandomStream stream(99, StreamPurpose::user, seed);
-  std::vector<int32_t> id(static_cast<size_t>(N));
-  for (int32_t& i : id) i = static_cast<int32_t>(stream.below(static_cast<uint32_t>(rows)));
-  return id;
-}
-
 /// The host's tensors of a forward pass, and what the plain loop makes of them.
 struct Forward {
   std::vector<Tensor> tables, indices;

@@ -65,6 +65,14 @@ inline Tensor integers(std::vector<int32_t> values) {
   return Tensor::from<int32_t>(values, shape);
 }
 
+/// N numbers in 0 .. rows-1: the same in every run.
+inline std::vector<int32_t> random_ids(int64_t N, int64_t rows, uint64_t seed) {
+  RandomStream stream(99, StreamPurpose::user, seed);
+  std::vector<int32_t> id(static_cast<size_t>(N));
+  for (int32_t& i : id) i = static_cast<int32_t>(stream.below(static_cast<uint32_t>(rows)));
+  return id;
+}
+
 inline bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() &&
          (a.bytes() == 0 || std::memcmp(a.raw(), b.raw(), static_cast<size_t>(a.bytes())) == 0);

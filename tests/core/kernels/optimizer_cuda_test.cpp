@@ -9,73 +9,18 @@
 #include "core/kernels/optimizer.h"
 #include "core/kernels/step.h"
 #include "tests/core/kernels/cuda_fixture.h"
+#include "tests/core/kernels/optimizer_case.h"
 #include "tests/tolerance.h"
 
 namespace minibert::testing {
 namespace {
 
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr int64_t C = kOptimizerChunk;
 // Around a pack, a block's packs, a chunk.
 constexpr int64_t kCounts[] = {1, 3, 0, 4, 5, 17, 1023, 1024, 1025, C - 1, C, C + 1, 2 * C + 5};
 constexpr auto kCategory = MemoryCategory::workspace;
 
 class OptimizerCuda : public CudaTest {};
-
-/// A step on the host: what goes in, and what references and the CPU's kernels make of it.
-class Step {
- public:
-  Step(std::vector<OptimizerTensor> given, int64_t size, DType compute)
-      : tensors(std::move(given)), pieces(cut_into_pieces(tensors, size)) {
-    masters = random_tensor({size}, 1, 0.05f);
-    gradients = random_tensor({size}, 2, 0.01f);
-    first_moment = random_tensor({size}, 3, 0.01f);
-    second_moment = random_tensor({size}, 4, 0.01f);
-    for (float& v : second_moment.span<float>()) v *= v;
-    working = compute == DType::f32 ? masters : masters.to(compute);
-    piece_squares.resize(pieces.size(), -1);
-    tensor_squares.resize(tensors.size(), -1);
-    piece_sums.resize(pieces.size(), {-1, -1});
-    norms.resize(tensors.size(), {-1, -1, -1});
-    state.gradient_scale = 0.4f, state.learning_rate = 0.01f;
-    state.m_correction = 1.3f, state.v_correction = 2.7f;
-    state.applied = 1;
-    adam = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-6f};
-  }
-  Step clone() const {
-    Step copy = *this;
-    for (Tensor* t : {&copy.masters, &copy.gradients, &copy.first_moment, &copy.second_moment})
-      *t = t->clone();
-    copy.working = working.dtype() == DType::f32 ? copy.masters : working.clone();
-    return copy;
-  }
-  OptimizerTables tables() const {
-    return {tensors.data(), pieces.data(), static_cast<int32_t>(tensors.size()),
-            static_cast<int32_t>(pieces.size())};
-  }
-  PieceRange all() const { return piece_range(pieces, 0, pieces.size()); }
-  OptimizerArgs args() {
-    return {masters, working,           gradients,    first_moment, second_moment, tables(),
-            all(),   piece_sums.data(), norms.data(), adam,         &state};
-  }
-  /// Whether an element belongs to a tensor.
-  std::vector<bool> used() const {
-    std::vector<bool> used(static_cast<size_t>(masters.numel()), false);
-    for (const OptimizerTensor& t : tensors)
-      std::fill(used.begin() + t.offset, used.begin() + t.offset + t.count, true);
-    return used;
-  }
-
-  std::vector<OptimizerTensor> tensors;
-  std::vector<OptimizerPiece> pieces;
-  Tensor masters, working, gradients, first_moment, second_moment;
-  std::vector<double> piece_squares, tensor_squares;
-  std::vector<SquareSums> piece_sums;
-  std::vector<TensorNorms> norms;
-  StepState state;
-  AdamOptions adam;
-};
 
 /// The same step on the device.
 class CudaStep {
@@ -142,26 +87,8 @@ class CudaStep {
   AdamOptions adam;
 };
 
-// Tensors of kCounts elements, `gap` elements of NaN before each and after the last.
 Step random_step(int64_t gap, DType compute = DType::f32) {
-  std::vector<OptimizerTensor> tensors;
-  int64_t size = gap;
-  for (const int64_t count : kCounts) {
-    const bool decays = tensors.size() % 3 != 1;
-    tensors.push_back(
-        {.offset = size, .count = count, .decay = decays ? 0.01f : 0.0f, .adapt = decays});
-    size += count + gap;
-  }
-  Step step(tensors, size, compute);
-  const std::vector<bool> used = step.used();
-  for (const Tensor* buffer :
-       {&step.masters, &step.gradients, &step.first_moment, &step.second_moment}) {
-    for (int64_t i = 0; i < size; ++i) {
-      if (!used[static_cast<size_t>(i)]) buffer->data<float>()[i] = kNaN;
-    }
-  }
-  if (compute != DType::f32) step.working = step.masters.to(compute);
-  return step;
+  return testing::random_step(kCounts, gap, compute);
 }
 
 // A small one, for many runs.
@@ -171,12 +98,6 @@ Step small_step(DType compute) {
            {.offset = 1088, .count = C, .decay = 0.01f}},
           1088 + C,
           compute};
-}
-
-bool same_norms(const std::vector<TensorNorms>& a, const std::vector<TensorNorms>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
-    return x.weight == y.weight && x.update == y.update && x.trust_ratio == y.trust_ratio;
-  });
 }
 
 void expect_same_bits(const std::vector<Tensor>& got, const std::vector<Tensor>& expected) {

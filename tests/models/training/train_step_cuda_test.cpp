@@ -144,12 +144,9 @@ const Case kCases[] = {
 // type, and with tf32 every product's factors are rounded to 10 bits.
 TEST_F(CudaTrainStep, GradientsAreAsExactAsTheCpus) {
   const GemmCudaBackend before = gemm_cuda_backend();
-  for (const auto& [backend, c] : [] {
-         std::vector<std::pair<GemmCudaBackend, Case>> all;
-         for (const auto backend : {GemmCudaBackend::ours, GemmCudaBackend::cublaslt})
-           for (const Case& c : kCases) all.emplace_back(backend, c);
-         return all;
-       }()) {
+  for (int i = 0; i < 2 * static_cast<int>(std::size(kCases)); ++i) {
+    const Case& c = kCases[i / 2];
+    const GemmCudaBackend backend = i % 2 == 0 ? GemmCudaBackend::ours : GemmCudaBackend::cublaslt;
     gemm_cuda_use(backend);
     SCOPED_TRACE(name_of(c) + (backend == GemmCudaBackend::ours ? ", our GEMM" : ", cuBLASLt"));
     const GlobalStep samples = batch(7);
