@@ -84,8 +84,7 @@ class Step {
 };
 
 /// Tensors of these numbers of elements, `gap` elements of NaN before each and after the last.
-inline Step random_step(std::span<const int64_t> counts, int64_t gap,
-                        DType compute = DType::f32) {
+inline Step random_step(std::span<const int64_t> counts, int64_t gap, DType compute = DType::f32) {
   std::vector<OptimizerTensor> tensors;
   int64_t size = gap;
   for (const int64_t count : counts) {
