@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 #include <sys/resource.h>
 
+#include "core/allocator.h"
 #include "core/clock.h"
 #include "core/device_stream.h"
 #include "core/parallel.h"
@@ -186,6 +187,17 @@ double round_to(double x, int digits) {
   return std::round(x * power) / power;
 }
 
+// The most that each category held at one time, in MiB.
+nlohmann::ordered_json memory_peaks() {
+  nlohmann::ordered_json peaks;
+  for (int i = 0; i < kMemoryCategories; ++i) {
+    const auto category = static_cast<MemoryCategory>(i);
+    const auto bytes = static_cast<double>(Allocator::instance().usage(category).peak_bytes);
+    peaks[name_of(category)] = round_to(bytes / (1 << 20), 1);
+  }
+  return peaks;
+}
+
 nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
   std::vector<double> times;
   double total = 0, loss = 0;
@@ -223,6 +235,7 @@ nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
       {"real_tokens_per_s", round_to(static_cast<double>(tokens) / total, 1)},
       {"loss", round_to(loss, 4)},
       {"peak_mib", std::lround(static_cast<double>(usage.ru_maxrss) / 1024)},
+      {"memory_mib", memory_peaks()},
   };
 }
 
@@ -267,6 +280,10 @@ void print_table(const nlohmann::ordered_json& r) {
       "step {:.3f} s (median; {:.3f} to {:.3f}), {:.2f} sequences/s, loss {:.3f}, peak {} MiB\n",
       s["median"].get<double>(), s["min"].get<double>(), s["max"].get<double>(),
       r["sequences_per_s"].get<double>(), r["loss"].get<double>(), r["peak_mib"].get<int64_t>());
+  fmt::print("peak by category:");
+  for (const auto& [category, mib] : r["memory_mib"].items())
+    fmt::print(" {} {:.0f} MiB;", category, mib.get<double>());
+  fmt::print("\n");
   const double step = r["profiled_step_s"].get<double>();
   fmt::print("{:<22} {:>6} {:>9} {:>6} {:>9} {:>8} {:>8}\n", "kernel", "calls", "ms", "share",
              "GFLOP/s", "GB/s", "limit");
