@@ -1,9 +1,11 @@
 // attention.h: variable-length multi-head self-attention, forward and backward, with dropout on the
-// probabilities and no [S, S] buffer. Called by autograd/attention.cpp.
+// probabilities and no [S, S] buffer. Called by autograd/attention.cpp. CPU: attention.cpp, then
+// attention_simd.cpp; CUDA: attention_forward.cu, attention_backward.cu and what both include.
 // Easy to get wrong: dropout multiplies the normalised probabilities, so the softmax's denominator
 // sums kept and dropped keys alike; positions in dropout's counter count within the sequence, so
 // that a mask does not depend on packing. Source: arXiv 1706.03762, sec. 3.2; backward from the
-// saved log-sum-exp: arXiv 2205.14135, sec. 3.1. Test: ctest -R attention.
+// saved log-sum-exp: arXiv 2205.14135, sec. 3.1. Test: ctest -R attention. Speed on the CPU:
+// minibert bench attention qkv_attention.
 #pragma once
 
 #include "core/operand.h"
@@ -47,8 +49,9 @@ namespace minibert {
 //   and D to one of 32:
 //     forward   2 S D (k, v)           +  32 S (probabilities)  +  64 D (tiles of 32 queries)
 //     backward  4 S D (and dk, dv)     +  64 S (and gradients)  + 128 D (tiles of q and of dout)
-//   On device cuda, backward computes the scores of sequences longer than a tile of keys twice:
-//   14 A D S^2 FLOP. Its scratch is delta, N A floats.
+//   On device cuda, backward computes scores twice, 14 A D S^2 FLOP, for sequences longer than a
+//   tile of keys, and for all of them where it does without tensor cores (exact f32, or a D that has
+//   no kernel of its own). Its scratch is delta, N A floats.
 //
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Products and sums in f32 whatever E is; only what is stored in E is rounded to it, once. exp to
@@ -100,7 +103,7 @@ void attention_forward_cuda(const AttentionForward& args, Stream stream);
 void attention_backward_cuda(const AttentionBackward& args, Stream stream);
 
 /// Rung 1 .. kAttentionForwardRungs of attention_forward.cu, the last of which attention_forward_cuda
-/// runs; for tests and `bench`. Each takes every shape and type.
+/// runs; for tests. Each takes every shape and type.
 inline constexpr int kAttentionForwardRungs = 4;
 void attention_forward_cuda_rung(const AttentionForward& args, Stream stream, int rung);
 

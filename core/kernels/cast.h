@@ -31,7 +31,7 @@ inline void cast(const Operand& x, const Operand& y, bool accumulate) {
 void cast_reference(const CastArgs& args);
 Cost cast_cost(const CastArgs& args);
 void cast_cuda(const CastArgs& args, Stream stream);
-/// Rung 1 .. kCastRungs of cast.cu, the last of which cast_cuda runs; for tests and `bench`.
+/// Rung 1 .. kCastRungs of cast.cu, the last of which cast_cuda runs; for tests.
 inline constexpr int kCastRungs = 3;
 void cast_cuda_rung(const CastArgs& args, Stream stream, int rung);
 

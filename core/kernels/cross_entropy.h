@@ -23,14 +23,17 @@ namespace minibert {
 //   logits dlogits [P, V] E     label [P] i32     lse [P] f32     loss dy [] f32
 //   E = f32, bf16 or f16; classes <= V; P may be 0
 // ---- 3. Cost ------------------------------------------------------------------------------------
-//   about 20 FLOP an exp, one per logit and pass; forward reads a row twice (it fits in cache:
-//   122 KB at BERT's V in f32), backward reads and writes it once; label and lse 8 bytes per row
+//   about 20 FLOP an exp, one per logit and pass; forward reads a row twice on the CPU (it fits in
+//   cache: 122 KB at BERT's V in f32) and once on CUDA, backward reads and writes it once; label and
+//   lse 8 bytes per row
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   exp to 1 ulp or so in f32; a row's sum runs in f32 lanes over 1,024 columns, then in double.
 //   Row losses are added in double, over fixed blocks of rows and then in block order: the thread
-//   count does not matter. CUDA: a row's sum runs in f32 in a thread, over some 120 logits, then in
-//   double, as a tree; the order of rows depends on P alone; in 16 bits exp is right to 1e-6. A row with a NaN or +infinity, or with nothing but -infinity, gives NaN:
-//   loss, and gradient of the whole row.
+//   count does not matter.
+//   CUDA: a row's sum runs in f32 in a thread, over some 120 logits, then in double, as a tree; the
+//   order of rows depends on P alone; in 16 bits exp is right to 1e-6.
+//   A row with a NaN or +infinity, or with nothing but -infinity, gives NaN as its loss and in the
+//   whole row of the gradient.
 // ---- 5. Interface ------------------------------------------------------------------------------
 /// loss = *site.scale * sum over rows of (lse_p - logits[p, label_p]),
 /// lse_p = log sum_{v < classes} exp(logits[p, v]).
@@ -63,8 +66,7 @@ Cost cross_entropy_backward_cost(const CrossEntropyBackward& args);
 /// rows: memory of the device for P of them, uninitialised.
 void cross_entropy_forward_cuda(const CrossEntropyForward& args, LossCounts* rows, Stream stream);
 void cross_entropy_backward_cuda(const CrossEntropyBackward& args, Stream stream);
-/// Rungs 1, 2, ... of cross_entropy.cu, the last of which the functions above run; for tests and
-/// `bench`.
+/// Rungs 1, 2, ... of cross_entropy.cu, the last of which the functions above run; for tests.
 inline constexpr int kCrossEntropyForwardRungs = 4, kCrossEntropyBackwardRungs = 3;
 void cross_entropy_forward_cuda_rung(const CrossEntropyForward& args, LossCounts* rows,
                                      Stream stream, int rung);

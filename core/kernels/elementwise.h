@@ -31,7 +31,8 @@ namespace minibert {
 //   Computed in f32 and rounded once. erf 1e-7 absolute, exp 1.2e-7 and tanh 3e-7 relative
 //   (core/kernels/math_simd.h); GELU 2e-7 of max(1, |x|). NaN propagates, except in elements that
 //   dropout drops: those are 0. No sums, so bits do not depend on threads; they may depend on the
-//   instruction set (fused multiply-add).
+//   instruction set (fused multiply-add). CUDA: GELU is gelu_cuda.h's, within the same bound, and
+//   tanh is CUDA's tanhf.
 // ---- 5. Interface -------------------------------------------------------------------------------
 // Errors of all: UsageError for operands whose shapes or types disagree. With `accumulate`, the
 // output is added to.

@@ -52,8 +52,7 @@ Cost embedding_forward_cost(const EmbeddingForward& args);
 Cost embedding_backward_cost(const EmbeddingBackward& args);
 void embedding_forward_cuda(const EmbeddingForward& args, Stream stream);
 void embedding_backward_cuda(const EmbeddingBackward& args, Stream stream);
-/// Rungs 1, 2, ... of embedding.cu, the last of which the functions above run; for tests and
-/// `bench`.
+/// Rungs 1, 2, ... of embedding.cu, the last of which the functions above run; for tests.
 inline constexpr int kEmbeddingForwardRungs = 3, kEmbeddingBackwardRungs = 2;
 void embedding_forward_cuda_rung(const EmbeddingForward& args, Stream stream, int rung);
 void embedding_backward_cuda_rung(const EmbeddingBackward& args, Stream stream, int rung);

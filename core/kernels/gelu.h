@@ -1,5 +1,5 @@
 // gelu.h: GELU and its slope in double, for the references of gemm and elementwise.
-// The fast f32 form is in math_simd.h. Source: arXiv 1606.08415, sec. 2.
+// The fast f32 forms: gelu_simd.h, gelu_cuda.h. Source: arXiv 1606.08415, sec. 2.
 #pragma once
 
 #include <cmath>

@@ -1,5 +1,5 @@
 // gelu_kind.h: the two forms of GELU, as plain data that every kernel may include.
-// Their values in double: gelu.h; on vectors: gelu_simd.h.
+// Their values in double: gelu.h; on the CPU's vectors: gelu_simd.h; on CUDA: gelu_cuda.h.
 #pragma once
 
 namespace minibert {

@@ -1,8 +1,8 @@
 // gemm_simd.cpp: inner kernel and packing of our own GEMM, and the epilogues of every GEMM; compiled
 // once per instruction set. gemm_builtin.cpp and gemm.cpp block and thread around them. Panels are
-// f32: packing is where bf16 and f16 are converted, so the inner kernel knows one type. The inner kernel keeps a tile
-// of c in registers: 12 rows x 2 vectors where there are 32 registers (AVX-512), 6 x 2 where there
-// are 16. Easy to break: each c element is one chain of additions in ascending k, whatever the tile
+// f32: packing is where bf16 and f16 are converted, so the inner kernel knows one type. It keeps a
+// tile of c in registers: 12 rows x 2 vectors where there are 32 registers (AVX-512), 6 x 2 where
+// there are 16. Easy to break: each c element is one chain of additions in ascending k, whatever the tile
 // it lies in, so that its bits do not depend on blocking over M and N.
 #include "core/kernels/gemm_simd.h"
 

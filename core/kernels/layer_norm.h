@@ -1,7 +1,8 @@
 // layer_norm.h: layer normalisation, alone or with the bias, dropout and residual sum that precede
 // it in BERT. Called by autograd/layer_norm.cpp (layer_norm and add_norm).
 // Easy to get wrong: eps is inside the root; dweight, dbeta and dbias are sums over T, so their
-// order decides the bits. Source: arXiv 1607.06450, sec. 3. Test: ctest -R layer_norm.
+// order decides the bits. Source: arXiv 1607.06450, sec. 3. Test: ctest -R layer_norm. Speed on the
+// CPU: minibert bench layer_norm add_norm.
 #pragma once
 
 #include "core/operand.h"

@@ -154,7 +154,7 @@ void lamb_ratios_cuda(const OptimizerArgs& args, Stream stream);
 void lamb_apply_cuda(const OptimizerArgs& args, Stream stream);
 void adamw_step_cuda(const OptimizerArgs& args, Stream stream);
 /// Rung 1 .. kLambRungs of optimizer.cu, the last of which lamb_moments_cuda and lamb_apply_cuda
-/// run; for tests and `bench`.
+/// run; for tests.
 inline constexpr int kLambRungs = 3;
 void lamb_moments_cuda_rung(const OptimizerArgs& args, Stream stream, int rung);
 void lamb_apply_cuda_rung(const OptimizerArgs& args, Stream stream, int rung);

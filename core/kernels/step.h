@@ -30,9 +30,9 @@ namespace minibert {
 // ---- 3. Cost ------------------------------------------------------------------------------------
 //   One thread; 8 bytes a tensor.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
-//   Sums in double, in order. The table is made once, by the host: learning rate and corrections
-//   have the same bits on every device, and so has everything else here. growth and backoff are doubles and the product is rounded
-//   to float once, as torch does it.
+//   Sums in double, in order. The host makes the table once, and CPU and CUDA call the same rules
+//   (step_rules.h), so everything here has the same bits on every device. growth and backoff are
+//   doubles, and the product is rounded to float once, as torch does it.
 // ---- 5. Interface -------------------------------------------------------------------------------
 
 /// Dynamic loss scaling. Defaults are torch.amp.GradScaler's; floor and max_skips are ours and are
@@ -59,7 +59,7 @@ struct StepBeginArgs {
   int64_t masked_rows = 0;  // of the whole global step
   int64_t sequences = 0;    // likewise; 0: no NSP
 };
-/// Sets data_step and the two loss scales, zeroes the counts.
+/// Sets data_step and the scales of the two losses, and zeroes the counts.
 void step_begin(const StepBeginArgs& args);
 
 /// The same for every step of a run.
