@@ -1,8 +1,10 @@
 // allocator.h: caching allocator that counts bytes by what they are for.
-// Called by core/tensor.cpp alone. Freed blocks are kept by size class and handed out again, so
-// that a training step asks the system for nothing after the first; `direct` mode passes each
-// request to the system, for memory checkers. Easy to break: a block is 64-byte aligned and its
-// tail up to the class size is not zeroed. Test: ctest -R core_allocator.
+// Memory is asked for by core/tensor.cpp alone. Freed blocks are kept by size class and handed out
+// again, so that a training step asks the system for nothing once it has met its sizes; `direct`
+// mode passes each request to the system, for memory checkers. Easy to break: a block is 64-byte
+// aligned and its tail up to the class size is not zeroed; a block of a CUDA device may be freed
+// while queued kernels still use it, since whoever gets it next queues after them, on the same
+// stream. Test: ctest -R core_allocator.
 #pragma once
 
 #include <array>

@@ -18,8 +18,8 @@ const char* name_of(Device device);
 Device parse_device(const std::string& name);
 
 // ---- The CUDA backend's entry points: core/cuda_absent.cpp in a build without it ---------------
-/// Whether kernels can run on a CUDA device here. Asked by `train`, which must refuse before it
-/// makes a run folder, and by `env`.
+/// Whether kernels can run on a CUDA device here. Asked by check_precision (precision.h) for every
+/// verb that computes, by `train` before it makes a run folder, and by `env`.
 bool cuda_available();
 /// Why not, and what to do about it.
 std::string cuda_unavailable_reason();
@@ -37,13 +37,14 @@ Stream cuda_make_stream();
 void cuda_end_stream(Stream stream) noexcept;
 /// Waits for what was queued on it. Errors: InternalError, with what went wrong on the device.
 void cuda_wait(Stream stream);
-/// A mark behind what is queued on a stream now; whether the device has passed it; its end.
-/// Errors: InternalError, with what went wrong on the device.
+/// A mark after what is queued on a stream now (a CUDA event); whether the device has passed it,
+/// asked without waiting; the mark's end. Errors: InternalError, with what went wrong on the device.
 void* cuda_mark(Stream stream);
 bool cuda_passed(void* mark);
 void cuda_end_mark(void* mark) noexcept;
-/// From here on the stream keeps what is queued and runs nothing; the graph of it, ready to launch;
-/// or nothing of it. Errors: InternalError.
+/// begin: from here on the stream keeps what is queued on it and runs nothing. end: makes what it kept
+/// a graph, ready to launch. drop: forgets it, after an error. launch: queues the whole graph. Called
+/// by DeviceGraph (device_graph.h). Errors: InternalError.
 void cuda_begin_capture(Stream stream);
 void* cuda_end_capture(Stream stream);
 void cuda_drop_capture(Stream stream) noexcept;

@@ -1,7 +1,7 @@
 // philox.h: Philox4x32-10, the counter-based generator behind every random decision, and the layout
 // of dropout's counter, as plain data that kernels include. Streams of draws on the host: random.h.
-// Called by the references, and by the fast code, which draws the same words on vectors. Easy to
-// break: a counter says *what* is drawn, never *when*, so nothing has to be replayed on resume, and
+// Called by the references, by the fast CPU code, which draws the same words on vectors, and by CUDA
+// kernels. Easy to break: a counter says *what* is drawn, never *when*, so nothing has to be replayed on resume, and
 // a value does not depend on packing, micro-batch, threads, ranks or device. Source: Salmon et al.,
 // SC'11. Test: ctest -R core_random.
 #pragma once

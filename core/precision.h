@@ -1,5 +1,6 @@
 // precision.h: what --precision names: the compute type, and what a device can do with it.
-// Called by every verb that runs a model, so that the rules are the same in all: masters, moments,
+// Called by every verb that runs a model (`train` by models/training/run_setup.cpp, the others by
+// tools/minibert/compute_flags.h), so that the rules are the same in all: masters, moments,
 // parameter gradients, LayerNorm's vectors, statistics and losses are f32; activations, their
 // gradients and the working weights have the compute type; sums are f32. Easy to break: fp32 means
 // f32 everywhere; tf32 is f32 in memory with another product, which a CPU does not have.

@@ -5,7 +5,8 @@
 // t = lane % 4, and "a pair" is two neighbouring elements in a register, the first in the low half.
 // Easy to break: ldmatrix and cp.async need 16-byte aligned addresses; a copy is visible to other
 // threads only after cp_async_wait *and* a barrier. Source: PTX ISA 9.0, sections 9.7.14 (mma,
-// ldmatrix), 9.7.9.25 (cp.async), 9.7.13 (barriers). Test: ctest -R simt_engine_ptx, simt_engine_oracle.
+// ldmatrix), 9.7.9.25 (cp.async), 9.7.13 (barriers).
+// Test: ctest -R simt_engine_ptx, simt_engine_oracle.
 #pragma once
 
 #include "core/cuda_kernel.h"

@@ -1,8 +1,9 @@
 // stream.h: the queue of a device's work that kernels of this thread go to, and whether their products
 // may be rounded to tf32.
-// Read by core/dispatch.h, which hands it to CUDA kernels; set by whoever owns a device's work (the
-// training step). The CPU runs a kernel at the call and ignores it. Easy to break: the default
-// stream of CUDA can't be captured into a graph, so a training thread makes one of its own.
+// Read by core/dispatch.h, which hands it to CUDA kernels; set by DeviceStream (device_stream.h),
+// which training and every verb that runs a model hold. The CPU runs a kernel at the call and ignores
+// it. Easy to break: the default stream of CUDA can't be captured into a graph, so a DeviceStream
+// makes one of its own.
 // Test: ctest -R core_dispatch.
 #pragma once
 

@@ -74,7 +74,8 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
 
-  /// Pointer to the first element. MB_ASSERTs that T is the element type.
+  /// Pointer to the first element, in the memory of device(): on cuda only kernels may follow it.
+  /// MB_ASSERTs that T is the element type.
   template <typename T>
   T* data() const {
     MB_ASSERT(dtype_of<T> == dtype_, "tensor: read as {}, but it is {} {}", name_of(dtype_of<T>),
@@ -88,7 +89,7 @@ class Tensor {
   std::span<T> span() const {
     return {data<T>(), static_cast<size_t>(numel())};
   }
-  /// The only element of a one-element f32 tensor.
+  /// The only element of a one-element f32 tensor, which lies on the CPU.
   float item() const;
 
   /// Same elements, other shape. Errors: UsageError unless numel agrees.
