@@ -18,8 +18,8 @@ namespace minibert {
 void initialize_parameters(Arena& arena, const std::vector<Initializer>& initializers,
                            float standard_deviation, uint64_t seed);
 
-/// Sines and cosines for a table of position embeddings [P, H], row by row and cosines; s is `standard_deviation`, and
-/// the root mean square of the table:
+/// Sines and cosines for a table of position embeddings [P, H], row by row. s, `standard_deviation`,
+/// is the root mean square of the table:
 ///   w[p, 2i] = sqrt(2) s sin(p / b^(2i/H))     w[p, 2i+1] = sqrt(2) s cos(p / b^(2i/H))
 /// A shift by k positions is then a rotation of each pair, so a head can find a token's neighbours
 /// from the start, instead of learning first where each position is. The table is trained as ever.

@@ -1,4 +1,5 @@
-// schedule.cpp: the table of schedules and their formulas, in double; the result is rounded to float once.
+// schedule.cpp: the table of schedules and their formulas, in double; the result is rounded to float
+// once.
 #include "optim/schedule.h"
 
 #include <algorithm>

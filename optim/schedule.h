@@ -1,7 +1,7 @@
 // schedule.h: the learning rate as a function of the number of applied steps.
-// Called by optim/optimizer.cpp, which makes a table of it, and by models/training. Easy to break: published
-// recipes count from 0 or from 1, and take the ramp as a factor or instead of the decay; each name
-// in ScheduleOptions says which. None starts its decay at the end of the warm-up.
+// Called by optim/optimizer.cpp, which makes a table of it, and by models/training. Easy to break:
+// published recipes count from 0 or from 1, and take the ramp as a factor or instead of the decay;
+// each name in ScheduleOptions says which. None starts its decay at the end of the warm-up.
 // Test: ctest -R optim_schedule.
 #pragma once
 

@@ -19,8 +19,8 @@
 
 namespace minibert {
 
-/// Whether activations inside encoder layers are kept for backward, or computed again there: about a
-/// quarter more time a step for a fraction of the memory, and the same bits.
+/// Whether activations inside encoder layers are kept for backward, or computed again there: a second
+/// forward pass of each layer, for a fraction of the memory and with the same bits.
 enum class Recompute { none, layer };
 
 /// What one forward pass has to know beside the batch.
@@ -79,7 +79,8 @@ class BertForPreTraining {
   /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. After attention, the last layer
   /// computes only the rows that the heads read, about one sixth.
   /// Errors: UsageError for a batch packed with wider limits, without NSP where the step has a
-  /// scale for it, or for heads that the model lacks. Values of the batch are not looked at: pack() did.
+  /// scale for it, or for heads that the model lacks. Values of the batch are not looked at: pack()
+  /// did that.
   PreTrainingOutput forward(const DeviceBatch& batch, const StepContext& context) const;
   /// Final hidden states of all rows, [N, H] in E; what stands in tail rows means nothing.
   Variable encode(const DeviceBatch& batch, const StepContext& context) const;

@@ -37,7 +37,8 @@ enum class Pooling { mean, cls };
 /// "mean" or "cls". Errors: UsageError for another name.
 Pooling parse_pooling(const std::string& name);
 /// One vector a sequence: the mean of its hidden rows, or its first row; `normalize` divides by the
-/// Euclidean norm.  hidden [N, H] f32, on the host; result [B, H]. Errors: UsageError for an empty sequence.
+/// Euclidean norm.  hidden [N, H] f32, on the host; result [B, H].
+/// Errors: UsageError for an empty sequence.
 Tensor sentence_vectors(const Tensor& hidden, const PackedBatch& batch, Pooling pooling,
                         bool normalize);
 

@@ -1,5 +1,5 @@
-// dropout_mask_test.cpp: exported dropout masks against Philox called with counters written out here, and
-// their statistics.
+// dropout_mask_test.cpp: exported dropout masks against Philox called with counters written out here,
+// and their statistics.
 #include "core/kernels/dropout_mask.h"
 
 #include <cmath>

@@ -1,6 +1,6 @@
 // gemm_test.cpp: products and epilogues against the double reference in f32, bf16 and f16, by oneDNN
-// (where it is built in) and by our own GEMM at every instruction set. Sizes lie on, below and above panels (6, 12; 8,
-// 16, 32), tiles (96, 256), K's blocks (768) and chunks (3,072).
+// (where it is built in) and by our own GEMM at every instruction set. Sizes lie on, below and above
+// panels (6, 12; 8, 16, 32), tiles (96, 256), K's blocks (768) and chunks (3,072).
 #include "core/kernels/gemm.h"
 
 #include <algorithm>
