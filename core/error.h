@@ -16,8 +16,8 @@
 
 namespace minibert {
 
-/// What went wrong, by who can fix it. The value is the exit code of the process; 0 is success and
-/// 75 "saved after a signal, please requeue". 5 is reserved: with one process, nothing throws it.
+/// What went wrong, by who can fix it. The value is the exit code of the process (for users:
+/// docs/exit_codes.md); 0 is success and 75 "saved after a signal, please requeue". 5 is reserved: with one process, nothing throws it.
 enum class ErrorCategory : int {
   internal = 1,
   usage = 2,

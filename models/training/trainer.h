@@ -37,7 +37,9 @@ struct TrainResult {
 
 /// Runs until max_steps, stop_after, a signal or an error. Installs signal handlers while it runs
 /// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight,
-/// with step and first bad tensor), CheckpointError. All but NumericError save the last whole step.
+/// with step and first bad tensor), OutOfMemory, CheckpointError, InternalError (also for a GPU that
+/// failed). All but NumericError save the last whole step, if the device still answers. What a user
+/// does then: docs/exit_codes.md.
 TrainResult train(const TrainRequest& request);
 
 }  // namespace minibert
