@@ -1,7 +1,7 @@
 // losses.cpp: softmax cross-entropy of logits, and masked_lm_loss, which computes the logits itself
 // (the tied decoder), so that [P, V] exists once: backward turns it into its own gradient in place.
-// The site's scale is 1 / rows of the whole global step, so micro-batches add up. Kernel:
-// core/kernels/cross_entropy.h. Composed twin: autograd/composed.cpp.
+// The site's scale is the loss scale / rows of the whole global step, so micro-batches add up.
+// Kernel: core/kernels/cross_entropy.h. Composed twin: autograd/composed.cpp.
 // Test: ctest -R autograd_composed.
 #include "autograd/check.h"
 #include "autograd/linear.h"

@@ -4,7 +4,9 @@
 // fusion needs; each fused op (marked F) has a composed twin made of simple ops
 // (autograd/composed.h), and a test holds the two equal.
 // Shapes: T rows, H hidden, F feed-forward, A heads, V vocabulary, P masked rows; a linear layer
-// leads from K columns to N. Errors: UsageError naming op and both shapes.
+// leads from K columns to N. Types: activations, and the weights that meet them, have one type, f32,
+// bf16 or f16, and so has the result, on the device of its inputs; LayerNorm's vectors, sum and losses
+// are f32. Errors: UsageError naming op and both shapes.
 // Test: ctest -R autograd_ops. Adding an op: CONTRIBUTING.md.
 #pragma once
 

@@ -1,7 +1,8 @@
 // train_step.h: one optimizer step: a global batch through the model, backward, the update. Driven by
-// trainer.cpp, `bench step` and tests; it is what a CUDA graph would capture. Once queued, a step
-// needs no answer from the host: its number, scales, counts and decisions lie in a StepState in the
-// device's memory. Easy to break: a step changes weights in update() alone, so a step that is
+// trainer.cpp, `bench step` and tests. Once queued, a step needs no answer from the host: its number,
+// scales, counts and decisions lie in a StepState in the device's memory. So run() can capture it as
+// a CUDA graph (core/device_graph.h): all but begin(), whose arguments differ from step to step, and
+// the copies of the batches into the memory that the graph reads. Easy to break: a step changes weights in update() alone, so a step that is
 // dropped before it leaves no trace; nothing in here may read a tensor on the host (test:
 // NeedsNoAnswerFromTheHost). Test: ctest -R train_step.
 #pragma once
