@@ -1,11 +1,11 @@
 // arena.h: all parameters of a model in flat buffers with one table of named, aligned slices.
-// Created by nn (modules declare their parameters); read by optim (two launches over everything) and
-// by models/training (a checkpoint is a few large writes). The f32 masters are the weights: they are
-// drawn, loaded, saved and updated. Layers compute with the working copy, in the compute type E,
-// which refresh() rounds from the masters; where E is f32 the two are one buffer. Easy to break:
-// whoever writes masters calls refresh(); slices that must lie side by side (query, key, value) are
-// declared one after the other with `adjacent`; padding rows of the vocabulary are zero and outside
-// norms (`used`). Test: ctest -R core_arena.
+// Created by nn (modules declare their parameters); read by optim (each of its passes is one launch
+// over everything) and by models/training (a checkpoint is a few large writes). The f32 masters are
+// the weights: they are drawn, loaded, saved and updated. Layers compute with the working copy, in
+// the compute type E, which refresh() rounds from the masters; where E is f32 the two are one
+// buffer. Easy to break: whoever writes masters calls refresh(); slices that must lie side by side
+// (query, key, value) are declared one after the other with `adjacent`; padding rows of the
+// vocabulary are zero and outside norms (`used`). Test: ctest -R core_arena.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ struct ParameterSlice {
   bool master =
       false;  // layers read the f32 master, whatever the compute type (LayerNorm's vectors:
               // near a weight of 1, bf16's steps are 0.4 to 0.8 %)
-  /// Leading elements that count; those behind are padding, always zero.
+  /// Leading elements that count; those after them are padding, always zero.
   int64_t used() const { return shape.numel(); }
 };
 

@@ -310,8 +310,9 @@ inline bool packs(const void* pointer, int64_t row_bytes, int bytes = 16) {
 }
 
 /// Where byte `byte` of a tile in shared memory lies once swizzled, so that ldmatrix and 16-byte
-/// accesses down a column meet no bank twice: bits 7.. say which 16-byte unit of a row of Width
-/// bytes takes which place. Width: 32, 64 or 128; the tile begins at a multiple of 1024 bytes.
+/// accesses down a column meet no bank twice: the number of its 16-byte unit within a row of Width
+/// bytes is changed by exclusive or with the number of its line of 128 bytes. Width: 32, 64 or 128,
+/// as CuTe's Swizzle<1, 4, 3> to <3, 4, 3>; the tile begins at a multiple of 1024 bytes.
 template <int Width>
 __host__ __device__ constexpr uint32_t swizzled(uint32_t byte) {
   static_assert(Width == 32 || Width == 64 || Width == 128);

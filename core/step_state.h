@@ -2,7 +2,8 @@
 // One struct a model: the step's number and scales, what its losses counted, what the optimizer
 // decided. Kernels get pointers to its fields, so a step, once started, needs no answer from the
 // host, and a captured graph replays with new values. Written by the chapter step (kernels/step.h)
-// and by the optimizer; read back by models/training/train_step.h after the step. Easy to break: a
+// and, as for the counts, by cross_entropy; read by the kernels of dropout, losses and optimizer, and
+// read back by models/training/train_step.h after the step. Easy to break: a
 // skipped step advances data_step alone; applied_steps feeds schedule and bias correction.
 // Test: ctest -R core_kernels_step.
 #pragma once

@@ -1,7 +1,8 @@
 // gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
 // feed_forward.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found and is the faster,
-// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). On device cuda: gemm.cu, or
-// cuBLASLt (gemm_cublaslt.cpp). Easy to break: a pre-activation that bias_gelu saves includes the
+// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). On device cuda
+// gemm_choice_cublaslt.cpp takes our kernels (gemm.cu; gemm_cuda.h maps the files) or cuBLASLt
+// (gemm_cublaslt.cpp). Easy to break: a pre-activation that bias_gelu saves includes the
 // bias. Test: ctest -R kernels_gemm. Speed of all: minibert bench gemm.
 #pragma once
 

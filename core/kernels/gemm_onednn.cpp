@@ -192,7 +192,7 @@ MatmulShape shape_of(const GemmProblem& p, const GemmPart& part) {
           p.type};
 }
 
-// The part's product goes to c, or else to this thread's scratch, with the primitive's own behind.
+// The part's product goes to c, or else to this thread's scratch, followed by the primitive's own.
 void multiply_by_primitive(const GemmProblem& p, GemmPart part, const Matmul& matmul) {
   constexpr size_t kLine = 64;
   const auto element = static_cast<int64_t>(size_of(p.type));

@@ -65,7 +65,7 @@ struct LayerNormForward {
   Dropout dropout;
   float eps = 1e-12f;
 };
-/// dz (+)= gradient of z, which is the residual's;  dx = the same behind dropout's mask m;
+/// dz (+)= gradient of z, which is the residual's;  dx = the same times dropout's mask m;
 /// dbias (+)= column sum of dx;  dweight, dbeta (+)= section 1.
 /// Shapes  dz, dx [T, H]; dbias, dweight, dbeta [H], skipped where undefined. dx may be undefined
 ///         if dropout is inactive: it would be the gradient of z.

@@ -54,7 +54,7 @@ void check(const char* op, const OptimizerArgs& args) {
 
 std::vector<OptimizerPiece> cut_into_pieces(std::span<OptimizerTensor> tensors, int64_t size) {
   std::vector<OptimizerPiece> pieces;
-  int64_t free = 0;  // first element behind the tensors so far
+  int64_t free = 0;  // first element after the tensors so far
   for (size_t k = 0; k < tensors.size(); ++k) {
     OptimizerTensor& t = tensors[k];
     MB_CHECK(t.offset >= free && t.count >= 0 && t.count <= size - t.offset,

@@ -1,6 +1,6 @@
 // optimizer_simd.cpp: section 7 of the optimizer chapter, compiled once per instruction set.
 // One element function each for moments and direction; the three passes put them together. A tail
-// shorter than a vector is loaded with zeros behind it, which stay zeros and add nothing to sums.
+// shorter than a vector is loaded with zeros after it, which stay zeros and add nothing to sums.
 // Easy to break: lamb_apply must recompute exactly the u whose norm lamb_moments took.
 #include "core/kernels/elements_simd.h"
 #include "core/kernels/optimizer.h"

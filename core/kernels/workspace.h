@@ -1,6 +1,6 @@
 // workspace.h: scratch memory of a kernel, uninitialised, counted as MemoryCategory::workspace and
 // given back at the end of the scope. On device cuda the kernels that use it may not have run by
-// then; whoever gets the memory next queues behind them, on the same stream.
+// then; whoever gets the memory next queues after them, on the same stream.
 #pragma once
 
 #include "core/tensor.h"
