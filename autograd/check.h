@@ -1,5 +1,5 @@
 // check.h: shape and type checks that ops share. Users' errors are caught here, where they can be
-// said in the op's words; kernels check again what they rely on. A message names the op, the tensor,
+// put in the op's words; kernels check again what they rely on. A message names the op, the tensor,
 // both shapes and where the expected one comes from.
 // Test: ctest -R autograd_ops.
 #pragma once

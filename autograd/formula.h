@@ -16,7 +16,7 @@ namespace minibert {
 
 using Doubles = std::vector<double>;
 
-/// One step: its result from the inputs and, behind them, what the steps before it gave.
+/// One step: its result from the inputs and, after them, what the steps before it gave.
 struct Step {
   using Forward = std::function<Doubles(const std::vector<Doubles>& tensors)>;
   /// The gradient of the last tensor x from x, the result y as it was stored, and y's gradient dy.

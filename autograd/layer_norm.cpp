@@ -78,7 +78,7 @@ class KernelOutput {
   bool accumulate_ = false, handed_over_ = false;
 };
 
-// d residual = dz; dx = dz behind dropout's mask. x and bias may be targets that nobody wants.
+// d residual = dz; dx = dz times dropout's mask. x and bias may be targets that nobody wants.
 void run_backward(const Saved& saved, const Tensor& dy, const GradientTarget& x,
                   const GradientTarget& bias, const GradientTarget& residual,
                   const GradientTarget& weight, const GradientTarget& beta) {

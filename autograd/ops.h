@@ -31,7 +31,7 @@ Variable sum(const Variable& x);
 struct RowPlaces {
   Tensor position, row_sample;  // [T] i32 each
 };
-/// Dropout on hidden rows x [T, H] (core/random.h says which element is kept).
+/// Dropout on hidden rows x [T, H] (core/philox.h says which element is kept).
 Variable dropout(const Variable& x, const RowPlaces& places, const Dropout& dropout);
 
 // ---- Rows --------------------------------------------------------------------------------------

@@ -27,12 +27,12 @@ Doubles add_bias(const Doubles& x, const Doubles& bias);
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or empty; y [T, N].
 Doubles linear(const Doubles& x, const Doubles& weight, const Doubles& bias, int64_t T, int64_t N,
                int64_t K);
-/// x [T, H] with elements dropped and scaled as core/random.h says.
+/// x [T, H] with elements dropped and scaled as core/philox.h says.
 Doubles dropout(const Doubles& x, int64_t T, int64_t H, const RowPlaces& places,
                 const Dropout& dropout);
 Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta, int64_t T,
                    int64_t H, double eps);
-/// The last tensor is qkv [N, 3, A, D]; result [N, A, D], zero for rows behind the last sequence.
+/// The last tensor is qkv [N, 3, A, D]; result [N, A, D], zero for rows after the last sequence.
 /// The plain backward is the chapter's reference, which reads the result, not weights [S, S].
 Step attention(const Sequences& sequences, int64_t N, int64_t A, int64_t D, const Dropout& dropout);
 /// Sum over the rows with a label (not -1) of the cross-entropy of the first `classes` of V columns.

@@ -19,7 +19,8 @@ struct Linear {
   Variable operator()(const Variable& x) const { return linear(x, weight, bias); }
 };
 
-/// A table of rows.  weight [rows, size]; `storage_rows` counts zero rows behind them, if any.
+/// A table of rows.  weight [rows, size]; `storage_rows`: rows in memory, zeros from `rows` on, if
+/// there are more than `rows`.
 struct Embedding {
   int64_t rows = 0, size = 0, storage_rows = 0;
   Variable weight;

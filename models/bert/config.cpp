@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr int64_t kMaxSize = 1 << 20;  // of any single dimension; a larger one means a damaged file
 constexpr int64_t kMaxHeadSize = 256;  // core/kernels/attention.h
-constexpr int64_t kMaxLayers = 64;     // 6 bits of the random counter, core/random.h
+constexpr int64_t kMaxLayers = 64;     // 6 bits of the random counter, core/philox.h
 
 struct NamedSize {
   const char* name;

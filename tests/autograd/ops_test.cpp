@@ -438,7 +438,7 @@ TEST(Ops, TypesThatDisagreeAreRefused) {
       {"layer_norm", "x is i32", "f32, bf16 or f16"});
 }
 
-// Rows behind the last sequence: whatever they hold, gradients of the weights keep their bits.
+// Rows after the last sequence: whatever they hold, gradients of the weights keep their bits.
 TEST(Ops, PoisonedTailRowsOfAttentionDoNotReachWeights) {
   const Variable w = leaf({24, 8}), b = leaf({24});
   const auto gradients = [&](int64_t tail, float poison) {

@@ -60,7 +60,7 @@ TEST(DType, F16EqualsTheCompilersForEveryPattern) {
 
 TEST(DType, F16RoundsAsTheCompilerDoes) {
   for (uint32_t upper = 0; upper < 0x80000;
-       ++upper) {  // sign, exponent and 10 bits, and what lies behind them
+       ++upper) {  // sign, exponent and 10 bits, and what follows them
     for (uint32_t lower : {0x0000u, 0x0001u, 0x0FFFu, 0x1000u, 0x1001u, 0x1FFFu}) {
       const float x = from_bits((upper << 13) | lower);
       const uint16_t got = to_f16(x).bits;

@@ -308,7 +308,7 @@ double weighted_attention(const std::vector<double>& qkv, int64_t S, int64_t A, 
       for (int64_t d = 0; d < D; ++d) {
         double sum = 0;
         for (int64_t j = 0; j < S; ++j) {
-          // The counter in words, as core/random.h lays it out.
+          // The counter in words, as core/philox.h lays it out.
           const PhiloxOutput words =
               philox4x32({static_cast<uint32_t>(j / 2),
                           static_cast<uint32_t>((i / 16 * 16 + i % 8) | (a << 16)), sample,

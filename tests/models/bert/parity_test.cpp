@@ -1,6 +1,6 @@
 // parity_test.cpp: outputs and every gradient against Transformers' BertForPreTraining in float64,
 // without and with dropout. The goldens are made by tools/goldens/bert.py; its masks come from a
-// second reading of core/random.h's counter, so agreement under dropout proves the layout. The
+// second reading of core/philox.h's counter, so agreement under dropout proves the layout. The
 // bounds (tests/tolerance.h): outputs and losses within 1e-5 of the largest; for each parameter
 // |g - g64| / |g64| at most twice PyTorch-float32's own error, floor 1e-6. In bf16 and f16: at most
 // 1.5 times the error of PyTorch's autocast with float32 weights.
