@@ -96,7 +96,7 @@ void attention_forward_reference(const AttentionForward& args);
 /// Reads out as it is stored (for delta), as the fast code does; lse must be given, but is not read:
 /// the softmax is computed again, in double.
 void attention_backward_reference(const AttentionBackward& args);
-/// Reads cu_seqlens.
+/// Reads cu_seqlens, which must therefore lie in the host's memory.
 Cost attention_forward_cost(const AttentionForward& args);
 Cost attention_backward_cost(const AttentionBackward& args);
 void attention_forward_cuda(const AttentionForward& args, Stream stream);

@@ -3,7 +3,7 @@
 // defaults < recipe < --config FILE < environment MINIBERT_* < flags. Used by the verb `train` and
 // by trainer.cpp. Easy to break: a setting is added as one member here and one line of
 // config_keys() in config_keys.cpp, and nowhere else; a setting whose name changes breaks users'
-// files. Test: ctest -R config.
+// files. Test: ctest -R training_config.
 #pragma once
 
 #include <cstdint>
@@ -125,7 +125,7 @@ bool scales_loss(const TrainConfig& config);
 /// the folder's). Errors: UsageError for a name given twice.
 std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config);
 
-/// Checks what concerns several settings at once, and what this build can't do yet.
+/// Checks what concerns several settings at once, and what this build or the device can't do.
 /// Errors: UsageError naming the settings, their values and the fix.
 void validate(const TrainConfig& config);
 

@@ -1,6 +1,6 @@
 // recipes.h: the training recipes built into the binary: recipes/*.toml, unchanged.
 // Embedded by cmake/MinibertRecipes.cmake; read by the verb `train`. A recipe is an ordinary
-// configuration file whose comments explain each value. Test: ctest -R config.
+// configuration file whose comments explain each value. Test: ctest -R training_config.
 #pragma once
 
 #include <string>

@@ -1,7 +1,7 @@
 // resume.h: where a run starts: from scratch, or from the newest checkpoint that is complete and
 // loads. Called by trainer.cpp under the run's lock. Easy to break: an unusable checkpoint is
 // always reported, never silently skipped, and never leads to a fresh start over an old run.
-// Test: ctest -R trainer.
+// Test: ctest -R training_trainer.
 #pragma once
 
 #include <filesystem>
