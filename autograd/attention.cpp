@@ -40,15 +40,21 @@ Attended forward(const char* op, const Tensor& qkv, const Sequences& sequences, 
                    sequences,
                    1.0f / std::sqrt(static_cast<float>(D)),
                    dropout};
-  attention_forward(
-      {a.qkv, a.out, a.lse, sequences.cu_seqlens, sequences.sample, a.scale, dropout});
+  AttentionForward args{a.qkv,   a.out,  a.lse, sequences.cu_seqlens, sequences.sample,
+                        a.scale, dropout};
+  args.lengths = sequences.lengths;
+  attention_forward(args);
   return a;
 }
 
 // dqkv: any shape of 3 T H elements.
 void backward(const Attended& a, const Tensor& dy, const Tensor& dqkv) {
-  attention_backward({a.qkv, a.out, a.lse, dy.reshape(a.out.shape()), dqkv.reshape(a.qkv.shape()),
-                      a.sequences.cu_seqlens, a.sequences.sample, a.scale, a.dropout});
+  const Tensor dout = dy.reshape(a.out.shape()), gradient = dqkv.reshape(a.qkv.shape());
+  AttentionBackward args{
+      a.qkv,   a.out,    a.lse, dout, gradient, a.sequences.cu_seqlens, a.sequences.sample,
+      a.scale, a.dropout};
+  args.lengths = a.sequences.lengths;
+  attention_backward(args);
 }
 
 }  // namespace

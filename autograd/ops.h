@@ -11,6 +11,7 @@
 #pragma once
 
 #include "autograd/variable.h"
+#include "core/kernels/attention_lengths.h"
 #include "core/kernels/gelu_kind.h"
 #include "core/random.h"
 #include "core/row_groups.h"
@@ -73,6 +74,8 @@ Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
 struct Sequences {
   Tensor cu_seqlens;  // [B+1] i32
   Tensor sample;      // [B] i32
+  AttentionLengths
+      lengths;  // where the caller knows them: a profile's FLOPs need them on device cuda
 };
 /// Multi-head self-attention on packed heads.  qkv [T, 3H] read as [T, 3, A, D]; y [T, H].
 Variable attention(const Variable& qkv, const Sequences& sequences, int heads,

@@ -73,19 +73,29 @@ void zero_tail(const Operand& x, int64_t T) {
 // ---- 3. Cost -----------------------------------------------------------------------------------
 namespace {
 
+template <typename Args>
+AttentionLengths lengths_of(const Args& args) {
+  if (args.lengths.sum >= 0) return args.lengths;
+  AttentionLengths found{0, 0};
+  if (args.cu_seqlens.device() != Device::cpu) return found;
+  const int32_t* first = args.cu_seqlens.template data<int32_t>();
+  for (int64_t b = 0; b + 1 < args.cu_seqlens.numel(); ++b) {
+    const int64_t length = first[b + 1] - first[b];
+    found.sum += length;
+    found.sum_of_squares += length * length;
+  }
+  return found;
+}
+
 // Of `products` products of S x S x D, and `arrays` arrays [T, A, D] moved.
 template <typename Args>
 Cost cost(const Args& args, double products, double arrays) {
   const auto A = static_cast<double>(args.qkv.dim(2)), D = static_cast<double>(args.qkv.dim(3));
-  const int64_t B = args.cu_seqlens.numel() - 1;
-  const int32_t* first = args.cu_seqlens.template data<int32_t>();
-  double pairs = 0;
-  for (int64_t b = 0; b < B; ++b) {
-    const double length = first[b + 1] - first[b];
-    pairs += length * length;
-  }
+  const AttentionLengths lengths = lengths_of(args);
+  const auto T = static_cast<double>(lengths.sum);
+  const auto pairs = static_cast<double>(lengths.sum_of_squares);
   const auto element = static_cast<double>(size_of(args.qkv.dtype()));
-  return {2 * products * A * D * pairs, first[B] * A * (arrays * D * element + sizeof(float))};
+  return {2 * products * A * D * pairs, T * A * (arrays * D * element + sizeof(float))};
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 // minibert bench attention qkv_attention.
 #pragma once
 
+#include "core/kernels/attention_lengths.h"
 #include "core/operand.h"
 #include "core/philox.h"
 #include "core/profile.h"
@@ -81,6 +82,7 @@ struct AttentionForward {
   float scale = 0;  // 1 / sqrt(D); above 0
   Dropout dropout;
   bool tf32 = tf32_allowed();  // whether device cuda may round f32 factors to tf32; a CPU does not
+  AttentionLengths lengths;    // for attention_forward_cost alone
 };
 /// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
@@ -88,6 +90,7 @@ struct AttentionBackward {
   float scale = 0;
   Dropout dropout;
   bool tf32 = tf32_allowed();
+  AttentionLengths lengths;
 };
 
 void attention_forward(const AttentionForward& args);
@@ -96,7 +99,7 @@ void attention_forward_reference(const AttentionForward& args);
 /// Reads out as it is stored (for delta), as the fast code does; lse must be given, but is not read:
 /// the softmax is computed again, in double.
 void attention_backward_reference(const AttentionBackward& args);
-/// Reads cu_seqlens, which must therefore lie in the host's memory.
+/// By `lengths`, else by cu_seqlens where the host can read it; 0 if neither is there.
 Cost attention_forward_cost(const AttentionForward& args);
 Cost attention_backward_cost(const AttentionBackward& args);
 void attention_forward_cuda(const AttentionForward& args, Stream stream);

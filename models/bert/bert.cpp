@@ -182,7 +182,8 @@ Variable BertForPreTraining::encode_rows(const DeviceBatch& batch, const StepCon
                                          const PickedRows& last) const {
   check_limits(batch, limits());
   const RowPlaces places{batch.position, batch.row_sample};
-  const Sequences sequences{batch.cu_seqlens, batch.sample};
+  const Sequences sequences{
+      batch.cu_seqlens, batch.sample, {batch.sizes.tokens, batch.sizes.squared_lengths}};
   const auto site = [&](float p, int64_t layer, DropoutPurpose purpose) {
     return make_dropout(active(p, context), context.seed, context.data_step,
                         static_cast<int>(layer), purpose);

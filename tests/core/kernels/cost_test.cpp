@@ -83,6 +83,19 @@ TEST(Cost, AttentionSumsSquaresOfLengths) {
               10 * A * D * kSquares, (9 * A * D + A) * kRows);
 }
 
+// A device's lengths cannot be read while its step runs: the caller says them, or nothing is counted.
+TEST(Cost, AttentionOnADeviceGoesByTheLengthsThatItIsTold) {
+  constexpr int64_t N = 9, A = 2, D = 32;
+  const Tensor qkv = random_tensor({N, 3, A, D}, 1), out = Tensor::empty({N, A, D}),
+               lse = Tensor::empty({N, A}), cu_seqlens = integers({0, 3, 8});
+  AttentionForward args{qkv, out, lse, cu_seqlens};
+  args.cu_seqlens.place = Device::cuda;
+  args.cu_seqlens.pointer = reinterpret_cast<void*>(1);  // whoever reads it crashes
+  EXPECT_EQ(attention_forward_cost(args).flops, 0);
+  args.lengths = {.sum = 8, .sum_of_squares = 3 * 3 + 5 * 5};
+  expect_cost(attention_forward_cost(args), 4 * A * D * (3 * 3 + 5 * 5), (4 * A * D + A) * 8);
+}
+
 TEST(Cost, LayerNormCountsTheArraysThatAreThere) {
   constexpr int64_t T = 4, H = 6;
   constexpr double kForwardVectors = 2 * H + 2 * T;   // weight, beta; mean, rstd
