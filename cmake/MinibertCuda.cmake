@@ -3,6 +3,7 @@
 # minibert_add_cuda(target folder) is called by minibert_floor for each floor.
 set(MINIBERT_CUDA off CACHE STRING "CUDA kernels: off, cuda (nvcc) or simt (on the CPU)")
 set_property(CACHE MINIBERT_CUDA PROPERTY STRINGS off cuda simt)
+set(MINIBERT_CUDA_TARGETS "80;90a" CACHE STRING "Chips that nvcc compiles for, as in sm_80; with 80 its PTX too, for later chips")
 if(NOT MINIBERT_CUDA MATCHES "^(off|cuda|simt)$")
   message(FATAL_ERROR "MINIBERT_CUDA is ${MINIBERT_CUDA}, expected off, cuda or simt")
 endif()
@@ -17,12 +18,15 @@ if(MINIBERT_CUDA STREQUAL cuda)
   find_package(CUDAToolkit REQUIRED)
   set(CMAKE_CUDA_ARCHITECTURES OFF)  # in full instead: ptxas takes wgmma for 90a only; PTX of compute_80 serves later chips
   set(CMAKE_CUDA_FLAGS_RELEASE "")
-  set(MINIBERT_CUDA_OPTIONS
-      -O3
-      -lineinfo
-      --generate-code=arch=compute_80,code=[sm_80,compute_80]
-      --generate-code=arch=compute_90a,code=sm_90a
-      -Xptxas=-v,--warn-on-spills)
+  set(MINIBERT_CUDA_OPTIONS -O3 -lineinfo)
+  foreach(chip ${MINIBERT_CUDA_TARGETS})
+    if(chip STREQUAL 80)
+      list(APPEND MINIBERT_CUDA_OPTIONS --generate-code=arch=compute_80,code=[sm_80,compute_80])
+    else()
+      list(APPEND MINIBERT_CUDA_OPTIONS --generate-code=arch=compute_${chip},code=sm_${chip})
+    endif()
+  endforeach()
+  list(APPEND MINIBERT_CUDA_OPTIONS -Xptxas=-v,--warn-on-spills)
 elseif(MINIBERT_CUDA STREQUAL simt)
   # As the kernels are written for nvcc: they read one type as another, and unroll by pragmas.
   set(MINIBERT_SIMT_OPTIONS -xc++ -fno-strict-aliasing -Wno-unknown-pragmas)

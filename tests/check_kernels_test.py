@@ -15,6 +15,7 @@ PLANTED = [  # a line of a kernel file, what the message must name
     ("#if __CUDA_ARCH__ >= 900", "at run time"),
     ("#include <cub/cub.cuh>", "nvcc alone"),
     ("#include <cooperative_groups.h>", "nvcc alone"),
+    ("#include <fmt/format.h>", "a host file"),
     ("#ifdef __CUDACC__", "both compile"),
 ]
 HARMLESS = """// no <<<>>>, no __shared__, no asm

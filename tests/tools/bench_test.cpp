@@ -120,6 +120,7 @@ TEST(Bench, StepTakesLengthsFromAFile) {
 TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
+        "bench gemm --hidden 0", "bench gemm --dtype tf32", "bench gemm --device cuda",
         "bench add --threads -3", "bench add --precision tf32", "bench step --precision tf32",
         "bench step --head all", "bench step --model bert-huge", "bench step --steps 0",
         "bench step --batch 0", "bench step --device cuda"}) {

@@ -38,6 +38,22 @@ Timing time_of(const std::function<void()>& prepare, const std::function<void()>
   return {times.front(), times[times.size() / 2], times.back(), static_cast<int>(times.size())};
 }
 
+Timing device_time_of(const std::function<void()>& run, DeviceStream& stream, double seconds) {
+  run();
+  stream.wait();
+  int in_a_row = 1;
+  const auto batch = [&] {
+    const double start = seconds_now();
+    for (int i = 0; i < in_a_row; ++i) run();
+    stream.wait();
+    return seconds_now() - start;
+  };
+  while (batch() < 1e-3) in_a_row *= 2;
+  Timing timing = time_of([] {}, [&] { batch(); }, seconds);
+  for (double* each : {&timing.min, &timing.median, &timing.max}) *each /= in_a_row;
+  return timing;
+}
+
 double MachineLimits::bound(double flop_count, double byte_count) const {
   return std::max(flop_count / flops, byte_count / bytes);
 }
@@ -74,6 +90,29 @@ MachineLimits probe_machine(DType dtype) {
   const Timing sum = time_of([] {}, [&] { add_forward(a, b, c); }, 0.3);
   limits.bytes = std::max(8.0 * n / in_place.min, 12.0 * n / sum.min);
   Allocator::instance().release_cache();
+  return limits;
+}
+
+MachineLimits probe_device(DType dtype, DeviceStream& stream, int scale) {
+  const auto there = [](Shape shape, DType type) {
+    return Tensor::zeros(shape, type, MemoryCategory::activations, Device::cuda);
+  };
+  MachineLimits limits;
+  for (const auto& [M, N, K] : {std::tuple{8192, 8192, 8192}, {16384, 3072, 1024}}) {
+    const Tensor a = there({M / scale, K / scale}, dtype), b = there({N / scale, K / scale}, dtype),
+                 c = there({M / scale, N / scale}, dtype);
+    GemmArgs args;
+    args.a = a;
+    args.b = b;
+    args.transpose_b = true;
+    args.c = c;
+    const Timing timing = device_time_of([&] { gemm(args); }, stream, 0.2);
+    limits.flops = std::max(limits.flops, gemm_cost(args).flops / timing.min);
+  }
+  const int64_t n = (int64_t{64} << 20) / (int64_t{scale} * scale);
+  const Tensor a = there({n}, DType::f32), b = there({n}, DType::f32);
+  const Timing copy = device_time_of([&] { b.copy_from(a); }, stream, 0.2);
+  limits.bytes = 8.0 * static_cast<double>(n) / copy.min;
   return limits;
 }
 

@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "core/device_stream.h"
 #include "core/dtype.h"
 #include "tools/minibert/verbs.h"
 
@@ -21,6 +22,10 @@ struct Timing {
 Timing time_of(const std::function<void()>& prepare, const std::function<void()>& run,
                double seconds);
 
+/// The same for work that run() queues on the stream, on CUDA: one call's share of so many in a row
+/// that together they take a millisecond.
+Timing device_time_of(const std::function<void()>& run, DeviceStream& stream, double seconds);
+
 /// The rates that this machine reaches with the current number of threads.
 struct MachineLimits {
   double flops = 0;  // FLOP/s: the fastest of some large matrix products, oneDNN or built-in
@@ -30,6 +35,9 @@ struct MachineLimits {
 };
 /// The products are of this type. Takes about 2 s and 400 MB.
 MachineLimits probe_machine(DType dtype = DType::f32);
+/// The same of a GPU: products by the faster of cuBLASLt and our kernels, and copies of arrays, `scale`
+/// times smaller (sides of products) than suits a GPU; `scale` is 1 but under tools/simt.
+MachineLimits probe_device(DType dtype, DeviceStream& stream, int scale);
 
 void add_bench_gemm(CLI::App& bench);
 void add_bench_step(CLI::App& bench);

@@ -16,6 +16,7 @@
 #include "core/allocator.h"
 #include "core/clock.h"
 #include "core/device_stream.h"
+#include "core/kernels/gemm_cuda_choice.h"
 #include "core/parallel.h"
 #include "core/precision.h"
 #include "core/profile.h"
@@ -31,7 +32,7 @@ struct Options {
   std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu", lengths,
               recompute = "none";
   int64_t batch = 8, seq = 128, layers = 0, vocab = 30522;
-  int steps = 7, warmup = 2, threads = 0;
+  int steps = 7, warmup = 2, threads = 0, probe_scale = 1;
   uint64_t seed = 0;
   bool json = false;
 };
@@ -131,6 +132,8 @@ class Trainer {
     model_.initialize(o.seed);
   }
 
+  DeviceStream& stream() { return stream_; }
+
   struct Step {
     double seconds, loss;
     int64_t tokens;
@@ -197,6 +200,15 @@ nlohmann::ordered_json memory_peaks() {
   }
   return peaks;
 }
+// MiB that the process had in memory at most, or that its tensors had, on the device or beside it.
+double peak_of_process() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) / 1024;
+}
+double peak_of_tensors() {
+  return static_cast<double>(Allocator::instance().total().peak_bytes) / (1 << 20);
+}
 
 nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
   std::vector<double> times;
@@ -213,8 +225,7 @@ nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
   std::sort(times.begin(), times.end());
   const size_t middle = times.size() / 2;
   const double median = times.size() % 2 ? times[middle] : (times[middle - 1] + times[middle]) / 2;
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
+  const bool cuda = parse_device(o.device) == Device::cuda;
   const std::string prefix = "bert-";
   return {
       {"peer", "minibert " + version()},
@@ -222,7 +233,7 @@ nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
       {"batch", o.batch},
       {"seq", o.seq},
       {"precision", o.precision},
-      {"mode", gemm_implementation()},
+      {"mode", cuda ? gemm_cuda_implementation() : gemm_implementation()},
       {"head", o.head},
       {"attention", "fused"},
       {"threads", num_threads()},
@@ -234,7 +245,7 @@ nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
       {"sequences_per_s", round_to(static_cast<double>(o.batch * o.steps) / total, 3)},
       {"real_tokens_per_s", round_to(static_cast<double>(tokens) / total, 1)},
       {"loss", round_to(loss, 4)},
-      {"peak_mib", std::lround(static_cast<double>(usage.ru_maxrss) / 1024)},
+      {"peak_mib", std::lround(cuda ? peak_of_tensors() : peak_of_process())},
       {"memory_mib", memory_peaks()},
   };
 }
@@ -246,7 +257,11 @@ void add_profile(nlohmann::ordered_json& result, const Options& o, Trainer& trai
   const double seconds = trainer.step(o.warmup + o.steps).seconds;
   set_profiling(false);
   const auto entries = profile_entries();
-  const MachineLimits limits = probe_machine();
+  const ComputeOptions compute =
+      compute_options(parse_precision(o.precision), parse_device(o.device));
+  const MachineLimits limits = compute.device == Device::cuda
+                                   ? probe_device(compute.dtype, trainer.stream(), o.probe_scale)
+                                   : probe_machine();
   nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
   double product_flops = 0, known = 0;
   std::vector<std::pair<std::string, ProfileEntry>> sorted(entries.begin(), entries.end());
@@ -332,7 +347,11 @@ void add_bench_step(CLI::App& bench) {
       ->check(CLI::IsMember({"none", "layer"}))
       ->capture_default_str();
   sub->add_option("--head", o->head, "masked: logits of masked rows only")->capture_default_str();
-  sub->add_option("--device", o->device, "cpu")->capture_default_str();
+  sub->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
+  sub->add_option("--probe-scale", o->probe_scale,
+                  "on cuda: sides of the probe's products over this")
+      ->check(CLI::Range(1, 512))
+      ->capture_default_str();
   sub->add_option("--threads", o->threads, "default: what this process may use");
   sub->add_option("--steps", o->steps, "steps that are timed")->capture_default_str();
   sub->add_option("--warmup", o->warmup, "steps before them")->capture_default_str();
