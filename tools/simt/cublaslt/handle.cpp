@@ -63,6 +63,12 @@ cublasStatus_t enter(const char* function, cublasLtHandle_t handle,
   return handles().count(handle) ? body() : CUBLAS_STATUS_NOT_INITIALIZED;
 }
 
+cublasStatus_t enter(const char* function, const std::function<cublasStatus_t()>& body) {
+  std::lock_guard lock(runtime().mutex);
+  const cublasStatus_t refused = admit(function);
+  return refused == CUBLAS_STATUS_SUCCESS ? body() : refused;
+}
+
 }  // namespace simt
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {

@@ -1,6 +1,6 @@
-// handle.h: the door of every function of the stand-in that takes a handle.
-// Under the runtime's lock it counts the call, injects errors and checks the handle, as call() does
-// for the runtime's own functions (runtime/state.h).
+// handle.h: the doors of the stand-in's functions. Under the runtime's lock they count the call, inject
+// errors and check the handle, where there is one, as call() does for the runtime's own functions
+// (runtime/state.h).
 #pragma once
 
 #include <functional>
@@ -13,5 +13,8 @@ namespace simt {
 
 cublasStatus_t enter(const char* function, cublasLtHandle_t handle,
                      const std::function<cublasStatus_t()>& body);
+
+/// For functions without a handle.
+cublasStatus_t enter(const char* function, const std::function<cublasStatus_t()>& body);
 
 }  // namespace simt

@@ -66,6 +66,16 @@ bool read_switch(const char* variable, const std::string& value) {
   return value == "1";
 }
 
+/// Writes "FUNCTION CALLS" lines to the file that SIMT_CALLS names.
+void write_calls() {
+  const char* path = std::getenv("SIMT_CALLS");
+  std::FILE* file = std::fopen(path, "w");
+  if (!file) refuse("SIMT_CALLS", path, "a file that can be written");
+  for (const auto& [function, calls] : runtime().calls)
+    std::fprintf(file, "%s %llu\n", function.c_str(), static_cast<unsigned long long>(calls));
+  std::fclose(file);
+}
+
 void read_environment(Runtime& r) {
   const auto read = [](const char* variable, const auto& use) {
     const char* value = std::getenv(variable);
@@ -92,6 +102,7 @@ void read_environment(Runtime& r) {
   read("SIMT_LOG", [&](const char* variable, const std::string& value) {
     r.log_launches = read_switch(variable, value);
   });
+  read("SIMT_CALLS", [](const char*, const std::string&) { std::atexit(write_calls); });
   read("SIMT_STRICT", [&](const char* variable, const std::string& value) {
     r.strict_memory = read_switch(variable, value);
   });
