@@ -1,6 +1,7 @@
 // cuda_absent.cpp: the CUDA backend of a build that has none: no device, no memory, and the reason.
 // Its kernels are absent in core/kernels/cuda_absent.cpp. Test: ctest -R core_device.
 #include "core/device.h"
+#include "core/device_marks.h"
 #include "core/error.h"
 
 namespace minibert {
@@ -11,6 +12,10 @@ bool cuda_available() {
 
 std::string cuda_unavailable_reason() {
   return "this build of minibert has CPU kernels only. Use --device cpu, or tools/build cuda";
+}
+
+CudaDevice cuda_device() {
+  return {};
 }
 
 void* cuda_allocate(size_t bytes) {
@@ -44,12 +49,26 @@ bool cuda_passed(void*) {
 
 void cuda_end_mark(void*) noexcept {}
 
+void cuda_follow(Stream, void*) {}
+
+void* cuda_timed_mark(Stream) {
+  return nullptr;
+}
+
+double cuda_seconds_between(void*, void*) {
+  return 0;
+}
+
 void cuda_begin_capture(Stream) {
   fail<UsageError>("device cuda: a graph was asked for, but {}", cuda_unavailable_reason());
 }
 
 void* cuda_end_capture(Stream) {
   return nullptr;
+}
+
+bool cuda_capturing(Stream) {
+  return false;
 }
 
 void cuda_drop_capture(Stream) noexcept {}

@@ -6,6 +6,7 @@
 
 #include "core/cuda_error.h"
 #include "core/device.h"
+#include "core/device_marks.h"
 #include "core/error.h"
 
 namespace minibert {
@@ -22,6 +23,25 @@ cudaError_t look_for_device() {
   return count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
+/// For calls whose failure changes nothing: else the next launch would be taken for the one that failed.
+void forgive(cudaError_t error) noexcept {
+  if (error != cudaSuccess) cudaGetLastError();
+}
+
+cudaStream_t stream_of(Stream stream) {
+  return static_cast<cudaStream_t>(stream.handle);
+}
+
+void* make_mark(Stream stream, unsigned flags) {
+  cudaEvent_t event = nullptr;
+  MB_CUDA(cudaEventCreateWithFlags(&event, flags));
+  if (const cudaError_t error = cudaEventRecord(event, stream_of(stream)); error != cudaSuccess) {
+    cuda_end_mark(event);
+    cuda_failed(error, "cudaEventRecord", __FILE__, __LINE__);
+  }
+  return event;
+}
+
 }  // namespace
 
 bool cuda_available() {
@@ -32,6 +52,16 @@ std::string cuda_unavailable_reason() {
   const cudaError_t error = look_for_device();
   return fmt::format("CUDA finds no device here: {} ({}). Use --device cpu, or see nvidia-smi",
                      cudaGetErrorName(error), cudaGetErrorString(error));
+}
+
+CudaDevice cuda_device() {
+  int device = 0;
+  cudaDeviceProp properties{};
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, device);
+  forgive(error);
+  if (error != cudaSuccess) return {};
+  return {properties.name, static_cast<int64_t>(properties.totalGlobalMem)};
 }
 
 void* cuda_allocate(size_t bytes) {
@@ -46,7 +76,7 @@ void* cuda_allocate(size_t bytes) {
 }
 
 void cuda_free(void* pointer) noexcept {
-  cudaFree(pointer);
+  forgive(cudaFree(pointer));
 }
 
 void* cuda_allocate_host(size_t bytes) {
@@ -57,7 +87,7 @@ void* cuda_allocate_host(size_t bytes) {
 }
 
 void cuda_free_host(void* pointer) noexcept {
-  cudaFreeHost(pointer);
+  forgive(cudaFreeHost(pointer));
 }
 
 Stream cuda_make_stream() {
@@ -69,65 +99,79 @@ Stream cuda_make_stream() {
 }
 
 void cuda_end_stream(Stream stream) noexcept {
-  cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle));
-  cudaStreamDestroy(static_cast<cudaStream_t>(stream.handle));
+  forgive(cudaStreamSynchronize(stream_of(stream)));
+  forgive(cudaStreamDestroy(stream_of(stream)));
 }
 
 void cuda_wait(Stream stream) {
-  MB_CUDA(cudaStreamSynchronize(static_cast<cudaStream_t>(stream.handle)));
+  MB_CUDA(cudaStreamSynchronize(stream_of(stream)));
 }
 
 void* cuda_mark(Stream stream) {
-  cudaEvent_t event = nullptr;
-  MB_CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-  MB_CUDA(cudaEventRecord(event, static_cast<cudaStream_t>(stream.handle)));
-  return event;
+  return make_mark(stream, cudaEventDisableTiming);
 }
 
 bool cuda_passed(void* mark) {
   const cudaError_t state = cudaEventQuery(static_cast<cudaEvent_t>(mark));
-  if (state == cudaErrorNotReady) {
-    cudaGetLastError();  // else the next launch would be taken for the one that failed
-    return false;
-  }
-  MB_CUDA(state);
+  forgive(state);
+  if (state == cudaErrorNotReady) return false;
+  if (state != cudaSuccess) cuda_failed(state, "cudaEventQuery", __FILE__, __LINE__);
   return true;
 }
 
 void cuda_end_mark(void* mark) noexcept {
-  cudaEventDestroy(static_cast<cudaEvent_t>(mark));
+  forgive(cudaEventDestroy(static_cast<cudaEvent_t>(mark)));
 }
 
-// Thread-local: a loader's thread may ask for page-locked memory meanwhile.
+void cuda_follow(Stream stream, void* mark) {
+  MB_CUDA(cudaStreamWaitEvent(stream_of(stream), static_cast<cudaEvent_t>(mark), 0));
+}
+
+void* cuda_timed_mark(Stream stream) {
+  return make_mark(stream, cudaEventDefault);
+}
+
+double cuda_seconds_between(void* earlier, void* later) {
+  float milliseconds = 0;
+  MB_CUDA(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier),
+                               static_cast<cudaEvent_t>(later)));
+  return 1e-3 * static_cast<double>(milliseconds);
+}
+
+// Relaxed: the allocator may ask for memory meanwhile, here or in a loader's thread.
 void cuda_begin_capture(Stream stream) {
-  MB_CUDA(cudaStreamBeginCapture(static_cast<cudaStream_t>(stream.handle),
-                                 cudaStreamCaptureModeThreadLocal));
+  MB_CUDA(cudaStreamBeginCapture(stream_of(stream), cudaStreamCaptureModeRelaxed));
+}
+
+bool cuda_capturing(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  MB_CUDA(cudaStreamIsCapturing(stream_of(stream), &status));
+  return status != cudaStreamCaptureStatusNone;
 }
 
 void* cuda_end_capture(Stream stream) {
   cudaGraph_t graph = nullptr;
-  MB_CUDA(cudaStreamEndCapture(static_cast<cudaStream_t>(stream.handle), &graph));
+  MB_CUDA(cudaStreamEndCapture(stream_of(stream), &graph));
   cudaGraphExec_t ready = nullptr;
   const cudaError_t error = cudaGraphInstantiate(&ready, graph, 0);
-  cudaGraphDestroy(graph);
-  MB_CUDA(error);
+  forgive(cudaGraphDestroy(graph));
+  if (error != cudaSuccess) cuda_failed(error, "cudaGraphInstantiate", __FILE__, __LINE__);
   return ready;
 }
 
 void cuda_drop_capture(Stream stream) noexcept {
   cudaGraph_t graph = nullptr;
-  cudaStreamEndCapture(static_cast<cudaStream_t>(stream.handle), &graph);
+  cudaStreamEndCapture(stream_of(stream), &graph);
   if (graph) cudaGraphDestroy(graph);
   cudaGetLastError();
 }
 
 void cuda_launch_graph(void* graph, Stream stream) {
-  MB_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph),
-                          static_cast<cudaStream_t>(stream.handle)));
+  MB_CUDA(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), stream_of(stream)));
 }
 
 void cuda_end_graph(void* graph) noexcept {
-  cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
+  forgive(cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph)));
 }
 
 void cuda_begin_range(const char* name) noexcept {

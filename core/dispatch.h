@@ -1,9 +1,11 @@
 // dispatch.h: runs a kernel on its operands' device: the CPU code at once, the CUDA code by queueing
-// it on the thread's current stream. Also names each call for a profiler (range.h), times it while
-// someone here profiles, and opens guarded memory for the kernel (host_guard.h). Called once in each kernel's public function; layers
-// never ask which device they are on. Test: ctest -R core_dispatch.
+// it on the thread's current stream. Also names each call for a profiler
+// (range.h), times it while someone here profiles, and opens guarded memory for the kernel
+// (host_guard.h). Called once in each kernel's public function; layers never ask which device they are
+// on. Test: ctest -R core_dispatch.
 #pragma once
 
+#include "core/device_profile.h"
 #include "core/host_guard.h"
 #include "core/operand.h"
 #include "core/profile.h"
@@ -18,10 +20,12 @@ template <typename CostOf, typename Cpu, typename Cuda>
 void dispatch(const char* op, Device device, const CostOf& cost, const Cpu& cpu, const Cuda& cuda) {
   const KernelAccess access;
   const Range named(op);
-  const ProfileRange range(op, profiling() ? cost() : Cost{});
+  const Cost cost_of_call = profiling() ? cost() : Cost{};
   if (device == Device::cpu) {
+    const ProfileRange range(op, cost_of_call);
     cpu();
   } else {
+    const DeviceProfileRange range(op, cost_of_call);
     cuda(current_stream());
   }
 }
