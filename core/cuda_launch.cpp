@@ -8,6 +8,7 @@
 
 #include <cxxabi.h>
 
+#include "core/cuda_failure.h"
 #include "core/error.h"
 
 namespace minibert {
@@ -33,9 +34,9 @@ std::string kernel_name(const void* kernel) {
 void launch_failed(cudaError_t error, const void* kernel, const LaunchShape& shape) {
   cudaGetLastError();
   fail<InternalError>(
-      "cuda: launch of {} failed at {}:{}: {} ({}); {} x {} x {} blocks of {} x {} x {} "
+      "cuda: launch of {} failed{} at {}:{}: {} ({}); {} x {} x {} blocks of {} x {} x {} "
       "threads, {} bytes of dynamic shared memory",
-      kernel_name(kernel), shape.file, shape.line, cudaGetErrorName(error),
+      kernel_name(kernel), place_of_failure(error), shape.file, shape.line, cudaGetErrorName(error),
       cudaGetErrorString(error), shape.grid[0], shape.grid[1], shape.grid[2], shape.block[0],
       shape.block[1], shape.block[2], shape.shared_bytes);
 }

@@ -1,6 +1,6 @@
 // dispatch.h: runs a kernel on its operands' device: the CPU code at once, the CUDA code by queueing
-// it on the thread's current stream. Also names each call for a profiler
-// (range.h), times it while someone here profiles, and opens guarded memory for the kernel
+// it on the thread's current stream. Also names each call for a profiler and for
+// errors (range.h), times it while someone here profiles, and opens guarded memory for the kernel
 // (host_guard.h). Called once in each kernel's public function; layers never ask which device they are
 // on. Test: ctest -R core_dispatch.
 #pragma once
@@ -19,7 +19,7 @@ namespace minibert {
 template <typename CostOf, typename Cpu, typename Cuda>
 void dispatch(const char* op, Device device, const CostOf& cost, const Cpu& cpu, const Cuda& cuda) {
   const KernelAccess access;
-  const Range named(op);
+  const OpRange named(op);
   const Cost cost_of_call = profiling() ? cost() : Cost{};
   if (device == Device::cpu) {
     const ProfileRange range(op, cost_of_call);

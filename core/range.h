@@ -1,6 +1,7 @@
 // range.h: a named stretch of the host's work, for Nsight Systems: step, forward, backward, update,
 // layer and op nest as they are called. Nothing is recorded unless a profiler listens; a build
-// without CUDA has none. Test: ctest -R train_step_cuda (names and nesting do not change a bit).
+// without CUDA has none. The innermost op is also what messages of errors name.
+// Test: ctest -R train_step_cuda (names and nesting do not change a bit).
 #pragma once
 
 #include "core/device.h"
@@ -15,5 +16,21 @@ class Range {
   Range(const Range&) = delete;
   Range& operator=(const Range&) = delete;
 };
+
+/// The range of an op (core/dispatch.h). `op` must outlive it.
+class OpRange {
+ public:
+  explicit OpRange(const char* op) noexcept;
+  ~OpRange();
+  OpRange(const OpRange&) = delete;
+  OpRange& operator=(const OpRange&) = delete;
+
+ private:
+  Range range_;
+  const char* outer_;
+};
+
+/// The innermost op that this thread is in, or null.
+const char* current_op();
 
 }  // namespace minibert

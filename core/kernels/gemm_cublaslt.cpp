@@ -18,6 +18,7 @@
 #include <cublasLt.h>
 
 #include "core/cuda_error.h"
+#include "core/cuda_failure.h"
 #include "core/kernels/gemm_cuda.h"
 
 namespace minibert {
@@ -29,7 +30,10 @@ void check(cublasStatus_t status, const char* expression) {
   if (status == CUBLAS_STATUS_SUCCESS) return;
   if (status == CUBLAS_STATUS_ALLOC_FAILED)
     fail<OutOfMemory>("cublasLt: {} found no memory", expression);
-  fail<InternalError>("cublasLt: {} failed: {}", expression, cublasLtGetStatusString(status));
+  // A device that died earlier is what the library most often means.
+  const std::string place = place_of_failure(cudaPeekAtLastError());
+  fail<InternalError>("cublasLt: {} failed{}: {}", expression, place,
+                      cublasLtGetStatusString(status));
 }
 #define MB_CUBLASLT(expression) check((expression), #expression)
 

@@ -6,6 +6,7 @@
 
 #include "core/cuda_launch.h"
 #include "core/error.h"
+#include "core/range.h"
 
 namespace minibert {
 namespace {
@@ -32,6 +33,21 @@ TEST(CudaError, TheMessageNamesCallErrorAndPlace) {
   EXPECT_TRUE(has(text, "cudaErrorInvalidValue (invalid argument)")) << text;
 }
 
+TEST(CudaError, TheMessageNamesTheInnermostOp) {
+  const auto failing = [](cudaError_t error) {
+    return message_of<InternalError>([error] { MB_CUDA(error); });
+  };
+  EXPECT_FALSE(has(failing(cudaErrorInvalidValue), "in op")) << "no op is running";
+  EXPECT_TRUE(has(failing(cudaErrorIllegalAddress), "in work that was queued before"));
+  const OpRange outer("gemm");
+  {
+    const OpRange inner("column_sum");
+    EXPECT_TRUE(has(failing(cudaErrorInvalidValue), "failed in op column_sum at "));
+    EXPECT_TRUE(has(failing(cudaErrorLaunchFailure), "in op column_sum, or in work queued before"));
+  }
+  EXPECT_TRUE(has(failing(cudaErrorInvalidValue), "failed in op gemm at "));
+}
+
 TEST(CudaError, MemoryThatIsUsedUpIsACategoryOfItsOwn) {
   EXPECT_FALSE(message_of<OutOfMemory>([] { MB_CUDA(cudaErrorMemoryAllocation); }).empty());
 }
@@ -43,9 +59,10 @@ TEST(CudaError, SuccessDoesNothing) {
 TEST(CudaError, ARefusedLaunchIsNamedWithItsShape) {
   const LaunchShape shape{{7, 2, 1}, {2048, 1, 1}, 333, "some.cu", 12};
   static const int not_a_kernel = 0;
+  const OpRange op("cast");
   const std::string text = message_of<InternalError>(
       [&] { launch_failed(cudaErrorInvalidConfiguration, &not_a_kernel, shape); });
-  EXPECT_TRUE(has(text, "failed at some.cu:12: cudaErrorInvalidConfiguration")) << text;
+  EXPECT_TRUE(has(text, "failed in op cast at some.cu:12: cudaErrorInvalidConfiguration")) << text;
   EXPECT_TRUE(has(text, "7 x 2 x 1 blocks of 2048 x 1 x 1 threads")) << text;
   EXPECT_TRUE(has(text, "333 bytes of dynamic shared memory")) << text;
 }
