@@ -6,10 +6,13 @@
 #include <cstdlib>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <vector>
 
+#include "core/device_marks.h"
+#include "core/device_memory.h"
 #include "core/error.h"
 #include "core/host_guard.h"
 
@@ -39,19 +42,24 @@ const char* name_of(MemoryCategory category) {
   return names[static_cast<int>(category)];
 }
 
-struct Allocator::State {
+namespace {
+
+struct AllocatorState {
   mutable std::mutex mutex;
   // (device, whether host data, class size) -> free blocks
   std::map<std::tuple<Device, bool, size_t>, std::vector<void*>> cache;
   std::array<MemoryUsage, kMemoryCategories> usage{};
   MemoryUsage total;
+  std::array<std::array<MemoryUsage, kMemoryCategories + 1>, 2> on_device{};  // the last: in all
   int64_t reserved = 0;
   int64_t system_allocations = 0;
   int64_t limit = 0;
   bool direct = false;
   std::set<void*> direct_blocks;  // made in direct mode and not freed yet
   bool pin_host_data = false;
-  std::set<void*> pinned_blocks;  // page-locked, held from the system
+  std::set<void*> pinned_blocks;           // page-locked, held from the system
+  std::optional<std::set<void*>> keeping;  // handed out since begin_keeping_blocks()
+  std::map<void*, int> kept;               // by how many graphs
 
   void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
     if (device == Device::cuda) return cuda_allocate(bytes);
@@ -77,26 +85,55 @@ struct Allocator::State {
 
   void release_cache() {
     for (auto& [key, blocks] : cache) {
-      for (void* block : blocks) system_free(block, std::get<Device>(key));
-      reserved -= static_cast<int64_t>(std::get<size_t>(key) * blocks.size());
+      const size_t before = blocks.size();
+      std::erase_if(blocks, [&, device = std::get<Device>(key)](void* block) {
+        if (kept.contains(block)) return false;
+        system_free(block, device);
+        return true;
+      });
+      reserved -= static_cast<int64_t>(std::get<size_t>(key) * (before - blocks.size()));
     }
-    cache.clear();
   }
 
-  std::string table() const {
+  template <typename Change>
+  void change_usage(size_t category, Device device, const Change& change) {
+    auto& there = on_device[static_cast<size_t>(device)];
+    for (MemoryUsage* each : {&usage[category], &total, &there[category], &there.back()})
+      change(*each);
+  }
+
+  std::string table(Device device) const {
+    const auto& there = on_device[static_cast<size_t>(device)];
+    constexpr double kMebibyte = 1 << 20;
     std::string text = fmt::format("{:<16} {:>12} {:>12}\n", "memory (MiB)", "now", "peak");
-    for (int i = 0; i < kMemoryCategories; ++i) {
-      text += fmt::format("{:<16} {:>12.1f} {:>12.1f}\n", name_of(static_cast<MemoryCategory>(i)),
-                          usage[i].bytes / 1048576.0, usage[i].peak_bytes / 1048576.0);
+    for (size_t i = 0; i < there.size(); ++i) {
+      const char* name = i < kMemoryCategories ? name_of(static_cast<MemoryCategory>(i)) : "total";
+      text += fmt::format("{:<16} {:>12.1f} {:>12.1f}\n", name,
+                          static_cast<double>(there[i].bytes) / kMebibyte,
+                          static_cast<double>(there[i].peak_bytes) / kMebibyte);
     }
-    return text + fmt::format("{:<16} {:>12.1f} {:>12.1f}\n", "total", total.bytes / 1048576.0,
-                              total.peak_bytes / 1048576.0);
+    if (device == Device::cuda)
+      text += fmt::format("{:<16} {:>12} {:>12.1f}\n", "the device has", "",
+                          static_cast<double>(cuda_device().memory_bytes) / kMebibyte);
+    return text;
   }
 };
+
+AllocatorState* g_state = nullptr;  // the one allocator's
+
+AllocatorState& the_state() {
+  Allocator::instance();
+  return *g_state;
+}
+
+}  // namespace
+
+struct Allocator::State : AllocatorState {};
 
 Allocator::Allocator() : state_(new State) {
   const char* direct = std::getenv("MINIBERT_DIRECT_ALLOCATOR");
   state_->direct = direct && std::string(direct) == "1";
+  g_state = state_;
 }
 Allocator::~Allocator() = default;
 
@@ -135,12 +172,14 @@ void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) 
         "allocator: {:.1f} MiB for {} on {} could not be had.\n{}Use a smaller --micro-batch-size "
         "(the result is the same, "
         "accumulation makes up for it), a shorter --sequence-length, or a smaller model.",
-        bytes / 1048576.0, name_of(category), name_of(device), s.table());
+        static_cast<double>(bytes) / (1 << 20), name_of(category), name_of(device),
+        s.table(device));
   }
-  for (MemoryUsage* usage : {&s.usage[static_cast<int>(category)], &s.total}) {
-    usage->bytes += static_cast<int64_t>(bytes);
-    usage->peak_bytes = std::max(usage->peak_bytes, usage->bytes);
-  }
+  s.change_usage(static_cast<size_t>(category), device, [&](MemoryUsage& usage) {
+    usage.bytes += static_cast<int64_t>(bytes);
+    usage.peak_bytes = std::max(usage.peak_bytes, usage.bytes);
+  });
+  if (s.keeping && device == Device::cuda) s.keeping->insert(block);
   return block;
 }
 
@@ -148,8 +187,8 @@ void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Devic
   std::lock_guard lock(state_->mutex);
   State& s = *state_;
   const size_t size = class_of(bytes);
-  s.usage[static_cast<int>(category)].bytes -= static_cast<int64_t>(bytes);
-  s.total.bytes -= static_cast<int64_t>(bytes);
+  s.change_usage(static_cast<size_t>(category), device,
+                 [&](MemoryUsage& usage) { usage.bytes -= static_cast<int64_t>(bytes); });
   if (s.direct || s.direct_blocks.erase(pointer) > 0) {
     s.system_free(pointer, device);
     s.reserved -= static_cast<int64_t>(size);
@@ -176,8 +215,11 @@ int64_t Allocator::reserved_bytes() const {
 }
 void Allocator::reset_peak() {
   std::lock_guard lock(state_->mutex);
-  for (MemoryUsage& usage : state_->usage) usage.peak_bytes = usage.bytes;
-  state_->total.peak_bytes = state_->total.bytes;
+  const auto reset = [](MemoryUsage& usage) { usage.peak_bytes = usage.bytes; };
+  for (MemoryUsage& usage : state_->usage) reset(usage);
+  for (auto& there : state_->on_device)
+    for (MemoryUsage& usage : there) reset(usage);
+  reset(state_->total);
 }
 void Allocator::release_cache() {
   std::lock_guard lock(state_->mutex);
@@ -198,7 +240,39 @@ void Allocator::set_limit(int64_t bytes) {
 }
 std::string Allocator::table() const {
   std::lock_guard lock(state_->mutex);
-  return state_->table();
+  return state_->table(Device::cpu);
+}
+
+MemoryUsage memory_on(Device device) {
+  std::lock_guard lock(the_state().mutex);
+  return the_state().on_device[static_cast<size_t>(device)].back();
+}
+
+// ---- What a graph's replay uses ----------------------------------------------------------------
+void begin_keeping_blocks() {
+  std::lock_guard lock(the_state().mutex);
+  the_state().keeping.emplace();
+}
+
+std::vector<void*> end_keeping_blocks() {
+  AllocatorState& s = the_state();
+  std::lock_guard lock(s.mutex);
+  std::vector<void*> blocks(s.keeping->begin(), s.keeping->end());
+  s.keeping.reset();
+  for (void* block : blocks) ++s.kept[block];
+  return blocks;
+}
+
+void let_go_of_blocks(const std::vector<void*>& blocks) noexcept {
+  AllocatorState& s = the_state();
+  std::lock_guard lock(s.mutex);
+  for (void* block : blocks)
+    if (const auto found = s.kept.find(block); --found->second == 0) s.kept.erase(found);
+}
+
+bool allocator_is_direct() {
+  std::lock_guard lock(the_state().mutex);
+  return the_state().direct;
 }
 
 }  // namespace minibert

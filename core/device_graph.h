@@ -6,6 +6,7 @@
 #pragma once
 
 #include <functional>
+#include <vector>
 
 namespace minibert {
 
@@ -17,9 +18,10 @@ class DeviceGraph {
   DeviceGraph& operator=(const DeviceGraph&) = delete;
 
   bool captured() const { return graph_ != nullptr; }
-  /// Keeps what `queue` queues on the thread's stream, which runs nothing of it. Memory that is freed
-  /// meanwhile may be used by later work of this stream; it must have been had before the capture.
-  /// Errors: InternalError if CUDA refuses, and whatever `queue` throws; then there is no graph.
+  /// Keeps what `queue` queues on the thread's stream, which runs nothing of it. Memory that `queue`
+  /// allocates and frees may be used by other work of this stream, but the system does not get it back
+  /// while the graph lives. Errors: InternalError if CUDA refuses, UsageError if the allocator is direct
+  /// (it gives memory back at once), and whatever `queue` throws; then there is no graph.
   void capture(const std::function<void()>& queue);
   /// Queues it all on the thread's stream.
   void launch() const;
@@ -27,7 +29,8 @@ class DeviceGraph {
   void reset() noexcept;
 
  private:
-  void* graph_ = nullptr;  // a cudaGraphExec_t
+  void* graph_ = nullptr;      // a cudaGraphExec_t
+  std::vector<void*> memory_;  // that its replay uses
 };
 
 }  // namespace minibert
