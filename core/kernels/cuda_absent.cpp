@@ -8,7 +8,7 @@
 #include "core/kernels/cross_entropy.h"
 #include "core/kernels/elementwise.h"
 #include "core/kernels/embedding.h"
-#include "core/kernels/gemm_cuda_choice.h"
+#include "core/kernels/gemm_cuda_table.h"
 #include "core/kernels/layer_norm.h"
 #include "core/kernels/optimizer.h"
 #include "core/kernels/reduce.h"
@@ -91,9 +91,16 @@ GemmCudaBackend gemm_cuda_backend() {
 std::string gemm_cuda_implementation() {
   return "";
 }
+std::string gemm_cuda_implementation(GemmCudaBackend) {
+  return "";
+}
 std::string gemm_cuda_choices() {
   return "";
 }
+GemmCudaChoiceCount gemm_cuda_choice_count() {
+  return {};
+}
+void gemm_cuda_time_new_forms(bool) {}
 void gemm_cuda_load_choices(const std::string&) {
   absent("gemm_cuda_load_choices");
 }

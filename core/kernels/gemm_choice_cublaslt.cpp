@@ -1,13 +1,14 @@
 // gemm_choice_cublaslt.cpp: gemm_cuda: each product by our own kernels or by cuBLASLt. At the first
 // product of a form (classes of sizes, types, transposes, epilogue) both are timed on this device, into memory
 // that nobody reads, and the winner is kept in a table that can be printed, saved and loaded. Called by
-// gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is captured into a graph, so
-// there a form that is not in the table takes our own kernels, and is not entered.
-// Test: ctest -R gemm_cuda.
+// gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is captured into a graph, nor
+// where nobody may wait for the device; there a form that is not in the table follows its nearest
+// relation, and is not entered. Test: ctest -R gemm_cuda.
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
-#include <cstdlib>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <sstream>
@@ -16,7 +17,9 @@
 #include <cuda_runtime_api.h>
 
 #include "core/cuda_error.h"
+#include "core/device_marks.h"
 #include "core/kernels/gemm_cuda.h"
+#include "core/kernels/gemm_cuda_table.h"
 
 namespace minibert {
 namespace {
@@ -24,6 +27,16 @@ namespace {
 using Epilogue = GemmArgs::Epilogue;
 
 constexpr int kOurs = -1;
+
+/// "bf16 4096x1024x1024 nt bias": all that decides which kernels can run, and about how long they take.
+struct Form {
+  std::string type, operands;  // "bf16", "nt bias"
+  std::array<int64_t, 3> sizes;
+  auto operator<=>(const Form&) const = default;
+  std::string text() const {
+    return fmt::format("{} {} {}", type, fmt::join(sizes, "x"), operands);
+  }
+};
 
 /// Who multiplies a form: kOurs, or the number of cuBLASLt's algorithm; and what both took.
 struct Choice {
@@ -33,23 +46,13 @@ struct Choice {
 
 struct Table {
   std::mutex mutex;
-  std::map<std::string, Choice> choices;
+  std::map<Form, Choice> choices;
   GemmCudaBackend backend = GemmCudaBackend::fastest;
+  bool times_new_forms = true;
 };
 
-GemmCudaBackend backend_of(const std::string& name) {
-  if (name == "ours") return GemmCudaBackend::ours;
-  if (name == "cublaslt") return GemmCudaBackend::cublaslt;
-  MB_CHECK(name == "fastest", "MINIBERT_CUDA_GEMM is {}, expected fastest, ours or cublaslt", name);
-  return GemmCudaBackend::fastest;
-}
-
 Table& table() {
-  static auto* made = [] {
-    auto* first = new Table;  // never destroyed: products may be queued while the process ends
-    if (const char* name = std::getenv("MINIBERT_CUDA_GEMM")) first->backend = backend_of(name);
-    return first;
-  }();
+  static auto* made = new Table;  // never destroyed: products may be queued while the process ends
   return *made;
 }
 
@@ -61,17 +64,14 @@ int64_t size_class(int64_t n) {
   return (n + step - 1) / step * step;
 }
 
-/// "bf16 4096x1024x1024 nt bias": all that decides which kernels can run, and about how long they take.
-std::string form_of(const GemmArgs& args) {
+Form form_of(const GemmArgs& args) {
   const auto [M, N, K] = gemm_sizes(args);
   const bool tf32 = args.tf32 && args.a.dtype() == DType::f32;
-  std::string form = fmt::format("{} {}x{}x{} {}{}", tf32 ? "tf32" : name_of(args.a.dtype()),
-                                 size_class(M), size_class(N), size_class(K),
-                                 args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
-  form += ' ';
-  const size_t bare = form.size();
+  std::string operands =
+      fmt::format("{}{} ", args.transpose_a ? 't' : 'n', args.transpose_b ? 't' : 'n');
+  const size_t bare = operands.size();
   const auto word = [&](bool is, const char* name) {
-    if (is) form += (form.size() > bare ? "+" : "") + std::string(name);
+    if (is) operands += (operands.size() > bare ? "+" : "") + std::string(name);
   };
   word(args.bias.defined(), "bias");
   word(args.accumulate, "accumulate");
@@ -81,14 +81,25 @@ std::string form_of(const GemmArgs& args) {
   word(args.epilogue == Epilogue::bias_gelu && args.pre_activation.defined(), "pre");
   word(args.column_sum.defined(), args.accumulate_column_sum ? "add_sums" : "sums");
   word(args.c.dtype() != args.a.dtype(), "f32");
-  if (form.size() == bare) form += "plain";
-  return form;
+  if (operands.size() == bare) operands += "plain";
+  return {tf32 ? "tf32" : name_of(args.a.dtype()),
+          operands,
+          {size_class(M), size_class(N), size_class(K)}};
 }
 
-bool is_capturing(Stream stream) {
-  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
-  MB_CUDA(cudaStreamIsCapturing(static_cast<cudaStream_t>(stream.handle), &status));
-  return status != cudaStreamCaptureStatusNone;
+/// The choice of the form that is nearest in size and alike in all else; ours if none is alike.
+int nearest_choice(const std::map<Form, Choice>& choices, const Form& form) {
+  int algorithm = kOurs;
+  double least = INFINITY;
+  for (const auto& [known, choice] : choices) {
+    if (known.type != form.type || known.operands != form.operands) continue;
+    double distance = 0;
+    for (size_t i = 0; i < form.sizes.size(); ++i)
+      distance += std::abs(
+          std::log2(static_cast<double>(known.sizes[i]) / static_cast<double>(form.sizes[i])));
+    if (distance < least) least = distance, algorithm = choice.algorithm;
+  }
+  return algorithm;
 }
 
 class Event {
@@ -171,14 +182,18 @@ Choice measure(const GemmArgs& args, Stream stream) {
 /// The choice for a call under `fastest`.
 int choose(const GemmArgs& args, Stream stream) {
   Table& t = table();
-  const std::string form = form_of(args);
+  const Form form = form_of(args);
   {
     const std::lock_guard lock(t.mutex);
     if (const auto found = t.choices.find(form); found != t.choices.end())
       return found->second.algorithm;
+    if (!t.times_new_forms || cuda_capturing(stream)) return nearest_choice(t.choices, form);
   }
-  if (is_capturing(stream)) return kOurs;
-  const Choice choice = measure(args, stream);
+  Choice choice;
+  try {
+    choice = measure(args, stream);
+  } catch (const OutOfMemory&) {  // no room to rehearse: ours needs the least
+  }
   const std::lock_guard lock(t.mutex);
   return t.choices.emplace(form, choice).first->second.algorithm;
 }
@@ -216,8 +231,16 @@ GemmCudaBackend gemm_cuda_backend() {
   return table().backend;
 }
 
+void gemm_cuda_time_new_forms(bool on) {
+  const std::lock_guard lock(table().mutex);
+  table().times_new_forms = on;
+}
+
 std::string gemm_cuda_implementation() {
-  const GemmCudaBackend backend = gemm_cuda_backend();
+  return gemm_cuda_implementation(gemm_cuda_backend());
+}
+
+std::string gemm_cuda_implementation(GemmCudaBackend backend) {
   if (backend == GemmCudaBackend::ours) return "built-in";
   const std::string both = gemm_cublaslt_description() + ", built-in";
   return backend == GemmCudaBackend::cublaslt ? both : "the faster of " + both;
@@ -228,30 +251,43 @@ std::string gemm_cuda_choices() {
   std::string text;
   for (const auto& [form, c] : table().choices) {
     const std::string who = c.algorithm == kOurs ? "ours" : fmt::format("cublaslt:{}", c.algorithm);
-    text += fmt::format("{} {:.1f}us {:.1f}us {}\n", form, c.our_microseconds,
+    text += fmt::format("{} {:.1f}us {:.1f}us {}\n", form.text(), c.our_microseconds,
                         c.library_microseconds, who);
   }
   return text;
 }
 
+GemmCudaChoiceCount gemm_cuda_choice_count() {
+  const std::lock_guard lock(table().mutex);
+  GemmCudaChoiceCount count;
+  for (const auto& [form, choice] : table().choices)
+    ++(choice.algorithm == kOurs ? count.ours : count.cublaslt);
+  return count;
+}
+
 void gemm_cuda_load_choices(const std::string& text) {
-  std::map<std::string, Choice> choices;
+  std::map<Form, Choice> choices;
   std::istringstream lines(text);
   std::string line;
   for (int number = 1; std::getline(lines, line); ++number) {
     std::istringstream words(line);
-    std::string type, sizes, transposes, epilogue, unit_ours, unit_library, who, more;
+    std::string transposes, epilogue, unit_ours, unit_library, who, more;
+    Form form;
     Choice c;
-    const bool good = (words >> type >> sizes >> transposes >> epilogue >> c.our_microseconds >>
-                       unit_ours >> c.library_microseconds >> unit_library >> who) &&
-                      !(words >> more) && unit_ours == "us" && unit_library == "us" &&
-                      parse_who(who, c.algorithm);
+    char by_1 = 0, by_2 = 0;
+    auto& [M, N, K] = form.sizes;
+    const bool good =
+        (words >> form.type >> M >> by_1 >> N >> by_2 >> K >> transposes >> epilogue >>
+         c.our_microseconds >> unit_ours >> c.library_microseconds >> unit_library >> who) &&
+        !(words >> more) && by_1 == 'x' && by_2 == 'x' && std::min({M, N, K}) > 0 &&
+        unit_ours == "us" && unit_library == "us" && parse_who(who, c.algorithm);
     MB_CHECK_AS(
         DataError, good,
         "gemm choices: line {} is \"{}\", expected as in \"bf16 4096x1024x1024 nt bias 81.0us "
         "78.5us cublaslt:0\"",
         number, line);
-    choices[fmt::format("{} {} {} {}", type, sizes, transposes, epilogue)] = c;
+    form.operands = transposes + " " + epilogue;
+    choices[form] = c;
   }
   const std::lock_guard lock(table().mutex);
   table().choices = std::move(choices);

@@ -30,13 +30,13 @@ GemmPlan gemm_plan(int64_t M, int64_t N, int64_t K, DType type, bool tf32, int m
 void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan);
 
 // ---- Our own or cuBLASLt ------------------------------------------------------------------------
-/// fastest: both are timed at the first product of a form, and the form keeps the winner (in a stream
-/// that is captured: ours, unless the form is known). A form's sizes are rounded up to quarters of a
-/// power of two. The timing waits for the device.
+/// fastest: both are timed at the first product of a form, and the form keeps the winner (where a timing
+/// may not wait for the device: gemm_cuda_table.h). A form's sizes are rounded up to quarters of a
+/// power of two.
 enum class GemmCudaBackend { fastest, ours, cublaslt };
 /// For all products to come. What cuBLASLt can't do stays ours; where its epilogues would not keep
 /// the contract (GELU's erf form, and any GELU in 16 bits) it multiplies, and a pass of ours finishes.
-/// MINIBERT_CUDA_GEMM=fastest, ours or cublaslt sets it at the start.
+/// At first: fastest. The verbs have a flag for it, --gemm.
 void gemm_cuda_use(GemmCudaBackend backend);
 GemmCudaBackend gemm_cuda_backend();
 /// Who multiplies: "the faster of cuBLASLt 13.1.0, built-in", "cuBLASLt 13.1.0, built-in" (what the

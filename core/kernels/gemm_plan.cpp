@@ -1,10 +1,13 @@
-// gemm_plan.cpp: how the production kernel on device cuda divides a product: tiles of c, parts of K.
-// Called by gemm.cu. Plain arithmetic, so every build has it. Easy to break: a plan decides how sums
+// gemm_plan.cpp: how the production kernel on device cuda divides a product: tiles of c, parts of K;
+// and the names of who multiplies. Called by gemm.cu and by flags. Plain arithmetic, so every build has it. Easy to break: a plan decides how sums
 // are cut, and so the bits; it may depend on the shape, the type and the chip, on nothing else.
 // Test: ctest -R gemm_cuda.
 #include <algorithm>
 
+#include "core/error.h"
 #include "core/kernels/gemm_cuda.h"
+#include "core/kernels/gemm_cuda_table.h"
+#include "core/nearest_name.h"
 
 namespace minibert {
 namespace {
@@ -59,6 +62,26 @@ GemmPlan gemm_plan(int64_t M, int64_t N, int64_t K, DType type, bool tf32, int m
     }
   }
   return best;
+}
+
+GemmCudaBackend parse_gemm_cuda_backend(const std::string& name) {
+  for (const GemmCudaBackend backend :
+       {GemmCudaBackend::fastest, GemmCudaBackend::ours, GemmCudaBackend::cublaslt})
+    if (name == name_of(backend)) return backend;
+  fail<UsageError>("gemm is \"{}\", expected fastest, ours or cublaslt.{}", name,
+                   did_you_mean(name, {"fastest", "ours", "cublaslt"}));
+}
+
+const char* name_of(GemmCudaBackend backend) {
+  switch (backend) {
+    case GemmCudaBackend::fastest:
+      return "fastest";
+    case GemmCudaBackend::ours:
+      return "ours";
+    case GemmCudaBackend::cublaslt:
+      return "cublaslt";
+  }
+  return "?";
 }
 
 }  // namespace minibert

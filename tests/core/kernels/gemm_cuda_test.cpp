@@ -9,9 +9,12 @@
 #include <limits>
 
 #include "core/kernels/gelu.h"
-#include "core/kernels/gemm_cuda_choice.h"
+#include "core/kernels/gemm_cuda_table.h"
 #include "tests/core/kernels/cuda_fixture.h"
 #include "tests/tolerance.h"
+#ifdef MINIBERT_SIMT
+#include "tools/simt/control.h"
+#endif
 
 namespace minibert::testing {
 namespace {
@@ -568,6 +571,44 @@ TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
   gemm_cuda_load_choices(table.substr(0, last) + " ours\n");
   EXPECT_TRUE(same_bits(bits_of(kPublic), ours));
 }
+
+TEST_F(GemmCuda, BackendsHaveNames) {
+  for (const GemmCudaBackend backend :
+       {GemmCudaBackend::fastest, GemmCudaBackend::ours, GemmCudaBackend::cublaslt})
+    EXPECT_EQ(parse_gemm_cuda_backend(name_of(backend)), backend);
+  EXPECT_THROW(parse_gemm_cuda_backend("cublas"), UsageError);
+}
+
+#ifdef MINIBERT_SIMT
+// Where nothing may be timed, a form takes the choice of its nearest relation and is not entered.
+TEST_F(GemmCuda, AFormThatMayNotBeTimedFollowsTheNearestOne) {
+  const std::string table =
+      "bf16 64x80x96 nt plain 3.0us 1.0us cublaslt:0\nbf16 640x80x96 nt plain 1.0us 3.0us ours\n";
+  gemm_cuda_load_choices(table);
+  EXPECT_EQ(gemm_cuda_choice_count().ours, 1);
+  EXPECT_EQ(gemm_cuda_choice_count().cublaslt, 1);
+  gemm_cuda_time_new_forms(false);
+  const auto library_multiplies = [](const Sizes& sizes, const Options& options) {
+    const Product p(sizes, 2, kTypes[2]);
+    const OnDevice device(p, options, false);
+    simt::clear_launches();
+    gemm(device.args);
+    bool found = false;
+    for (const simt::LaunchRecord& record : simt::launches())
+      found |= record.name == "cublasLtMatmul";
+    return found;
+  };
+  EXPECT_TRUE(library_multiplies({64, 80, 96}, {})) << "known";
+  EXPECT_TRUE(library_multiplies({100, 80, 96}, {}));
+  EXPECT_FALSE(library_multiplies({500, 80, 96}, {}));
+  EXPECT_FALSE(library_multiplies({64, 80, 96}, {.bias = true})) << "no relation: ours";
+  EXPECT_EQ(gemm_cuda_choices(), table);
+  gemm_cuda_time_new_forms(true);
+  EXPECT_FALSE(library_multiplies({100, 80, 96}, {.bias = true}) && gemm_cuda_choices() == table)
+      << "timed again";
+  EXPECT_NE(gemm_cuda_choices(), table);
+}
+#endif
 
 TEST_F(GemmCuda, TimingAFormChangesNothingThatTheCallAddsTo) {
   gemm_cuda_load_choices("");
