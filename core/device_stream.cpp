@@ -21,16 +21,24 @@ DeviceStream::~DeviceStream() {
   t_innermost = outer_;
   if (!stream_.handle) return;
   cuda_end_stream(stream_);
-  for (auto& [mark, memory] : held_) cuda_end_mark(mark);
 }
 
 void DeviceStream::wait() {
   if (!stream_.handle) return;
   cuda_wait(stream_);
-  release_passed();
+  held_.release_passed();
 }
 
-void DeviceStream::release_passed() {
+HeldMemory::~HeldMemory() {
+  for (auto& [mark, memory] : held_) cuda_end_mark(mark);
+}
+
+void HeldMemory::hold(Stream stream, const Tensor& host) {
+  release_passed();
+  held_.emplace_back(cuda_mark(stream), host);
+}
+
+void HeldMemory::release_passed() {
   while (!held_.empty() && cuda_passed(held_.front().first)) {
     cuda_end_mark(held_.front().first);
     held_.pop_front();
@@ -40,8 +48,7 @@ void DeviceStream::release_passed() {
 void hold_until_passed(const Tensor& host) {
   DeviceStream* stream = t_innermost;
   if (!stream || !stream->stream_.handle) return;
-  stream->release_passed();
-  stream->held_.emplace_back(cuda_mark(stream->stream_), host);
+  stream->held_.hold(stream->stream_, host);
 }
 
 }  // namespace minibert

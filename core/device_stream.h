@@ -14,6 +14,22 @@
 
 namespace minibert {
 
+/// Memory of the host that queued copies read: each piece is kept until its stream has passed the copy.
+class HeldMemory {
+ public:
+  HeldMemory() = default;
+  ~HeldMemory();
+  HeldMemory(const HeldMemory&) = delete;
+  HeldMemory& operator=(const HeldMemory&) = delete;
+
+  /// Until the stream has passed what is queued in it now.
+  void hold(Stream stream, const Tensor& host);
+  void release_passed();
+
+ private:
+  std::deque<std::pair<void*, Tensor>> held_;  // mark in the stream, memory that waits for it
+};
+
 /// While it lives, kernels of this thread go to a stream of their own and round products as `compute`
 /// says, and MemoryCategory::data, where batches lie, is page-locked. On the CPU it does nothing.
 class DeviceStream {
@@ -29,13 +45,12 @@ class DeviceStream {
 
  private:
   friend void hold_until_passed(const Tensor& host);
-  void release_passed();
 
   Stream stream_;
   StreamScope scope_;
   TensorFloat32Scope tf32_;
-  DeviceStream* outer_;                        // this thread's stream before
-  std::deque<std::pair<void*, Tensor>> held_;  // mark in the stream, memory that waits for it
+  DeviceStream* outer_;  // this thread's stream before
+  HeldMemory held_;
 };
 
 /// Keeps a host tensor's memory until the thread's stream has passed what is queued now: after

@@ -246,15 +246,9 @@ PackedBatch pack(std::span<const SequenceToPack> sequences, const BatchLimits& l
 DeviceBatch upload(const PackedBatch& batch, Device device) {
   DeviceBatch there(batch.sizes, Tensor::empty(batch.block.shape(), DType::i32,
                                                MemoryCategory::workspace, device));
-  upload_into(batch, there);
-  return there;
-}
-
-void upload_into(const PackedBatch& batch, DeviceBatch& there) {
-  MB_ASSERT(batch.sizes.same_room(there.sizes), "upload: the batch has another room");
-  there.sizes = batch.sizes;
   copy_to_device(batch.block.raw(), there.block);
   hold_until_passed(batch.block);
+  return there;
 }
 
 }  // namespace minibert

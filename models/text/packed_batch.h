@@ -126,7 +126,5 @@ PackedBatch pack(std::span<const SequenceToPack> sequences, const BatchLimits& l
 
 /// A copy in the device's memory: one transfer.
 DeviceBatch upload(const PackedBatch& batch, Device device);
-/// The same into a batch that is there already and has the same room.
-void upload_into(const PackedBatch& batch, DeviceBatch& there);
 
 }  // namespace minibert

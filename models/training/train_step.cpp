@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/kernels/copy.h"
 #include "core/kernels/step.h"
 #include "core/range.h"
 
@@ -13,7 +14,8 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
     : model_(model),
       optimizer_(optimizer),
       options_(options),
-      state_(optimizer.initial_state(), model.device()) {}
+      state_(optimizer.initial_state(), model.device()),
+      uploads_(model.device()) {}
 
 /// The part that takes values from the host: queued anew for each step.
 void TrainStep::begin(const GlobalStep& batch, int64_t data_step) {
@@ -50,9 +52,10 @@ bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
                            const std::function<bool(size_t)>& drop) {
   begin(batch, data_step);
   for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
+  uploads_.start(batch);
   for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
     if (drop && drop(i)) return false;
-    queue(upload(batch.micro_batches[i], model_.device()));
+    uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) { queue(micro_batch); });
   }
   return true;
 }
@@ -63,7 +66,6 @@ void TrainStep::update() {
 }
 
 void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
-  const Range named("step");
   if (!options_.graph || model_.device() != Device::cuda) {
     if (accumulate(batch, data_step)) update();
     return;
@@ -74,17 +76,27 @@ void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
     for (const DeviceBatch& micro_batch : inputs_) queue(micro_batch);
     update();
   };
-  if (!fits(batch)) {  // the first step of these shapes brings all the memory that they need
-    graph_.reset();
-    inputs_.clear();
-    for (const PackedBatch& micro_batch : batch.micro_batches)
-      inputs_.push_back(upload(micro_batch, model_.device()));
-    queue_all();
-    return;
-  }
-  for (size_t i = 0; i < inputs_.size(); ++i) upload_into(batch.micro_batches[i], inputs_[i]);
+  const bool first =
+      !fits(batch);  // the first of these shapes brings all the memory that they need
+  if (first) make_inputs(batch);
+  uploads_.start(batch);
+  for (DeviceBatch& input : inputs_)
+    uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) {
+      copy_bytes(micro_batch.block, input.block);
+      input.sizes = micro_batch.sizes;
+    });
+  if (first) return queue_all();
   if (!graph_.captured()) graph_.capture(queue_all);
   graph_.launch();
+}
+
+/// Where the graph finds its batches: memory that stays where it is.
+void TrainStep::make_inputs(const GlobalStep& batch) {
+  graph_.reset();
+  inputs_.clear();
+  for (const PackedBatch& b : batch.micro_batches)
+    inputs_.emplace_back(b.sizes, Tensor::empty(b.block.shape(), DType::i32,
+                                                MemoryCategory::workspace, model_.device()));
 }
 
 /// Whether the batch has the shapes of inputs_.

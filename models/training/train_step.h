@@ -15,6 +15,7 @@
 #include "core/step_state.h"
 #include "models/bert/bert.h"
 #include "models/text/loader.h"
+#include "models/training/batch_uploads.h"
 #include "optim/optimizer.h"
 
 namespace minibert {
@@ -43,6 +44,8 @@ class TrainStep {
   void update();
   /// Both; as a graph, where the options say so.
   void run(const GlobalStep& batch, int64_t data_step);
+  /// Starts to copy the first micro-batches of the step to come, beside what is queued.
+  void expect(const GlobalStep& next) { uploads_.start(next); }
 
   /// What the steps so far have left. Waits for the device.
   StepState read() const { return state_.read(); }
@@ -52,12 +55,14 @@ class TrainStep {
  private:
   void begin(const GlobalStep& batch, int64_t data_step);
   void queue(const DeviceBatch& micro_batch);
+  void make_inputs(const GlobalStep& batch);
   bool fits(const GlobalStep& batch) const;
 
   const BertForPreTraining& model_;
   Optimizer& optimizer_;
   TrainStepOptions options_;
   DeviceValue<StepState> state_;
+  BatchUploads uploads_;
   DeviceGraph graph_;
   std::vector<DeviceBatch> inputs_;  // of the graph
 };

@@ -53,13 +53,13 @@ struct Side {
   Optimizer optimizer;
   TrainStep step;
 
-  Side(const Case& c, Device device, bool graph = false)
+  Side(const Case& c, Device device, bool graph = false, Recompute recompute = Recompute::none)
       : Side(c,
              device == Device::cpu && c.precision == Precision::tf32
                  ? ComputeOptions{}
                  : compute_options(c.precision, device),
-             graph) {}
-  Side(const Case& c, ComputeOptions compute, bool graph)
+             graph, recompute) {}
+  Side(const Case& c, ComputeOptions compute, bool graph, Recompute recompute)
       : compute(compute),
         stream(compute),
         model(config_of(c), ModelUse::training, {}, compute),
@@ -68,7 +68,7 @@ struct Side {
             Schedule(
                 {.name = "linear", .learning_rate = 2e-3f, .warmup = 5, .total_steps = kSteps}),
             {.enabled = c.precision == Precision::fp16, .initial = 4096}),
-        step(model, optimizer, {.seed = 5, .nsp = true, .graph = graph}) {
+        step(model, optimizer, {.seed = 5, .nsp = true, .recompute = recompute, .graph = graph}) {
     model.initialize(11);
   }
 
@@ -239,22 +239,57 @@ TEST_F(CudaTrainStep, GraphReplaysTheSameBits) {
   }
 }
 
+// Layers that are computed again in backward are part of the graph, and so is the memory that the
+// system would have got back meanwhile.
+TEST_F(CudaTrainStep, AGraphRecomputesAndKeepsItsMemory) {
+  const Case& c = kCases[4];
+  Side eager(c, Device::cuda), graph(c, Device::cuda, /* graph= */ true, Recompute::layer);
+  for (int64_t i = 0; i < 4; ++i) {
+    const GlobalStep samples = batch(i, /* fixed_shapes= */ true);
+    eager.step.run(samples, i), graph.step.run(samples, i);
+    Allocator::instance().release_cache();
+    const Tensor other =
+        Tensor::zeros({1 << 16}, DType::f32, MemoryCategory::workspace, Device::cuda);
+  }
+  EXPECT_TRUE(testing::same_bits(graph.masters(), eager.masters()));
+}
+
+// A step that is expected is copied ahead; another may come all the same.
+TEST_F(CudaTrainStep, ExpectingAStepChangesNoBit) {
+  const Case& c = kCases[4];
+  Side plain(c, Device::cuda), ahead(c, Device::cuda);
+  const int64_t expected[] = {1, 2, 7, 4};  // 7 does not come
+  for (int64_t i = 0; i < 4; ++i) {
+    plain.step.run(batch(i), i), ahead.step.run(batch(i), i);
+    ahead.step.expect(batch(expected[i]));
+    EXPECT_EQ(ahead.loss(), plain.loss()) << i;
+  }
+  EXPECT_TRUE(testing::same_bits(ahead.masters(), plain.masters()));
+}
+
 #ifdef MINIBERT_SIMT
 // The host never waits inside a step, so work may run late, or in any order that the stream allows.
 TEST_F(CudaTrainStep, LateAndRandomStreamsGiveTheSameBits) {
   const Case& c = kCases[4];
-  const auto train = [&](simt::Schedule schedule, uint64_t seed) {
+  // As the trainer does, with each next batch on its way in the copies' stream.
+  const auto train = [&](simt::Schedule schedule, uint64_t seed, bool graph) {
     simt::set_schedule(schedule, seed);
-    Side side(c, Device::cuda);
-    for (int64_t i = 0; i < 3; ++i) side.step.run(batch(i), i);
+    Side side(c, Device::cuda, graph);
+    for (int64_t i = 0; i < 4; ++i) {
+      side.step.run(batch(i, graph), i);
+      side.step.expect(batch(i + 1, graph));
+      if (i == 1) side.step.read();
+    }
     const Tensor masters = side.masters();
     simt::set_schedule(simt::Schedule::eager);
     return masters;
   };
-  const Tensor eager = train(simt::Schedule::eager, 0);
-  EXPECT_TRUE(testing::same_bits(train(simt::Schedule::lazy, 0), eager));
-  for (uint64_t seed = 1; seed <= 3; ++seed)
-    EXPECT_TRUE(testing::same_bits(train(simt::Schedule::random, seed), eager)) << seed;
+  for (const bool graph : {false, true}) {
+    const Tensor eager = train(simt::Schedule::eager, 0, graph);
+    EXPECT_TRUE(testing::same_bits(train(simt::Schedule::lazy, 0, graph), eager));
+    for (uint64_t seed = 1; seed <= 3; ++seed)
+      EXPECT_TRUE(testing::same_bits(train(simt::Schedule::random, seed, graph), eager)) << seed;
+  }
 }
 
 // Nothing inside a step waits: with lazy streams all of it is still queued when run() returns.
