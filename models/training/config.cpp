@@ -171,9 +171,8 @@ struct TomlText {
 
 /// Variables of ours that are no settings of a run: instruction set, allocator, tests.
 bool is_foreign_variable(const std::string& name) {
-  static const std::set<std::string> names{"SIMD",       "CUDA_GEMM",    "DIRECT_ALLOCATOR",
-                                           "PYTHON",     "PARITY_AGAIN", "SHARED_DATA",
-                                           "SOURCE_DIR", "BINARY"};
+  static const std::set<std::string> names{
+      "SIMD", "DIRECT_ALLOCATOR", "PYTHON", "PARITY_AGAIN", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
   return names.count(name) || name.rfind("TEST_", 0) == 0;
 }
 
@@ -369,6 +368,23 @@ bool scales_loss(const TrainConfig& config) {
 
 namespace {
 
+/// What device cuda alone has.
+void check_device_cuda(const TrainConfig& config) {
+  const bool cuda = config.device == "cuda";
+  MB_CHECK(cuda || config.gemm == "fastest",
+           "train.gemm is {}, but train.device is {}, expected cuda: on the CPU there is no such "
+           "choice. Leave --gemm out, or use --device cuda.",
+           config.gemm, config.device);
+  if (!config.graph) return;
+  MB_CHECK(cuda,
+           "train.graph is on, but train.device is {}, expected cuda: a graph is CUDA's. Leave "
+           "--graph out, or use --device cuda.",
+           config.device);
+  MB_CHECK(config.fixed_shapes,
+           "train.graph is on, but train.fixed_shapes is off, expected on: a graph repeats one "
+           "shape. Add --fixed-shapes, or leave --graph out.");
+}
+
 void check_loss_scale(const TrainConfig& config) {
   const bool can_overflow = config.precision == "fp16" || config.precision == "bf16";
   MB_CHECK(config.loss_scaling != "on" || can_overflow,
@@ -397,6 +413,7 @@ void check_loss_scale(const TrainConfig& config) {
 
 void validate(const TrainConfig& config) {
   check_precision(parse_precision(config.precision), parse_device(config.device));
+  check_device_cuda(config);
   check_loss_scale(config);
   MB_CHECK(!config.data.empty(),
            "data.data is empty, expected a folder of training shards. Make one with `minibert data "

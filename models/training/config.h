@@ -37,8 +37,8 @@ struct TrainConfig {
   // [train]
   int64_t micro_batch_size = 32, global_batch_size = 32, token_capacity = 0;
   int64_t max_steps = 1000, stop_after = 0, seed = 12345, threads = 0;
-  std::string device = "cpu", precision = "fp32", recompute = "none";
-  bool deterministic = false, overfit_batch = false, fixed_shapes = false;
+  std::string device = "cpu", gemm = "fastest", precision = "fp32", recompute = "none";
+  bool deterministic = false, overfit_batch = false, fixed_shapes = false, graph = false;
 
   // [scale]
   std::string loss_scaling = "auto";

@@ -93,6 +93,10 @@ std::vector<ConfigKey> make_keys() {
       number("train", "threads", &C::threads, 0, 1024,
              "threads of the kernels; 0 = what the machine or its cgroup grants"),
       word("train", "device", &C::device, {"cpu", "cuda"}, "where to compute"),
+      word("train", "gemm", &C::gemm, {"fastest", "ours", "cublaslt"},
+           "who multiplies on device cuda; fastest: our kernels and cuBLASLt are timed before the "
+           "first step, and each form of product keeps the winner (gemm_choices.txt in the run "
+           "folder, which a resumed run reads)"),
       word("train", "precision", &C::precision, {"fp32", "tf32", "bf16", "fp16"},
            "compute type of activations and working weights; masters, moments and parameter "
            "gradients stay f32 (tf32: CUDA only)"),
@@ -100,14 +104,17 @@ std::vector<ConfigKey> make_keys() {
            "layer: keep each encoder layer's input alone and compute the layer again in backward; "
            "less memory, about a third more time, the same bits"),
       word("train", "deterministic", &C::deterministic, {},
-           "kernel choices from a fixed table instead of timing (on the CPU they always are, so "
-           "that "
-           "a run repeats its bits with or without it)"),
+           "kernel choices from a fixed table instead of timing: on device cuda our own products, "
+           "unless --gemm says cublaslt (on the CPU they always are, so that a run repeats its "
+           "bits with or without it)"),
       word("train", "overfit_batch", &C::overfit_batch, {},
            "train on the first batch over and over, to see that learning works"),
       word("train", "fixed_shapes", &C::fixed_shapes, {},
            "compute every micro-batch at its capacity, so that all have one shape (what a CUDA "
            "graph needs); the results are the same, padding costs time"),
+      word("train", "graph", &C::graph, {},
+           "device cuda: queue the first steps as ever, then replay them as one CUDA graph; the "
+           "same bits, less work for the host. Needs fixed_shapes"),
 
       word("scale", "loss_scaling", &C::loss_scaling, {"auto", "on", "off"},
            "dynamic loss scaling; auto: on for fp16 alone"),

@@ -6,7 +6,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include "core/kernels/gemm.h"
+#include "core/device_marks.h"
+#include "core/kernels/gemm_cuda_table.h"
 #include "core/parallel.h"
 #include "core/simd.h"
 #include "core/version.h"
@@ -22,10 +23,13 @@ int64_t read_number(const char* path) {
 
 }  // namespace
 
-RunEnvironment current_environment() {
-  return {version(),    git_commit(),          compiler(),
-          libraries(),  name_of(simd_level()), gemm_implementation(),
-          num_threads()};
+RunEnvironment current_environment(Device device) {
+  const std::string gemm =
+      device == Device::cpu
+          ? gemm_implementation()
+          : fmt::format("{} on {}", gemm_cuda_implementation(), cuda_device().name);
+  return {version(), git_commit(), compiler(), libraries(), name_of(simd_level()),
+          gemm,      num_threads()};
 }
 
 std::string differences(const RunEnvironment& before, const RunEnvironment& now) {

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/device.h"
+
 namespace minibert {
 
 /// What the bits of a run depend on besides its configuration. Stored in each checkpoint.
@@ -15,7 +17,8 @@ struct RunEnvironment {
   int threads = 0;
   bool operator==(const RunEnvironment&) const = default;
 };
-RunEnvironment current_environment();
+/// `gemm` is what multiplies on that device.
+RunEnvironment current_environment(Device device = Device::cpu);
 /// "threads 2 -> 1, instruction set v4 -> v3"; "" if equal.
 std::string differences(const RunEnvironment& before, const RunEnvironment& now);
 

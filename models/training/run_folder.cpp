@@ -125,7 +125,7 @@ RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-void RunFolder::describe_launch(const std::string& resolved_config,
+void RunFolder::describe_launch(const RunEnvironment& now, const std::string& resolved_config,
                                 const std::vector<std::string>& arguments, int64_t first_step,
                                 const char* const* environment) {
   files_.replace_text(path_ / "config.resolved.toml", resolved_config);
@@ -136,7 +136,6 @@ void RunFolder::describe_launch(const std::string& resolved_config,
     if (before.is_object() && before.contains("launches") && before["launches"].is_array())
       run["launches"] = before["launches"];
   }
-  const RunEnvironment now = current_environment();
   nlohmann::ordered_json variables = nlohmann::ordered_json::object();
   for (const char* const* entry = environment; entry && *entry; ++entry) {
     const std::string text(*entry);

@@ -1,6 +1,6 @@
 // run_folder.h: the folder of a run: who may write there, and the files that describe the run.
 // Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry per launch),
-// metrics.jsonl, trust_ratios.jsonl, logs/rank-0.log (one log per process; there is one process
+// metrics.jsonl, trust_ratios.jsonl, gemm_choices.txt (device cuda), logs/rank-0.log (one log per process; there is one process
 // today), checkpoint-STEP/, latest, and .lock. Easy to break: nothing is written before the lock is
 // held, and the lock is held as long as the object lives.
 // Test: ctest -R run_folder.
@@ -34,11 +34,12 @@ class RunFolder {
   const std::filesystem::path& path() const { return path_; }
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path trust_ratios() const { return path_ / "trust_ratios.jsonl"; }
+  std::filesystem::path gemm_choices() const { return path_ / "gemm_choices.txt"; }
   std::filesystem::path log() const { return path_ / "logs" / "rank-0.log"; }
 
   /// Writes config.resolved.toml and adds this launch to run.json: arguments, build, machine,
   /// MINIBERT_* variables, the step it starts from.
-  void describe_launch(const std::string& resolved_config,
+  void describe_launch(const RunEnvironment& now, const std::string& resolved_config,
                        const std::vector<std::string>& arguments, int64_t first_step,
                        const char* const* environment);
 

@@ -4,20 +4,26 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/allocator.h"
+#include "core/device_marks.h"
+#include "core/device_memory.h"
 #include "models/training/peak_flops.h"
+#include "models/training/run_setup.h"
 
 namespace minibert {
 
 RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json)
-    : folder_(folder), config_(config), log_(folder.log(), json) {}
+    : folder_(folder),
+      config_(config),
+      device_(parse_device(config.device)),
+      log_(folder.log(), json) {}
 
 void RunJournal::open(int64_t last_record, int64_t last_step) {
   cut_back(folder_.metrics(), last_record);
   cut_back(folder_.trust_ratios(), last_step);
   metrics_.emplace(folder_.metrics());
   if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
-  peak_flops_ = probe_peak_flops();
+  peak_flops_ = probe_peak_flops(compute_options(config_));
+  memory_limit_ = device_ == Device::cuda ? cuda_device().memory_bytes : memory_limit();
   last_line_ = seconds_now();
 }
 
@@ -57,8 +63,8 @@ void RunJournal::log_step(const StepRecord& record) {
   // The machine may have been busy during the probe: a rate reached since is a lower bound too.
   peak_flops_ = std::max(peak_flops_, flops_ / seconds);
   progress.share_of_peak = flops_ / seconds / peak_flops_;
-  progress.memory = Allocator::instance().total().peak_bytes;
-  progress.memory_limit = memory_limit();
+  progress.memory = memory_on(device_).peak_bytes;
+  progress.memory_limit = memory_limit_;
   progress.seconds_left =
       static_cast<double>(steps_left) * seconds / static_cast<double>(std::max<int64_t>(1, steps_));
   log_.info(log_line(record, progress));

@@ -10,6 +10,7 @@
 
 #include "core/arena.h"
 #include "core/clock.h"
+#include "core/device.h"
 #include "core/kernels/optimizer.h"
 #include "models/training/config.h"
 #include "models/training/metrics.h"
@@ -42,10 +43,12 @@ class RunJournal {
 
   const RunFolder& folder_;
   const TrainConfig& config_;
+  Device device_;
   RunLog log_;
   std::optional<LineWriter> metrics_, trust_ratios_;
-  double peak_flops_ = 0;  // FLOP/s, probed
-  double last_line_ = 0;   // seconds; and since then:
+  double peak_flops_ = 0;     // FLOP/s, probed
+  int64_t memory_limit_ = 0;  // bytes that the device has
+  double last_line_ = 0;      // seconds; and since then:
   int64_t sequences_ = 0, steps_ = 0;
   double flops_ = 0;
 };

@@ -181,6 +181,12 @@ ComputeOptions compute_options(const TrainConfig& config) {
   return compute_options(parse_precision(config.precision), parse_device(config.device));
 }
 
+GemmCudaBackend gemm_backend(const TrainConfig& config) {
+  const GemmCudaBackend backend = parse_gemm_cuda_backend(config.gemm);
+  return config.deterministic && backend == GemmCudaBackend::fastest ? GemmCudaBackend::ours
+                                                                     : backend;
+}
+
 LossScaling loss_scaling(const TrainConfig& config) {
   return {.enabled = scales_loss(config),
           .initial = static_cast<float>(config.loss_scale),
@@ -226,8 +232,10 @@ std::string describe_precision(const TrainConfig& config) {
                                       "activations and working weights in {}, masters, moments and "
                                       "parameter gradients in f32",
                                       name_of(E));
-  return fmt::format("precision: {}: {}; products: {}", config.precision, types,
-                     gemm_implementation(E));
+  const std::string products = config.device == "cuda"
+                                   ? gemm_cuda_implementation(gemm_backend(config))
+                                   : gemm_implementation(E);
+  return fmt::format("precision: {}: {}; products: {}", config.precision, types, products);
 }
 
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/kernels/gemm_cuda_table.h"
 #include "models/bert/bert.h"
 #include "models/text/loader.h"
 #include "models/training/checkpoint.h"
@@ -42,6 +43,8 @@ void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
 OptimizerOptions optimizer_options(const TrainConfig& config);
 LossScaling loss_scaling(const TrainConfig& config);
 ComputeOptions compute_options(const TrainConfig& config);
+/// Who multiplies on device cuda: train.gemm, and ours where choices must come from a fixed table.
+GemmCudaBackend gemm_backend(const TrainConfig& config);
 
 /// Identifies the training data: a checksum over the checksums of the shards.
 std::string fingerprint(const ShardSet& data);

@@ -10,10 +10,12 @@
 #include "core/device_stream.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/range.h"
 #include "models/text/loader_prefetch.h"
 #include "models/training/checkpoint_writer.h"
 #include "models/training/evaluation.h"
 #include "models/training/non_finite.h"
+#include "models/training/product_choices.h"
 #include "models/training/resume.h"
 #include "models/training/run_journal.h"
 #include "models/training/run_setup.h"
@@ -54,15 +56,19 @@ class Trainer {
 
  private:
   std::optional<StepRecord> step();
+  bool compute(const GlobalStep& batch);
   std::optional<GlobalStep> next_batch();
+  void expect_next_batch();
   StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
   bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
   void stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
                           const StepState& after);
 
   void begin();
+  void rehearse();
   TrainResult loop();
   void after_step(StepRecord record);
+  EvaluationOptions evaluation(int64_t max_batches) const;
   bool evaluate_into(StepRecord& record);
   bool evaluation_due(int64_t step) const;
 
@@ -90,6 +96,7 @@ class Trainer {
   RunJournal journal_;
   std::optional<Prefetcher> prefetcher_;
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
+  std::optional<GlobalStep> expected_;    // taken from the prefetcher, on its way to the device
   CheckpointWriter writer_;
 
   bool whole_ = false;  // the run has begun; weights, moments and state_ are of one step
@@ -103,18 +110,14 @@ class Trainer {
 /// One optimizer step. Nothing, and no trace in the weights, if a signal came and the step would
 /// not end within the grace period.
 std::optional<StepRecord> Trainer::step() {
+  const Range named("step");
   const double start = seconds_now();
   const std::optional<GlobalStep> batch = next_batch();
   if (!batch) return std::nullopt;
   const double data_seconds = seconds_now() - start;
 
-  const double computing = seconds_now();
-  const bool whole = step_.accumulate(*batch, state_.data_steps, [&](size_t done) {
-    return too_late(*batch, done, seconds_now() - computing);
-  });
-  if (!whole) return std::nullopt;
-  whole_ = false;
-  step_.update();
+  if (!compute(*batch)) return std::nullopt;
+  expect_next_batch();
   const StepState after = step_.read();
 
   StepRecord record = record_of(*batch, after);
@@ -126,6 +129,24 @@ std::optional<StepRecord> Trainer::step() {
   state_.applied_steps = after.applied_steps;
   if (state_.scaler) state_.scaler = scaler_state(after);
   return record;
+}
+
+/// Queues the step. False, and nothing happened to the weights, if a signal came too early in it.
+bool Trainer::compute(const GlobalStep& batch) {
+  const double start = seconds_now();
+  if (config_.graph) {  // all or nothing
+    if (stop_requested()) return false;
+    whole_ = false;
+    step_.run(batch, state_.data_steps);
+    return true;
+  }
+  const bool whole = step_.accumulate(batch, state_.data_steps, [&](size_t done) {
+    return too_late(batch, done, seconds_now() - start);
+  });
+  if (!whole) return false;
+  whole_ = false;
+  step_.update();
+  return true;
 }
 
 StepRecord Trainer::record_of(const GlobalStep& batch, const StepState& after) const {
@@ -180,12 +201,24 @@ std::optional<GlobalStep> Trainer::next_batch() {
     if (!only_batch_) only_batch_ = inputs_.loader->load(0);
     return only_batch_;
   }
+  if (expected_) return std::exchange(expected_, std::nullopt);
   if (!prefetcher_)
     prefetcher_.emplace([&loader = *inputs_.loader](int64_t step) { return loader.load(step); },
                         state_.data_steps);
   while (!prefetcher_->ready_within(kSignalPollSeconds))
     if (stop_requested()) return std::nullopt;
   return prefetcher_->next();
+}
+
+/// If the next batch is ready, its way to the device begins while the device computes.
+void Trainer::expect_next_batch() {
+  if (model_.device() == Device::cpu || !prefetcher_ || !prefetcher_->ready_within(0)) return;
+  try {
+    expected_ = prefetcher_->next();
+  } catch (const DataError&) {
+    return;  // next_batch() meets it again, once this step is recorded
+  }
+  step_.expect(*expected_);
 }
 
 /// Whether a stop was asked for and the micro-batches that are left would outlast the grace period,
@@ -245,9 +278,18 @@ Trainer::Trainer(const TrainRequest& request)
       step_(model_, optimizer_,
             {.seed = static_cast<uint64_t>(config_.seed),
              .nsp = config_.nsp,
-             .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none}),
+             .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none,
+             .graph = config_.graph}),
       journal_(folder_, config_, request.json),
       writer_(store_, config_.keep_last) {}
+
+/// The products of a step and of an evaluation, so that who multiplies them can be decided. Nothing
+/// that it leaves is used.
+void Trainer::rehearse() {
+  step_.accumulate(inputs_.loader->load(state_.data_steps), state_.data_steps,
+                   [](size_t micro_batch) { return micro_batch > 0; });
+  if (!inputs_.evaluation.empty()) evaluate(model_, inputs_.evaluation[0].second, evaluation(1));
+}
 
 void Trainer::begin() {
   const TrainerState before = state_;
@@ -256,7 +298,9 @@ void Trainer::begin() {
   state_.optimizer = config_.optimizer;
   state_.precision = config_.precision;
   state_.data_fingerprint = fingerprint(*inputs_.data);
-  state_.environment = current_environment();
+  std::vector<std::string> products =
+      choose_products(config_, inputs_, folder_.gemm_choices(), files_, [this] { rehearse(); });
+  state_.environment = current_environment(model_.device());
   const bool resumed = state_.data_steps > 0;
   const bool evaluation_pending = state_.pending_record.has_value();
   const StepState start = step_state(state_, optimizer_.initial_state(), scales_loss(config_));
@@ -264,13 +308,14 @@ void Trainer::begin() {
   state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
   if (resumed && !evaluation_pending) saved_step_ = state_.data_steps;
 
-  folder_.describe_launch(request_.resolved_config, request_.arguments, state_.data_steps,
-                          request_.environment);
+  folder_.describe_launch(state_.environment, request_.resolved_config, request_.arguments,
+                          state_.data_steps, request_.environment);
   const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
   journal_.open(logged, state_.data_steps);
   RunLog& log = journal_.log();
   log.info(request_.resolved_config);
   for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
+  for (const std::string& line : products) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
   log.info("schedule: " + schedule_.describe());
   for (const std::string& note : notes_) log.warn(note);
@@ -303,14 +348,18 @@ bool Trainer::evaluation_due(int64_t step) const {
   return config_.evaluate_every > 0 && step % config_.evaluate_every == 0;
 }
 
+EvaluationOptions Trainer::evaluation(int64_t max_batches) const {
+  return {.micro_batch_size = config_.micro_batch_size,
+          .token_capacity = config_.token_capacity,
+          .max_batches = max_batches,
+          .nsp = config_.nsp};
+}
+
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
-  const EvaluationOptions options{.micro_batch_size = config_.micro_batch_size,
-                                  .token_capacity = config_.token_capacity,
-                                  .max_batches = config_.evaluation_batches,
-                                  .nsp = config_.nsp};
   for (const auto& [name, data] : inputs_.evaluation) {
-    const auto result = evaluate(model_, data, options, stop_requested);
+    const auto result =
+        evaluate(model_, data, evaluation(config_.evaluation_batches), stop_requested);
     if (!result) {
       record.evaluations.clear();
       return false;

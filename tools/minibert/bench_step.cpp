@@ -21,20 +21,22 @@
 #include "core/precision.h"
 #include "core/profile.h"
 #include "core/random.h"
+#include "core/range.h"
 #include "core/version.h"
 #include "models/training/train_step.h"
 #include "tools/minibert/bench.h"
+#include "tools/minibert/compute_flags.h"
 
 namespace minibert {
 namespace {
 
 struct Options {
-  std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu", lengths,
-              recompute = "none";
+  std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu",
+              gemm = "fastest", lengths, recompute = "none";
   int64_t batch = 8, seq = 128, layers = 0, vocab = 30522;
   int steps = 7, warmup = 2, threads = 0, probe_scale = 1;
   uint64_t seed = 0;
-  bool json = false;
+  bool graph = false, json = false;
 };
 
 void check(const Options& o) {
@@ -49,7 +51,12 @@ void check(const Options& o) {
            "bench step: {} steps and {} to warm up, expected at "
            "least 1 and 0",
            o.steps, o.warmup);
-  check_precision(parse_precision(o.precision), parse_device(o.device));
+  const Device device = parse_device(o.device);
+  check_precision(parse_precision(o.precision), device);
+  use_gemm(o.gemm, device);
+  MB_CHECK(!o.graph || (device == Device::cuda && o.lengths.empty()),
+           "bench step: graph is on, expected --device cuda without --lengths (a graph is CUDA's, and "
+           "repeats one shape). Leave --graph out.");
 }
 
 BertConfig config_of(const Options& o) {
@@ -128,7 +135,8 @@ class Trainer {
         stream_(compute_options(o)),
         model_(config_of(o), ModelUse::training, {}, compute_options(o)),
         optimizer_(model_.arena(), adamw(), schedule(o), scaling(o)),
-        step_(model_, optimizer_, {.seed = o.seed, .nsp = true, .recompute = recompute(o)}) {
+        step_(model_, optimizer_,
+              {.seed = o.seed, .nsp = true, .recompute = recompute(o), .graph = o.graph}) {
     model_.initialize(o.seed);
   }
 
@@ -138,14 +146,22 @@ class Trainer {
     double seconds, loss;
     int64_t tokens;
   };
-  Step step(int64_t number) {
+  /// `by_op`: op by op, even where the others are a graph.
+  Step step(int64_t number, bool by_op = false) {
+    const Range named("step");
     GlobalStep batch;
+    batch.data_step = number;
     batch.micro_batches.push_back(random_batch(options_, lengths_, number, model_.limits()));
     batch.masked_rows = batch.micro_batches[0].masked_rows();
     batch.sequences = batch.micro_batches[0].sequences();
     batch.tokens = batch.micro_batches[0].tokens();
     const double start = seconds_now();
-    step_.run(batch, number);
+    if (by_op) {
+      step_.accumulate(batch, number);
+      step_.update();
+    } else {
+      step_.run(batch, number);
+    }
     const StepState after = step_.read();
     const double taken = seconds_now() - start;
     const double loss = after.mlm.loss_sum / static_cast<double>(after.mlm.rows) +
@@ -254,14 +270,14 @@ nlohmann::ordered_json measure(const Options& o, Trainer& trainer) {
 // rate.
 void add_profile(nlohmann::ordered_json& result, const Options& o, Trainer& trainer) {
   set_profiling(true);
-  const double seconds = trainer.step(o.warmup + o.steps).seconds;
+  const double seconds = trainer.step(o.warmup + o.steps, /* by_op= */ true).seconds;
   set_profiling(false);
   const auto entries = profile_entries();
   const ComputeOptions compute =
       compute_options(parse_precision(o.precision), parse_device(o.device));
   const MachineLimits limits = compute.device == Device::cuda
                                    ? probe_device(compute.dtype, trainer.stream(), o.probe_scale)
-                                   : probe_machine();
+                                   : probe_machine(compute.dtype);
   nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
   double product_flops = 0, known = 0;
   std::vector<std::pair<std::string, ProfileEntry>> sorted(entries.begin(), entries.end());
@@ -348,6 +364,8 @@ void add_bench_step(CLI::App& bench) {
       ->capture_default_str();
   sub->add_option("--head", o->head, "masked: logits of masked rows only")->capture_default_str();
   sub->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
+  ComputeFlags::add_gemm_to(*sub, o->gemm);
+  sub->add_flag("--graph", o->graph, "on cuda: replay the step as a CUDA graph");
   sub->add_option("--probe-scale", o->probe_scale,
                   "on cuda: sides of the probe's products over this")
       ->check(CLI::Range(1, 512))

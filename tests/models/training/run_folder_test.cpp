@@ -43,7 +43,7 @@ TEST(RunFolder, FilesOfALaunchWithoutAStepAreIgnored) {
     std::filesystem::create_directory(scratch / "logs");
     write_bytes(scratch / "logs/rank-0.log", "error: no space");
     write_bytes(scratch / ".tmp-run.json", "{");
-    if (described) RunFolder(scratch.path(), false, files).describe_launch("", {}, 0, nullptr);
+    if (described) RunFolder(scratch.path(), false, files).describe_launch({}, "", {}, 0, nullptr);
     write_bytes(scratch / "metrics.jsonl", "");
     for (const bool may_exist : {false, true}) {
       RunFolder::check(scratch.path(), may_exist);
@@ -91,7 +91,7 @@ TEST(RunFolder, EachLaunchIsDescribed) {
   const char* const environment[] = {"HOME=/x", "MINIBERT_SEED=3", nullptr};
   for (const int64_t step : {0, 40}) {
     RunFolder folder(scratch.path(), step > 0, files);
-    folder.describe_launch("seed = 3\n", {"minibert", "train"}, step, environment);
+    folder.describe_launch({}, "seed = 3\n", {"minibert", "train"}, step, environment);
   }
   EXPECT_EQ(read_bytes(scratch / "config.resolved.toml"), "seed = 3\n");
   const auto run = nlohmann::json::parse(read_bytes(scratch / "run.json"));
