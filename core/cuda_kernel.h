@@ -251,6 +251,16 @@ struct WordOf<16> {
   using type = uint4;
 };
 
+/// The address as that of a Word. A GPU stops the kernel where it is not a multiple of the word's
+/// size; the engine does too.
+template <typename Word, typename T>
+__device__ __forceinline__ Word* word_at(T* address) {
+#ifndef __CUDACC__
+  ::simt::check_aligned(address, sizeof(Word));
+#endif
+  return reinterpret_cast<Word*>(address);
+}
+
 // nvcc splits the assignment of a uint4 into its members and joins them to one store only where it
 // can prove the alignment, which a row's length as a variable forbids. A whole number stays whole.
 __extension__ typedef unsigned __int128 WholeWord;
@@ -274,26 +284,26 @@ __device__ __forceinline__ void store_word(uint4* to, uint4 word) {
 template <int N, typename T>
 __device__ __forceinline__ Pack<T, N> load_pack(const T* from) {
   using Word = typename detail::WordOf<sizeof(T) * N>::type;
-  const Word word = *reinterpret_cast<const Word*>(from);
+  const Word word = *detail::word_at<const Word>(from);
   return reinterpret_cast<const Pack<T, N>&>(word);
 }
 /// The same for data in global memory that is read once: it leaves the caches first.
 template <int N, typename T>
 __device__ __forceinline__ Pack<T, N> load_pack_once(const T* from) {
   using Word = typename detail::WordOf<sizeof(T) * N>::type;
-  const Word word = __ldcs(reinterpret_cast<const Word*>(from));
+  const Word word = __ldcs(detail::word_at<const Word>(from));
   return reinterpret_cast<const Pack<T, N>&>(word);
 }
 template <int N, typename T>
 __device__ __forceinline__ void store_pack(T* to, const Pack<T, N>& pack) {
   using Word = typename detail::WordOf<sizeof(T) * N>::type;
-  detail::store_word(reinterpret_cast<Word*>(to), reinterpret_cast<const Word&>(pack));
+  detail::store_word(detail::word_at<Word>(to), reinterpret_cast<const Word&>(pack));
 }
 /// The same for global memory that nothing reads soon.
 template <int N, typename T>
 __device__ __forceinline__ void store_pack_once(T* to, const Pack<T, N>& pack) {
   using Word = typename detail::WordOf<sizeof(T) * N>::type;
-  __stcs(reinterpret_cast<Word*>(to), reinterpret_cast<const Word&>(pack));
+  __stcs(detail::word_at<Word>(to), reinterpret_cast<const Word&>(pack));
 }
 /// N floats from N elements, and back, rounded.
 template <typename T, int N>

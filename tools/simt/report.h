@@ -5,6 +5,7 @@
 // is two words. Test: ctest -R simt_engine_planted_bugs.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -40,6 +41,13 @@ class Error : public std::runtime_error {
 
 /// Throws Error: the text, then where: kernel, launch, block and thread now running.
 [[noreturn, gnu::cold]] void fail(const std::string& text);
+
+/// A thread is about to move so many bytes by one instruction.
+inline void check_aligned(const void* address, size_t bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes != 0) [[unlikely]]
+    fail("misaligned: " + std::to_string(bytes) +
+         " bytes are moved together, but their address is no multiple of that");
+}
 
 /// "0..15, 17" of the set bits; bit i of word w is number 32 w + i.
 std::string ranges(const uint32_t* words, int count);

@@ -117,6 +117,26 @@ TEST(SimtPlantedBugs, WriteBehindASharedArrayBreaksItsCanary) {
 #endif
 }
 
+// ---- A pack at an address that is no multiple of its size -----------------------------------------
+template <bool Fault>
+__global__ void moves_packs(float* out) {
+  MB_SHARED(float, x, 36);
+  const int i = static_cast<int>(threadIdx.x);
+  x[i] = static_cast<float>(i);
+  if (i < 4) x[32 + i] = 0;
+  __syncthreads();
+  out[i] = load_pack<4>(x + i / 4 * 4 + (Fault ? 2 : 0))[i % 4];
+}
+
+TEST(SimtPlantedBugs, AMisalignedPackIsReported) {
+  Result wanted(32);
+  for (int i = 0; i < 32; ++i) wanted[i] = static_cast<float>(i);
+  expect_right(moves_packs<false>, 32, wanted);
+  const std::string report = report_of([] { result_of(moves_packs<true>, 32); });
+  EXPECT_HAS(report, "misaligned: 16 bytes are moved together");
+  EXPECT_HAS(report, "in moves_packs<true>");
+}
+
 // ---- A sum that starts in memory which nobody set -------------------------------------------------
 template <bool Fault>
 __global__ void accumulate(float* out) {
