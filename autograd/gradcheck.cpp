@@ -31,7 +31,7 @@ struct Subject {
 
 Doubles to_doubles(const Tensor& t) {
   if (!t.defined()) return {};
-  const Tensor wide = t.to(DType::f32);
+  const Tensor wide = copy_on(Device::cpu, t).to(DType::f32);
   return Doubles(wide.span<float>().begin(), wide.span<float>().end());
 }
 
@@ -56,7 +56,7 @@ Variables leaves_of(const std::vector<Tensor>& tensors) {
     if (!tensors[i].defined()) continue;
     const Tensor buffer = Tensor::empty(tensors[i].shape());
     std::fill_n(buffer.data<float>(), buffer.numel(), std::numeric_limits<float>::quiet_NaN());
-    leaves[i] = Variable::leaf(tensors[i], buffer);
+    leaves[i] = Variable::leaf(tensors[i], copy_on(tensors[i].device(), buffer));
   }
   return leaves;
 }
@@ -92,11 +92,13 @@ struct Analytic {
 // All inputs are leaves. A second run must double their gradients; dy must come out as it went in.
 Analytic leaf_gradients(const Subject& subject) {
   const Variables leaves = leaves_of(subject.inputs);
-  const Tensor &dy = subject.dy, before = dy.clone();
+  const Tensor& dy = subject.dy;
+  const Tensor before = dy.host_copy();
   Analytic result{run(subject.forward(leaves), dy, leaves), {}};
   const std::vector<Doubles> twice = run(subject.forward(leaves), dy, leaves);
+  const Tensor after = dy.host_copy();
   const auto bytes = static_cast<size_t>(dy.bytes());
-  const bool dy_kept = bytes == 0 || std::memcmp(dy.raw(), before.raw(), bytes) == 0;
+  const bool dy_kept = bytes == 0 || std::memcmp(after.raw(), before.raw(), bytes) == 0;
   for (size_t i = 0; i < leaves.size(); ++i) {
     std::string& fault = result.faults.emplace_back();
     if (!is_double(twice[i], result.gradients[i]))
@@ -272,7 +274,12 @@ std::vector<GradcheckResult> gradcheck(const Function& forward, const std::vecto
   for (size_t i = roles.size(); i < inputs.size(); ++i)
     subject.roles.push_back(is_narrow(inputs[i]) ? Role::activation : Role::parameter);
   const Tensor y = forward(constants_of(inputs)).value();
-  subject.dy = SampleMaker(~options.seed, y.dtype()).values(y.shape());  // not as the inputs
+  MB_CHECK(y.device() == Device::cpu || !reference.empty(),
+           "gradcheck: the op runs on device {} and there is no reference, expected one: values "
+           "there can't be moved one by one. Pass the formula in double",
+           name_of(y.device()));
+  const Tensor dy = SampleMaker(~options.seed, y.dtype()).values(y.shape());  // not as the inputs
+  subject.dy = copy_on(y.device(), dy);
   return check(subject, options);
 }
 
@@ -280,7 +287,7 @@ std::vector<GradcheckResult> gradcheck(const OpInfo& op, const OpSample& sample,
                                        const GradcheckOptions& options) {
   std::vector<Role> roles;
   for (const OpInput& input : op.inputs) roles.push_back(input.role);
-  return gradcheck(sample.forward, sample.inputs, sample.reference, options, roles);
+  return gradcheck(sample.forward, sample.inputs_there(), sample.reference, options, roles);
 }
 
 }  // namespace minibert

@@ -4,6 +4,8 @@
 #include <cmath>
 
 #include "autograd/op_samples.h"
+#include "core/device_value.h"
+#include "core/kernels/copy.h"
 #include "core/nearest_name.h"
 
 namespace minibert {
@@ -25,6 +27,44 @@ const OpInfo& find_op(const std::string& name) {
   }
   fail<UsageError>("op: {} is not known, expected an op of autograd/ops.h.{} Known: {}", name,
                    did_you_mean(name, names), fmt::join(names, ", "));
+}
+
+Tensor copy_on(Device device, const Tensor& t) {
+  if (!t.defined() || device == t.device()) return t;
+  if (device == Device::cpu) return t.host_copy(MemoryCategory::activations);
+  const Tensor there = Tensor::empty(t.shape(), t.dtype(), MemoryCategory::activations, device);
+  copy_to_device(t.raw(), there);
+  return there;
+}
+
+std::vector<Tensor> OpSample::inputs_there() const {
+  std::vector<Tensor> there;
+  for (const Tensor& t : inputs) there.push_back(copy_on(device, t));
+  return there;
+}
+
+Tensor SampleMaker::there(const Tensor& t) const {
+  return copy_on(device_, t);
+}
+
+RowPlaces SampleMaker::there(const RowPlaces& places) const {
+  return {there(places.position), there(places.row_sample)};
+}
+
+Sequences SampleMaker::there(const Sequences& sequences) const {
+  return {there(sequences.cu_seqlens), there(sequences.sample)};
+}
+
+RowGroups SampleMaker::there(const RowGroups& groups) const {
+  return {there(groups.order), there(groups.row), there(groups.start)};
+}
+
+Dropout SampleMaker::there(const Dropout& site) const {
+  if (device_ == Device::cpu || !site.data_step) return site;
+  static const DeviceValue<uint32_t>* step = new DeviceValue<uint32_t>(*site.data_step, device_);
+  Dropout same = site;
+  same.data_step = step->get();
+  return same;
 }
 
 Tensor SampleMaker::values(Shape shape, double deviation, double mean) {

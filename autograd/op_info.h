@@ -19,15 +19,19 @@ using Variables = std::vector<Variable>;
 enum class ToleranceClass { exact, elementwise, reduction };
 
 /// Inputs of one size and what to do with them. The callables hold everything that isn't
-/// differentiable (indices, labels, dropout).
+/// differentiable (indices, labels, dropout). Only `forward` works on the sample's device.
 struct OpSample {
   std::string sizes;           // "T=37 H=24"
-  std::vector<Tensor> inputs;  // one for each of OpInfo::inputs; undefined: left out
+  std::vector<Tensor> inputs;  // on the host, one for each of OpInfo::inputs; undefined: left out
   std::function<Variable(const Variables&)> forward;
   Formula reference;
   /// The same from simple ops; empty for ops that are simple.
   std::function<Variable(const Variables&)> composed = {};
   int64_t saved_bytes = 0;  // held for backward, beside inputs and result
+  Device device = Device::cpu;
+
+  /// The inputs where `forward` wants them.
+  std::vector<Tensor> inputs_there() const;
 };
 
 /// What an input is in a model: the gradient of a parameter is f32, that of an activation has the
@@ -44,9 +48,9 @@ struct OpInfo {
   std::vector<OpInput> inputs;
   ToleranceClass tolerance = ToleranceClass::exact;
   /// dtype: the compute type. Inputs that the op's contract has in f32 are f32 whatever it is.
-  std::function<std::vector<OpSample>(uint64_t seed, DType dtype)> samples;
+  std::function<std::vector<OpSample>(uint64_t seed, DType dtype, Device device)> samples;
   /// Shapes of BERT-base at 8 sequences of 128 tokens, for `bench`.
-  std::function<OpSample(uint64_t seed, DType dtype)> bert_base;
+  std::function<OpSample(uint64_t seed, DType dtype, Device device)> bert_base;
 };
 
 /// All ops, in order of increasing complexity.

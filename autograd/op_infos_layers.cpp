@@ -95,7 +95,7 @@ OpSample add_norm_sample(SampleMaker make, int64_t T, int64_t H, float p, float 
       .inputs = {make.values({T, H}), make.values({H}), make.values({T, H}),
                  make.f32_values({H}, 0.5, 1), make.f32_values({H})},
       .forward =
-          [=](const Variables& in) {
+          [=, places = make.there(places), site = make.there(site)](const Variables& in) {
             return add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
           },
       .reference = {[](const Inputs& in) { return plain::add_bias(in[0], in[1]); },
@@ -125,7 +125,8 @@ OpSample attention_sample(SampleMaker make, int64_t N, int A, int64_t D, Lengths
   const Dropout site = make.dropout(p);
   return {.sizes = attention_sizes(N, A, D, lengths, p),
           .inputs = {make.values({N, 3 * A * D})},
-          .forward = [=](const Variables& in) { return attention(in[0], sequences, A, site); },
+          .forward = [=, sequences = make.there(sequences), site = make.there(site)](
+                         const Variables& in) { return attention(in[0], sequences, A, site); },
           .reference = {plain::attention(sequences, N, A, D, site)},
           .saved_bytes = 4 * N * A};
 }
@@ -139,7 +140,7 @@ OpSample qkv_attention_sample(SampleMaker make, int64_t N, int A, int64_t D, Len
           .inputs = {make.values({N, H}), make.values({3 * H, H}, 1 / std::sqrt(1.0 * H)),
                      make.values({3 * H})},
           .forward =
-              [=](const Variables& in) {
+              [=, sequences = make.there(sequences), site = make.there(site)](const Variables& in) {
                 return qkv_attention(in[0], in[1], in[2], sequences, A, site);
               },
           .reference = {[=](const Inputs& in) {
@@ -164,11 +165,12 @@ Tensor some_labels(SampleMaker& make, int64_t P, int64_t classes) {
 
 OpSample cross_entropy_sample(SampleMaker make, int64_t P, int64_t V, float scale) {
   const Tensor label = some_labels(make, P, V);
-  const auto meter = std::make_shared<LossMeter>(scale);
+  const auto meter = std::make_shared<LossMeter>(scale, make.device());
   return {
       .sizes = fmt::format("P={} V={}", P, V),
       .inputs = {make.values({P, V}, 2)},
-      .forward = [=](const Variables& in) { return cross_entropy(in[0], label, meter->site()); },
+      .forward = [meter, label = make.there(label)](
+                     const Variables& in) { return cross_entropy(in[0], label, meter->site()); },
       .reference = {[=](const Inputs& in) {
         return Doubles{scale * plain::cross_entropy(in[0], label, V, V)};
       }},
@@ -178,13 +180,13 @@ OpSample cross_entropy_sample(SampleMaker make, int64_t P, int64_t V, float scal
 OpSample masked_lm_loss_sample(SampleMaker make, int64_t P, int64_t H, int64_t V, int64_t classes,
                                float scale) {
   const Tensor label = some_labels(make, P, classes);
-  const auto meter = std::make_shared<LossMeter>(scale);
+  const auto meter = std::make_shared<LossMeter>(scale, make.device());
   return {
       .sizes = fmt::format("P={} H={} V={} classes={}", P, H, V, classes),
       .inputs = {make.values({P, H}), make.values({V, H}, 2 / std::sqrt(1.0 * H)),
                  make.values({V})},
       .forward =
-          [=](const Variables& in) {
+          [=, label = make.there(label)](const Variables& in) {
             return masked_lm_loss(in[0], in[1], in[2], label, classes, meter->site());
           },
       .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], P, V, H); },

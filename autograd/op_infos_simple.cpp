@@ -83,7 +83,8 @@ OpSample dropout_sample(SampleMaker make, int64_t T, int64_t H, float p) {
   return {
       .sizes = fmt::format("T={} H={} p={}", T, H, p),
       .inputs = {make.values({T, H})},
-      .forward = [=](const Variables& in) { return dropout(in[0], places, site); },
+      .forward = [places = make.there(places), site = make.there(site)](
+                     const Variables& in) { return dropout(in[0], places, site); },
       .reference = {[=](const Inputs& in) { return plain::dropout(in[0], T, H, places, site); }}};
 }
 
@@ -97,12 +98,13 @@ OpSample add_bias_sample(SampleMaker make, int64_t T, int64_t H) {
 }
 
 OpSample embedding_sample(SampleMaker make, int64_t T, int64_t H, std::vector<int64_t> rows) {
-  std::vector<Tensor> tables, indices;
+  std::vector<Tensor> tables, indices, indices_there;
   std::vector<RowGroups> groups;
   for (int64_t count : rows) {
     tables.push_back(make.values({count, H}));
     indices.push_back(make.indices(T, count));
-    groups.push_back(group_rows(indices.back().span<int32_t>(), count, T));
+    indices_there.push_back(make.there(indices.back()));
+    groups.push_back(make.there(group_rows(indices.back().span<int32_t>(), count, T)));
   }
   tables.resize(EmbeddingForward::kMaxTables);  // the others are left out
   return {.sizes = fmt::format("T={} H={} rows={}", T, H, fmt::join(rows, ",")),
@@ -110,7 +112,7 @@ OpSample embedding_sample(SampleMaker make, int64_t T, int64_t H, std::vector<in
           .forward =
               [=](const Variables& in) {
                 const auto count = static_cast<std::ptrdiff_t>(rows.size());
-                return embedding({in.begin(), in.begin() + count}, indices, groups);
+                return embedding({in.begin(), in.begin() + count}, indices_there, groups);
               },
           .reference = {[=](const Inputs& in) {
             Doubles y(static_cast<size_t>(T * H), 0.0);
@@ -136,17 +138,18 @@ Tensor distinct_rows(SampleMaker& make, int64_t P, int64_t T) {
 
 OpSample gather_rows_sample(SampleMaker make, int64_t T, int64_t H, int64_t P) {
   const Tensor row = distinct_rows(make, P, T);
-  return {.sizes = fmt::format("T={} H={} P={}", T, H, P),
-          .inputs = {make.values({T, H})},
-          .forward = [row](const Variables& in) { return gather_rows(in[0], row); },
-          .reference = {[=](const Inputs& in) {
-            Doubles y(static_cast<size_t>(P * H));
-            for (int64_t i = 0; i < P * H; ++i) {
-              const int64_t from = row.data<int32_t>()[i / H];
-              y[i] = from < 0 ? 0 : in[0][from * H + i % H];
-            }
-            return y;
-          }}};
+  return {
+      .sizes = fmt::format("T={} H={} P={}", T, H, P),
+      .inputs = {make.values({T, H})},
+      .forward = [row = make.there(row)](const Variables& in) { return gather_rows(in[0], row); },
+      .reference = {[=](const Inputs& in) {
+        Doubles y(static_cast<size_t>(P * H));
+        for (int64_t i = 0; i < P * H; ++i) {
+          const int64_t from = row.data<int32_t>()[i / H];
+          y[i] = from < 0 ? 0 : in[0][from * H + i % H];
+        }
+        return y;
+      }}};
 }
 
 // ---- The list ----------------------------------------------------------------------------------

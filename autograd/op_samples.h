@@ -11,10 +11,14 @@
 
 namespace minibert {
 
-/// Draws the tensors of one sample, one after the other.
+/// The tensor itself if it lies on this device, else a copy there. Undefined stays undefined.
+Tensor copy_on(Device device, const Tensor& t);
+
+/// Draws the tensors of one sample, one after the other, on the host.
 class SampleMaker {
  public:
-  SampleMaker(uint64_t seed, DType dtype) : seed_(seed), dtype_(dtype) {}
+  SampleMaker(uint64_t seed, DType dtype, Device device = Device::cpu)
+      : seed_(seed), dtype_(dtype), device_(device) {}
   /// Uniform values around `mean`, of the compute type.
   Tensor values(Shape shape, double deviation = 1, double mean = 0);
   /// The same in f32, for inputs that are f32 whatever the compute type is.
@@ -27,6 +31,13 @@ class SampleMaker {
   Sequences sequences(const std::vector<int64_t>& lengths);
   /// A dropout site outside BERT.
   Dropout dropout(float p);
+  /// What `forward` uses of them: the same on the sample's device.
+  Tensor there(const Tensor& t) const;
+  RowPlaces there(const RowPlaces& places) const;
+  Sequences there(const Sequences& sequences) const;
+  RowGroups there(const RowGroups& groups) const;
+  Dropout there(const Dropout& site) const;
+  Device device() const { return device_; }
   /// Of so many elements of the compute type.
   int64_t bytes(int64_t elements) const { return elements * static_cast<int64_t>(size_of(dtype_)); }
 
@@ -34,6 +45,7 @@ class SampleMaker {
   RandomStream next() { return {seed_, StreamPurpose::user, ++count_}; }
   uint64_t seed_, count_ = 0;
   DType dtype_;
+  Device device_;
 };
 
 /// BERT-base at 8 sequences of 128 tokens; P = 15 % of the rows, V padded to a multiple of 64.
@@ -44,20 +56,24 @@ struct BertBase {
 
 /// OpInfo::bert_base: sample(maker, size...).
 template <typename... Size>
-std::function<OpSample(uint64_t, DType)> once(OpSample (*sample)(SampleMaker, Size...),
-                                              const std::tuple<Size...>& size) {
-  return [=](uint64_t seed, DType dtype) {
-    return std::apply(sample, std::tuple_cat(std::tuple(SampleMaker(seed, dtype)), size));
+std::function<OpSample(uint64_t, DType, Device)> once(OpSample (*sample)(SampleMaker, Size...),
+                                                      const std::tuple<Size...>& size) {
+  return [=](uint64_t seed, DType dtype, Device device) {
+    const SampleMaker maker(seed, dtype, device);
+    OpSample made = std::apply(sample, std::tuple_cat(std::tuple(maker), size));
+    made.device = device;
+    return made;
   };
 }
 
 /// OpInfo::samples: the same for each of these sizes.
 template <typename... Size>
-std::function<std::vector<OpSample>(uint64_t, DType)> at(
+std::function<std::vector<OpSample>(uint64_t, DType, Device)> at(
     OpSample (*sample)(SampleMaker, Size...), const std::vector<std::tuple<Size...>>& sizes) {
-  return [=](uint64_t seed, DType dtype) {
+  return [=](uint64_t seed, DType dtype, Device device) {
     std::vector<OpSample> made;
-    for (const std::tuple<Size...>& size : sizes) made.push_back(once(sample, size)(seed, dtype));
+    for (const std::tuple<Size...>& size : sizes)
+      made.push_back(once(sample, size)(seed, dtype, device));
     return made;
   };
 }

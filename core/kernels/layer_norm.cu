@@ -21,7 +21,7 @@ namespace {
 //              in r_z   [0]      [0]           [0]        [1]            [1]        [2]
 //
 // A sum over the row is five shuffles: no barrier, no shared memory, and warps do not wait for one
-// another. 24 columns a lane are 24 registers, so 32 warps fit an SM, each with 3 KB under way.
+// another. 24 columns a lane are 24 registers, so 28 warps fit an SM, each with 3 KB under way.
 //
 // Backward wants sums over columns too (dweight, dbeta, dbias). A warp walks over several rows and
 // keeps those sums of its columns in registers, three more floats a column: it reads dy and z once

@@ -20,7 +20,9 @@ using testing::Tolerance;
 
 class FusedOp : public ::testing::TestWithParam<OpCase> {
  protected:
-  std::vector<OpSample> samples() const { return GetParam().op.samples(7, GetParam().dtype); }
+  std::vector<OpSample> samples() const {
+    return GetParam().op.samples(7, GetParam().dtype, Device::cpu);
+  }
 };
 
 TEST_P(FusedOp, HasTheResultOfItsTwin) {
@@ -65,7 +67,7 @@ TEST_P(FusedOp, HasTheGradientsOfItsTwinInF32) {
 std::vector<OpInfo> fused_ops() {
   std::vector<OpInfo> result;
   for (const OpInfo& op : all_ops())
-    if (op.samples(1, DType::f32)[0].composed) result.push_back(op);
+    if (op.samples(1, DType::f32, Device::cpu)[0].composed) result.push_back(op);
   return result;
 }
 

@@ -11,8 +11,6 @@
 
 #include <gtest/gtest.h>
 
-#include "autograd/gradcheck.h"
-#include "autograd/tape.h"
 #include "core/allocator.h"
 #include "core/parallel.h"
 #include "tests/autograd/samples.h"
@@ -22,45 +20,28 @@
 namespace minibert {
 namespace {
 
-using testing::constants_of;
 using testing::leaves_of;
 using testing::OpCase;
+using testing::result_and_gradients;
 using testing::same_bits;
-
-constexpr uint64_t kSeed = 20190412;
 
 class EachOp : public ::testing::TestWithParam<OpCase> {
  protected:
-  std::vector<OpSample> samples() const { return GetParam().op.samples(kSeed, GetParam().dtype); }
+  std::vector<OpSample> samples() const { return GetParam().samples(testing::kSeed); }
   const std::string& input(size_t i) const { return GetParam().op.inputs[i].name; }
 };
-
-// The result of recording and running backward with dy = y, and the gradients of all inputs.
-std::vector<Tensor> result_and_gradients(const OpSample& sample) {
-  const Variables leaves = leaves_of(sample);
-  const Variable y = sample.forward(leaves);
-  std::vector<Tensor> all = {y.value().clone()};
-  run_tape(y, all[0], {}, true);
-  for (const Variable& leaf : leaves) all.push_back(leaf.defined() ? leaf.grad() : Tensor());
-  return all;
-}
 
 TEST_P(EachOp, ForwardIsAsNearToTheFormulaAsPlainLoops) {
   for (const OpSample& sample : samples()) {
     SCOPED_TRACE(sample.sizes);
-    const Tensor y = sample.forward(constants_of(sample)).value();
-    const auto expected = testing::expected_of(GetParam(), sample, y.dtype());
-    EXPECT_TRUE(testing::near("y", testing::floats_of(y), expected.y, expected.tolerance));
+    testing::expect_forward_as_near_as_plain_loops(GetParam(), sample);
   }
 }
 
 TEST_P(EachOp, GradientsMatchDifferencesOfTheFormula) {
   for (const OpSample& sample : samples()) {
     SCOPED_TRACE(sample.sizes);
-    // All elements in f32; of the other types it is the rounding that is new.
-    const int64_t most = GetParam().dtype == DType::f32 ? 1024 : 200;
-    for (const GradcheckResult& result : gradcheck(GetParam().op, sample, {kSeed, most}))
-      EXPECT_TRUE(result.passed()) << result.str();
+    testing::expect_gradients_of_the_formula(GetParam(), sample);
   }
 }
 
@@ -78,18 +59,10 @@ TEST_P(EachOp, ThreadsDoNotChangeBits) {
   set_num_threads(threads);
 }
 
-// A backward that computes one gradient with the help of another's buffer breaks here.
 TEST_P(EachOp, EachGradientAloneHasTheSameBitsAsAllTogether) {
   for (const OpSample& sample : samples()) {
     SCOPED_TRACE(sample.sizes);
-    const std::vector<Tensor> all = result_and_gradients(sample);
-    for (size_t i = 0; i < sample.inputs.size(); ++i) {
-      if (!sample.inputs[i].defined()) continue;
-      auto one = constants_of(sample);
-      one[i] = Variable::leaf(sample.inputs[i]);
-      run_tape(sample.forward(one), all[0], {}, true);
-      EXPECT_TRUE(testing::near(input(i), one[i].grad(), all[i + 1], 0));
-    }
+    testing::expect_each_gradient_alone_as_together(GetParam(), sample);
   }
 }
 
@@ -176,8 +149,9 @@ TEST(OpList, AnUnknownNameIsAnsweredWithTheNearest) {
 
 TEST(OpList, SamplesDependOnTheSeedAlone) {
   const OpInfo& op = find_op("add_norm");
-  const auto a = op.samples(1, DType::f32)[2], b = op.samples(1, DType::f32)[2],
-             c = op.samples(2, DType::f32)[2];
+  const auto a = op.samples(1, DType::f32, Device::cpu)[2],
+             b = op.samples(1, DType::f32, Device::cpu)[2],
+             c = op.samples(2, DType::f32, Device::cpu)[2];
   EXPECT_TRUE(testing::near("same seed", a.inputs[0], b.inputs[0], 0));
   EXPECT_FALSE(testing::near("other seed", a.inputs[0], c.inputs[0], 0.1));
 }

@@ -145,7 +145,7 @@ Cost cost_of(const std::function<void()>& run) {
 }
 
 std::vector<Row> measure(const OpInfo& op, DType dtype, double seconds) {
-  const OpSample sample = op.bert_base(1, dtype);
+  const OpSample sample = op.bert_base(1, dtype, Device::cpu);
   std::vector<Variable> leaves;
   for (const Tensor& t : sample.inputs)
     leaves.push_back(t.defined() ? Variable::leaf(t) : Variable());

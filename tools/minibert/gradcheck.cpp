@@ -71,7 +71,7 @@ void run(const Options& options) {
   if (!options.json) fmt::print(kColumns, "op", "sample", "input", "max error", "tolerance", "");
   int64_t checks = 0, failures = 0;
   for (const OpInfo* op : chosen) {
-    for (const OpSample& sample : op->samples(options.seed, dtype)) {
+    for (const OpSample& sample : op->samples(options.seed, dtype, Device::cpu)) {
       for (const GradcheckResult& result : gradcheck(*op, sample, {options.seed})) {
         const Row row{*op, sample, result, options.compute.precision};
         options.json ? print_json(row) : print_text(row);

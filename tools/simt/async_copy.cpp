@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "tools/simt/arena.h"
+#include "tools/simt/observer.h"
 #include "tools/simt/options.h"
 #include "tools/simt/scheduler.h"
 
@@ -14,6 +15,12 @@ void complete(const AsyncCopy& copy) {
   std::memcpy(copy.to, copy.from, static_cast<size_t>(copy.bytes));
   std::memset(static_cast<std::byte*>(copy.to) + copy.bytes, 0,
               static_cast<size_t>(16 - copy.bytes));
+}
+
+/// Of a line of code, for observers; apart from the addresses of instructions.
+uint64_t number_of(Place place) {
+  return reinterpret_cast<uintptr_t>(place.file) << 20 ^ static_cast<uint64_t>(place.line) ^
+         1ull << 63;
 }
 
 bool early() {
@@ -31,6 +38,9 @@ void cp_async16(void* shared, const void* global, int source_bytes, Place place)
     fail(what + " at " + to_string(place) + ": source_bytes is " + std::to_string(source_bytes) +
          ", expected 0..16");
   check_shared(shared, 16, "cp_async16", place);
+  if (observer && source_bytes > 0)
+    observer->access(global, static_cast<size_t>(source_bytes), /* writes= */ false,
+                     number_of(place));
   Thread& self = *scheduler.current;
   const AsyncCopy copy{shared, global, source_bytes, self.copy_group};
   if (early()) {

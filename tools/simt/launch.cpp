@@ -8,6 +8,7 @@
 
 #include "tools/simt/arena.h"
 #include "tools/simt/builtins.h"
+#include "tools/simt/observer.h"
 #include "tools/simt/options.h"
 #include "tools/simt/scheduler.h"
 #include "tools/simt/symbols.h"
@@ -37,6 +38,7 @@ void run_blocks(const LaunchRequest& request, uint64_t seed) {
     blockIdx.y = static_cast<unsigned>(number / gridDim.x % gridDim.y);
     blockIdx.z = static_cast<unsigned>(number / gridDim.x / gridDim.y);
     fill_arena();
+    if (observer) observer->block_begins();
     run_block();
     check_arena();
   }
@@ -70,6 +72,7 @@ void run(const LaunchRequest& request, void (*body)(const void*), const void* da
   struct Finish {
     ~Finish() { scheduler.launch = nullptr; }
   } finish;
+  if (observer) observer->launch_begins(request);
   run_blocks(request, s.seed);
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "tools/simt/arena.h"
+#include "tools/simt/observer.h"
 #include "tools/simt/warp.h"
 
 namespace simt {
@@ -80,6 +81,7 @@ void compute_k16(Thread* lanes, uint32_t) {
   gather(lanes, c);
   multiply(reinterpret_cast<Vector(&)[16][2]>(c), a, reinterpret_cast<Vector(&)[16][2]>(b));
   scatter(c, lanes);
+  if (observer) observer->tensor_operation(2 * 16 * 8 * 16);
 }
 
 /// A tensor core reads the upper 19 bits of a tf32 operand.
@@ -99,6 +101,7 @@ void compute_tf32(Thread* lanes, uint32_t) {
   gather(lanes, c);
   multiply(reinterpret_cast<Vector(&)[16][2]>(c), a, reinterpret_cast<Vector(&)[8][2]>(b));
   scatter(c, lanes);
+  if (observer) observer->tensor_operation(2 * 16 * 8 * 8);
 }
 
 constexpr Operation kMmaBf16{"mma_m16n8k16", compute_k16<bf16_value>, true};

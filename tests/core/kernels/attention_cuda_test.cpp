@@ -261,9 +261,8 @@ TEST_F(AttentionCuda, EveryRungMatchesReference) {
   }
 }
 
-// f16 runs the code of bf16 with another conversion.
 TEST_F(AttentionCuda, SameBitsInEverySchedule) {
-  for (DType dtype : {DType::f32, DType::bf16}) {
+  for (DType dtype : kComputeTypes) {
     for (int64_t D : {20, 32, 64, 128}) {
       const Case c({2, 0, 65, 129}, 1, D, 0.1f, 2, dtype);
       SCOPED_TRACE(described(c));
