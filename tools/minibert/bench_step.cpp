@@ -54,9 +54,10 @@ void check(const Options& o) {
   const Device device = parse_device(o.device);
   check_precision(parse_precision(o.precision), device);
   use_gemm(o.gemm, device);
-  MB_CHECK(!o.graph || (device == Device::cuda && o.lengths.empty()),
-           "bench step: graph is on, expected --device cuda without --lengths (a graph is CUDA's, and "
-           "repeats one shape). Leave --graph out.");
+  MB_CHECK(
+      !o.graph || (device == Device::cuda && o.lengths.empty()),
+      "bench step: graph is on, expected --device cuda without --lengths (a graph is CUDA's, and "
+      "repeats one shape). Leave --graph out.");
 }
 
 BertConfig config_of(const Options& o) {
