@@ -3,7 +3,7 @@
 // other half, and explains the softmax and dropout's quads.
 // Easy to break: every sum has one owner and one order (no atomics), so whoever adds a path must say
 // who owns dq; and keys beyond the sequence's end must have probability 0 where dq is summed.
-// Test: ctest -R attention_cuda. Figures of the machine code: minibert profile --static.
+// Test: ctest -R attention_cuda. Registers and instructions: tools/check_machine_code --table.
 #include "core/kernels/attention_tensor.h"
 #include "core/kernels/attention_tiled.h"
 #include "core/kernels/workspace.h"
@@ -15,14 +15,14 @@
 //             queries 0..31  32..63  ..            q, do: two tiles in shared memory that cp.async
 //           +-----------------+------+--           fills in turn; k, v stay in shared memory
 //   warp 0  | s^T  = k q^T    |      |
-//   warp 1  | da^T = v do^T   |  ->  |             each warp: 32 keys (16 at D = 128). Everything is
+//   warp 1  | da^T = v do^T   |  ->  |             each warp: 32 keys (16 at D = 128 and in tf32). All is
 //   warp 2  | p, ds           |      |             transposed: keys are rows, so that p^T and ds^T
 //   warp 3  | dv += p^T do    |      |             are, where the accumulators left them, the left
 //           | dk += ds^T q    |      |             operands of the last two products.
 //           +-----------------+------+--
 //
-// dq_i is a sum over keys. If one block owns them all (S <= 128; 64 at D = 128), the warps put ds^T
-// into shared memory and the block finishes dq of the tile of queries at once: five products. For
+// dq_i is a sum over keys. If one block owns them all (S <= 128; 64 at D = 128 and in tf32), the warps
+// put ds^T into shared memory and the block finishes dq of the tile of queries at once: five products. For
 // longer sequences the third kernel owns queries, walks over keys and computes s and da again:
 // seven products, 7/5 of the FLOPs, and still no atomics and no sum of partial results. Which of the
 // two a sequence takes follows from its length alone, on the device: the other kernel's blocks of

@@ -2,7 +2,7 @@
 // (attention.h). Called by attention.cpp through dispatch; attention_backward.cu is the other half.
 // Easy to break: dropout acts after the sum of the softmax's denominator, and a dropped element is
 // selected out; keys beyond the sequence's end score -infinity; no row of another sequence is read.
-// Test: ctest -R attention_cuda. Figures of the machine code: minibert profile --static.
+// Test: ctest -R attention_cuda. Registers and instructions: tools/check_machine_code --table.
 #include "core/error.h"
 #include "core/kernels/attention_tensor.h"
 #include "core/kernels/attention_tiled.h"
@@ -31,7 +31,7 @@
 //
 // Why 32 queries a warp: a fragment of k or v that was read from shared memory serves two products
 // of 16 rows. With 16 rows, shared memory is busy longer than the tensor cores (at D = 64, A100).
-// At D = 128 the accumulators leave no room: 16 rows a warp.
+// At D = 128, and in tf32, the accumulators leave no room: 16 rows a warp.
 // The grid: row_tile in attention_cuda.h. Blocks per SM: two, by registers (section 10's bounds).
 // Moved from global memory: q and out once, k and v once for each tile of queries, mostly from L2.
 

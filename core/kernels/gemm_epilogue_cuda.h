@@ -11,7 +11,7 @@
 
 namespace minibert {
 
-/// The row tile of a block that computes a split-K sum or finishes a plain product.
+/// The tile of a block of the second pass, which adds the parts of K or finishes a plain product.
 inline constexpr int kFinishM = 64, kFinishN = 128, kFinishThreads = 256;
 
 namespace detail {

@@ -16,7 +16,7 @@ int64_t ceil_div(int64_t n, int64_t d) {
   return (n + d - 1) / d;
 }
 
-// What a plan costs, in clocks of the whole chip. The figures are a model, made of sections 8's rates:
+// What a plan costs, in clocks of the whole chip. The figures are a model, made of section 8's rates:
 // clocks of a round of a large tile, what a tile's start and end cost in rounds, the share of its
 // peak that a tile's inner loop reaches, alone on a multiprocessor and with others.
 struct TileModel {

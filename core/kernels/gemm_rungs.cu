@@ -1,6 +1,6 @@
 // gemm_rungs.cu: section 9, three simpler kernels, each with one idea more than the one before. They
 // compute the plain product in f32; the second pass of gemm.cu then adds bias, GELU and the rest, so
-// that a rung shows nothing but multiplication. Called by tests and bench through gemm_cuda_rung.
+// that a rung shows nothing but multiplication. Called by tests through gemm_cuda_rung.
 // Easy to break: they read operands element by element, so any alignment is right.
 #include "core/kernels/gemm_mma_cuda.h"
 

@@ -1,6 +1,6 @@
-// reduce_cuda.h: the second stage of sums over rows, which layer_norm and gemm's bias gradient share
-// with column_sum: a kernel's blocks each leave a row of sums, and these rows are added here in an
-// order of their own. Implemented by reduce.cu. Easy to break: how many blocks there are must depend
+// reduce_cuda.h: the second stage of sums over rows, which layer_norm shares with column_sum: a
+// kernel's blocks each leave a row of sums, and these rows are added here in an order of their own.
+// Implemented by reduce.cu. Easy to break: how many blocks there are must depend
 // on the shape alone, never on the device, so that its bits do not. Test: ctest -R kernels_reduce_cuda.
 #pragma once
 
