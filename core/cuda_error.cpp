@@ -2,8 +2,8 @@
 #include "core/cuda_error.h"
 
 #include "core/cuda_failure.h"
+#include "core/current_op.h"
 #include "core/error.h"
-#include "core/range.h"
 
 namespace minibert {
 

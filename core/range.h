@@ -4,6 +4,7 @@
 // Test: ctest -R train_step_cuda (names and nesting do not change a bit).
 #pragma once
 
+#include "core/current_op.h"
 #include "core/device.h"
 
 namespace minibert {
@@ -20,8 +21,8 @@ class Range {
 /// The range of an op (core/dispatch.h). `op` must outlive it.
 class OpRange {
  public:
-  explicit OpRange(const char* op) noexcept;
-  ~OpRange();
+  explicit OpRange(const char* op) noexcept : range_(op), outer_(set_current_op(op)) {}
+  ~OpRange() { set_current_op(outer_); }
   OpRange(const OpRange&) = delete;
   OpRange& operator=(const OpRange&) = delete;
 
@@ -29,8 +30,5 @@ class OpRange {
   Range range_;
   const char* outer_;
 };
-
-/// The innermost op that this thread is in, or null.
-const char* current_op();
 
 }  // namespace minibert
