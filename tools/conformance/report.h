@@ -2,7 +2,7 @@
 // against a plain model of its own, and recorded so that another device's run can be compared.
 // Results that every device must compute to the bit are recorded as hashes, the others as values
 // with the error that they may have. Easy to break: the same source must draw the same inputs in
-// every build, so random numbers come from Random alone. Test: ctest -R conformance.
+// every build, so random numbers come from Random alone. Test: ctest -R gpu_check.
 #pragma once
 
 #include <cstdint>
