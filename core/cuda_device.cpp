@@ -1,6 +1,6 @@
 // cuda_device.cpp: the entry points of core/device.h over the CUDA runtime. Under emulation the
-// runtime is tools/simt/runtime, and there is a device unless SIMT_DEVICES=0. Easy to break: without a driver
-// cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
+// runtime is tools/simt/runtime, and there is a device unless SIMT_DEVICES=0. Easy to break: without
+// a driver cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 

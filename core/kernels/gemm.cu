@@ -1,9 +1,10 @@
 // gemm.cu: general matrix multiplication on device cuda: the idea, the second pass, and the launcher.
-// Called by gemm.cpp's dispatch through gemm_cuda (gemm_choice_cublaslt.cpp). The kernels are in files of their own: the rungs in
-// gemm_rungs.cu (section 9), production in gemm_mma_cuda.h, gemm_ffma_cuda.h and
-// gemm_epilogue_cuda.h (10), their instantiations in gemm_mma_*.cu and gemm_ffma.cu (12); cuBLASLt and the
-// choice between it and ours in gemm_cublaslt.cpp and gemm_choice_cublaslt.cpp. Easy to break: a plan decides
-// how K is cut, and so the bits. Test: ctest -R gemm_cuda. Bench: minibert bench gemm.
+// Called by gemm.cpp's dispatch through gemm_cuda (gemm_choice_cublaslt.cpp). The kernels are in files
+// of their own: the rungs in gemm_rungs.cu (section 9), production in gemm_mma_cuda.h,
+// gemm_ffma_cuda.h and gemm_epilogue_cuda.h (10), their instantiations in gemm_mma_*.cu and
+// gemm_ffma.cu (12); cuBLASLt and the choice between it and ours in gemm_cublaslt.cpp and
+// gemm_choice_cublaslt.cpp. Easy to break: a plan decides how K is cut, and so the bits.
+// Test: ctest -R gemm_cuda. Bench: minibert bench gemm.
 #include <algorithm>
 #include <optional>
 

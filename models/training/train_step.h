@@ -2,9 +2,9 @@
 // trainer.cpp, `bench step` and tests. Once queued, a step needs no answer from the host: its number,
 // scales, counts and decisions lie in a StepState in the device's memory. So run() can capture it as
 // a CUDA graph (core/device_graph.h): all but begin(), whose arguments differ from step to step, and
-// the copies of the batches into the memory that the graph reads. Easy to break: a step changes weights in update() alone, so a step that is
-// dropped before it leaves no trace; nothing in here may read a tensor on the host (test:
-// NeedsNoAnswerFromTheHost). Test: ctest -R train_step.
+// the copies of the batches into the memory that the graph reads. Easy to break: a step changes
+// weights in update() alone, so a step that is dropped before it leaves no trace; nothing in here may
+// read a tensor on the host (test: NeedsNoAnswerFromTheHost). Test: ctest -R train_step.
 #pragma once
 
 #include <functional>
