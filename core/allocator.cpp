@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "core/device_marks.h"
-#include "core/device_memory.h"
 #include "core/error.h"
 #include "core/host_guard.h"
 
@@ -42,9 +41,7 @@ const char* name_of(MemoryCategory category) {
   return names[static_cast<int>(category)];
 }
 
-namespace {
-
-struct AllocatorState {
+struct Allocator::State {
   mutable std::mutex mutex;
   // (device, whether host data, class size) -> free blocks
   std::map<std::tuple<Device, bool, size_t>, std::vector<void*>> cache;
@@ -58,7 +55,7 @@ struct AllocatorState {
   std::set<void*> direct_blocks;  // made in direct mode and not freed yet
   bool pin_host_data = false;
   std::set<void*> pinned_blocks;           // page-locked, held from the system
-  std::optional<std::set<void*>> keeping;  // handed out since begin_keeping_blocks()
+  std::optional<std::set<void*>> keeping;  // handed out since begin_keeping()
   std::map<void*, int> kept;               // by how many graphs
 
   void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
@@ -119,21 +116,9 @@ struct AllocatorState {
   }
 };
 
-AllocatorState* g_state = nullptr;  // the one allocator's
-
-AllocatorState& the_state() {
-  Allocator::instance();
-  return *g_state;
-}
-
-}  // namespace
-
-struct Allocator::State : AllocatorState {};
-
 Allocator::Allocator() : state_(new State) {
   const char* direct = std::getenv("MINIBERT_DIRECT_ALLOCATOR");
   state_->direct = direct && std::string(direct) == "1";
-  g_state = state_;
 }
 Allocator::~Allocator() = default;
 
@@ -238,41 +223,35 @@ void Allocator::set_limit(int64_t bytes) {
   std::lock_guard lock(state_->mutex);
   state_->limit = bytes;
 }
-std::string Allocator::table() const {
+MemoryUsage Allocator::total(Device device) const {
   std::lock_guard lock(state_->mutex);
-  return state_->table(Device::cpu);
+  return state_->on_device[static_cast<size_t>(device)].back();
 }
 
-MemoryUsage memory_on(Device device) {
-  std::lock_guard lock(the_state().mutex);
-  return the_state().on_device[static_cast<size_t>(device)].back();
+bool Allocator::direct() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->direct;
 }
 
 // ---- What a graph's replay uses ----------------------------------------------------------------
-void begin_keeping_blocks() {
-  std::lock_guard lock(the_state().mutex);
-  the_state().keeping.emplace();
+void Allocator::begin_keeping() {
+  std::lock_guard lock(state_->mutex);
+  state_->keeping.emplace();
 }
 
-std::vector<void*> end_keeping_blocks() {
-  AllocatorState& s = the_state();
-  std::lock_guard lock(s.mutex);
-  std::vector<void*> blocks(s.keeping->begin(), s.keeping->end());
-  s.keeping.reset();
-  for (void* block : blocks) ++s.kept[block];
+std::vector<void*> Allocator::end_keeping() {
+  std::lock_guard lock(state_->mutex);
+  std::vector<void*> blocks(state_->keeping->begin(), state_->keeping->end());
+  state_->keeping.reset();
+  for (void* block : blocks) ++state_->kept[block];
   return blocks;
 }
 
-void let_go_of_blocks(const std::vector<void*>& blocks) noexcept {
-  AllocatorState& s = the_state();
-  std::lock_guard lock(s.mutex);
+void Allocator::let_go(const std::vector<void*>& blocks) noexcept {
+  std::lock_guard lock(state_->mutex);
+  auto& kept = state_->kept;
   for (void* block : blocks)
-    if (const auto found = s.kept.find(block); --found->second == 0) s.kept.erase(found);
-}
-
-bool allocator_is_direct() {
-  std::lock_guard lock(the_state().mutex);
-  return the_state().direct;
+    if (const auto found = kept.find(block); --found->second == 0) kept.erase(found);
 }
 
 }  // namespace minibert

@@ -10,7 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <string>
+#include <vector>
 
 #include "core/device.h"
 
@@ -43,6 +43,8 @@ class Allocator {
 
   MemoryUsage usage(MemoryCategory category) const;
   MemoryUsage total() const;
+  /// On one device.
+  MemoryUsage total(Device device) const;
   /// Bytes held from the system: in use plus cached.
   int64_t reserved_bytes() const;
   /// Requests that were passed on to the system, since the start: a training step makes none once
@@ -53,13 +55,19 @@ class Allocator {
   void release_cache();
   /// true: no caching. Set it before the first allocation (or MINIBERT_DIRECT_ALLOCATOR=1).
   void set_direct(bool direct);
+  bool direct() const;
   /// From now on MemoryCategory::data on the host is page-locked, where the system allows it.
   void pin_host_data();
   /// Refuses requests that would pass this many bytes in use; 0 is no limit. Tests use it to
   /// provoke OutOfMemory.
   void set_limit(int64_t bytes);
-  /// Lines "category  now  peak" for people.
-  std::string table() const;
+  /// Blocks of device cuda handed out from begin to end, which returns them, do not go back to the
+  /// system until they are let go, though those who had them have freed them: a graph's replay uses
+  /// them. The allocator may hand them out again, since the stream orders their uses. Not where it is
+  /// direct.
+  void begin_keeping();
+  std::vector<void*> end_keeping();
+  void let_go(const std::vector<void*>& blocks) noexcept;
 
  private:
   Allocator();

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/allocator.h"
 #include "core/device_marks.h"
-#include "core/device_memory.h"
 #include "models/training/peak_flops.h"
 #include "models/training/run_setup.h"
 
@@ -63,7 +63,7 @@ void RunJournal::log_step(const StepRecord& record) {
   // The machine may have been busy during the probe: a rate reached since is a lower bound too.
   peak_flops_ = std::max(peak_flops_, flops_ / seconds);
   progress.share_of_peak = flops_ / seconds / peak_flops_;
-  progress.memory = memory_on(device_).peak_bytes;
+  progress.memory = Allocator::instance().total(device_).peak_bytes;
   progress.memory_limit = memory_limit_;
   progress.seconds_left =
       static_cast<double>(steps_left) * seconds / static_cast<double>(std::max<int64_t>(1, steps_));
