@@ -15,22 +15,12 @@
 namespace minibert {
 namespace {
 
-/// Numbers of 1 to 2 and their negatives, all bits of the mantissa random: [size, size].
+/// Random numbers of -1 to 1: [size, size].
 Tensor random_matrix(int64_t size, const ComputeOptions& compute) {
-  const Tensor host = Tensor::empty({size, size}, compute.dtype);
+  const Tensor f32 = Tensor::empty({size, size});
   RandomStream random(1, StreamPurpose::user, 0);
-  const bool f32 = compute.dtype == DType::f32;
-  const uint32_t one = f32 ? 0x3F800000 : compute.dtype == DType::bf16 ? 0x3F80 : 0x3C00;
-  const uint32_t mantissa = f32 ? 0x7FFFFF : compute.dtype == DType::bf16 ? 0x7F : 0x3FF;
-  const uint32_t sign = f32 ? 0x80000000 : 0x8000;
-  for (int64_t i = 0; i < host.numel(); ++i) {
-    const uint32_t bits = (random.below(UINT32_MAX) & (sign | mantissa)) | one;
-    if (f32) {
-      static_cast<uint32_t*>(host.raw())[i] = bits;
-    } else {
-      static_cast<uint16_t*>(host.raw())[i] = static_cast<uint16_t>(bits);
-    }
-  }
+  for (float& x : f32.span<float>()) x = 2 * random.uniform() - 1;
+  const Tensor host = f32.to(compute.dtype);
   if (compute.device == Device::cpu) return host;
   Tensor there =
       Tensor::empty(host.shape(), compute.dtype, MemoryCategory::workspace, compute.device);

@@ -16,6 +16,7 @@
 #include "core/kernels/gemm.h"
 #include "core/parallel.h"
 #include "core/profile.h"
+#include "models/training/peak_flops.h"
 #include "tools/minibert/compute_flags.h"
 
 namespace minibert {
@@ -93,24 +94,14 @@ MachineLimits probe_machine(DType dtype) {
   return limits;
 }
 
-MachineLimits probe_device(DType dtype, DeviceStream& stream, int scale) {
-  const auto there = [](Shape shape, DType type) {
-    return Tensor::zeros(shape, type, MemoryCategory::activations, Device::cuda);
-  };
+MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream, int scale) {
   MachineLimits limits;
-  for (const auto& [M, N, K] : {std::tuple{8192, 8192, 8192}, {16384, 3072, 1024}}) {
-    const Tensor a = there({M / scale, K / scale}, dtype), b = there({N / scale, K / scale}, dtype),
-                 c = there({M / scale, N / scale}, dtype);
-    GemmArgs args;
-    args.a = a;
-    args.b = b;
-    args.transpose_b = true;
-    args.c = c;
-    const Timing timing = device_time_of([&] { gemm(args); }, stream, 0.2);
-    limits.flops = std::max(limits.flops, gemm_cost(args).flops / timing.min);
-  }
+  limits.flops = probe_peak_flops(compute);
   const int64_t n = (int64_t{64} << 20) / (int64_t{scale} * scale);
-  const Tensor a = there({n}, DType::f32), b = there({n}, DType::f32);
+  const auto zeros = [&] {
+    return Tensor::zeros({n}, DType::f32, MemoryCategory::activations, compute.device);
+  };
+  const Tensor a = zeros(), b = zeros();
   const Timing copy = device_time_of([&] { b.copy_from(a); }, stream, 0.2);
   limits.bytes = 8.0 * static_cast<double>(n) / copy.min;
   return limits;

@@ -35,9 +35,9 @@ struct MachineLimits {
 };
 /// The products are of this type. Takes about 2 s and 400 MB.
 MachineLimits probe_machine(DType dtype = DType::f32);
-/// The same of a GPU: products by the faster of cuBLASLt and our kernels, and copies of arrays, `scale`
-/// times smaller (sides of products) than suits a GPU; `scale` is 1 but under tools/simt.
-MachineLimits probe_device(DType dtype, DeviceStream& stream, int scale);
+/// The same of a GPU: probe_peak_flops, and copies of arrays, scale * scale times smaller than suits a
+/// GPU; `scale` is 1 but under tools/simt.
+MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream, int scale);
 
 void add_bench_gemm(CLI::App& bench);
 void add_bench_step(CLI::App& bench);

@@ -277,7 +277,7 @@ void add_profile(nlohmann::ordered_json& result, const Options& o, Trainer& trai
   const ComputeOptions compute =
       compute_options(parse_precision(o.precision), parse_device(o.device));
   const MachineLimits limits = compute.device == Device::cuda
-                                   ? probe_device(compute.dtype, trainer.stream(), o.probe_scale)
+                                   ? probe_device(compute, trainer.stream(), o.probe_scale)
                                    : probe_machine(compute.dtype);
   nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
   double product_flops = 0, known = 0;
@@ -368,7 +368,7 @@ void add_bench_step(CLI::App& bench) {
   ComputeFlags::add_gemm_to(*sub, o->gemm);
   sub->add_flag("--graph", o->graph, "on cuda: replay the step as a CUDA graph");
   sub->add_option("--probe-scale", o->probe_scale,
-                  "on cuda: sides of the probe's products over this")
+                  "on cuda: copies that are probed, smaller by its square")
       ->check(CLI::Range(1, 512))
       ->capture_default_str();
   sub->add_option("--threads", o->threads, "default: what this process may use");
