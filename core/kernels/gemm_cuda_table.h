@@ -6,12 +6,16 @@
 
 #include <string>
 
+#include "core/device.h"
 #include "core/kernels/gemm_cuda_choice.h"
 
 namespace minibert {
 
 /// "fastest", "ours" or "cublaslt". Errors: UsageError for another name.
 GemmCudaBackend parse_gemm_cuda_backend(const std::string& name);
+/// Errors: UsageError for a choice on the CPU, where there is none. `section` ("train.") stands before
+/// the names of the settings.
+void check_gemm_cuda_backend(GemmCudaBackend backend, Device device, const std::string& section);
 const char* name_of(GemmCudaBackend backend);
 /// As gemm_cuda_implementation() would say under this one.
 std::string gemm_cuda_implementation(GemmCudaBackend backend);

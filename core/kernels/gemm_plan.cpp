@@ -72,6 +72,13 @@ GemmCudaBackend parse_gemm_cuda_backend(const std::string& name) {
                    did_you_mean(name, {"fastest", "ours", "cublaslt"}));
 }
 
+void check_gemm_cuda_backend(GemmCudaBackend backend, Device device, const std::string& section) {
+  MB_CHECK(device == Device::cuda || backend == GemmCudaBackend::fastest,
+           "{0}gemm is {1}, but {0}device is {2}, expected cuda: on the CPU there is no such "
+           "choice. Leave --gemm out, or use --device cuda.",
+           section, name_of(backend), name_of(device));
+}
+
 const char* name_of(GemmCudaBackend backend) {
   switch (backend) {
     case GemmCudaBackend::fastest:

@@ -12,6 +12,7 @@
 #include <toml++/toml.h>
 
 #include "core/error.h"
+#include "core/kernels/gemm_cuda_table.h"
 #include "core/nearest_name.h"
 #include "core/precision.h"
 
@@ -370,13 +371,10 @@ namespace {
 
 /// What device cuda alone has.
 void check_device_cuda(const TrainConfig& config) {
-  const bool cuda = config.device == "cuda";
-  MB_CHECK(cuda || config.gemm == "fastest",
-           "train.gemm is {}, but train.device is {}, expected cuda: on the CPU there is no such "
-           "choice. Leave --gemm out, or use --device cuda.",
-           config.gemm, config.device);
+  const Device device = parse_device(config.device);
+  check_gemm_cuda_backend(parse_gemm_cuda_backend(config.gemm), device, "train.");
   if (!config.graph) return;
-  MB_CHECK(cuda,
+  MB_CHECK(device == Device::cuda,
            "train.graph is on, but train.device is {}, expected cuda: a graph is CUDA's. Leave "
            "--graph out, or use --device cuda.",
            config.device);

@@ -1,5 +1,5 @@
 // compute_flags.h: --precision, --device and --gemm of the verbs that use a model (eval, fill-mask,
-// embed), and --precision alone of those that run ops (gradcheck, bench). The rules about them are those of
+// embed), and --precision alone of those that run ops (gradcheck, bench). The rules are those of
 // training (core/precision.h). Test: ctest -R tools_text_verbs.
 #pragma once
 
@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include "core/error.h"
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/precision.h"
 #include "models/bert/bert.h"
@@ -18,10 +17,7 @@ namespace minibert {
 /// on the CPU, where there is none.
 inline void use_gemm(const std::string& name, Device device) {
   const GemmCudaBackend backend = parse_gemm_cuda_backend(name);
-  MB_CHECK(device == Device::cuda || backend == GemmCudaBackend::fastest,
-           "gemm is {}, but device is {}, expected cuda: on the CPU there is no such choice. Leave "
-           "--gemm out, or use --device cuda.",
-           name, name_of(device));
+  check_gemm_cuda_backend(backend, device, /* section= */ "");
   if (device == Device::cuda) gemm_cuda_use(backend);
 }
 
