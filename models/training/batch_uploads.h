@@ -30,11 +30,10 @@ class BatchUploads {
 
  private:
   struct Place {
-    Tensor memory;      // of the largest batch so far
-    DeviceBatch batch;  // a part of it
-    void* copied =
-        nullptr;           // mark in the copies' stream; null once the thread's stream waits for it
-    void* used = nullptr;  // mark in the thread's stream
+    Tensor memory;           // of the largest batch so far
+    DeviceBatch batch;       // a part of it
+    void* copied = nullptr;  // mark in the copies' stream; null once the thread's stream waits
+    void* used = nullptr;    // mark in the thread's stream
   };
   static constexpr size_t kPlaces = 2;
 
