@@ -4,55 +4,19 @@
 #include <algorithm>
 
 #include "core/ptx.h"
+#include "tools/conformance/ldmatrix.h"
 #include "tools/conformance/report.h"
 
 namespace minibert::conformance {
 namespace {
 
 // ---- ldmatrix --------------------------------------------------------------------------------------
-__host__ __device__ constexpr int place_of(int matrix, int row) {
-  return (matrix * 8 + row) * 13 % 32;
-}
-__host__ __device__ constexpr uint32_t number_of(int matrix, int row, int column) {
-  return static_cast<uint32_t>(matrix * 64 + row * 8 + column + 1);
-}
-
-/// Rows of the matrices lie scattered in shared memory; elements hold numbers that say where they are.
-__global__ void load(int matrices, bool transposed, uint32_t* out) {
-  MB_SHARED(uint16_t[8], tile, 32);
-  const int lane = lane_id();
-  for (int column = 0; column < 8; ++column)
-    tile[place_of(lane / 8, lane % 8)][column] =
-        static_cast<uint16_t>(number_of(lane / 8, lane % 8, column));
-  __syncthreads();
-  uint32_t r[4] = {};
-  const uint16_t* row = tile[place_of(lane / 8, lane % 8)];
-  if (matrices == 1) {
-    transposed ? ldmatrix_x1_trans(r[0], row) : ldmatrix_x1(r[0], row);
-  } else if (matrices == 2) {
-    transposed ? ldmatrix_x2_trans(r[0], r[1], row) : ldmatrix_x2(r[0], r[1], row);
-  } else {
-    transposed ? ldmatrix_x4_trans(r, row) : ldmatrix_x4(r, row);
-  }
-  for (int i = 0; i < 4; ++i) out[i * 32 + lane] = r[i];
-}
-
 void run_ldmatrix(Report& report) {
   for (const int matrices : {1, 2, 4})
     for (const bool transposed : {false, true}) {
-      std::vector<uint32_t> wanted;
-      for (int i = 0; i < 4; ++i)
-        for (int lane = 0; lane < 32; ++lane) {
-          uint32_t both = 0;
-          for (int half = 0; half < 2 && i < matrices; ++half) {
-            const int group = lane / 4, pair = 2 * (lane % 4) + half;
-            both |= (transposed ? number_of(i, pair, group) : number_of(i, group, pair))
-                    << (16 * half);
-          }
-          wanted.push_back(both);
-        }
+      const std::vector<uint32_t> wanted = loaded_matrices(matrices, transposed);
       const Buffer<uint32_t> out(wanted.size());
-      launch(load, 1, 32, 0, {}, matrices, transposed, out.data());
+      launch(load_matrices, 1, 32, 0, {}, matrices, transposed, out.data());
       report.exact(text("ldmatrix x%d%s", matrices, transposed ? " trans" : ""), out.read(),
                    wanted);
     }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/tools/simt/engine/support.h"
+#include "tools/conformance/ldmatrix.h"
 
 namespace minibert {
 namespace {
@@ -142,46 +143,17 @@ TEST(SimtPtx, EverySixteenBitPatternKeepsItsValueInMma) {
 }
 
 // ---- ldmatrix ------------------------------------------------------------------------------------
-/// Matrix i, row r lies at a row of shared memory that a shuffled table names; columns hold a number
-/// that says where they are.
-constexpr int place_of(int matrix, int row) {
-  return (matrix * 8 + row) * 13 % 32;
-}
-constexpr uint32_t number_of(int matrix, int row, int column) {
-  return static_cast<uint32_t>(matrix * 64 + row * 8 + column + 1);
-}
-
-__global__ void load(int matrices, bool transposed, uint32_t* out) {
-  MB_SHARED(uint16_t[8], tile, 32);
-  const int lane = lane_id();
-  for (int column = 0; column < 8; ++column)
-    tile[place_of(lane / 8, lane % 8)][column] =
-        static_cast<uint16_t>(number_of(lane / 8, lane % 8, column));
-  __syncthreads();
-  uint32_t r[4] = {};
-  const uint16_t* row = tile[place_of(lane / 8, lane % 8)];
-  if (matrices == 1) transposed ? ldmatrix_x1_trans(r[0], row) : ldmatrix_x1(r[0], row);
-  if (matrices == 2) transposed ? ldmatrix_x2_trans(r[0], r[1], row) : ldmatrix_x2(r[0], r[1], row);
-  if (matrices == 4) transposed ? ldmatrix_x4_trans(r, row) : ldmatrix_x4(r, row);
-  for (int i = 0; i < 4; ++i) out[i * 32 + lane] = r[i];
-}
-
 TEST(SimtPtx, LdmatrixGivesEachLaneItsPairOfElements) {
   for (const int matrices : {1, 2, 4})
     for (const bool transposed : {false, true})
       under_all_schedules([&] {
         uint32_t out[128];
-        launch(load, 1, 32, 0, {}, matrices, transposed, out);
-        for (int i = 0; i < 4; ++i)
-          for (int lane = 0; lane < 32; ++lane)
-            for (int half = 0; half < 2; ++half) {
-              const int of_group = lane / 4, pair = 2 * (lane % 4) + half;
-              const uint32_t wanted = i >= matrices ? 0
-                                      : transposed  ? number_of(i, pair, of_group)
-                                                    : number_of(i, of_group, pair);
-              EXPECT_EQ(out[i * 32 + lane] >> (16 * half) & 0xFFFF, wanted)
-                  << matrices << (transposed ? " transposed" : "") << " lane " << lane;
-            }
+        launch(conformance::load_matrices, 1, 32, 0, {}, matrices, transposed, out);
+        const std::vector<uint32_t> wanted = conformance::loaded_matrices(matrices, transposed);
+        ASSERT_EQ(wanted.size(), std::size(out));
+        for (size_t k = 0; k < wanted.size(); ++k)
+          EXPECT_EQ(out[k], wanted[k]) << matrices << (transposed ? " transposed" : "")
+                                       << " register " << k / 32 << " lane " << k % 32;
       });
 }
 
