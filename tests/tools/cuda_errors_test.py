@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 import unittest
 
+import few_words  # beside this file
+
 BINARY = os.environ.get("MINIBERT_BINARY", "build/simt/bin/minibert")
 SECONDS = 120  # a run that takes longer hangs; one takes a second or two of an idle core
 DONE, BUG, USAGE, DATA, OUT_OF_MEMORY = 0, 1, 2, 3, 6
@@ -86,10 +88,7 @@ class CudaErrors(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-cuda-errors-")
         cls.folder = pathlib.Path(cls.scratch.name)
-        words = [f"w{i}" for i in range(30)]
-        lines = [" ".join(words[(n + i) % 30] for i in range(3 + n % 6)) + ("\n" if n % 9 == 8 else "") for n in range(200)]
-        (cls.folder / "text").write_text("\n".join(lines))
-        (cls.folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words) + "\n")
+        few_words.write(cls.folder, lines=200)
         built = cls.run_minibert("data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
                                  "--sequence-length", 16, "--max-predictions", 3, cls.folder / "text")
         assert built.returncode == 0, built.stderr

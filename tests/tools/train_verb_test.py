@@ -13,6 +13,8 @@ import tempfile
 import time
 import unittest
 
+import few_words  # beside this file
+
 BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
 METRICS = ["step", "phase", "loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "grad_norm",
            "loss_scale", "skipped_steps", "sequences", "tokens", "step_seconds", "data_seconds", "communication_seconds"]
@@ -29,10 +31,7 @@ class TrainVerb(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-train-verb-")
         cls.folder = pathlib.Path(cls.scratch.name)
-        words = [f"w{i}" for i in range(30)]
-        lines = [" ".join(words[(n + i) % 30] for i in range(3 + n % 6)) + ("\n" if n % 9 == 8 else "") for n in range(400)]
-        (cls.folder / "text").write_text("\n".join(lines))
-        (cls.folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words) + "\n")
+        few_words.write(cls.folder, lines=400)
         built = run("data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
                     "--sequence-length", 24, "--hold-out-every", 5, cls.folder / "text")
         assert built.returncode == 0, built.stderr

@@ -1,0 +1,9 @@
+"""A text of a few words and its vocabulary, for tests of verbs that train."""
+
+
+def write(folder, lines):
+    """Writes `text`, so many sentences in documents of nine, and `vocab.txt` into the folder."""
+    words = [f"w{i}" for i in range(30)]
+    text = [" ".join(words[(n + i) % 30] for i in range(3 + n % 6)) + ("\n" if n % 9 == 8 else "") for n in range(lines)]
+    (folder / "text").write_text("\n".join(text))
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + words) + "\n")
