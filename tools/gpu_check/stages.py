@@ -135,9 +135,8 @@ class Check:
             name = f"step {model} {batch} x {seq} {precision}"
             shape = ["--batch", batch, "--seq", seq, "--precision", precision]
             shape += ["--layers", 1, "--vocab", 100, "--steps", 1, "--warmup", 1] if simt else ["--steps", 20, "--warmup", 5]
-            scale = ["--probe-scale", 128] if simt else []
             parts.append(self.part_of("bench", name, "minibert",
-                                      ["bench", "step", "--json", "--device", "cuda", "--model", f"bert-{model}", *shape, *scale],
+                                      ["bench", "step", "--json", "--device", "cuda", "--model", f"bert-{model}", *shape],
                                       judge=judge_step))
             if precision == "bf16":
                 peer = ["python3", ROOT / "tools" / "bench" / "torch_step.py", "--device", "cpu" if simt else "cuda", "--model", model]

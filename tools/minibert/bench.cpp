@@ -94,10 +94,10 @@ MachineLimits probe_machine(DType dtype) {
   return limits;
 }
 
-MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream, int scale) {
+MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream) {
   MachineLimits limits;
   limits.flops = probe_peak_flops(compute);
-  const int64_t n = (int64_t{64} << 20) / (int64_t{scale} * scale);
+  const int64_t n = 64 << 20;  // 256 MiB per array
   const auto zeros = [&] {
     return Tensor::zeros({n}, DType::f32, MemoryCategory::activations, compute.device);
   };

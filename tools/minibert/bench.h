@@ -35,9 +35,8 @@ struct MachineLimits {
 };
 /// The products are of this type. Takes about 2 s and 400 MB.
 MachineLimits probe_machine(DType dtype = DType::f32);
-/// The same of a GPU: probe_peak_flops, and copies of arrays, scale * scale times smaller than suits a
-/// GPU; `scale` is 1 but under tools/simt.
-MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream, int scale);
+/// The same of a GPU: probe_peak_flops, and copies of arrays. Takes 512 MiB of its memory.
+MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream);
 
 void add_bench_gemm(CLI::App& bench);
 void add_bench_step(CLI::App& bench);

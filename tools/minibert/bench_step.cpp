@@ -34,7 +34,7 @@ struct Options {
   std::string model = "bert-base", precision = "fp32", head = "masked", device = "cpu",
               gemm = "fastest", lengths, recompute = "none";
   int64_t batch = 8, seq = 128, layers = 0, vocab = 30522;
-  int steps = 7, warmup = 2, threads = 0, probe_scale = 1;
+  int steps = 7, warmup = 2, threads = 0;
   uint64_t seed = 0;
   bool graph = false, json = false;
 };
@@ -277,7 +277,7 @@ void add_profile(nlohmann::ordered_json& result, const Options& o, Trainer& trai
   const ComputeOptions compute =
       compute_options(parse_precision(o.precision), parse_device(o.device));
   const MachineLimits limits = compute.device == Device::cuda
-                                   ? probe_device(compute, trainer.stream(), o.probe_scale)
+                                   ? probe_device(compute, trainer.stream())
                                    : probe_machine(compute.dtype);
   nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
   double product_flops = 0, known = 0;
@@ -367,10 +367,6 @@ void add_bench_step(CLI::App& bench) {
   sub->add_option("--device", o->device, "cpu or cuda")->capture_default_str();
   ComputeFlags::add_gemm_to(*sub, o->gemm);
   sub->add_flag("--graph", o->graph, "on cuda: replay the step as a CUDA graph");
-  sub->add_option("--probe-scale", o->probe_scale,
-                  "on cuda: copies that are probed, smaller by its square")
-      ->check(CLI::Range(1, 512))
-      ->capture_default_str();
   sub->add_option("--threads", o->threads, "default: what this process may use");
   sub->add_option("--steps", o->steps, "steps that are timed")->capture_default_str();
   sub->add_option("--warmup", o->warmup, "steps before them")->capture_default_str();
