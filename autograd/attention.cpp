@@ -88,8 +88,7 @@ Variable qkv_attention(const Variable& x, const Variable& weight, const Variable
                        const Tensor dqkv = dy.like({x.dim(0), weight.dim(0)});
                        backward(saved, dy, dqkv);
                        linear_backward_x(dqkv, weight, inputs[0]);
-                       linear_backward_weight(dqkv, x, inputs[1]);
-                       linear_backward_bias(dqkv, inputs[2]);
+                       linear_backward_parameters(dqkv, x, inputs[1], inputs[2]);
                      });
 }
 

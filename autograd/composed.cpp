@@ -5,11 +5,6 @@
 
 namespace minibert::composed {
 
-Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_bias,
-                      const Variable& down, Gelu kind) {
-  return linear(gelu(linear(x, up, up_bias), kind), down);
-}
-
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias, Gelu kind) {
   return gelu(linear(x, weight, bias), kind);
 }
@@ -19,10 +14,22 @@ Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& 
 }
 
 Variable add_norm(const Variable& x, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout) {
+                  const Norm& norm, const RowPlaces& places, const Dropout& dropout) {
   const Variable dropped = minibert::dropout(add_bias(x, bias), places, dropout);
-  return layer_norm(add(residual, dropped), weight, beta, eps);
+  return layer_norm(add(residual, dropped), norm.weight, norm.beta, norm.eps);
+}
+
+Variable linear_add_norm(const Variable& x, const Variable& weight, const Variable& bias,
+                         const Variable& residual, const Norm& norm, const RowPlaces& places,
+                         const Dropout& dropout) {
+  return composed::add_norm(linear(x, weight), bias, residual, norm, places, dropout);
+}
+
+Variable feed_forward_add_norm(const Variable& x, const Variable& up, const Variable& up_bias,
+                               const Variable& down, const Variable& down_bias, Gelu kind,
+                               const Norm& norm, const RowPlaces& places, const Dropout& dropout) {
+  return composed::add_norm(linear(gelu(linear(x, up, up_bias), kind), down), down_bias, x, norm,
+                            places, dropout);
 }
 
 Variable qkv_attention(const Variable& x, const Variable& weight, const Variable& bias,

@@ -1,56 +1,76 @@
-// layer_norm.cpp: LayerNorm, and add_norm: bias, dropout, residual sum and LayerNorm in one pass
-// over memory, which ends both halves of an encoder layer. add_norm saves the sum z, written over x
-// where nobody else can see x. Kernel: core/kernels/layer_norm.h. Composed twin:
+// layer_norm.cpp: LayerNorm, and what ends both halves of an encoder layer: bias, dropout, residual sum
+// and LayerNorm, in one pass over memory (add_norm) or behind a product whose epilogue adds
+// (product_add_norm). Saved is the sum z. Kernels: core/kernels/layer_norm.h, gemm.h. Composed twins:
 // autograd/composed.cpp. Test: ctest -R autograd_composed.
-#include "core/kernels/layer_norm.h"
+#include "autograd/layer_norm.h"
 
 #include "autograd/check.h"
-#include "autograd/ops.h"
 #include "core/kernels/cast.h"
+#include "core/kernels/layer_norm.h"
 
 namespace minibert {
 namespace {
 
 // v is [H] of x [T, H], of the type that `why` says.
-void check_row_vector(const char* op, const char* what, const Variable& v, const Variable& x,
+void check_row_vector(const char* op, const char* what, const Variable& v, const Shape& x,
                       DType dtype, const char* why) {
   check_rank(op, what, v, 1);
-  check_shape(op, what, v.shape(), {x.shape()[1]}, "last dimension of x", x.shape());
+  check_shape(op, what, v.shape(), {x[1]}, "last dimension of x", x);
   check_type(op, what, v, dtype, why);
 }
 
-void check_norm(const char* op, const Variable& x, const Variable& weight, const Variable& beta,
-                float eps) {
-  check_rank(op, "x", x, 2);
-  check_row_vector(op, "weight", weight, x, DType::f32, "LayerNorm's vectors are f32");
-  check_row_vector(op, "beta", beta, x, DType::f32, "LayerNorm's vectors are f32");
-  MB_CHECK(eps > 0, "layer_norm: eps is {}, expected more than 0", eps);
+void check_norm(const char* op, const Norm& norm, const Shape& x) {
+  check_row_vector(op, "weight", norm.weight, x, DType::f32, "LayerNorm's vectors are f32");
+  check_row_vector(op, "beta", norm.beta, x, DType::f32, "LayerNorm's vectors are f32");
+  MB_CHECK(norm.eps > 0, "layer_norm: eps is {}, expected more than 0", norm.eps);
 }
 
-// What backward reads. z is x itself for layer_norm.
-struct Saved {
-  Tensor z, mean, rstd, weight;
-  RowPlaces places;
-  Dropout dropout;
-};
+void check_add_norm(const char* op, const AddNorm& args, const Shape& x, DType dtype) {
+  check_norm(op, args.norm, x);
+  check_rank(op, "residual", args.residual, 2);
+  check_shape(op, "residual", args.residual.shape(), x, "the shape of x", x);
+  check_type(op, "residual", args.residual, dtype, "the type of x");
+  check_row_vector(op, "bias", args.bias, x, dtype, "the type of x");
+  if (!args.dropout.active()) return;
+  check_index(op, "position", args.places.position, x[0], "row of x");
+  check_index(op, "row_sample", args.places.row_sample, x[0], "row of x");
+}
 
-// Runs the kernel: y, and z, mean and rstd of `saved`. args has what is beside x, weight and beta.
-Tensor run_forward(LayerNormForward args, const Variable& x, const Variable& weight,
-                   const Variable& beta, float eps, Saved& saved) {
-  const int64_t T = x.shape()[0];
-  const Tensor y = x.value().like(x.shape());
-  saved.mean = weight.value().like({T});
-  saved.rstd = weight.value().like({T});
-  saved.weight = weight.value();
-  args.x = x.value();
-  args.weight = weight.value();
-  args.beta = beta.value();
+// Runs the kernel: y, and mean and rstd of `saved`. args has what is beside x, weight and beta.
+Tensor run_forward(LayerNormForward args, const Tensor& x, const Norm& norm, SavedNorm& saved) {
+  const Tensor y = x.like(x.shape());
+  saved.weight = norm.weight.value();
+  saved.mean = saved.weight.like({x.dim(0)});
+  saved.rstd = saved.weight.like({x.dim(0)});
+  args.x = x;
+  args.weight = saved.weight;
+  args.beta = norm.beta.value();
   args.y = y;
   args.mean = saved.mean;
   args.rstd = saved.rstd;
-  args.eps = eps;
+  args.eps = norm.eps;
   layer_norm_forward(args);
   return y;
+}
+
+// The same, where the kernel adds too: z of `saved`, which may be x.
+Tensor run_add_norm(const Tensor& x, const AddNorm& args, SavedNorm& saved) {
+  LayerNormForward forward;
+  forward.bias = args.bias.value();
+  forward.residual = args.residual.value();
+  forward.z = saved.z;
+  forward.dropout = saved.dropout;
+  forward.position = saved.places.position;
+  forward.row_sample = saved.places.row_sample;
+  return run_forward(forward, x, args.norm, saved);
+}
+
+// With z [T, H] to be written, and what backward needs of dropout.
+SavedNorm saved_for(const AddNorm& args, const Tensor& z) {
+  SavedNorm saved;
+  saved.z = z;
+  if (args.dropout.active()) saved.places = args.places, saved.dropout = args.dropout;
+  return saved;
 }
 
 // Where the kernel writes one gradient: into the target's buffer, or, where that has another type or
@@ -78,14 +98,35 @@ class KernelOutput {
   bool accumulate_ = false, handed_over_ = false;
 };
 
-// d residual = dz; dx = dz times dropout's mask. x and bias may be targets that nobody wants.
-void run_backward(const Saved& saved, const Tensor& dy, const GradientTarget& x,
-                  const GradientTarget& bias, const GradientTarget& residual,
-                  const GradientTarget& weight, const GradientTarget& beta) {
-  const KernelOutput dx(x, dy.dtype(), /* can_add= */ false), dbias(bias, DType::f32),
-      dz(residual, dy.dtype()), dweight(weight, DType::f32), dbeta(beta, DType::f32);
-  const Tensor own_dz = residual.wanted() ? dz.tensor() : dy.like(dy.shape());
-  const bool own_dx = !x.wanted() && saved.dropout.active();  // the kernel masks where it writes
+}  // namespace
+
+Tensor product_add_norm(const char* op, GemmArgs product, const AddNorm& args, SavedNorm& saved) {
+  const Shape shape{product.a.dim(0), product.b.dim(0)};
+  check_add_norm(op, args, shape, product.a.dtype());
+  saved = saved_for(args, args.residual.value().like(shape));
+  product.c = saved.z;
+  GemmArgs adding = product;
+  adding.epilogue = GemmArgs::Epilogue::residual;
+  adding.bias = args.bias.value();
+  adding.residual = args.residual.value();
+  adding.position = saved.places.position;
+  adding.row_sample = saved.places.row_sample;
+  adding.dropout = saved.dropout;
+  if (!gemm_fuses(adding)) {
+    gemm(product);
+    return run_add_norm(saved.z, args, saved);
+  }
+  gemm(adding);
+  return run_forward({}, saved.z, args.norm, saved);
+}
+
+void norm_backward(const SavedNorm& saved, const Tensor& dy, const NormTargets& targets) {
+  const KernelOutput dx(targets.x, dy.dtype(), /* can_add= */ false),
+      dbias(targets.bias, DType::f32), dz(targets.residual, dy.dtype()),
+      dweight(targets.weight, DType::f32), dbeta(targets.beta, DType::f32);
+  const Tensor own_dz = targets.residual.wanted() ? dz.tensor() : dy.like(dy.shape());
+  // The kernel masks where it writes.
+  const bool own_dx = !targets.x.wanted() && saved.dropout.active();
   const Tensor masked = own_dx ? dy.like(dy.shape()) : dx.tensor();
   LayerNormBackward args;
   args.dy = dy;
@@ -109,67 +150,32 @@ void run_backward(const Saved& saved, const Tensor& dy, const GradientTarget& x,
   for (const KernelOutput* output : {&dx, &dbias, &dz, &dweight, &dbeta}) output->finish();
 }
 
-}  // namespace
-
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& beta, float eps) {
-  check_norm("layer_norm", x, weight, beta, eps);
-  Saved saved;
-  const Tensor y = run_forward({}, x, weight, beta, eps, saved);
+  check_rank("layer_norm", "x", x, 2);
+  const Norm norm{weight, beta, eps};
+  check_norm("layer_norm", norm, x.shape());
+  SavedNorm saved;
   saved.z = x.value();
+  const Tensor y = run_forward({}, saved.z, norm, saved);
   return make_result("layer_norm", y, {x, weight, beta},
                      [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       run_backward(saved, dy, {}, {}, inputs[0], inputs[1], inputs[2]);
+                       norm_backward(saved, dy, {{}, {}, inputs[0], inputs[1], inputs[2]});
                      });
 }
-
-namespace {
-
-Variable add_norm(const Variable& x, bool in_place, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout) {
-  constexpr const char* kOp = "add_norm";
-  check_norm(kOp, x, weight, beta, eps);
-  const DType dtype = x.value().dtype();
-  check_rank(kOp, "residual", residual, 2);
-  check_shape(kOp, "residual", residual.shape(), x.shape(), "the shape of x", x.shape());
-  check_type(kOp, "residual", residual, dtype, "the type of x");
-  check_row_vector(kOp, "bias", bias, x, dtype, "the type of x");
-  Saved saved;
-  saved.z = in_place ? x.value() : x.value().like(x.shape());
-  LayerNormForward args;
-  args.bias = bias.value();
-  args.residual = residual.value();
-  args.z = saved.z;
-  if (dropout.active()) {
-    check_index(kOp, "position", places.position, x.shape()[0], "row of x");
-    check_index(kOp, "row_sample", places.row_sample, x.shape()[0], "row of x");
-    args.dropout = saved.dropout = dropout;
-    saved.places = places;
-    args.position = places.position;
-    args.row_sample = places.row_sample;
-  }
-  const Tensor y = run_forward(args, x, weight, beta, eps, saved);
-  return make_result(kOp, y, {x, bias, residual, weight, beta},
-                     [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
-                       run_backward(saved, dy, inputs[0], inputs[1], inputs[2], inputs[3],
-                                    inputs[4]);
-                     });
-}
-
-}  // namespace
 
 Variable add_norm(const Variable& x, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout) {
-  return add_norm(x, /* in_place= */ false, bias, residual, weight, beta, eps, places, dropout);
-}
-
-Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout) {
-  // Neither another variable nor a backward function may hold x: only then is it ours.
-  const bool unseen = x.defined() && x.state().use_count() == 1 && x.value().unique();
-  return add_norm(x, unseen, bias, residual, weight, beta, eps, places, dropout);
+                  const Norm& norm, const RowPlaces& places, const Dropout& dropout) {
+  constexpr const char* kOp = "add_norm";
+  check_rank(kOp, "x", x, 2);
+  const AddNorm args{bias, residual, norm, places, dropout};
+  check_add_norm(kOp, args, x.shape(), x.value().dtype());
+  SavedNorm saved = saved_for(args, x.value().like(x.shape()));
+  const Tensor y = run_add_norm(x.value(), args, saved);
+  return make_result(
+      kOp, y, {x, bias, residual, norm.weight, norm.beta},
+      [saved](const Tensor& dy, std::vector<GradientTarget>& inputs) {
+        norm_backward(saved, dy, {inputs[0], inputs[1], inputs[2], inputs[3], inputs[4]});
+      });
 }
 
 }  // namespace minibert

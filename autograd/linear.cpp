@@ -1,5 +1,5 @@
-// linear.cpp: y = x weight^T + bias, as three matrix products (forward, dx, dweight) and a column
-// sum. Gradients are written straight into their buffers, f32 for leaves: the GEMM accumulates where
+// linear.cpp: y = x weight^T + bias, as three matrix products: forward, dx, and dweight with dbias, a
+// sum over the rows of dy, which that product reads anyway. Gradients are written straight into their buffers, f32 for leaves: the GEMM accumulates where
 // it is not the first contribution. Called by nn/modules.h. Kernels:
 // core/kernels/gemm.h. Test: ctest -R autograd_op_info.
 #include "autograd/linear.h"
@@ -37,20 +37,25 @@ void linear_backward_x(const Tensor& dy, const Tensor& weight, const GradientTar
   gemm(args);
 }
 
-void linear_backward_weight(const Tensor& dy, const Tensor& x, const GradientTarget& dweight) {
-  if (!dweight.wanted()) return;
+void linear_backward_parameters(const Tensor& dy, const Tensor& x, const GradientTarget& dweight,
+                                const GradientTarget& dbias) {
+  if (!dweight.wanted()) {
+    dbias.write_or_add(DType::f32,
+                       [&](const Tensor& sums, bool add) { column_sum(dy, sums, add); });
+    return;
+  }
   GemmArgs args;  // dweight [N, K] = dy^T [N, T] x [T, K]
   args.a = dy;
   args.transpose_a = true;
   args.b = x;
   args.c = dweight.buffer;
   args.accumulate = dweight.accumulate;
-  gemm(args);
-}
-
-void linear_backward_bias(const Tensor& dy, const GradientTarget& dbias) {
-  dbias.write_or_add(
-      DType::f32, [&](const Tensor& sums, bool accumulate) { column_sum(dy, sums, accumulate); });
+  if (!dbias.wanted()) return gemm(args);
+  dbias.write_or_add(DType::f32, [&](const Tensor& sums, bool add) {
+    args.row_sum = sums;
+    args.accumulate_row_sum = add;
+    gemm(args);
+  });
 }
 
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
@@ -63,8 +68,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
                      [x = x.value(), weight = weight.value()](const Tensor& dy,
                                                               std::vector<GradientTarget>& inputs) {
                        linear_backward_x(dy, weight, inputs[0]);
-                       linear_backward_weight(dy, x, inputs[1]);
-                       linear_backward_bias(dy, inputs[2]);
+                       linear_backward_parameters(dy, x, inputs[1], inputs[2]);
                      });
 }
 

@@ -12,8 +12,7 @@ namespace {
 void backward_linear(const Tensor& dpre, const Tensor& x, const Tensor& weight,
                      std::vector<GradientTarget>& inputs) {
   linear_backward_x(dpre, weight, inputs[0]);
-  linear_backward_weight(dpre, x, inputs[1]);
-  linear_backward_bias(dpre, inputs[2]);
+  linear_backward_parameters(dpre, x, inputs[1], inputs[2]);
 }
 
 }  // namespace

@@ -68,8 +68,7 @@ Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variabl
                        const Tensor& dlogits = rows.logits;  // in place
                        backward(rows, dy, dlogits);
                        linear_backward_x(dlogits, weight, inputs[0]);
-                       linear_backward_weight(dlogits, x, inputs[1]);
-                       linear_backward_bias(dlogits, inputs[2]);
+                       linear_backward_parameters(dlogits, x, inputs[1], inputs[2]);
                      });
 }
 

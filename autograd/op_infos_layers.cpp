@@ -56,24 +56,6 @@ OpSample linear_tanh_sample(SampleMaker make, int64_t T, int64_t N, int64_t K) {
       .composed = [](const Variables& in) { return composed::linear_tanh(in[0], in[1], in[2]); }};
 }
 
-OpSample feed_forward_sample(SampleMaker make, int64_t T, int64_t H, int64_t F, Gelu kind) {
-  return {
-      .sizes = fmt::format("T={} H={} F={} {}", T, H, F, kind == Gelu::erf ? "erf" : "tanh"),
-      .inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
-                 make.values({F}, 0.3, F == 1 ? 1 : 0),
-                 make.values({H, F}, 1 / std::sqrt(1.0 * F))},
-      .forward =
-          [=](const Variables& in) { return feed_forward(in[0], in[1], in[2], in[3], kind); },
-      .reference = {[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, F, H); },
-                    plain::gelu(kind),
-                    [=](const Inputs& in) { return plain::linear(in.back(), in[3], {}, T, H, F); }},
-      .composed =
-          [=](const Variables& in) {
-            return composed::feed_forward(in[0], in[1], in[2], in[3], kind);
-          },
-      .saved_bytes = 2 * make.bytes(T * F)};
-}
-
 // ---- Normalisation -----------------------------------------------------------------------------
 
 OpSample layer_norm_sample(SampleMaker make, int64_t T, int64_t H, float eps) {
@@ -87,28 +69,94 @@ OpSample layer_norm_sample(SampleMaker make, int64_t T, int64_t H, float eps) {
       .saved_bytes = 2 * 4 * T};
 }
 
+// The end of a sublayer. Numbers of inputs; x is the last tensor unless it has a number too.
+struct AddNormInputs {
+  size_t bias, residual, weight, beta;
+  int x = -1;
+};
+
+Formula add_norm_formula(const AddNormInputs& at, int64_t T, int64_t H, const RowPlaces& places,
+                         const Dropout& site, float eps) {
+  return {[=](const Inputs& in) {
+            return plain::add_bias(at.x < 0 ? in.back() : in[static_cast<size_t>(at.x)],
+                                   in[at.bias]);
+          },
+          [=](const Inputs& in) { return plain::dropout(in.back(), T, H, places, site); },
+          [=](const Inputs& in) { return plain::add(in[at.residual], in.back()); },
+          [=](const Inputs& in) {
+            return plain::layer_norm(in.back(), in[at.weight], in[at.beta], T, H, eps);
+          }};
+}
+
 OpSample add_norm_sample(SampleMaker make, int64_t T, int64_t H, float p, float eps) {
   const RowPlaces places = make.places(T);
   const Dropout site = make.dropout(p);
+  return {.sizes = fmt::format("T={} H={} p={}", T, H, p),
+          .inputs = {make.values({T, H}), make.values({H}), make.values({T, H}),
+                     make.f32_values({H}, 0.5, 1), make.f32_values({H})},
+          .forward =
+              [=, places = make.there(places), site = make.there(site)](const Variables& in) {
+                return add_norm(in[0], in[1], in[2], {in[3], in[4], eps}, places, site);
+              },
+          .reference = add_norm_formula({1, 2, 3, 4, 0}, T, H, places, site, eps),
+          .composed =
+              [=](const Variables& in) {
+                return composed::add_norm(in[0], in[1], in[2], {in[3], in[4], eps}, places, site);
+              },
+          .saved_bytes = make.bytes(T * H) + 2 * 4 * T};
+}
+
+OpSample linear_add_norm_sample(SampleMaker make, int64_t T, int64_t H, int64_t K, float p,
+                                float eps) {
+  const RowPlaces places = make.places(T);
+  const Dropout site = make.dropout(p);
+  Formula reference{[=](const Inputs& in) { return plain::linear(in[0], in[1], {}, T, H, K); }};
+  for (const Step& step : add_norm_formula({2, 3, 4, 5}, T, H, places, site, eps))
+    reference.push_back(step);
   return {
-      .sizes = fmt::format("T={} H={} p={}", T, H, p),
-      .inputs = {make.values({T, H}), make.values({H}), make.values({T, H}),
-                 make.f32_values({H}, 0.5, 1), make.f32_values({H})},
+      .sizes = fmt::format("T={} H={} K={} p={}", T, H, K, p),
+      .inputs = {make.values({T, K}), make.values({H, K}, 1 / std::sqrt(1.0 * K)), make.values({H}),
+                 make.values({T, H}), make.f32_values({H}, 0.5, 1), make.f32_values({H})},
       .forward =
           [=, places = make.there(places), site = make.there(site)](const Variables& in) {
-            return add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
+            return linear_add_norm(in[0], in[1], in[2], in[3], {in[4], in[5], eps}, places, site);
           },
-      .reference = {[](const Inputs& in) { return plain::add_bias(in[0], in[1]); },
-                    [=](const Inputs& in) { return plain::dropout(in.back(), T, H, places, site); },
-                    [](const Inputs& in) { return plain::add(in[2], in.back()); },
-                    [=](const Inputs& in) {
-                      return plain::layer_norm(in.back(), in[3], in[4], T, H, eps);
-                    }},
+      .reference = reference,
       .composed =
           [=](const Variables& in) {
-            return composed::add_norm(in[0], in[1], in[2], in[3], in[4], eps, places, site);
+            return composed::linear_add_norm(in[0], in[1], in[2], in[3], {in[4], in[5], eps},
+                                             places, site);
           },
       .saved_bytes = make.bytes(T * H) + 2 * 4 * T};
+}
+
+OpSample feed_forward_add_norm_sample(SampleMaker make, int64_t T, int64_t H, int64_t F, Gelu kind,
+                                      float p, float eps) {
+  const RowPlaces places = make.places(T);
+  const Dropout site = make.dropout(p);
+  Formula reference{[=](const Inputs& in) { return plain::linear(in[0], in[1], in[2], T, F, H); },
+                    plain::gelu(kind),
+                    [=](const Inputs& in) { return plain::linear(in.back(), in[3], {}, T, H, F); }};
+  for (const Step& step : add_norm_formula({4, 0, 5, 6}, T, H, places, site, eps))
+    reference.push_back(step);
+  return {
+      .sizes =
+          fmt::format("T={} H={} F={} {} p={}", T, H, F, kind == Gelu::erf ? "erf" : "tanh", p),
+      .inputs = {make.values({T, H}), make.values({F, H}, 0.5 / std::sqrt(1.0 * H)),
+                 make.values({F}, 0.3, F == 1 ? 1 : 0), make.values({H, F}, 1 / std::sqrt(1.0 * F)),
+                 make.values({H}), make.f32_values({H}, 0.5, 1), make.f32_values({H})},
+      .forward =
+          [=, places = make.there(places), site = make.there(site)](const Variables& in) {
+            return feed_forward_add_norm(in[0], in[1], in[2], in[3], in[4], kind,
+                                         {in[5], in[6], eps}, places, site);
+          },
+      .reference = reference,
+      .composed =
+          [=](const Variables& in) {
+            return composed::feed_forward_add_norm(in[0], in[1], in[2], in[3], in[4], kind,
+                                                   {in[5], in[6], eps}, places, site);
+          },
+      .saved_bytes = 2 * make.bytes(T * F) + make.bytes(T * H) + 2 * 4 * T};
 }
 
 // ---- Attention ---------------------------------------------------------------------------------
@@ -240,18 +288,6 @@ std::vector<OpInfo> layer_ops() {
        .tolerance = reduction,
        .samples = at(linear_tanh_sample, {{0, 3, 5}, {1, 1, 1}, {5, 33, 17}}),
        .bert_base = once(linear_tanh_sample, {BertBase::B, BertBase::H, BertBase::H})},
-      {.name = "feed_forward",
-       .formula = "y = gelu(x up^T + up_bias) down^T",
-       .shapes = "x, y [T, H]; up [F, H]; up_bias [F]; down [H, F]",
-       .saved = "x, up, down, pre-activation [T, F], activated [T, F]",
-       .inputs =
-           {{"x", activation}, {"up", parameter}, {"up_bias", parameter}, {"down", parameter}},
-       .tolerance = reduction,
-       .samples = at(feed_forward_sample, {{0, 3, 5, Gelu::erf},
-                                           {1, 1, 1, Gelu::erf},
-                                           {5, 7, 33, Gelu::tanh},
-                                           {17, 9, 31, Gelu::erf}}),
-       .bert_base = once(feed_forward_sample, {BertBase::T, BertBase::H, BertBase::F, Gelu::erf})},
       {.name = "layer_norm",
        .formula = "y = (x - mean) / sqrt(var + eps) * weight + beta",
        .shapes = "x, y [T, H]; weight, beta [H]",
@@ -276,6 +312,46 @@ std::vector<OpInfo> layer_ops() {
            add_norm_sample,
            {{0, 5, 0.1f, 1e-12f}, {1, 1, 0.5f, 1e-3f}, {13, 37, 0.1f, 1e-12f}, {7, 16, 0, 1e-12f}}),
        .bert_base = once(add_norm_sample, {BertBase::T, BertBase::H, 0.1f, 1e-12f})},
+      {.name = "linear_add_norm",
+       .formula = "y = layer_norm(residual + dropout(x weight^T + bias))",
+       .shapes = "x [T, K]; weight [H, K]; residual, y [T, H]; bias, norm's weight and beta [H]",
+       .saved = "x, weight, z = residual + dropout(x weight^T + bias) [T, H], norm's weight, mean "
+                "[T], rstd [T]",
+       .inputs = {{"x", activation},
+                  {"weight", parameter},
+                  {"bias", parameter},
+                  {"residual", activation},
+                  {"norm's weight", parameter},
+                  {"beta", parameter}},
+       .tolerance = reduction,
+       .samples = at(linear_add_norm_sample, {{0, 5, 3, 0.1f, 1e-12f},
+                                              {1, 1, 1, 0.5f, 1e-3f},
+                                              {13, 37, 9, 0.1f, 1e-12f},
+                                              {7, 16, 32, 0, 1e-12f}}),
+       .bert_base =
+           once(linear_add_norm_sample, {BertBase::T, BertBase::H, BertBase::H, 0.1f, 1e-12f})},
+      {.name = "feed_forward_add_norm",
+       .formula = "y = layer_norm(x + dropout(gelu(x up^T + up_bias) down^T + down_bias))",
+       .shapes = "x, y [T, H]; up [F, H]; up_bias [F]; down [H, F]; down_bias, norm's weight and "
+                 "beta [H]",
+       .saved =
+           "x, up, down, pre-activation [T, F], activated [T, F], z = x + dropout(...) [T, H], "
+           "norm's weight, mean [T], rstd [T]",
+       .inputs = {{"x", activation},
+                  {"up", parameter},
+                  {"up_bias", parameter},
+                  {"down", parameter},
+                  {"down_bias", parameter},
+                  {"norm's weight", parameter},
+                  {"beta", parameter}},
+       .tolerance = reduction,
+       .samples = at(feed_forward_add_norm_sample, {{0, 3, 5, Gelu::erf, 0.1f, 1e-12f},
+                                                    {1, 1, 1, Gelu::erf, 0.5f, 1e-3f},
+                                                    {5, 7, 33, Gelu::tanh, 0.1f, 1e-12f},
+                                                    {16, 8, 32, Gelu::tanh, 0.3f, 1e-12f},
+                                                    {17, 9, 31, Gelu::erf, 0, 1e-12f}}),
+       .bert_base = once(feed_forward_add_norm_sample,
+                         {BertBase::T, BertBase::H, BertBase::F, Gelu::erf, 0.1f, 1e-12f})},
       {.name = "attention",
        .formula = "y_i = sum over j of dropout(softmax_j(q_i k_j / sqrt D)) v_j",
        .shapes = "qkv [T, 3H] read as [T, 3, A, D]; y [T, H]",

@@ -48,10 +48,6 @@ Variable gather_rows(const Variable& x, const Tensor& row);
 // ---- Linear layers -----------------------------------------------------------------------------
 /// y = x weight^T [+ bias].  x [T, K]; weight [N, K]; bias [N] or undefined; y [T, N].
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {});
-/// F: y = gelu(x up^T + up_bias) down^T, without the second bias (add_norm adds it).
-/// x, y [T, H]; up [F, H]; up_bias [F]; down [H, F].
-Variable feed_forward(const Variable& x, const Variable& up, const Variable& up_bias,
-                      const Variable& down, Gelu kind);
 /// F: y = gelu(x weight^T + bias).  The MLM head's transform.
 Variable linear_gelu(const Variable& x, const Variable& weight, const Variable& bias, Gelu kind);
 /// F: y = tanh(x weight^T + bias).  The pooler.
@@ -60,14 +56,24 @@ Variable linear_tanh(const Variable& x, const Variable& weight, const Variable& 
 // ---- Normalisation -----------------------------------------------------------------------------
 /// LayerNorm over the last dimension.  x [T, H]; weight, beta [H].
 Variable layer_norm(const Variable& x, const Variable& weight, const Variable& beta, float eps);
+/// A LayerNorm's vectors, [H] each.
+struct Norm {
+  Variable weight, beta;
+  float eps;
+};
 /// F: LayerNorm(residual + dropout(x + bias)).  x, residual [T, H]; bias [H].
 Variable add_norm(const Variable& x, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout);
-/// The same, for an x that nobody else will read (a temporary): the sum is written over it.
-Variable add_norm(Variable&& x, const Variable& bias, const Variable& residual,
-                  const Variable& weight, const Variable& beta, float eps, const RowPlaces& places,
-                  const Dropout& dropout);
+                  const Norm& norm, const RowPlaces& places, const Dropout& dropout);
+/// F: LayerNorm(residual + dropout(x weight^T + bias)): the end of the attention sublayer.
+/// x [T, K]; weight [H, K]; bias [H]; residual, y [T, H].
+Variable linear_add_norm(const Variable& x, const Variable& weight, const Variable& bias,
+                         const Variable& residual, const Norm& norm, const RowPlaces& places,
+                         const Dropout& dropout);
+/// F: LayerNorm(x + dropout(gelu(x up^T + up_bias) down^T + down_bias)): the feed-forward sublayer.
+/// x, y [T, H]; up [F, H]; up_bias [F]; down [H, F]; down_bias [H].
+Variable feed_forward_add_norm(const Variable& x, const Variable& up, const Variable& up_bias,
+                               const Variable& down, const Variable& down_bias, Gelu kind,
+                               const Norm& norm, const RowPlaces& places, const Dropout& dropout);
 
 // ---- Attention ---------------------------------------------------------------------------------
 /// Sequences of a packed batch: what attention needs.

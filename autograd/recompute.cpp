@@ -21,7 +21,7 @@ void run_again(const Function& fn, const std::vector<Variable>& saved, const Ten
                std::vector<GradientTarget>& targets) {
   std::vector<Variable> inputs = saved;
   for (size_t i = 0; i < inputs.size(); ++i) {
-    if (!targets[i].wanted() || inputs[i].is_leaf()) continue;
+    if (!targets[i].wanted()) continue;  // a constant; or a leaf, whose edge is among those found
     inputs[i] = Variable::leaf(inputs[i].value());
     // Not f32 as a parameter's: the outer tape's buffer, in the type of the value.
     inputs[i].state()->gradient = targets[i].buffer;
@@ -34,8 +34,7 @@ void run_again(const Function& fn, const std::vector<Variable>& saved, const Ten
   }
   if (y.requires_grad()) run_tape(y, dy, {}, /* run_hooks= */ false);
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const bool untouched = targets[i].wanted() && !saved[i].is_leaf() && inputs[i].state()->fresh;
-    if (untouched) targets[i].buffer.fill_zero();
+    if (targets[i].wanted() && inputs[i].state()->fresh) targets[i].buffer.fill_zero();
   }
 }
 

@@ -1,8 +1,6 @@
 // modules.cpp: parameter lists and forward passes.
 #include "nn/modules.h"
 
-#include <utility>
-
 namespace minibert {
 
 void Linear::parameters(ParameterWalk& walk) {
@@ -30,12 +28,6 @@ void QueryKeyValue::parameters(ParameterWalk& walk) {
 void DenseAddNorm::parameters(ParameterWalk& walk) {
   walk.child("dense", dense);
   walk.child("LayerNorm", layer_norm);
-}
-
-Variable DenseAddNorm::finish(Variable product, const Variable& residual, const RowPlaces& places,
-                              const Dropout& dropout) const {
-  return add_norm(std::move(product), dense.bias, residual, layer_norm.weight, layer_norm.bias,
-                  layer_norm.eps, places, dropout);
 }
 
 void EncoderLayer::Attention::parameters(ParameterWalk& walk) {
@@ -74,12 +66,11 @@ Variable EncoderLayer::operator()(const Variable& x, const Sequences& sequences,
 
 Variable EncoderLayer::after_attention(const Variable& context, const Variable& x,
                                        const RowPlaces& places, const LayerDropout& dropout) const {
-  Variable projected = linear(context, attention.output.dense.weight);  // [T, H]
   const Variable attended =
-      attention.output.finish(std::move(projected), x, places, dropout.attention_output);  // [T, H]
-  Variable expanded = feed_forward(attended, intermediate.dense.weight, intermediate.dense.bias,
-                                   output.dense.weight, gelu);
-  return output.finish(std::move(expanded), attended, places, dropout.feed_forward);  // [T, H]
+      attention.output(context, x, places, dropout.attention_output);  // [T, H]
+  const Linear &up = intermediate.dense, &down = output.dense;
+  return feed_forward_add_norm(attended, up.weight, up.bias, down.weight, down.bias, gelu,
+                               output.layer_norm.norm(), places, dropout.feed_forward);  // [T, H]
 }
 
 }  // namespace minibert

@@ -1,8 +1,8 @@
 // modules.h: the building blocks of an encoder, in order of increasing complexity. Each is a plain
 // struct: sizes given at construction, parameters listed once (`parameters`), and, where one op
-// does the work, a call operator. Called by models/bert/bert.cpp. Easy to break: the bias of a
-// Linear that stands before a residual sum is added by add_norm, not by linear. Source: arXiv
-// 1810.04805; names: Transformers' BERT. Test: ctest -R nn_modules.
+// does the work, a call operator. Called by models/bert/bert.cpp. Easy to break: the feed-forward
+// sublayer is one op, so intermediate and output are parameters alone. Source: arXiv 1810.04805; names:
+// Transformers' BERT. Test: ctest -R nn_modules.
 #pragma once
 
 #include "autograd/ops.h"
@@ -35,6 +35,7 @@ struct LayerNorm {
   Variable weight, bias;
 
   void parameters(ParameterWalk& walk);
+  Norm norm() const { return {weight, bias, eps}; }
   Variable operator()(const Variable& x) const { return layer_norm(x, weight, bias, eps); }
 };
 
@@ -53,10 +54,11 @@ struct DenseAddNorm {
   LayerNorm layer_norm;
 
   void parameters(ParameterWalk& walk);
-  /// `product` is x dense.weight^T, still without the bias: moved in, its memory takes the sum.
-  /// product, residual [T, H].
-  Variable finish(Variable product, const Variable& residual, const RowPlaces& places,
-                  const Dropout& dropout) const;
+  Variable operator()(const Variable& x, const Variable& residual, const RowPlaces& places,
+                      const Dropout& dropout) const {
+    return linear_add_norm(x, dense.weight, dense.bias, residual, layer_norm.norm(), places,
+                           dropout);
+  }
 };
 
 /// The dropout sites of one encoder layer.

@@ -76,6 +76,9 @@ MB_ABSENT(embedding_backward, EmbeddingBackward)
 MB_ABSENT_RUNG(embedding_forward, EmbeddingForward)
 MB_ABSENT_RUNG(embedding_backward, EmbeddingBackward)
 MB_ABSENT(gemm, GemmArgs)
+bool gemm_cuda_fuses(const GemmArgs&, Stream) {
+  absent("gemm");
+}
 void gemm_cuda_rung(const GemmArgs&, Stream, GemmRung) {
   absent("gemm");
 }

@@ -154,18 +154,15 @@ void add_bias_block(const AddBiasForward& args, int64_t begin, int64_t end) {
 
 namespace {
 
-// One row of dropout_rows: x, y [H].
+// Row t of dropout_rows: x, y [H].
 template <class E>
-HWY_INLINE void dropout_row(const Dropout& dropout, const PhiloxKeys& keys, uint32_t word3,
-                            uint32_t position, uint32_t sample, const E* x, E* y, int64_t H,
+HWY_INLINE void dropout_row(const RowDropout& dropout, int64_t t, const E* x, E* y, int64_t H,
                             bool accumulate) {
   const FloatTag d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t h = 0; h < H; h += 2 * lanes) {
-    const WordPair words =
-        philox_columns(static_cast<uint32_t>(h / 4), position, sample, word3, keys);
-    const FloatVec factors[2] = {dropout_factor(words.first, dropout.threshold, dropout.scale),
-                                 dropout_factor(words.second, dropout.threshold, dropout.scale)};
+    FloatVec factors[2];
+    dropout.draw(t, h, factors);
     for (int64_t half = 0; half < 2; ++half) {
       const int64_t first = h + half * lanes;
       if (first >= H) break;
@@ -180,18 +177,14 @@ HWY_INLINE void dropout_row(const Dropout& dropout, const PhiloxKeys& keys, uint
 }  // namespace
 
 void dropout_rows_block(const DropoutRows& args, int64_t begin, int64_t end) {
-  const PhiloxKeys keys(args.dropout.seed);
-  const uint32_t word3 = args.dropout.step_layer_purpose();
+  const RowDropout dropout(args.dropout, args.position, args.row_sample);
   const int64_t H = args.x.dim(1);
-  const int32_t *position = args.position.data<int32_t>(),
-                *sample = args.row_sample.data<int32_t>();
   with_element(args.y.dtype(), [&](auto e) HWY_ATTR {
     using E = decltype(e);
     const E* x = args.x.data<E>();
     E* y = args.y.data<E>();
     for (int64_t t = begin; t < end; ++t)
-      dropout_row(args.dropout, keys, word3, static_cast<uint32_t>(position[t]),
-                  static_cast<uint32_t>(sample[t]), x + t * H, y + t * H, H, args.accumulate);
+      dropout_row(dropout, t, x + t * H, y + t * H, H, args.accumulate);
   });
 }
 

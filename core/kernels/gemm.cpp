@@ -8,9 +8,11 @@
 
 #include "core/dispatch.h"
 #include "core/kernels/check.h"
+#include "core/kernels/dropout_mask.h"
 #include "core/kernels/gelu.h"
 #include "core/kernels/gemm_backend.h"
 #include "core/kernels/gemm_simd.h"
+#include "core/kernels/reduce.h"
 #include "core/kernels/reduce_simd.h"
 #include "core/kernels/reference.h"
 #include "core/kernels/workspace.h"
@@ -49,6 +51,21 @@ void check(const GemmArgs& args) {
                  result);
   if (args.column_sum.defined())
     check_tensor("gemm", "column_sum", args.column_sum, {N}, "columns of op(b)");
+  if (args.row_sum.defined()) {
+    check_tensor("gemm", "row_sum", args.row_sum, {M}, "rows of op(a)");
+    MB_CHECK(args.transpose_a, "gemm: row_sum is given, expected it with transpose_a alone");
+  }
+  MB_CHECK(args.residual.defined() == (args.epilogue == Epilogue::residual),
+           "gemm: residual is {}given, expected it with the epilogue residual, and with no other",
+           args.residual.defined() ? "" : "not ");
+  if (args.epilogue == Epilogue::residual) {
+    check_tensor("gemm", "residual", args.residual, {M, N}, "shape of c", element);
+    check_type("gemm", "c", args.c, element);
+    if (args.dropout.active()) {
+      check_tensor("gemm", "position", args.position, {M}, "rows of c", DType::i32);
+      check_tensor("gemm", "row_sample", args.row_sample, {M}, "rows of c", DType::i32);
+    }
+  }
   MB_CHECK(!args.accumulate || args.epilogue == Epilogue::none,
            "gemm: accumulate is on together with an epilogue, expected one of the two");
   MB_CHECK(args.epilogue != Epilogue::dgelu || args.pre_activation.defined(),
@@ -64,14 +81,18 @@ void check(const GemmArgs& args) {
 Cost gemm_cost(const GemmArgs& args) {
   const auto [M, N, K] = sizes_of(args);
   const bool sums = args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
-  double flops_of_element = 2.0 * K + (args.bias.defined() ? 1 : 0) + (sums ? 1 : 0);
+  double flops_of_element =
+      2.0 * K + (args.bias.defined() ? 1 : 0) + (args.residual.defined() ? 1 : 0) + (sums ? 1 : 0);
   if (args.epilogue == GemmArgs::Epilogue::bias_gelu) flops_of_element += kGeluFlops;
   if (args.epilogue == GemmArgs::Epilogue::dgelu) flops_of_element += kGeluFlops + 1;
   const auto moved = [](const Operand& x) { return x.defined() ? x.bytes() : 0; };
   const int64_t bytes = moved(args.a) + moved(args.b) + moved(args.c) * (args.accumulate ? 2 : 1) +
-                        moved(args.bias) + moved(args.pre_activation) +
+                        moved(args.bias) + moved(args.pre_activation) + moved(args.residual) +
+                        moved(args.row_sum) * (args.accumulate_row_sum ? 2 : 1) +
                         (sums ? moved(args.column_sum) * (args.accumulate_column_sum ? 2 : 1) : 0);
-  return {flops_of_element * static_cast<double>(M * N), static_cast<double>(bytes)};
+  const int64_t row_sum_flops = args.row_sum.defined() ? M * K : 0;
+  return {flops_of_element * static_cast<double>(M * N) + static_cast<double>(row_sum_flops),
+          static_cast<double>(bytes)};
 }
 
 // ---- 6. Reference ------------------------------------------------------------------------------
@@ -121,9 +142,15 @@ void gemm_reference(const GemmArgs& args) {
         value *= gelu_slope(get(args.pre_activation, i), args.gelu);
         column_sum[n] += value;
       }
+      if (args.epilogue == Epilogue::residual) {
+        const double factor =
+            hidden_dropout_factor(args.dropout, args.position, args.row_sample, m, n);
+        value = get(args.residual, i) + dropped(value, factor);
+      }
       put(args.c, i, value);
     }
   }
+  if (args.row_sum.defined()) column_sum_reference({args.a, args.row_sum, args.accumulate_row_sum});
   if (args.epilogue != Epilogue::dgelu || !args.column_sum.defined()) return;
   for (int64_t n = 0; n < N; ++n) {
     const double before = args.accumulate_column_sum ? get(args.column_sum, n) : 0.0;
@@ -226,9 +253,21 @@ void gemm_cpu(const GemmArgs& args) {
 
 void gemm(const GemmArgs& args) {
   check(args);
+  if (args.row_sum.defined() && args.c.device() == Device::cpu) {
+    GemmArgs product = args;  // packing a gives nothing that a pass over a would not
+    product.row_sum = {};
+    gemm(product);
+    return column_sum(args.a, args.row_sum, args.accumulate_row_sum);
+  }
   dispatch(
       "gemm", args.c.device(), [&] { return gemm_cost(args); }, [&] { gemm_cpu(args); },
       [&](Stream stream) { gemm_cuda(args, stream); });
+}
+
+bool gemm_fuses(const GemmArgs& args) {
+  check(args);
+  const OpRange named("gemm");
+  return args.c.device() == Device::cpu || gemm_cuda_fuses(args, current_stream());
 }
 
 std::string gemm_implementation(DType type) {

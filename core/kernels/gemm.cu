@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "core/kernels/gemm_epilogue_cuda.h"
+#include "core/kernels/reduce.h"
 
 namespace minibert {
 
@@ -67,6 +68,20 @@ struct SplitSums {
   }
 };
 
+/// c itself, where it holds the product.
+template <typename E>
+struct StoredProduct {
+  const E* c;  // from this tile's corner on
+  int N;
+
+  template <int kWidth>
+  __device__ __forceinline__ void operator()(int row, int column, float (&x)[kWidth]) const {
+    const auto product = load_pack<kWidth>(c + static_cast<int64_t>(row) * N + column);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) x[i] = to_float(product[i]);
+  }
+};
+
 }  // namespace
 
 /// Grid: tiles across, tiles down.
@@ -79,6 +94,16 @@ __global__ void MB_LAUNCH_BOUNDS(kFinishThreads, 2)
   const float* corner = products + static_cast<int64_t>(m0) * f.N + n0;
   finish_tile<E, kFinishM, kFinishN, kFinishThreads>(
       f, m0, n0, 0, s_sums, SplitSums{corner, f.N, splits, static_cast<int64_t>(f.M) * f.N});
+}
+
+/// Grid: tiles across, tiles down.
+template <typename E>
+__global__ void MB_LAUNCH_BOUNDS(kFinishThreads, 2) gemm_residual_kernel(const GemmFinish f) {
+  const int m0 = static_cast<int>(blockIdx.y) * kFinishM;
+  const int n0 = static_cast<int>(blockIdx.x) * kFinishN;
+  const E* corner = static_cast<const E*>(f.c) + static_cast<int64_t>(m0) * f.N + n0;
+  finish_tile<E, kFinishM, kFinishN, kFinishThreads>(f, m0, n0, 0, nullptr,
+                                                     StoredProduct<E>{corner, f.N});
 }
 
 /// y[n] (+)= sum over the tiles of sums[tile][n]. A block has 32 columns; its eight rows of threads take
@@ -121,25 +146,31 @@ bool sums_columns(const GemmArgs& args) {
   return args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
 }
 
-/// Each tile's sums of columns, and their way to args.column_sum. Without column sums: nothing.
-class ColumnSumParts {
+/// Sums by parts of what is added, [parts, length], and their way to a vector. Unless `wanted`:
+/// nothing.
+class SumParts {
  public:
-  ColumnSumParts(const GemmArgs& args, int tile_rows)
-      : N_(static_cast<int>(gemm_sizes(args).N)),
-        tiles_(static_cast<int>(ceil_div(gemm_sizes(args).M, tile_rows))) {
-    if (sums_columns(args)) parts_.emplace(int64_t{tiles_} * N_ * 8);
+  SumParts(bool wanted, int64_t parts, int64_t length)
+      : parts_(static_cast<int>(parts)), length_(static_cast<int>(length)) {
+    if (wanted) sums_.emplace(parts * length * 8);
   }
-  double* data() const { return parts_ ? parts_->data<double>() : nullptr; }
-  void add_to(const GemmArgs& args, Stream stream) const {
-    if (!parts_) return;
-    launch(gemm_column_sums_kernel, ceil_div(N_, 32), dim3(32, 8), 0, stream, data(), tiles_, N_,
-           args.column_sum.data<float>(), args.accumulate_column_sum);
+  double* data() const { return sums_ ? sums_->data<double>() : nullptr; }
+  void add_to(const Operand& y, bool accumulate, Stream stream) const {
+    if (!sums_) return;
+    launch(gemm_column_sums_kernel, ceil_div(length_, 32), dim3(32, 8), 0, stream, data(), parts_,
+           length_, y.data<float>(), accumulate);
   }
 
  private:
-  int N_, tiles_;
-  std::optional<DeviceWorkspace> parts_;
+  int parts_, length_;
+  std::optional<DeviceWorkspace> sums_;
 };
+
+/// Each tile's sums of columns.
+SumParts column_sum_parts(const GemmArgs& args, int tile_rows) {
+  const GemmSizes sizes = gemm_sizes(args);
+  return {sums_columns(args), ceil_div(sizes.M, tile_rows), sizes.N};
+}
 
 /// An operand with rows of whole chunks of 16 bytes: itself, or a copy with zeros at the rows' ends.
 struct ChunkedRows {
@@ -171,7 +202,7 @@ bool is_wide(const GemmArgs& args) {
   const int64_t row = args.c.dim(1) * element;
   const auto bias_pack = static_cast<int>(16 / element * size_of(args.a.dtype()));
   return packs(args.c.raw(), row) && packs(args.pre_activation.raw(), row) &&
-         packs(args.bias.raw(), 0, std::min(bias_pack, 16));
+         packs(args.residual.raw(), row) && packs(args.bias.raw(), 0, std::min(bias_pack, 16));
 }
 
 int multiprocessors() {
@@ -197,6 +228,10 @@ GemmFinish gemm_finish_of(const GemmArgs& args) {
   f.c = args.c.raw();
   f.bias = args.bias.raw();
   f.pre_activation = args.pre_activation.raw();
+  f.residual = args.residual.raw();
+  f.position = args.position.data_or_null<int32_t>();
+  f.row_sample = args.row_sample.data_or_null<int32_t>();
+  f.dropout = args.dropout;
   f.epilogue = args.epilogue;
   f.gelu = args.gelu;
   f.accumulate = args.accumulate;
@@ -207,19 +242,37 @@ GemmFinish gemm_finish_of(const GemmArgs& args) {
 
 void gemm_finish_products(const GemmArgs& args, const float* products, int splits, Stream stream) {
   GemmFinish finish = gemm_finish_of(args);
-  const ColumnSumParts sums(args, kFinishM);
+  const SumParts sums = column_sum_parts(args, kFinishM);
   finish.column_sums = sums.data();
   with_cuda_element(args.a.dtype(), [&](auto e) {
     launch(gemm_finish_kernel<decltype(e)>,
            {ceil_div(finish.N, kFinishN), ceil_div(finish.M, kFinishM)}, kFinishThreads, 0, stream,
            finish, products, splits);
   });
-  sums.add_to(args, stream);
+  sums.add_to(args.column_sum, args.accumulate_column_sum, stream);
+}
+
+void gemm_add_residual(const GemmArgs& args, Stream stream) {
+  GemmFinish finish = gemm_finish_of(args);
+  finish.bias = nullptr;  // is in c
+  with_cuda_element(args.a.dtype(), [&](auto e) {
+    launch(gemm_residual_kernel<decltype(e)>,
+           {ceil_div(finish.N, kFinishN), ceil_div(finish.M, kFinishM)}, kFinishThreads, 0, stream,
+           finish);
+  });
+}
+
+void gemm_sum_rows_apart(const GemmArgs& args, Stream stream) {
+  if (args.row_sum.defined())
+    column_sum_cuda({args.a, args.row_sum, args.accumulate_row_sum}, stream);
 }
 
 void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   const auto [M, N, K] = gemm_sizes(args);
   MB_ASSERT(std::max({M, N, K}) <= INT32_MAX / 2, "gemm: M, N or K is above 2^30");
+  const bool exact = args.a.dtype() == DType::f32 && !args.tf32;
+  const bool sums_rows = args.row_sum.defined() && !args.transpose_b && !exact && M > 0 && N > 0;
+  if (!sums_rows) gemm_sum_rows_apart(args, stream);
   if (M == 0 || N == 0) return gemm_finish_products(args, nullptr, 1, stream);
   if (args.transpose_a && args.transpose_b) plan.tile = GemmTileSize::small;
   const ChunkedRows a(args.a, stream), b(args.b, stream);
@@ -235,12 +288,15 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   p.K = static_cast<int>(K);
   p.splits = splits;
   p.split_k = static_cast<int>(rounds_of_split * round_k);
+  const SumParts row_sums(sums_rows, splits, M);
+  p.row_sums = row_sums.data();
   if (splits == 1) {
-    const ColumnSumParts sums(args, plan.tile == GemmTileSize::large ? 128 : 64);
+    const SumParts sums = column_sum_parts(args, plan.tile == GemmTileSize::large ? 128 : 64);
     p.finish = gemm_finish_of(args);
     p.finish.column_sums = sums.data();
     run_production(p, args, plan.tile, stream);
-    sums.add_to(args, stream);
+    sums.add_to(args.column_sum, args.accumulate_column_sum, stream);
+    row_sums.add_to(args.row_sum, args.accumulate_row_sum, stream);
     return;
   }
   const DeviceWorkspace products(splits * M * N * static_cast<int64_t>(sizeof(float)));
@@ -251,6 +307,7 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   p.finish.wide = N % 4 == 0;
   run_production(p, args, plan.tile, stream);
   gemm_finish_products(args, products.data<float>(), splits, stream);
+  row_sums.add_to(args.row_sum, args.accumulate_row_sum, stream);
 }
 
 void gemm_cuda_ours(const GemmArgs& args, Stream stream) {

@@ -80,6 +80,9 @@ Form form_of(const GemmArgs& args) {
   word(args.epilogue != Epilogue::none && args.gelu == Gelu::tanh, "tanh");
   word(args.epilogue == Epilogue::bias_gelu && args.pre_activation.defined(), "pre");
   word(args.column_sum.defined(), args.accumulate_column_sum ? "add_sums" : "sums");
+  word(args.epilogue == Epilogue::residual,
+       args.dropout.active() ? "dropout+residual" : "residual");
+  word(args.row_sum.defined(), args.accumulate_row_sum ? "add_row_sums" : "row_sums");
   word(args.c.dtype() != args.a.dtype(), "f32");
   if (operands.size() == bare) operands += "plain";
   return {tf32 ? "tf32" : name_of(args.a.dtype()),
@@ -129,6 +132,7 @@ class Rehearsal {
   Rehearsal(const GemmArgs& args, Stream stream) : args_(args) {
     redirect(args_.c, stream);
     redirect(args_.column_sum, stream);
+    redirect(args_.row_sum, stream);
     if (args.epilogue == Epilogue::bias_gelu) redirect(args_.pre_activation, stream);
   }
   /// Least microseconds of a few runs, after one that is not counted.
@@ -198,6 +202,17 @@ int choose(const GemmArgs& args, Stream stream) {
   return t.choices.emplace(form, choice).first->second.algorithm;
 }
 
+/// Who multiplies this call.
+int algorithm_of(const GemmArgs& args, Stream stream) {
+  const auto [M, N, K] = gemm_sizes(args);
+  const GemmCudaBackend backend = gemm_cuda_backend();
+  if (backend == GemmCudaBackend::ours || M == 0 || N == 0 || K == 0) return kOurs;
+  const int algorithm = backend == GemmCudaBackend::fastest ? choose(args, stream) : 0;
+  if (algorithm == kOurs) return kOurs;
+  // A loaded table may be of another version of the library, or of another alignment.
+  return algorithm < gemm_cublaslt_algorithms(args) ? algorithm : kOurs;
+}
+
 /// "cublaslt" or "cublaslt:2" to 0 or 2, "ours" to kOurs; nothing else is taken.
 bool parse_who(const std::string& word, int& algorithm) {
   const std::string library = "cublaslt:";
@@ -211,14 +226,12 @@ bool parse_who(const std::string& word, int& algorithm) {
 }  // namespace
 
 void gemm_cuda(const GemmArgs& args, Stream stream) {
-  const auto [M, N, K] = gemm_sizes(args);
-  const GemmCudaBackend backend = gemm_cuda_backend();
-  if (backend == GemmCudaBackend::ours || M == 0 || N == 0 || K == 0)
-    return gemm_cuda_ours(args, stream);
-  int algorithm = backend == GemmCudaBackend::fastest ? choose(args, stream) : 0;
-  // A loaded table may be of another version of the library, or of another alignment.
-  if (algorithm != kOurs && algorithm >= gemm_cublaslt_algorithms(args)) algorithm = kOurs;
+  const int algorithm = algorithm_of(args, stream);
   algorithm == kOurs ? gemm_cuda_ours(args, stream) : gemm_cublaslt(args, stream, algorithm);
+}
+
+bool gemm_cuda_fuses(const GemmArgs& args, Stream stream) {
+  return algorithm_of(args, stream) == kOurs;
 }
 
 void gemm_cuda_use(GemmCudaBackend backend) {

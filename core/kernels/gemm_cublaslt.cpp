@@ -5,7 +5,9 @@
 //   GELU_AUX_BIAS, DGELU, DGELU_BGRAD   with the tanh form of GELU, which is the only one that it has, and in f32,
 //                   where they keep section 4's contract. In 16 bits GELU would see p before it is rounded, and
 //                   column sums would be rounded to 16 bits.
+//   residual        the product in E with its bias, then a pass of ours in place (gemm_add_residual).
 //   All else        the plain product in f32, then our second pass (gemm_finish_products).
+// Row sums are left to column_sum.
 // Easy to break: reductions in place are excluded, because their order is not fixed.
 // Source: cuBLAS 13 documentation, cublasLtMatmul. Test: ctest -R gemm_cuda.
 #include <algorithm>
@@ -72,7 +74,7 @@ struct Request {
 
 Request request_of(const GemmArgs& args) {
   const Request product{CUBLASLT_EPILOGUE_DEFAULT, /* whole= */ false};
-  if (args.epilogue == Epilogue::none) {
+  if (args.epilogue == Epilogue::none || args.epilogue == Epilogue::residual) {
     if (!args.bias.defined()) return {};
     // A bias in 16 bits for a c in f32 is no combination of the library's.
     return args.c.dtype() == args.a.dtype() ? Request{CUBLASLT_EPILOGUE_BIAS} : product;
@@ -231,7 +233,12 @@ void gemm_cublaslt(const GemmArgs& args, Stream stream, int algorithm) {
             "gemm: cuBLASLt's algorithm {} is asked for, but it offers {}", algorithm,
             offers.size());
   const auto& chosen = offers[static_cast<size_t>(algorithm)];
-  if (matmul.whole()) return matmul.run(chosen, args.c.raw(), stream);
+  gemm_sum_rows_apart(args, stream);
+  if (matmul.whole()) {
+    matmul.run(chosen, args.c.raw(), stream);
+    if (args.epilogue == Epilogue::residual) gemm_add_residual(args, stream);
+    return;
+  }
   const DeviceWorkspace product(args.c.numel() * static_cast<int64_t>(sizeof(float)));
   matmul.run(chosen, product.data<float>(), stream);
   gemm_finish_products(args, product.data<float>(), 1, stream);

@@ -21,12 +21,15 @@ struct GemmFinish {
   int64_t split_stride;  // elements from one split's c to the next; 0 if K is not split
   const void* bias;      // [N] of type E, or null
   void* pre_activation;  // of c's type, or null
-  double* column_sums;   // [tiles of rows, N]: each tile's sum of what c gets, or null
+  const void* residual;  // of type E, or null
+  const int32_t *position, *row_sample;  // [M], read if dropout is active
+  Dropout dropout;
+  double* column_sums;  // [tiles of rows, N]: each tile's sum of what c gets, or null
   GemmArgs::Epilogue epilogue;
   Gelu gelu;
   bool accumulate;
   bool c_is_f32;
-  bool wide;  // c, pre_activation and bias can be moved in packs of 16 bytes of c
+  bool wide;  // c, pre_activation, residual and bias can be moved in packs of 16 bytes of c
 };
 
 /// op(a) [M, K] op(b) [K, N], then `finish`.
@@ -36,6 +39,7 @@ struct GemmLaunch {
   bool transpose_a, transpose_b;
   int K;
   int splits, split_k;  // split s takes k from s split_k on, split_k of them
+  double* row_sums;     // [splits, M]: each split's sums of op(a)'s rows, or null
   GemmFinish finish;
 };
 
@@ -55,6 +59,10 @@ struct GemmSizes {
 GemmSizes gemm_sizes(const GemmArgs& args);
 /// The epilogue of the call, but for column sums.
 GemmFinish gemm_finish_of(const GemmArgs& args);
+/// Row sums by a kernel that passes over a. Without row sums: nothing.
+void gemm_sum_rows_apart(const GemmArgs& args, Stream stream);
+/// c holds the product, with bias, rounded to E: the rest of the epilogue `residual`, in place.
+void gemm_add_residual(const GemmArgs& args, Stream stream);
 /// Adds `splits` products [M, N] in f32 in ascending order and finishes the sum, with column sums.
 void gemm_finish_products(const GemmArgs& args, const float* products, int splits, Stream stream);
 /// Uninitialised memory on the device. It is given back to the allocator at the scope's end, when the

@@ -2,10 +2,11 @@
 // Called by all production kernels with their tile in shared memory, and by the pass that adds the
 // parts of a split K. A thread keeps the same few columns and walks down the rows of its tile, so
 // bias and column sums stay in registers, and rows are written in packs of 16 bytes. Easy to break: the
-// row read ahead (pre_activation, or c where it is added to) may be the very memory that c is written
-// to, so only a row that this thread itself writes later may be read ahead.
+// row read ahead (pre_activation, residual, or c where it is added to) may be the very memory that c
+// is written to, so only a row that this thread itself writes later may be read ahead.
 #pragma once
 
+#include "core/kernels/elements_cuda.h"
 #include "core/kernels/gelu_cuda.h"
 #include "core/kernels/gemm_cuda.h"
 
@@ -21,6 +22,22 @@ __device__ __forceinline__ void apply(float (&x)[kWidth], const Pack<C, kWidth>&
                                       const Function& function) {
 #pragma unroll
   for (int i = 0; i < kWidth; ++i) x[i] = function(x[i], to_float(p[i]));
+}
+
+/// x of columns `column` .. column + kWidth - 1 of a row, as dropout leaves it.
+template <int kWidth>
+__device__ __forceinline__ void drop(float (&x)[kWidth], const RowDropout& dropout, int column) {
+  // A call of Philox serves four neighbours.
+  constexpr int kDrawn = kWidth < 4 ? 4 : kWidth;
+  static_assert(kWidth == 1 || kWidth == kDrawn);
+  const int first = kWidth == 1 ? column % 4 : 0;
+  Floats<kDrawn> drawn{};
+#pragma unroll
+  for (int i = 0; i < kDrawn; ++i) drawn[i] = x[kWidth == 1 ? 0 : i];
+  drawn = dropout(drawn, column - first);
+#pragma unroll
+  for (int i = 0; i < kDrawn; ++i)
+    if (kWidth > 1 || i == first) x[kWidth == 1 ? 0 : i] = drawn[i];
 }
 
 /// Finishes rows m0 .. m0 + kTileM - 1, columns n0 .. n0 + kTileN - 1, as far as they exist.
@@ -47,6 +64,9 @@ __device__ __forceinline__ void finish_rows(const GemmFinish& f, C* c, int m0, i
   }
   // Accumulation and epilogues exclude one another: one matrix at most is read.
   const C* reads = f.accumulate ? c : f.epilogue == Epilogue::dgelu ? pre : nullptr;
+  if constexpr (std::is_same_v<C, E>) {
+    if (f.epilogue == Epilogue::residual) reads = static_cast<const E*>(f.residual);
+  }
   Pack<C, kWidth> r_next{};
   if (reads != nullptr && first < rows)
     r_next = load_pack<kWidth>(reads + corner + static_cast<int64_t>(first) * f.N);
@@ -81,6 +101,11 @@ __device__ __forceinline__ void finish_rows(const GemmFinish& f, C* c, int m0, i
       }
 #pragma unroll
       for (int i = 0; i < kWidth; ++i) r_sum[i] += x[i];
+    } else if constexpr (std::is_same_v<C, E>) {
+      if (f.epilogue == Epilogue::residual) {
+        drop(x, RowDropout(f.dropout, f.position, f.row_sample, m0 + row), n0 + column);
+        apply(x, r_read, [](float y, float residual) { return residual + y; });
+      }
     }
     Pack<C, kWidth> y;
 #pragma unroll

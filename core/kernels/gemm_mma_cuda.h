@@ -182,6 +182,13 @@ __device__ __forceinline__ void tile_of_block(int id, int tiles_m, int tiles_n, 
   n = id % of_band / rows;
 }
 
+/// A register of a fragment that holds ones.
+template <typename E>
+__device__ __forceinline__ uint32_t register_of_ones() {
+  if constexpr (sizeof(E) == 2) return pack2<E>(1.0f, 1.0f);
+  return __float_as_uint(1.0f);
+}
+
 /// c += a b of one fragment each, both 32 bytes of K deep.
 template <typename E>
 __device__ __forceinline__ void mma_step(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
@@ -193,8 +200,9 @@ __device__ __forceinline__ void mma_step(float (&c)[4], const uint32_t (&a)[4], 
   }
 }
 
-/// Grid: tiles of c, then splits of K.
-template <typename E, typename Tile, bool kAAlongK, bool kBAlongK>
+/// Grid: tiles of c, then splits of K. kRowSums: the blocks of the first column of tiles also multiply
+/// a by ones, which are one more column of b.
+template <typename E, typename Tile, bool kAAlongK, bool kBAlongK, bool kRowSums>
 __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
     gemm_mma_kernel(const GemmLaunch p) {
   using ATile = OperandTile<E, Tile::kM, kAAlongK>;
@@ -230,6 +238,8 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
   const FragmentReader<E, Tile::kM, kAAlongK, Tile::kWarpM, true> read_a(warp_m);
   const FragmentReader<E, Tile::kN, kBAlongK, Tile::kWarpN, false> read_b(warp_n);
   float r_c[kDown][2 * kAcross][4] = {};
+  [[maybe_unused]] float r_row_sum[kDown][4] = {};  // each of its eight columns is the sum
+  const bool sums_rows = kRowSums && n0 + warp_n == 0;
   uint32_t r_a[2][kDown][4], r_b[2][kAcross][4];  // the step being multiplied and the next
   const auto read_step = [&](const char* s_slot, int step) {
 #pragma unroll
@@ -248,6 +258,12 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
         const int j = i % 2 ? 2 * kAcross - 1 - k : k;  // there and back: operands stay at hand
         mma_step<E>(r_c[i][j], a[i], b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]);
       }
+    }
+    if constexpr (kRowSums) {
+      if (!sums_rows) return;
+#pragma unroll
+      for (int i = 0; i < kDown; ++i)
+        mma_step<E>(r_row_sum[i], a[i], register_of_ones<E>(), register_of_ones<E>());
     }
   };
 
@@ -293,6 +309,14 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
         store_pack(s_tile + staged<Tile::kN>(row, column), pair);
       }
     }
+    if constexpr (kRowSums) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int row = m0 + warp_m + 16 * i + 8 * half + g;
+        if (sums_rows && t == 0 && row < M)
+          p.row_sums[static_cast<int64_t>(split) * M + row] = r_row_sum[i][2 * half];
+      }
+    }
   }
   __syncthreads();
   finish_tile<E, Tile::kM, Tile::kN, Tile::kThreads>(
@@ -300,10 +324,10 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
 }
 
 // ---- 11. Launcher of one type -------------------------------------------------------------------
-template <typename E, typename Tile, bool kAAlongK, bool kBAlongK>
+template <typename E, typename Tile, bool kAAlongK, bool kBAlongK, bool kRowSums = false>
 void launch_mma(const GemmLaunch& p, Stream stream) {
   const int64_t tiles = ceil_div(p.finish.M, Tile::kM) * ceil_div(p.finish.N, Tile::kN);
-  launch(gemm_mma_kernel<E, Tile, kAAlongK, kBAlongK>, {tiles, p.splits}, Tile::kThreads,
+  launch(gemm_mma_kernel<E, Tile, kAAlongK, kBAlongK, kRowSums>, {tiles, p.splits}, Tile::kThreads,
          Tile::kSharedBytes, stream, p);
 }
 
@@ -326,6 +350,9 @@ void gemm_mma(const GemmLaunch& p, GemmTileSize size, Stream stream) {
   } else if (a_along_k) {
     large ? launch_mma<E, LargeTile<E>, true, false>(p, stream)
           : launch_mma<E, SmallTile, true, false>(p, stream);
+  } else if (!b_along_k && p.row_sums) {  // a wgrad with the gradient of a bias
+    large ? launch_mma<E, LargeTile<E>, false, false, true>(p, stream)
+          : launch_mma<E, SmallTile, false, false, true>(p, stream);
   } else if (!b_along_k) {
     large ? launch_mma<E, LargeTile<E>, false, false>(p, stream)
           : launch_mma<E, SmallTile, false, false>(p, stream);

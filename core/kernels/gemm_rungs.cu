@@ -150,6 +150,7 @@ void launch_rung(const PlainProduct<E>& p, bool tf32, GemmRung rung, Stream stre
 
 void gemm_cuda_rung(const GemmArgs& args, Stream stream, GemmRung rung) {
   if (rung == GemmRung::production) return gemm_cuda_ours(args, stream);
+  gemm_sum_rows_apart(args, stream);
   const auto [M, N, K] = gemm_sizes(args);
   if (M == 0 || N == 0) return gemm_finish_products(args, nullptr, 1, stream);
   const DeviceWorkspace product(M * N * static_cast<int64_t>(sizeof(float)));

@@ -9,6 +9,7 @@
 #include <hwy/cache_control.h>
 
 #include "core/kernels/gelu_simd.h"
+#include "core/kernels/philox_simd.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
 namespace {
@@ -279,12 +280,36 @@ HWY_INLINE void finish_dgelu(const Row<E, C>& row) {
   for (; i < row.columns; ++i) row.sums[i] += row.product[i];
 }
 
+// Row t of c, from `column` on.
+template <class E>
+HWY_INLINE void finish_residual(const Row<E, E>& row, const E* residual, const RowDropout& dropout,
+                                int64_t t, int64_t column) {
+  constexpr int64_t kVector = static_cast<int64_t>(kLanes);
+  const FloatTag d;
+  for (int64_t i = 0; i < row.columns; i += 2 * kVector) {
+    FloatVec factor[2];
+    if (dropout.site.active()) dropout.draw(t, column + i, factor);
+    for (int64_t half = 0; half < 2; ++half) {
+      const int64_t first = i + half * kVector, left = row.columns - first;
+      if (left <= 0) break;
+      const size_t count = static_cast<size_t>(left < kVector ? left : kVector);
+      FloatVec x = load_some(d, row.product + first, count);
+      if (row.bias) x = hn::Add(x, load_some(d, row.bias + first, count));
+      if (dropout.site.active()) x = apply_dropout(x, factor[half]);
+      x = hn::Add(x, load_some(d, residual + first, count));
+      store_some(d, x, row.c + first, count);
+    }
+  }
+}
+
 template <class E, class C>
 HWY_INLINE void finish(const GemmArgs& args, const GemmPart& part, double* sums, E, C) {
   using Epilogue = GemmArgs::Epilogue;
   const int64_t N = args.c.dim(1);
   const E* bias = args.bias.data_or_null<E>();
   C* pre = args.pre_activation.data_or_null<C>();
+  const E* residual = args.residual.data_or_null<E>();
+  const RowDropout dropout(args.dropout, args.position, args.row_sample);
   const bool erf = args.gelu == Gelu::erf;
   for (int64_t i = 0; i < part.rows; ++i) {
     const int64_t first = (part.row + i) * N + part.column;
@@ -294,6 +319,12 @@ HWY_INLINE void finish(const GemmArgs& args, const GemmPart& part, double* sums,
                         pre ? pre + first : nullptr,
                         sums,
                         part.columns};
+    if constexpr (sizeof(C) == sizeof(E)) {
+      if (residual) {
+        finish_residual(row, residual + first, dropout, part.row + i, part.column);
+        continue;
+      }
+    }
     if (args.epilogue == Epilogue::none) {
       finish_linear(row, args.accumulate);
     } else if (args.epilogue == Epilogue::bias_gelu) {

@@ -38,40 +38,23 @@ HWY_INLINE double sum_lanes(FloatVec v) {
   return sum;
 }
 
-// Dropout of one call.
-struct RowDropout {
-  const Dropout& site;
-  const int32_t *position, *row_sample;  // [T]
-  PhiloxKeys keys;
-  uint32_t word3;
-
-  HWY_INLINE RowDropout(const Dropout& site, const Operand& position, const Operand& row_sample)
-      : site(site),
-        position(site.active() ? position.data<int32_t>() : nullptr),
-        row_sample(site.active() ? row_sample.data<int32_t>() : nullptr),
-        keys(site.seed),
-        word3(site.step_layer_purpose()) {}
-
-  // factor[h] = 0 or dropout's scale, for the columns of row t. Meanwhile `first` and `second`, rows
-  // [H] that are read next (null: none), come from memory.
-  template <class E>
-  HWY_INLINE void draw(int64_t t, int64_t H, const E* first, const E* second, float* factor) const {
-    constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(E));
-    const auto place = static_cast<uint32_t>(position[t]);
-    const auto sample = static_cast<uint32_t>(row_sample[t]);
-    for (int64_t c = 0; c < H; c += 2 * kLanes) {
-      for (int64_t line = c; line < c + 2 * kLanes && line < H; line += kLine) {
-        hwy::Prefetch(first + line);
-        if (second) hwy::Prefetch(second + line);
-      }
-      const WordPair words =
-          philox_columns(static_cast<uint32_t>(c / 4), place, sample, word3, keys);
-      hn::Store(dropout_factor(words.first, site.threshold, site.scale), kFloat, factor + c);
-      hn::Store(dropout_factor(words.second, site.threshold, site.scale), kFloat,
-                factor + c + kLanes);
+// factor[h] = 0 or dropout's scale, for the columns of row t. Meanwhile `first` and `second`, rows [H]
+// that are read next (null: none), come from memory.
+template <class E>
+HWY_INLINE void draw_row(const RowDropout& dropout, int64_t t, int64_t H, const E* first,
+                         const E* second, float* factor) {
+  constexpr int64_t kLine = kLineBytes / static_cast<int64_t>(sizeof(E));
+  for (int64_t c = 0; c < H; c += 2 * kLanes) {
+    for (int64_t line = c; line < c + 2 * kLanes && line < H; line += kLine) {
+      hwy::Prefetch(first + line);
+      if (second) hwy::Prefetch(second + line);
     }
+    FloatVec factors[2];
+    dropout.draw(t, c, factors);
+    hn::Store(factors[0], kFloat, factor + c);
+    hn::Store(factors[1], kFloat, factor + c + kLanes);
   }
-};
+}
 
 // ---- Forward -----------------------------------------------------------------------------------
 
@@ -135,7 +118,7 @@ HWY_INLINE void forward_rows(const LayerNormForward& args, float* factor, int64_
   for (int64_t t = begin; t < end; ++t) {
     const E *x = row_of<E>(args.x, t), *residual = row_of<E>(args.residual, t);
     E* z = row_of<E>(args.z, t);
-    if (factor) dropout.draw(t, H, x, residual, factor);
+    if (factor) draw_row(dropout, t, H, x, residual, factor);
     const double sum = sum_row<E>(x, bias, residual, factor, z, H);
     normalize_row<E>(args, t, sum, z ? z : x, row_of<E>(args.y, t), H);
   }
@@ -213,7 +196,7 @@ HWY_INLINE void backward_rows(const LayerNormBackward& args, float* factor, floa
   const RowDropout dropout(args.dropout, args.position, args.row_sample);
   const int64_t H = args.dy.dim(1);
   for (int64_t t = begin; t < end; ++t) {
-    if (factor) dropout.draw(t, H, row_of<E>(args.dy, t), row_of<E>(args.z, t), factor);
+    if (factor) draw_row(dropout, t, H, row_of<E>(args.dy, t), row_of<E>(args.z, t), factor);
     backward_row<E>(args, t, factor, dbias, dweight, dbeta);
   }
 }

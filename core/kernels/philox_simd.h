@@ -1,5 +1,5 @@
 // philox_simd.h: Philox4x32-10 on vectors, for dropout on hidden rows.
-// Called by elementwise_simd.cpp and layer_norm_simd.cpp. (attention_simd.cpp, whose draws serve
+// Called by elementwise_simd.cpp, layer_norm_simd.cpp and gemm_simd.cpp. (attention_simd.cpp, whose draws serve
 // quads of queries and keys, has a form of its own, QuadDropout.) Gives exactly the words of
 // core/philox.h: a 64-bit lane holds one counter's word in its low half, since that is what a
 // 32 x 32 -> 64 bit multiplication reads; what the high half holds does not matter. Easy to break:
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "core/kernels/elements_simd.h"
+#include "core/operand.h"
 #include "core/philox.h"
 
 namespace minibert::MB_SIMD_NAMESPACE {
@@ -90,6 +91,30 @@ HWY_INLINE FloatVec dropout_factor(WordVec words, uint32_t threshold, float scal
       hn::Lt(hn::BitCast(di, hn::ShiftRight<16>(words)), hn::Set(di, static_cast<int>(threshold)));
   return hn::IfThenZeroElse(hn::RebindMask(d, dropped), hn::Set(d, scale));
 }
+
+/// Dropout on hidden rows, of one call. Make one outside the loop over rows.
+struct RowDropout {
+  const Dropout& site;
+  const int32_t *position, *row_sample;  // [T]; may be null if nothing is drawn
+  PhiloxKeys keys;
+  uint32_t word3;
+
+  HWY_INLINE RowDropout(const Dropout& site, const Operand& position, const Operand& row_sample)
+      : site(site),
+        position(position.data_or_null<int32_t>()),
+        row_sample(row_sample.data_or_null<int32_t>()),
+        keys(site.seed),
+        word3(site.step_layer_purpose()) {}
+
+  /// Factors, 0 or the scale, of 2 * Lanes columns of row t from `column` on, a multiple of 4.
+  HWY_INLINE void draw(int64_t t, int64_t column, FloatVec (&factor)[2]) const {
+    const WordPair words =
+        philox_columns(static_cast<uint32_t>(column / 4), static_cast<uint32_t>(position[t]),
+                       static_cast<uint32_t>(row_sample[t]), word3, keys);
+    factor[0] = dropout_factor(words.first, site.threshold, site.scale);
+    factor[1] = dropout_factor(words.second, site.threshold, site.scale);
+  }
+};
 
 /// v * factor, and 0 where the factor is 0, even if v is infinite or NaN there.
 HWY_INLINE FloatVec apply_dropout(FloatVec v, FloatVec factor) {

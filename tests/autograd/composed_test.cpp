@@ -77,8 +77,9 @@ INSTANTIATE_TEST_SUITE_P(Composed, FusedOp, ::testing::ValuesIn(testing::in_each
 TEST(Composed, EveryFusedOpHasATwin) {
   std::vector<std::string> names;
   for (const OpInfo& op : fused_ops()) names.push_back(op.name);
-  EXPECT_EQ(names, (std::vector<std::string>{"linear_gelu", "linear_tanh", "feed_forward",
-                                             "add_norm", "qkv_attention", "masked_lm_loss"}));
+  EXPECT_EQ(names,
+            (std::vector<std::string>{"linear_gelu", "linear_tanh", "add_norm", "linear_add_norm",
+                                      "feed_forward_add_norm", "qkv_attention", "masked_lm_loss"}));
 }
 
 }  // namespace

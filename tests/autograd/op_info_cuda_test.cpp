@@ -24,7 +24,7 @@ class EachCudaOp : public ::testing::TestWithParam<OpCase> {
   void with_each_gemm(const Body& body) const {
     body();
     const std::string& name = GetParam().op.name;
-    const bool has_product = name.starts_with("linear") || name == "feed_forward" ||
+    const bool has_product = name.starts_with("linear") || name == "feed_forward_add_norm" ||
                              name == "qkv_attention" || name == "masked_lm_loss";
     if (!has_product) return;
     SCOPED_TRACE("cuBLASLt");
@@ -51,10 +51,12 @@ TEST_P(EachCudaOp, GradientsMatchDifferencesOfTheFormula) {
   }
 }
 
-TEST_P(EachCudaOp, EachGradientAloneHasTheSameBitsAsAllTogether) {
+TEST_P(EachCudaOp, EachGradientAloneIsAsAllTogether) {
   for (const OpSample& sample : samples()) {
     SCOPED_TRACE(sample.sizes);
-    testing::expect_each_gradient_alone_as_together(GetParam(), sample);
+    // The product of a weight's gradient sums the bias's too, but in f32; alone it is column_sum's.
+    testing::expect_each_gradient_alone_as_together(GetParam(), sample,
+                                                    testing::Tolerance::gradient);
   }
 }
 

@@ -43,9 +43,9 @@ TEST(GradcheckVerb, ChecksIn16Bits) {
 }
 
 TEST(GradcheckVerb, AnUnknownOpIsAUsageErrorWithTheNearestName) {
-  const Outcome outcome = run_minibert("gradcheck gelu feed_foward");
+  const Outcome outcome = run_minibert("gradcheck gelu linear_gleu");
   EXPECT_EQ(outcome.code, 2);
-  EXPECT_NE(outcome.output.find("Did you mean feed_forward?"), std::string::npos) << outcome.output;
+  EXPECT_NE(outcome.output.find("Did you mean linear_gelu?"), std::string::npos) << outcome.output;
   EXPECT_EQ(outcome.output.find("pass"), std::string::npos) << "work was done before the error";
 }
 

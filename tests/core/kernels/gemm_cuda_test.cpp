@@ -10,6 +10,7 @@
 
 #include "core/kernels/gelu.h"
 #include "core/kernels/gemm_cuda_table.h"
+#include "core/random.h"
 #include "tests/core/kernels/cuda_fixture.h"
 #include "tests/tolerance.h"
 #ifdef MINIBERT_SIMT
@@ -81,7 +82,8 @@ struct Product {
   Sizes s;
   bool transpose_a, transpose_b;
   Types types;
-  Tensor a, b, bias, before, pre, sums;
+  Tensor a, b, bias, before, pre, sums, residual, row_sums;
+  std::vector<int32_t> position, row_sample;  // of c's rows
 
   Product(const Sizes& s, int form, const Types& types)
       : s(s),
@@ -93,7 +95,14 @@ struct Product {
         bias(random_tensor({s.N}, 6, 1.0f, types.element)),
         before(random_tensor({s.M, s.N}, 3, 1.0f, types.result)),
         pre(random_tensor({s.M, s.N}, 4, 1.0f, types.result)),
-        sums(random_tensor({s.N}, 5)) {}
+        sums(random_tensor({s.N}, 5)),
+        residual(random_tensor({s.M, s.N}, 7, 1.0f, types.element)),
+        row_sums(random_tensor({s.M}, 8)) {
+    for (int32_t m = 0; m < s.M; ++m) {
+      position.push_back(m % 11);
+      row_sample.push_back(90 - m / 11);
+    }
+  }
 
   std::string describe() const {
     return fmt::format("{}{} {}x{}x{} {}{} to {}", name_of(types.element),
@@ -107,10 +116,12 @@ struct Options {
   Epilogue epilogue = Epilogue::none;
   Gelu gelu = Gelu::erf;
   bool bias = false, accumulate = false, pre = false, sums = false, accumulate_sums = false;
+  float dropout = 0;
+  bool row_sums = false, accumulate_row_sums = false;
 };
 
 struct Results {
-  Tensor c, pre, sums;
+  Tensor c, pre, sums, row_sums;
 };
 
 GemmArgs arguments(const Product& p, const Options& o) {
@@ -121,18 +132,30 @@ GemmArgs arguments(const Product& p, const Options& o) {
   args.epilogue = o.epilogue;
   args.gelu = o.gelu;
   args.accumulate_column_sum = o.accumulate_sums;
+  args.accumulate_row_sum = o.accumulate_row_sums;
+  args.dropout = make_dropout(o.dropout, 9, nullptr, 2, DropoutPurpose::attention_output);
   return args;
 }
 
 /// What exact arithmetic gives, in f32, from operands as the tensor cores take them.
 Results expected_of(const Product& p, const Options& o) {
-  Results r{p.before.to(DType::f32), p.pre.to(DType::f32), p.sums.clone()};
+  Results r{p.before.to(DType::f32), p.pre.to(DType::f32), p.sums.clone(), p.row_sums.clone()};
   const Tensor a = p.types.tf32 ? tf32(p.a) : p.a, b = p.types.tf32 ? tf32(p.b) : p.b;
   GemmArgs args = arguments(p, o);
   args.a = a, args.b = b, args.c = r.c;
   if (o.bias) args.bias = p.bias;
   if (o.pre) args.pre_activation = r.pre;
   if (o.sums) args.column_sum = r.sums;
+  if (o.row_sums) args.row_sum = r.row_sums;
+  const Tensor position = integers(p.position), row_sample = integers(p.row_sample);
+  args.position = position, args.row_sample = row_sample;
+  // The reference stores c in the residual's type: f32, so that nothing is rounded.
+  const Tensor a32 = a.to(DType::f32), b32 = b.to(DType::f32), bias32 = p.bias.to(DType::f32),
+               residual32 = p.residual.to(DType::f32);
+  if (o.epilogue == Epilogue::residual) {
+    args.a = a32, args.b = b32, args.residual = residual32;
+    if (o.bias) args.bias = bias32;
+  }
   gemm_reference(args);
   return r;
 }
@@ -147,6 +170,10 @@ class OnDevice {
         c_(p.before.shape(), p.types.result, misaligned),
         pre_(p.pre.shape(), p.types.result, misaligned),
         sums_(p.sums.shape()),
+        residual_(p.residual.shape(), p.types.element, misaligned),
+        row_sums_(p.row_sums.shape()),
+        position_(on_cuda(integers(p.position))),
+        row_sample_(on_cuda(integers(p.row_sample))),
         args(arguments(p, o)) {
     copy_to_device(p.a.raw(), *a_);
     copy_to_device(p.b.raw(), *b_);
@@ -158,19 +185,28 @@ class OnDevice {
     const bool reads_pre = o.epilogue == Epilogue::dgelu;
     copy_to_device((reads_pre ? p.pre : stale.to(p.types.result)).raw(), *pre_);
     copy_to_device(p.sums.raw(), *sums_);
+    copy_to_device(p.residual.raw(), *residual_);
+    copy_to_device(p.row_sums.raw(), *row_sums_);
     args.a = *a_, args.b = *b_, args.c = *c_;
     if (o.bias) args.bias = *bias_;
     if (o.pre) args.pre_activation = *pre_;
     if (o.sums) args.column_sum = *sums_;
+    if (o.row_sums) args.row_sum = *row_sums_;
+    if (o.epilogue == Epilogue::residual) args.residual = *residual_;
+    if (o.dropout > 0) args.position = position_, args.row_sample = row_sample_;
   }
-  Results results() const { return {on_cpu(*c_), on_cpu(*pre_), on_cpu(*sums_)}; }
-  std::vector<Tensor> tensors() const { return {*c_, *pre_, *sums_}; }
+  Results results() const {
+    return {on_cpu(*c_), on_cpu(*pre_), on_cpu(*sums_), on_cpu(*row_sums_)};
+  }
+  std::vector<Tensor> tensors() const { return {*c_, *pre_, *sums_, *row_sums_}; }
   bool intact() const {
-    return a_.intact() && b_.intact() && c_.intact() && pre_.intact() && sums_.intact();
+    return a_.intact() && b_.intact() && c_.intact() && pre_.intact() && sums_.intact() &&
+           row_sums_.intact();
   }
 
  private:
-  GuardedCuda a_, b_, bias_, c_, pre_, sums_;
+  GuardedCuda a_, b_, bias_, c_, pre_, sums_, residual_, row_sums_;
+  Tensor position_, row_sample_;
 
  public:
   GemmArgs args;
@@ -183,8 +219,9 @@ Tensor gelu_of(const Tensor& pre, Gelu kind) {
   return y;
 }
 
+/// more: what a library may lose on the way, as a share of the largest of c.
 void expect_reference(const Product& p, const Options& o, const std::vector<Way>& ways,
-                      bool misaligned = false) {
+                      bool misaligned = false, double more = 0) {
   const Results expected = expected_of(p, o);
   for (const Way& way : ways) {
     SCOPED_TRACE(p.describe() + ", " + way.name);
@@ -194,7 +231,8 @@ void expect_reference(const Product& p, const Options& o, const std::vector<Way>
     // GELU is applied to p as it is stored, so c follows from the p that this call stored.
     const bool from_stored = o.epilogue == Epilogue::bias_gelu && o.pre;
     const Tensor c = from_stored ? gelu_of(got.pre, o.gelu) : expected.c;
-    EXPECT_TRUE(near_in("c", got.c, c, Tolerance::reduction));
+    EXPECT_TRUE(near_in("c", got.c, c, Tolerance::reduction + more));
+    EXPECT_TRUE(near("row_sum", got.row_sums, expected.row_sums, Tolerance::reduction));
     if (o.pre) {
       EXPECT_TRUE(near_in("pre_activation", got.pre, expected.pre, Tolerance::reduction));
     }
@@ -231,6 +269,10 @@ TEST_F(GemmCuda, RungsMatchReference) {
         if (types.tf32) continue;
         const Options dgelu{.epilogue = Epilogue::dgelu, .pre = true, .sums = true};
         expect_reference(p, dgelu, rungs);
+        if (form == 1) expect_reference(p, {.row_sums = true}, rungs);
+        if (types.element == types.result)
+          expect_reference(p, {.epilogue = Epilogue::residual, .bias = true, .dropout = 0.2f},
+                           rungs);
       }
     }
   }
@@ -266,6 +308,56 @@ TEST_F(GemmCuda, DgeluAndColumnSumsMatchReference) {
   }
 }
 
+TEST_F(GemmCuda, BiasDropoutAndResidualMatchReference) {
+  for (const Sizes& s : kSizes) {
+    for (const Types& types : kTypes) {
+      if (types.element != types.result) continue;
+      const Product p(s, /* form= */ 2, types);
+      Options o{.epilogue = Epilogue::residual, .bias = true, .dropout = 0.3f};
+      expect_reference(p, o, production());
+      o.bias = false;
+      expect_reference(p, o, {planned(Tile::small, 1)});
+      o.dropout = 0;
+      expect_reference(p, o, {planned(Tile::large, 1), planned(Tile::small, 2)});
+    }
+  }
+}
+
+TEST_F(GemmCuda, WhatIsDroppedMayBeInfinite) {
+  for (const Types& types : {kTypes[0], kTypes[2]}) {
+    Product p({8, 64, 40}, 2, types);
+    const Tensor bias = Tensor::empty({64});
+    for (float& x : bias.span<float>()) x = std::numeric_limits<float>::infinity();
+    p.bias = bias.to(types.element);
+    const OnDevice device(p, {.epilogue = Epilogue::residual, .bias = true, .dropout = 0.5f},
+                          false);
+    gemm(device.args);
+    const std::vector<float> c = floats_of(device.results().c), residual = floats_of(p.residual);
+    int64_t dropped = 0;
+    for (size_t i = 0; i < c.size(); ++i) {
+      if (std::isinf(c[i])) continue;
+      ++dropped;
+      EXPECT_EQ(c[i], residual[i]);
+    }
+    EXPECT_NEAR(static_cast<double>(dropped), 256, 64);
+  }
+}
+
+TEST_F(GemmCuda, RowSumsMatchReference) {
+  for (const Sizes& s : kSizes) {
+    for (const Types& types : kTypes) {
+      if (types.tf32 && s.N == 0) continue;  // nothing is multiplied: column_sum adds exactly
+      const Product p(s, /* form= */ 1, types);
+      Options o{.row_sums = true};
+      expect_reference(p, o, production());
+      o.accumulate = o.accumulate_row_sums = true;
+      expect_reference(p, o, {planned(Tile::large, 1), planned(Tile::small, 2)});
+      if (types.tf32) continue;  // other forms add exactly
+      expect_reference({s, /* form= */ 3, types}, o, {planned(Tile::small, 2)});
+    }
+  }
+}
+
 TEST_F(GemmCuda, RowsThatAreNotAlignedMatchReference) {
   for (const Sizes& s : {Sizes{1, 1, 1}, Sizes{64, 64, 64}, Sizes{65, 72, 40}}) {
     for (int form = 0; form < 4; ++form) {
@@ -276,6 +368,10 @@ TEST_F(GemmCuda, RowsThatAreNotAlignedMatchReference) {
                          production(), true);
         expect_reference(p, {.epilogue = Epilogue::dgelu, .pre = true, .sums = true}, production(),
                          true);
+        if (form == 1) expect_reference(p, {.row_sums = true}, production(), true);
+        if (types.element == types.result)
+          expect_reference(p, {.epilogue = Epilogue::residual, .bias = true, .dropout = 0.3f},
+                           production(), true);
       }
     }
   }
@@ -289,7 +385,8 @@ TEST_F(GemmCuda, ProductsOfASmallBertMatchReference) {
     const bool gradient = types.result == DType::f32;  // of a weight: f32 in every type
     if (!gradient || types.element == DType::f32) {
       expect_reference({{T, 3 * H, H}, 2, types}, {.bias = true}, ways);
-      expect_reference({{T, H, F}, 2, types}, {.bias = true}, ways);
+      expect_reference({{T, H, F}, 2, types},
+                       {.epilogue = Epilogue::residual, .bias = true, .dropout = 0.1f}, ways);
       for (Gelu kind : {Gelu::erf, Gelu::tanh}) {
         expect_reference({{T, F, H}, 2, types},
                          {.epilogue = Epilogue::bias_gelu, .gelu = kind, .bias = true, .pre = true},
@@ -302,7 +399,7 @@ TEST_F(GemmCuda, ProductsOfASmallBertMatchReference) {
     }
     if (gradient) {
       expect_reference({{H, F, T}, 1, types}, {}, ways);
-      expect_reference({{3 * H, H, T}, 1, types}, {.accumulate = true}, ways);
+      expect_reference({{3 * H, H, T}, 1, types}, {.accumulate = true, .row_sums = true}, ways);
     }
   }
 }
@@ -315,14 +412,19 @@ TEST_F(GemmCuda, SchedulesDoNotChangeBits) {
     Way way;
   };
   const Options dgelu{.epilogue = Epilogue::dgelu, .pre = true, .sums = true};
+  const Options row_sums{.row_sums = true};
+  const Options residual{.epilogue = Epilogue::residual, .bias = true, .dropout = 0.1f};
   const Options gelu{.epilogue = Epilogue::bias_gelu, .bias = true, .pre = true};
   const Case cases[] = {{{70, 72, 200}, 2, gelu, planned(Tile::small, 1)},
                         {{70, 136, 168}, 0, dgelu, planned(Tile::large, 1)},
                         {{72, 64, 300}, 1, {.accumulate = true}, planned(Tile::small, 3)},
-                        {{65, 66, 67}, 1, {}, planned(Tile::large, 2)},
+                        {{65, 66, 67}, 1, row_sums, planned(Tile::large, 2)},
+                        {{72, 64, 300}, 1, row_sums, planned(Tile::small, 3)},
+                        {{70, 72, 200}, 2, residual, planned(Tile::large, 1)},
                         {{40, 24, 40}, 3, dgelu, planned(Tile::small, 2)}};
   for (const Case& c : cases) {
     for (const Types& types : kTypes) {
+      if (c.options.epilogue == Epilogue::residual && types.element != types.result) continue;
       const Product p(c.sizes, c.form, types);
       SCOPED_TRACE(p.describe() + ", " + c.way.name);
       const Results expected = expected_of(p, c.options);
@@ -332,6 +434,7 @@ TEST_F(GemmCuda, SchedulesDoNotChangeBits) {
         return device.tensors();
       });
       EXPECT_TRUE(near("column_sum", got[2], expected.sums, Tolerance::reduction));
+      EXPECT_TRUE(near("row_sum", got[3], expected.row_sums, Tolerance::reduction));
     }
   }
   for (GemmRung which : {GemmRung::naive, GemmRung::tiled, GemmRung::tensor_core}) {
@@ -510,6 +613,19 @@ TEST_F(GemmCuda, CublasLtMatchesReference) {
           }
         }
         expect_reference(p, {.epilogue = Epilogue::dgelu, .pre = true}, {kPublic});
+        if (form == 1) {
+          Product exact = p;
+          exact.types.tf32 = false;  // column_sum adds them
+          expect_reference(exact, {.row_sums = true, .accumulate_row_sums = true}, {kPublic});
+        }
+        if (types.element != types.result || s.M * s.N == 1) continue;
+        // The library rounds its product to 16 bits. The largest of c is no smaller, but for one element.
+        const double rounding = types.element == DType::f32    ? 0
+                                : types.element == DType::bf16 ? 0x1p-8
+                                                               : 0x1p-11;
+        expect_reference(p, {.epilogue = Epilogue::residual, .bias = true, .dropout = 0.3f},
+                         {kPublic}, false, rounding);
+        expect_reference(p, {.epilogue = Epilogue::residual}, {kPublic}, false, rounding);
       }
     }
   }

@@ -10,6 +10,7 @@
 
 #include "core/kernels/gelu.h"
 #include "core/kernels/gemm_backend.h"
+#include "core/random.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/tolerance.h"
 
@@ -210,6 +211,59 @@ TEST_P(Gemm, DgeluAndColumnSumMatchReference) {
   }
 }
 
+TEST_P(Gemm, BiasDropoutAndResidualMatchReference) {
+  for (const Sizes& s : kSizes) {
+    std::vector<int32_t> places, samples;
+    for (int32_t m = 0; m < s.M; ++m) {
+      places.push_back(m % 11);
+      samples.push_back(90 - m / 11);
+    }
+    const Tensor position = integers(places), row_sample = integers(samples);
+    for (DType type : {DType::f32, DType::bf16, DType::f16}) {
+      Product p(s, false, true, type);
+      const Tensor residual = random_tensor({s.M, s.N}, 7, 1.0f, type);
+      p.args.epilogue = Epilogue::residual;
+      p.args.residual = residual;
+      p.args.position = position;
+      p.args.row_sample = row_sample;
+      for (const float rate : {0.0f, 0.3f}) {
+        SCOPED_TRACE(fmt::format("{} dropout {}", describe(p.args, type), rate));
+        p.args.dropout = make_dropout(rate, 9, nullptr, 2, DropoutPurpose::attention_output);
+        p.args.bias = rate > 0 ? Operand(p.bias) : Operand();
+        const Outputs got(s, type, false), expected(s, type, false);
+        run(gemm_reference, p.args, expected, With::nothing);
+        run(gemm, p.args, got, With::nothing);
+        // Both are rounded once, so they differ by one rounding at most.
+        const double rounding = type == DType::f32 ? 0 : type == DType::bf16 ? 0x1p-8 : 0x1p-11;
+        EXPECT_TRUE(near("c", got.c->to(DType::f32), expected.c->to(DType::f32),
+                         Tolerance::reduction + rounding));
+        EXPECT_TRUE(got.intact());
+      }
+    }
+  }
+}
+
+TEST_P(Gemm, RowSumsAreColumnSumsOfA) {
+  for (const Sizes& s : kSizes) {
+    for (DType type : {DType::f32, DType::bf16}) {
+      for (bool accumulate : {false, true}) {
+        Product p(s, true, false, type);
+        const Outputs out(s, DType::f32, false);
+        const Guarded got({s.M}), expected({s.M});
+        fill_normal(*got, 5);
+        expected->copy_from(*got);
+        p.args.row_sum = *expected;
+        p.args.accumulate_row_sum = accumulate;
+        run(gemm_reference, p.args, out, With::nothing);
+        p.args.row_sum = *got;
+        run(gemm, p.args, out, With::nothing);
+        EXPECT_TRUE(near(describe(p.args, DType::f32), *got, *expected, Tolerance::reduction));
+        EXPECT_TRUE(got.intact());
+      }
+    }
+  }
+}
+
 TEST_P(Gemm, ThreadsDoNotChangeBits) {
   for (const Sizes& s : {Sizes{101, 515, 769}, Sizes{250, 70, 33}, Sizes{7, 3100, 11}}) {
     for (const auto& [element, result] : kTypes) {
@@ -374,6 +428,17 @@ TEST(GemmErrors, NameBothShapes) {
   rejects(&GemmArgs::c, c, [](GemmArgs& g) {
     g.epilogue = Epilogue::bias_gelu;
     g.accumulate = true;
+  });
+  rejects(&GemmArgs::row_sum, Tensor::zeros({3}), unchanged);  // a is not transposed
+  rejects(&GemmArgs::residual, c, unchanged);
+  const auto residual = [](GemmArgs& g) { g.epilogue = Epilogue::residual; };
+  rejects(&GemmArgs::residual, Tensor(), residual);
+  rejects(&GemmArgs::residual, Tensor::zeros({6, 3}), residual);
+  rejects(&GemmArgs::residual, Tensor::zeros({3, 6}, DType::bf16), residual);
+  rejects(&GemmArgs::position, Tensor(), [&](GemmArgs& g) {
+    g.epilogue = Epilogue::residual;
+    g.residual = c;
+    g.dropout = make_dropout(0.5f, 1, nullptr, 0, DropoutPurpose::user);
   });
   rejects(&GemmArgs::column_sum, Tensor::zeros({3}), [](GemmArgs& g) {
     g.epilogue = Epilogue::dgelu;
