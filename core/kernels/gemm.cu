@@ -270,8 +270,8 @@ void gemm_sum_rows_apart(const GemmArgs& args, Stream stream) {
 void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   const auto [M, N, K] = gemm_sizes(args);
   MB_ASSERT(std::max({M, N, K}) <= INT32_MAX / 2, "gemm: M, N or K is above 2^30");
-  const bool exact = args.a.dtype() == DType::f32 && !args.tf32;
-  const bool sums_rows = args.row_sum.defined() && !args.transpose_b && !exact && M > 0 && N > 0;
+  const bool sums_rows =
+      args.row_sum.defined() && !args.transpose_b && args.a.dtype() != DType::f32 && M > 0 && N > 0;
   if (!sums_rows) gemm_sum_rows_apart(args, stream);
   if (M == 0 || N == 0) return gemm_finish_products(args, nullptr, 1, stream);
   if (args.transpose_a && args.transpose_b) plan.tile = GemmTileSize::small;

@@ -54,9 +54,9 @@ namespace minibert {
 //   rounded to 10 bits of mantissa (each by at most 2^-11 of itself); other f32 products are exact.
 //   Sums in f32 too; K may be cut, by the shape and the chip, and its parts are added in ascending
 //   order. Column sums: f32 down a thread's rows of a tile, then in double. Row sums: tensor cores
-//   multiply a by ones, so in f32 within a part of K, then in double; exact f32 and cuBLASLt leave
-//   them to column_sum. cuBLASLt's product is rounded to E before bias, dropout and residual. No
-//   atomics: the same bits in every run on one kind of chip with the same choices
+//   multiply a 16-bit a by ones, so in f32 within a part of K, then in double; f32 (tf32 would round
+//   a) and cuBLASLt leave them to column_sum. cuBLASLt's product is rounded to E before bias, dropout
+//   and residual. No atomics: the same bits in every run on one kind of chip with the same choices
 //   (gemm_cuda_choice.h).
 // ---- 5. Interface -------------------------------------------------------------------------------
 /// FLOP an element of a GELU, or of its slope.

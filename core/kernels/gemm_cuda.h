@@ -39,7 +39,7 @@ struct GemmLaunch {
   bool transpose_a, transpose_b;
   int K;
   int splits, split_k;  // split s takes k from s split_k on, split_k of them
-  double* row_sums;     // [splits, M]: each split's sums of op(a)'s rows, or null
+  double* row_sums;     // [splits, M]: each split's sums of op(a)'s rows, or null: 16-bit dy^T x
   GemmFinish finish;
 };
 

@@ -182,13 +182,6 @@ __device__ __forceinline__ void tile_of_block(int id, int tiles_m, int tiles_n, 
   n = id % of_band / rows;
 }
 
-/// A register of a fragment that holds ones.
-template <typename E>
-__device__ __forceinline__ uint32_t register_of_ones() {
-  if constexpr (sizeof(E) == 2) return pack2<E>(1.0f, 1.0f);
-  return __float_as_uint(1.0f);
-}
-
 /// c += a b of one fragment each, both 32 bytes of K deep.
 template <typename E>
 __device__ __forceinline__ void mma_step(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
@@ -260,10 +253,10 @@ __global__ void MB_LAUNCH_BOUNDS(Tile::kThreads, Tile::kBlocks)
       }
     }
     if constexpr (kRowSums) {
+      const uint32_t ones = pack2<E>(1.0f, 1.0f);
       if (!sums_rows) return;
 #pragma unroll
-      for (int i = 0; i < kDown; ++i)
-        mma_step<E>(r_row_sum[i], a[i], register_of_ones<E>(), register_of_ones<E>());
+      for (int i = 0; i < kDown; ++i) mma_step<E>(r_row_sum[i], a[i], ones, ones);
     }
   };
 
@@ -344,15 +337,19 @@ template <typename E>
 void gemm_mma(const GemmLaunch& p, GemmTileSize size, Stream stream) {
   const bool a_along_k = !p.transpose_a, b_along_k = p.transpose_b;
   const bool large = size == GemmTileSize::large;
+  if constexpr (sizeof(E) == 2) {
+    if (p.row_sums) {  // dy^T x, with the gradient of a bias
+      large ? launch_mma<E, LargeTile<E>, false, false, true>(p, stream)
+            : launch_mma<E, SmallTile, false, false, true>(p, stream);
+      return;
+    }
+  }
   if (a_along_k && b_along_k) {
     large ? launch_mma<E, LargeTile<E>, true, true>(p, stream)
           : launch_mma<E, SmallTile, true, true>(p, stream);
   } else if (a_along_k) {
     large ? launch_mma<E, LargeTile<E>, true, false>(p, stream)
           : launch_mma<E, SmallTile, true, false>(p, stream);
-  } else if (!b_along_k && p.row_sums) {  // a wgrad with the gradient of a bias
-    large ? launch_mma<E, LargeTile<E>, false, false, true>(p, stream)
-          : launch_mma<E, SmallTile, false, false, true>(p, stream);
   } else if (!b_along_k) {
     large ? launch_mma<E, LargeTile<E>, false, false>(p, stream)
           : launch_mma<E, SmallTile, false, false>(p, stream);

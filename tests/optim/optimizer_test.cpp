@@ -320,6 +320,17 @@ TEST(Optimizer, ANonFiniteGradientChangesNothingAndIsNamed) {
   }
 }
 
+TEST(Optimizer, NamesWhicheverTensorHasTheBadGradient) {
+  for (int k = 0; k < golden_table().count(); ++k) {
+    Arena arena(golden_table());
+    load_weights(arena);
+    TrainingRun run(arena, options_of("lamb"), golden_schedule());
+    load_gradients(arena, 0);
+    arena.gradient(k).data<float>()[0] = kInfinity;
+    EXPECT_EQ(run.step().bad_gradient, arena.table()[k].name);
+  }
+}
+
 TEST(Optimizer, StepsBeyondTheScheduleDoNothing) {
   for (const char* name : {"lamb", "adamw", "adamw-google"}) {
     Arena arena(golden_table());
