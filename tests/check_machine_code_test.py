@@ -66,9 +66,24 @@ class Reads(unittest.TestCase):
             code = f".text.kernel:\n /*0000*/ {branch} ;\n.L_x_0:\n /*0010*/ NOP ;\n.L_x_1:\n /*0020*/ EXIT ;\n"
             self.assertEqual(len(checker.blocks_of(parsed(code))[1][0]), ways, branch)
 
-    def test_an_outer_round_passes_inner_loops_once(self):
-        (round,) = checker.tensor_rounds(parsed(LOOP), outermost=True)
-        self.assertEqual(round, checker.Round(hmma=2, ldgsts=1, ldsm=2, others=5))  # IADD3, two branches, STG, a branch
+    def test_a_tiles_round_passes_inner_loops_as_often_as_they_run(self):
+        # Of the outer loop: IADD3, LDSM, STG, a branch. Of the inner: HMMA, branch, LDGSTS, LDSM, HMMA, branch.
+        round = checker.Round(hmma=6, ldgsts=3, ldsm=4, others=9)
+        self.assertEqual(checker.tile_round(parsed(LOOP), 6, {2: 3}), round)
+        self.assertIsNone(checker.tile_round(parsed(LOOP), 6))
+
+    def test_a_tiles_round_is_the_shortest_loops(self):
+        self.assertEqual(checker.tile_round(parsed(LOOP), 2), checker.Round(hmma=2, ldgsts=1, ldsm=1, others=2))
+
+    def test_a_tiles_round_has_as_many_tensor_instructions_as_said(self):
+        fewer = LOOP.replace("LDSM.16.M88.4 R8, [R2+UR4]", "BRA UP0, `(.L_x_5)").replace("@P0 BRA `(.L_x_1)", "NOP").replace(
+            "/*00d0*/", "/*00d0*/ NOP ;\n.L_x_5:\n        /*00d8*/ @P0 BRA `(.L_x_1) ;\n        /*00dc*/")
+        self.assertEqual([r.hmma for r in checker.tensor_rounds(parsed(fewer))], [2])
+        self.assertEqual([checker.tile_round(parsed(fewer), n) is None for n in (0, 1, 2, 3)], [True, False, False, True])
+
+    def test_a_round_goes_where_most_of_an_instruction_are(self):
+        guarded = checker.tile_round(parsed(LOOP), 2, most="ISETP")
+        self.assertEqual(guarded, checker.Round(hmma=2, ldgsts=1, ldsm=1, others=6))  # two ISETP and two branches more
 
     def test_code_without_a_loop_has_no_round(self):
         straight = "\n".join(line for line in LOOP.splitlines() if "BRA" not in line)
