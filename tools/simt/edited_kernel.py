@@ -1,7 +1,8 @@
 """Programs of a build of preset simt with an edited kernel file in them: for tools/mutate and for planted_in_kernels_test.py.
 
 The edited file is compiled as the build compiles it, but with -O1, into an object that is linked before the archive which has the
-right one, so that the linker never takes that. Nothing of the tree or of the build is touched.
+right one, so that the linker never takes that. Nothing of the tree or of the build is touched. debug_kernel links a file of the tree
+in the same way.
 """
 import functools
 import json
@@ -33,15 +34,16 @@ class Build:
         self.commands = {os.path.relpath(entry["file"], ROOT): entry["command"] for entry in reversed(listed)}  # the first of each file
         self.has_sanitizers = "-fsanitize=" in self.commands["core/kernels/cast.cu"]
 
-    def compile(self, unit, overlay, to, like=None):
-        """Compiles `unit`, a file's name in the tree, taking files that `overlay` has too from there. `like`: whose options."""
+    def compile(self, unit, overlay, to, like=None, options=("-O1",)):
+        """Compiles `unit`, a file's name in the tree, taking files that `overlay` has too from there. `like`: whose options;
+        `options` come behind them."""
         words = shlex.split(self.commands[like or unit])
         if pathlib.Path(words[0]).name == "ccache":
             del words[0]
         source = overlay / unit
         words[words.index("-o") + 1], words[words.index("-c") + 1] = str(to), str(source if source.exists() else ROOT / unit)
         # Files of the overlay pass for those of the tree, so that the same code is the same object.
-        _run(words[:1] + [f"-I{overlay}"] + words[1:] + ["-O1", f"-fmacro-prefix-map={overlay}={ROOT}"], overlay)
+        _run(words[:1] + [f"-I{overlay}"] + words[1:] + [*options, f"-fmacro-prefix-map={overlay}={ROOT}"], overlay)
 
     @functools.cache
     def _link_command(self, test):
