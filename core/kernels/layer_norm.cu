@@ -241,10 +241,9 @@ __global__ void MB_LAUNCH_BOUNDS(kRowThreads) forward_in_registers(const Forward
   const int H = static_cast<int>(a.H), lane = lane_id();
   const auto column = [lane](int p) { return (p * kWarpSize + lane) * N; };
   const E *x = a.x + t * H, *residual = a.residual ? a.residual + t * H : nullptr;
-  Pack<E, N> r_x[kPacks], r_residual[kPacks], r_bias[kPacks];
+  Pack<E, N> r_x[kPacks] = {}, r_residual[kPacks] = {}, r_bias[kPacks] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
-    r_x[p] = r_residual[p] = r_bias[p] = {};
     if (column(p) >= H) continue;
     r_x[p] = load_pack<N>(x + column(p));
     if (residual) r_residual[p] = load_pack<N>(residual + column(p));
