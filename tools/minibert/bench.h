@@ -1,7 +1,8 @@
 // bench.h: what the benchmarks share: repeated timing, and the machine's limits as measured by a
-// short probe (never typed in). Used by bench.cpp (ops), bench_gemm.cpp and bench_step.cpp. Easy to
-// break: a limit is the rate that our own best kernel reached in the probe, so an op whose tensors
-// fit in the cache may exceed 100 % of it. Test: ctest -R tools_bench.
+// short probe (never typed in). Implemented by bench_timing.cpp; used by bench.cpp (ops),
+// bench_gemm.cpp and bench_step.cpp. Easy to break: a limit is the rate that our own best kernel
+// reached in the probe, so an op whose tensors fit in the cache may exceed 100 % of it.
+// Test: ctest -R tools_bench.
 #pragma once
 
 #include <functional>
