@@ -76,6 +76,26 @@ else()
   list(APPEND MINIBERT_USES "built-in GEMM (MINIBERT_ONEDNN is off)")
 endif()
 
+# A peer of our kernels in `minibert bench`, on a GPU; nothing needs it. From 9.15 on its attention takes lengths as one operation.
+set(MINIBERT_HAS_CUDNN OFF)
+if(MINIBERT_CUDA STREQUAL cuda AND NOT MINIBERT_CUDNN STREQUAL OFF)
+  find_path(CUDNN_INCLUDE_DIR cudnn_graph.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
+  set(version 0)
+  if(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY)
+    file(STRINGS ${CUDNN_INCLUDE_DIR}/cudnn_version.h version REGEX "define CUDNN_(MAJOR|MINOR|PATCHLEVEL) ")
+    string(REGEX REPLACE "[^0-9;]" "" version "${version}")
+    string(REPLACE ";" "." version "${version}")
+  endif()
+  if(version VERSION_GREATER_EQUAL 9.15)
+    set(MINIBERT_HAS_CUDNN ON)
+    list(APPEND MINIBERT_USES "cuDNN ${version}")
+  elseif(MINIBERT_CUDNN STREQUAL ON)
+    message(FATAL_ERROR "cuDNN 9.15 or later is not found (found: ${version}), but MINIBERT_CUDNN is ON. Set CUDNN_INCLUDE_DIR and "
+                        "CUDNN_LIBRARY, or leave MINIBERT_CUDNN at AUTO")
+  endif()
+endif()
+
 list(APPEND MINIBERT_USES "fmt ${fmt_VERSION}" "spdlog ${spdlog_VERSION}" "nlohmann-json ${nlohmann_json_VERSION}"
      "CLI11 ${CLI11_VERSION}" "zlib ${ZLIB_VERSION_STRING}")
 string(REPLACE ";" ", " MINIBERT_USES_TEXT "${MINIBERT_USES}")

@@ -55,12 +55,29 @@ TEST(Bench, OpsHaveTimesRatesAndAShareOfTheProbedLimit) {
 }
 
 TEST(Bench, OpsMoveHalfTheBytesIn16Bits) {
-  const Outcome outcome = run_minibert("bench add --seconds 0.01 --precision bf16 --json");
+  const Outcome outcome = run_minibert("bench multiply --seconds 0.01 --precision bf16 --json");
   ASSERT_EQ(outcome.code, 0) << outcome.output;
-  const auto row = json_lines(outcome.output)[0];
-  EXPECT_EQ(row["precision"], "bf16");
-  const double bytes = 1e9 * row["gb_per_s"].get<double>() * row["seconds"]["median"].get<double>();
-  EXPECT_NEAR(bytes, 3 * 2 * 1024 * 768, 1);
+  const auto rows = json_lines(outcome.output);
+  const auto bytes = [](const nlohmann::json& row) {
+    return 1e9 * row["gb_per_s"].get<double>() * row["seconds"]["median"].get<double>();
+  };
+  EXPECT_EQ(rows[0]["precision"], "bf16");
+  EXPECT_NEAR(bytes(rows[0]), 3 * 2 * 1024 * 768, 1);
+  // The gradients of activations have their type, as in a model: two products of dy.
+  EXPECT_NEAR(bytes(rows[1]), 2 * 3 * 2 * 1024 * 768, 1);
+}
+
+TEST(Bench, SmallIsTheLargestOfTheTestsSamples) {
+  const Outcome outcome = run_minibert("bench gelu attention --small --seconds 0.001 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.output;
+  const auto rows = json_lines(outcome.output);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[0]["sizes"], "[3, 67] erf");
+  EXPECT_EQ(rows[2]["sizes"], "N=19 A=3 D=5 lengths=2,17 p=0.1");
+  for (const auto& row : rows) {
+    EXPECT_EQ(row["device"], "cpu");
+    EXPECT_EQ(row["by"], "minibert");
+  }
 }
 
 TEST(Bench, GemmComparesTheLibraryWithTheBuiltIn) {
@@ -121,7 +138,8 @@ TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
         "bench gemm --hidden 0", "bench gemm --dtype tf32", "bench gemm --device cuda",
-        "bench add --threads -3", "bench add --precision tf32", "bench step --precision tf32",
+        "bench add --threads -3", "bench add --precision tf32", "bench add --device cuda",
+        "bench add --device gpu", "bench add --gemm ours", "bench step --precision tf32",
         "bench step --head all", "bench step --model bert-huge", "bench step --steps 0",
         "bench step --batch 0", "bench step --device cuda"}) {
     const Outcome outcome = run_minibert(arguments);

@@ -1,6 +1,6 @@
 // compute_flags.h: --precision, --device and --gemm of the verbs that use a model (eval, fill-mask,
-// embed), and --precision alone of those that run ops (gradcheck, bench). The rules are those of
-// training (core/precision.h). Test: ctest -R tools_text_verbs.
+// embed) or time ops (bench), and --precision alone of gradcheck. The rules are those of training
+// (core/precision.h). Test: ctest -R tools_text_verbs.
 #pragma once
 
 #include <string>
