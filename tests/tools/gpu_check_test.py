@@ -101,6 +101,17 @@ class Judges(unittest.TestCase):
         self.assertFalse(stages.judge_sanitizer(86, "========= ERROR SUMMARY: 3 errors\n")[1])
         self.assertFalse(stages.judge_sanitizer(0, "")[1])
 
+    def test_a_peer_that_computes_something_else_fails(self):
+        def row(by, seconds, **more):
+            return json.dumps({"op": "attention", "pass": "forward", "by": by, "sizes": "p=0", "seconds": {"median": seconds},
+                               "share_of_limit": 0.5, **more})
+        good = row("minibert", 2e-3) + "\n" + row("cuDNN 9.19.0", 1e-3, difference=4e-3)
+        self.assertEqual(stages.judge_ops(0, good), ("50 to 50 % of the limits; attention forward: ours / cuDNN 9.19.0 2.00", True))
+        for difference in (0.5, float("nan")):
+            bad = row("minibert", 2e-3) + "\n" + row("cuDNN 9.19.0", 1e-3, difference=difference)
+            self.assertFalse(stages.judge_ops(0, bad)[1])
+        self.assertFalse(stages.judge_ops(2, "error: no GPU")[1])
+
     def test_chips_have_nvccs_names(self):
         self.assertEqual([machine.chip_of(c) for c in ("8.0", "8.6", "9.0", "10.0", "12.1")], ["80", "86", "90a", "100a", "121a"])
 
@@ -115,6 +126,13 @@ class Tables(unittest.TestCase):
                 self.assertIn(case, names)
         kernels = {t for t in stages.cuda_tests() if t.startswith("core_kernels_")}
         self.assertEqual(kernels, set(stages.SANITIZED), "a chapter's kernels have no tests for the sanitizers")
+
+
+    def test_each_op_is_timed_once(self):
+        sources = "".join(f.read_text() for f in (ROOT / "autograd").glob("op_infos_*.cpp"))
+        self.assertEqual(sorted(op for ops in stages.OPS.values() for op in ops), sorted(re.findall(r'\.name = "(\w+)"', sources)))
+        for chapter in stages.OPS:
+            self.assertTrue((ROOT / "core" / "kernels" / f"{chapter}.cu").exists() or chapter == "attention", chapter)
 
 
 class Pack(unittest.TestCase):
@@ -191,7 +209,7 @@ class Conformance(unittest.TestCase):
         self.assertEqual(code, 0, output)
         self.assertRegex(output, r"core_kernels_step_cuda_test\s+passed .* \d+ tests")
 
-    def test_bench_prints_each_product_and_the_kernels_of_a_step(self):
+    def test_bench_prints_each_product_each_op_and_the_kernels_of_a_step(self):
         code, output = gpu_check("bench", "--backend", "simt", "--build", BUILD, "--out", self.out)
         self.assertEqual(code, 0, output)
         rows = [json.loads(line) for line in (self.out / "bench.jsonl").read_text().splitlines()]
@@ -199,6 +217,11 @@ class Conformance(unittest.TestCase):
         self.assertEqual(len(products), 4 * 15, "three products of five layers in four types")
         for row in products:
             self.assertGreater(min(row["library_gflops_per_s"], row["builtin_gflops_per_s"]), 0)
+        ops = [(r["op"], r["pass"]) for r in rows if "op" in r]
+        self.assertEqual(sorted(ops), sorted((op, p) for ops in stages.OPS.values() for op in ops for p in ("forward", "backward")))
+        for row in (r for r in rows if "op" in r):
+            self.assertEqual(row["device"], "cuda")
+            self.assertGreater(row["seconds"]["median"], 0)
         ours = [r for r in rows if r.get("peer", "").startswith("minibert")]
         self.assertEqual(len(ours), 1)
         kernels = {k["kernel"]: k["seconds"] for k in ours[0]["kernels"]}

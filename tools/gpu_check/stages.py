@@ -12,6 +12,7 @@ PACK = ROOT / "build" / "gpu-check" / "pack"
 STAGES = ["build", "conformance", "test", "sanitize", "bench"]
 CUDA_TEST = re.compile(r"^(cuda_[a-z_]+|[a-z_]+_cuda)_test$")  # as in tests/CMakeLists.txt
 HIDDEN = {"base": 768, "large": 1024}
+PEER_DIFFERENCE = 0.02  # of the largest value: 16-bit results of other orders of sums are nearer
 SANITIZERS = ["memcheck", "racecheck", "initcheck", "synccheck"]
 # Tests that launch each kernel of their chapter with few and small sizes: a sanitizer is up to a hundred times slower.
 SANITIZED = {
@@ -28,6 +29,18 @@ SANITIZED = {
     "core_kernels_optimizer_cuda_test": ["AWholeStepUnscalesClipsAndUpdates", "MisalignedBuffersGiveTheBitsOfAlignedOnes"],
     "core_kernels_reduce_cuda_test": ["ColumnSumTakesRowsOffAlignment", "SumMatchesReference"],
     "core_kernels_step_cuda_test": ["ASumThatIsNotFiniteSkipsWhereverItStands"],
+}
+
+# The ops that run a chapter's kernels, for bench. The other chapters have no op: a step's table has their kernels.
+OPS = {
+    "elementwise": ["add", "multiply", "scale", "gelu", "tanh", "dropout", "add_bias"],
+    "reduce": ["sum"],
+    "embedding": ["embedding"],
+    "copy": ["gather_rows"],
+    "gemm": ["linear", "linear_gelu", "linear_tanh", "feed_forward"],
+    "layer_norm": ["layer_norm", "add_norm"],
+    "attention": ["attention", "qkv_attention"],
+    "cross_entropy": ["cross_entropy", "masked_lm_loss"],
 }
 
 
@@ -129,6 +142,11 @@ class Check:
             parts += [self.part_of("bench", f"{name} {dtype}", "minibert",
                                    ["bench", "gemm", "--device", "cuda", "--dtype", dtype, "--json", *shape], judge=judge_products)
                       for name, shape in shapes.items()]
+        size = ["--small", "--seconds", 0.001] if simt else ["--seconds", 0.2]
+        for precision in ("bf16",) if simt else ("bf16", "tf32"):
+            parts += [self.part_of("bench", f"ops {chapter} {precision}", "minibert",
+                                   ["bench", *ops, "--device", "cuda", "--precision", precision, "--json", *size], judge=judge_ops)
+                      for chapter, ops in OPS.items()]
         steps = [("tiny", 16, 1, "bf16")] if simt else [(model, seq, 16384 // seq, precision) for precision in ("bf16", "tf32")
                                                        for model in HIDDEN for seq in (128, 512)]
         for model, seq, batch, precision in steps:
@@ -214,6 +232,22 @@ def judge_products(code, output):
         return last_line(output), False
     ratios = sorted(r["builtin_gflops_per_s"] / r["library_gflops_per_s"] for r in rows)
     return f"ours / cuBLASLt: median {ratios[len(ratios) // 2]:.2f}, {ratios[0]:.2f} to {ratios[-1]:.2f}" if ratios else "ours alone", True
+
+
+def judge_ops(code, output):
+    """The shares of what the chip's measured limits allow, and our time over cuDNN's where it is there."""
+    rows = json_lines(output)
+    if code != 0 or not rows:
+        return last_line(output), False
+    shares = sorted(r["share_of_limit"] for r in rows if r["by"] == "minibert" and r["share_of_limit"] > 0)  # add's backward is free
+    note = f"{100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % of the limits"
+    ours = {(r["op"], r["pass"], r["sizes"]): r["seconds"]["median"] for r in rows if r["by"] == "minibert"}
+    for row in (r for r in rows if r["by"] != "minibert"):
+        if not row["difference"] <= PEER_DIFFERENCE:
+            return f"{row['op']} {row['pass']}: {row['by']} differs from ours by {row['difference']:.1e} of the largest value", False
+        ratio = ours[row["op"], row["pass"], row["sizes"]] / row["seconds"]["median"]
+        note += f"; {row['op']} {row['pass']}: ours / {row['by']} {ratio:.2f}"
+    return note, True
 
 
 def judge_step(code, output):
