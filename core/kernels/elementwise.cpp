@@ -100,10 +100,10 @@ Cost cost_of(double flops_an_element, std::initializer_list<const Operand*> inpu
 }  // namespace
 
 Cost gelu_forward_cost(const GeluForward& args) {
-  return cost_of(30, {&args.x}, args.y);
+  return cost_of(kGeluFlops, {&args.x}, args.y);
 }
 Cost gelu_backward_cost(const GeluBackward& args) {
-  return cost_of(40, {&args.x, &args.dy}, args.dx, args.accumulate);
+  return cost_of(kGeluFlops + 1, {&args.x, &args.dy}, args.dx, args.accumulate);
 }
 Cost tanh_forward_cost(const TanhForward& args) {
   return cost_of(30, {&args.x}, args.y);

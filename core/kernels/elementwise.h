@@ -25,8 +25,8 @@ namespace minibert {
 //   position and row_sample [T] i32. Outputs may be inputs, but may not overlap them otherwise.
 // ---- 3. Cost ------------------------------------------------------------------------------------
 //   Each operand once, and the output once more where it is added to: bound by memory, except for
-//   GELU and dropout. FLOP an element: gelu 30 forward and 40 backward, tanh 30 and 3, dropout 20
-//   integer operations, the others 1 or 2.
+//   GELU and dropout. FLOP an element: kGeluFlops for gelu, and one more backward; tanh 30 and 3,
+//   dropout 20 integer operations, the others 1 or 2.
 // ---- 4. Precision and determinism ---------------------------------------------------------------
 //   Computed in f32 and rounded once. erf 1e-7 absolute, exp 1.2e-7 and tanh 3e-7 relative
 //   (core/kernels/math_simd.h); GELU 2e-7 of max(1, |x|). NaN propagates, except in elements that

@@ -59,9 +59,6 @@ namespace minibert {
 //   and residual. No atomics: the same bits in every run on one kind of chip with the same choices
 //   (gemm_cuda_choice.h).
 // ---- 5. Interface -------------------------------------------------------------------------------
-/// FLOP an element of a GELU, or of its slope.
-inline constexpr double kGeluFlops = 45;
-
 /// c = op(a) op(b) [+ c] [+ bias], and what an epilogue adds. op(x) is x or its transpose; all
 /// matrices are row-major.
 /// Shapes  op(a) [M, K]; op(b) [K, N]; c, pre_activation, residual [M, N]; bias, column_sum [N];
