@@ -117,6 +117,8 @@ TEST(Ops, MissingPlacesAndBadSequencesAreRefused) {
       {"attention", "sample", "[2]", "[1]"});
   expect_error([&] { embedding({x}, {}); }, {"embedding", "1 tables", "0 index"});
   expect_error([&] { embedding({}, {}); }, {"embedding", "0 tables"});
+  expect_error([&] { embedding({leaf({6})}, {ints({0})}); }, {"embedding", "table", "rank 2"});
+  expect_error([&] { embedding({x}, {Tensor::zeros({1})}); }, {"embedding", "index", "i32"});
   expect_error(
       [&] {
         embedding({x, leaf({5, 7})}, {ints({0}), ints({0})});

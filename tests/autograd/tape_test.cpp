@@ -204,6 +204,19 @@ TEST(Tape, ValuesThatNoBackwardNeedsDieWithTheirVariables) {
   EXPECT_LE(Allocator::instance().total().bytes - before, kSize * 4);
 }
 
+TEST(Tape, GraphsThatNoBackwardRanThroughDie) {
+  constexpr int64_t kSize = 4096;
+  const Variable a = Variable::leaf(Tensor::zeros({kSize}));
+  const int64_t before = Allocator::instance().total().bytes;
+  for (int i = 0; i < 3; ++i) {  // each of them, not the first alone
+    Variable x = a;
+    for (int k = 0; k < 4; ++k) x = gelu(x);
+    EXPECT_GE(Allocator::instance().total().bytes - before, 4 * kSize * 4);
+    x = {};
+    EXPECT_LE(Allocator::instance().total().bytes - before, 64) << "graph " << i;
+  }
+}
+
 TEST(Tape, ChainOf100000NodesNeitherBackwardNorDestructionRecurse) {
   const Variable a = leaf({1});
   Variable x = a;
