@@ -1,7 +1,7 @@
 // gemm_plan.cpp: how the production kernel on device cuda divides a product: tiles of c, parts of K;
-// and the names of who multiplies. Called by gemm.cu and by flags. Plain arithmetic, so every build has it. Easy to break: a plan decides how sums
-// are cut, and so the bits; it may depend on the shape, the type and the chip, on nothing else.
-// Test: ctest -R gemm_cuda.
+// and the names of who multiplies. Called by gemm.cu and by flags. Plain arithmetic, so every build
+// has it. Easy to break: a plan decides how sums are cut, and so the bits; it may depend on the shape,
+// the type and the chip, on nothing else. Test: ctest -R gemm_plan.
 #include <algorithm>
 
 #include "core/error.h"

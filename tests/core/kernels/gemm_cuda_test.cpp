@@ -564,33 +564,6 @@ TEST_F(GemmCuda, Tf32IsNearTheExactProduct) {
 }
 
 // ---- How K and c are divided --------------------------------------------------------------------
-TEST(GemmPlan, CutsKWhereCHasTooFewTilesForTheChip) {
-  // A weight's gradient of BERT-large: 64 large tiles, 8,192 tokens.
-  const GemmPlan wgrad = gemm_plan(1024, 1024, 8192, DType::bf16, false, 132);
-  EXPECT_GE(wgrad.splits, 2);
-  EXPECT_EQ(wgrad.tile, Tile::large);
-  // The same layer's forward product: 512 tiles fill two blocks on each of 132 multiprocessors.
-  const GemmPlan forward = gemm_plan(8192, 1024, 1024, DType::bf16, false, 132);
-  EXPECT_EQ(forward.splits, 1);
-  EXPECT_EQ(forward.tile, Tile::large);
-  // One sequence: too few large tiles, and K too short to be worth a second pass.
-  const GemmPlan small = gemm_plan(128, 768, 768, DType::bf16, false, 132);
-  EXPECT_EQ(small.tile, Tile::small);
-}
-
-TEST(GemmPlan, LeavesEachPartOfKEightRounds) {
-  for (int64_t K : {1, 255, 256, 511, 512, 4096, 65536}) {
-    for (DType type : kComputeTypes) {
-      const int64_t round = 64 / static_cast<int64_t>(size_of(type));
-      const GemmPlan plan = gemm_plan(64, 64, K, type, true, 132);
-      EXPECT_GE(plan.splits, 1);
-      if (plan.splits > 1) {
-        EXPECT_GE(K / plan.splits, 8 * round - round) << K;
-      }
-    }
-  }
-}
-
 // ---- Our own or cuBLASLt ------------------------------------------------------------------------
 TEST_F(GemmCuda, CublasLtMatchesReference) {
   gemm_cuda_use(GemmCudaBackend::cublaslt);
@@ -686,13 +659,6 @@ TEST_F(GemmCuda, ALoadedChoiceDecidesWhoMultiplies) {
   const size_t last = table.rfind(' ');
   gemm_cuda_load_choices(table.substr(0, last) + " ours\n");
   EXPECT_TRUE(same_bits(bits_of(kPublic), ours));
-}
-
-TEST_F(GemmCuda, BackendsHaveNames) {
-  for (const GemmCudaBackend backend :
-       {GemmCudaBackend::fastest, GemmCudaBackend::ours, GemmCudaBackend::cublaslt})
-    EXPECT_EQ(parse_gemm_cuda_backend(name_of(backend)), backend);
-  EXPECT_THROW(parse_gemm_cuda_backend("cublas"), UsageError);
 }
 
 #ifdef MINIBERT_SIMT
