@@ -37,7 +37,7 @@ OPS = {
     "reduce": ["sum"],
     "embedding": ["embedding"],
     "copy": ["gather_rows"],
-    "gemm": ["linear", "linear_gelu", "linear_tanh", "feed_forward"],
+    "gemm": ["linear", "linear_gelu", "linear_tanh", "linear_add_norm", "feed_forward_add_norm"],
     "layer_norm": ["layer_norm", "add_norm"],
     "attention": ["attention", "qkv_attention"],
     "cross_entropy": ["cross_entropy", "masked_lm_loss"],
