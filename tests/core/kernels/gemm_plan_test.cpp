@@ -42,6 +42,12 @@ TEST(GemmPlan, DoesNotCutKWhereCIsLarge) {
   }
 }
 
+// 121 tiles on 132 multiprocessors: halves of K would make the products a tenth faster, and cost a
+// pass over two parts of 8 MB.
+TEST(GemmPlan, DoesNotCutKWhereTheSecondPassCostsMore) {
+  EXPECT_EQ(gemm_plan(1408, 1408, 512, DType::bf16, false, 132).splits, 1);
+}
+
 TEST(GemmPlan, LeavesEachPartOfKEightRounds) {
   for (int64_t K : {1, 255, 256, 511, 512, 4096, 65536}) {
     for (DType type : {DType::f32, DType::bf16, DType::f16}) {

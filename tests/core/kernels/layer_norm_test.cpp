@@ -582,6 +582,23 @@ TEST(LayerNormErrors, NameBothShapes) {
   }
 }
 
+// Each of what is added would be lost if there were no z.
+TEST(LayerNormErrors, WhateverIsAddedNeedsZ) {
+  const Case c(3, 8, kAll);
+  for (int added = 0; added < 4; ++added) {
+    LayerNormForward args = c.forward();
+    args.z = {};
+    if (added != 1) args.bias = {};
+    if (added != 2) args.residual = {};
+    if (added != 3) args.dropout = {};
+    if (added == 0) {
+      EXPECT_NO_THROW(layer_norm_forward(args));
+    } else {
+      EXPECT_THROW(layer_norm_forward(args), UsageError) << added;
+    }
+  }
+}
+
 TEST(LayerNormErrors, DropoutNeedsItsOperands) {
   const Case c(3, 8, kAll);
   LayerNormForward forward = c.forward();
