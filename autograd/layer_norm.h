@@ -8,7 +8,7 @@
 
 namespace minibert {
 
-/// What precedes the norm, beside x. The two must live as long as this.
+/// What precedes the norm, beside x, and the norm. Holds references: for the time of a call.
 struct AddNorm {
   const Variable &bias, &residual;
   const Norm& norm;

@@ -2,8 +2,8 @@
 // Called by all production kernels with their tile in shared memory, and by the pass that adds the
 // parts of a split K. A thread keeps the same few columns and walks down the rows of its tile, so
 // bias and column sums stay in registers, and rows are written in packs of 16 bytes. Easy to break: the
-// row read ahead (pre_activation, residual, or c where it is added to) may be the very memory that c
-// is written to, so only a row that this thread itself writes later may be read ahead.
+// row read ahead (pre_activation, or c where it is added to) may be the very memory that c is written
+// to, so only a row that this thread itself writes later may be read ahead.
 #pragma once
 
 #include "core/kernels/elements_cuda.h"

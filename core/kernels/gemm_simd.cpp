@@ -280,7 +280,7 @@ HWY_INLINE void finish_dgelu(const Row<E, C>& row) {
   for (; i < row.columns; ++i) row.sums[i] += row.product[i];
 }
 
-// Row t of c, from `column` on.
+// Row t of c, from `column` on. residual: its elements beside row.c's.
 template <class E>
 HWY_INLINE void finish_residual(const Row<E, E>& row, const E* residual, const RowDropout& dropout,
                                 int64_t t, int64_t column) {
@@ -308,23 +308,27 @@ HWY_INLINE void finish(const GemmArgs& args, const GemmPart& part, double* sums,
   const int64_t N = args.c.dim(1);
   const E* bias = args.bias.data_or_null<E>();
   C* pre = args.pre_activation.data_or_null<C>();
-  const E* residual = args.residual.data_or_null<E>();
-  const RowDropout dropout(args.dropout, args.position, args.row_sample);
   const bool erf = args.gelu == Gelu::erf;
-  for (int64_t i = 0; i < part.rows; ++i) {
-    const int64_t first = (part.row + i) * N + part.column;
-    const Row<E, C> row{part.product + i * part.stride,
-                        bias ? bias + part.column : nullptr,
-                        args.c.data<C>() + first,
-                        pre ? pre + first : nullptr,
-                        sums,
-                        part.columns};
-    if constexpr (sizeof(C) == sizeof(E)) {
-      if (residual) {
-        finish_residual(row, residual + first, dropout, part.row + i, part.column);
-        continue;
-      }
+  const auto first_of = [&](int64_t i) { return (part.row + i) * N + part.column; };
+  const auto row_of = [&](int64_t i) {
+    return Row<E, C>{part.product + i * part.stride,
+                     bias ? bias + part.column : nullptr,
+                     args.c.data<C>() + first_of(i),
+                     pre ? pre + first_of(i) : nullptr,
+                     sums,
+                     part.columns};
+  };
+  if constexpr (sizeof(C) == sizeof(E)) {
+    if (args.epilogue == Epilogue::residual) {
+      const RowDropout dropout(args.dropout, args.position, args.row_sample);
+      for (int64_t i = 0; i < part.rows; ++i)
+        finish_residual(row_of(i), args.residual.data<E>() + first_of(i), dropout, part.row + i,
+                        part.column);
+      return;
     }
+  }
+  for (int64_t i = 0; i < part.rows; ++i) {
+    const Row<E, C> row = row_of(i);
     if (args.epilogue == Epilogue::none) {
       finish_linear(row, args.accumulate);
     } else if (args.epilogue == Epilogue::bias_gelu) {

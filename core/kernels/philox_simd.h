@@ -1,7 +1,7 @@
 // philox_simd.h: Philox4x32-10 on vectors, for dropout on hidden rows.
-// Called by elementwise_simd.cpp, layer_norm_simd.cpp and gemm_simd.cpp. (attention_simd.cpp, whose draws serve
-// quads of queries and keys, has a form of its own, QuadDropout.) Gives exactly the words of
-// core/philox.h: a 64-bit lane holds one counter's word in its low half, since that is what a
+// Called by elementwise_simd.cpp, layer_norm_simd.cpp and gemm_simd.cpp. (attention_simd.cpp, whose
+// draws serve quads of queries and keys, has a form of its own, QuadDropout.) Gives exactly the words
+// of core/philox.h: a 64-bit lane holds one counter's word in its low half, since that is what a
 // 32 x 32 -> 64 bit multiplication reads; what the high half holds does not matter. Easy to break:
 // the order of the lanes, so that the words come out beside the columns that they serve. Everything
 // is inlined into minibert::MB_SIMD_NAMESPACE.
