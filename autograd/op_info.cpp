@@ -52,7 +52,7 @@ RowPlaces SampleMaker::there(const RowPlaces& places) const {
 }
 
 Sequences SampleMaker::there(const Sequences& sequences) const {
-  return {there(sequences.cu_seqlens), there(sequences.sample)};
+  return {there(sequences.cu_seqlens), there(sequences.sample), sequences.lengths};
 }
 
 RowGroups SampleMaker::there(const RowGroups& groups) const {
@@ -97,11 +97,14 @@ Sequences SampleMaker::sequences(const std::vector<int64_t>& lengths) {
   const int64_t B = static_cast<int64_t>(lengths.size());
   Tensor cu = Tensor::zeros({B + 1}, DType::i32, MemoryCategory::data);
   int32_t* first = cu.data<int32_t>();
+  AttentionLengths known{0, 0};
   for (int64_t length : lengths) {
     first[1] = first[0] + static_cast<int32_t>(length);
     ++first;
+    known.sum += length;
+    known.sum_of_squares += length * length;
   }
-  return {cu, indices(B, 1 << 20)};
+  return {cu, indices(B, 1 << 20), known};
 }
 
 Dropout SampleMaker::dropout(float p) {

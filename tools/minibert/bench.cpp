@@ -185,17 +185,12 @@ PassCosts costs_of(const OpRun& op) {
 
 std::vector<Row> measure(const OpInfo& op, const Options& options, const ComputeOptions& compute,
                          DeviceStream& stream) {
-  const auto sample_on = [&](Device device) {
-    return sample_of(op, compute.dtype, device, options.small);
-  };
-  // The cost of attention depends on lengths that the host can't read in a GPU's memory.
-  const OpSample sample = sample_on(Device::cpu);
-  const OpRun on_cpu(op, sample);
-  const PassCosts costs = costs_of(on_cpu);
+  const OpSample sample = sample_of(op, compute.dtype, compute.device, options.small);
+  const OpRun run(op, sample);
+  const PassCosts costs = costs_of(run);
   const double seconds = options.seconds / 2;
-  const Passes passes = compute.device == Device::cuda
-                            ? time_on_device(OpRun(op, sample_on(Device::cuda)), stream, seconds)
-                            : time_on_cpu(on_cpu, seconds);
+  const Passes passes = compute.device == Device::cuda ? time_on_device(run, stream, seconds)
+                                                       : time_on_cpu(run, seconds);
   return {{op.name, "forward", "minibert", sample.sizes, passes.forward, costs.forward},
           {op.name, "backward", "minibert", sample.sizes, passes.backward, costs.backward}};
 }
