@@ -6,11 +6,10 @@
 #include <cmath>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
-#include <string>
 
 #include <sched.h>
 
+#include "core/cgroup.h"
 #include "core/error.h"
 
 #ifdef _OPENMP
@@ -19,21 +18,6 @@
 
 namespace minibert {
 namespace {
-
-// CPU quota of the cgroup (version 2, then 1) in CPUs; infinity where there is none.
-double cgroup_quota() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0)
-    return std::atof(quota.c_str()) / period;
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-      v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double microseconds = 0;
-  if (v1_quota >> microseconds && v1_period >> period && microseconds > 0 && period > 0)
-    return microseconds / period;
-  return INFINITY;
-}
 
 std::atomic<int> g_threads{0};
 
@@ -48,7 +32,7 @@ int default_threads() {
 int available_cpus() {
   cpu_set_t set;
   int cpus = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-  const double quota = cgroup_quota();
+  const double quota = cgroup_cpus();
   if (std::isfinite(quota)) cpus = std::min(cpus, static_cast<int>(std::ceil(quota)));
   return std::max(1, cpus);
 }

@@ -1,11 +1,13 @@
 // environment.cpp: what this build and this machine are.
 #include "models/training/environment.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "core/cgroup.h"
 #include "core/device_marks.h"
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/parallel.h"
@@ -13,15 +15,7 @@
 #include "core/version.h"
 
 namespace minibert {
-namespace {
-
-int64_t read_number(const char* path) {
-  std::ifstream file(path);
-  int64_t value = 0;
-  return file >> value ? value : 0;
-}
-
-}  // namespace
+namespace fs = std::filesystem;
 
 RunEnvironment current_environment(Device device) {
   const std::string gemm =
@@ -47,25 +41,40 @@ std::string differences(const RunEnvironment& before, const RunEnvironment& now)
   return text;
 }
 
-std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
+std::string cpu_info(const std::string& key, const fs::path& root) {
+  std::ifstream file(root / "proc/cpuinfo");
   for (std::string line; std::getline(file, line);) {
     const size_t colon = line.find(": ");
-    if (line.rfind("model name", 0) == 0 && colon != std::string::npos)
-      return line.substr(colon + 2);
+    if (line.rfind(key, 0) == 0 && colon != std::string::npos) return line.substr(colon + 2);
   }
-  return "unknown";
+  return "";
+}
+
+std::string cpu_name(const fs::path& root) {
+  const std::string name = cpu_info("model name", root);
+  return name.empty() ? "unknown" : name;
+}
+
+std::string supported_simd_levels() {
+  std::string text;
+  for (SimdLevel level : {SimdLevel::v2, SimdLevel::v3, SimdLevel::v4}) {
+    if (simd_level_supported(level)) text += std::string(text.empty() ? "" : " ") + name_of(level);
+  }
+  return text;
+}
+
+std::string host_name() {
+  char name[256] = "";
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+int64_t physical_memory() {
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
 }
 
 int64_t memory_limit() {
-  const int64_t physical = int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGE_SIZE);
-  int64_t limit = physical;
-  for (const char* path :
-       {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    const int64_t value = read_number(path);
-    if (value > 0 && value < limit) limit = value;
-  }
-  return limit;
+  return std::min(physical_memory(), cgroup_memory());
 }
 
 }  // namespace minibert

@@ -63,12 +63,6 @@ std::string utc_now() {
   return text;
 }
 
-std::string host_name() {
-  char name[256] = "";
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
 std::string who_holds(const fs::path& lock) {
   std::ifstream file(lock);
   std::string line;

@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <unistd.h>
 
 #include "core/device.h"
 #include "core/kernels/gemm.h"
@@ -18,14 +17,6 @@
 namespace minibert {
 namespace {
 
-std::string supported_levels() {
-  std::string text;
-  for (SimdLevel level : {SimdLevel::v2, SimdLevel::v3, SimdLevel::v4}) {
-    if (simd_level_supported(level)) text += std::string(text.empty() ? "" : " ") + name_of(level);
-  }
-  return text;
-}
-
 nlohmann::ordered_json describe() {
   nlohmann::ordered_json facts;
   facts["version"] = version();
@@ -36,10 +27,9 @@ nlohmann::ordered_json describe() {
   facts["cpus"] = available_cpus();
   facts["threads"] = num_threads();
   facts["simd"] = name_of(simd_level());
-  facts["simd_supported"] = supported_levels();
+  facts["simd_supported"] = supported_simd_levels();
   facts["gemm"] = gemm_implementation();
-  facts["memory_gib"] = static_cast<double>(sysconf(_SC_PHYS_PAGES)) *
-                        static_cast<double>(sysconf(_SC_PAGE_SIZE)) / (1 << 30);
+  facts["memory_gib"] = static_cast<double>(physical_memory()) / (1 << 30);
   facts["cuda"] = cuda_available() ? "yes" : "no: " + cuda_unavailable_reason();
   return facts;
 }
