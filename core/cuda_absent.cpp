@@ -1,5 +1,6 @@
 // cuda_absent.cpp: the CUDA backend of a build that has none: no device, no memory, and the reason.
 // Its kernels are absent in core/kernels/cuda_absent.cpp. Test: ctest -R core_device.
+#include "core/cuda_machine.h"
 #include "core/device.h"
 #include "core/device_marks.h"
 #include "core/error.h"
@@ -15,6 +16,10 @@ std::string cuda_unavailable_reason() {
 }
 
 CudaDevice cuda_device() {
+  return {};
+}
+
+CudaMachine cuda_machine() {
   return {};
 }
 
