@@ -82,6 +82,7 @@ int run(int argc, char** argv) {
   // Verbs in the order in which a new user needs them. Each adds its own line.
   add_tokenizer_verb(app);
   add_env_verb(app);
+  add_doctor_verb(app);
   add_data_verb(app);
   add_train_verb(app);
   add_eval_verb(app);
@@ -99,7 +100,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::RequiredError& error) {
     reject_unknown_flag(app, argc, argv);
     return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
-  } catch (const CLI::RuntimeError& exit) {  // a verb's own exit code: 75, saved after a signal
+  } catch (const CLI::RuntimeError& exit) {  // a verb's own: 75, or doctor's 2
     return exit.get_exit_code();
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);

@@ -24,6 +24,7 @@ void add_eval_verb(CLI::App& app);  // eval mlm
 void add_fill_mask_verb(CLI::App& app);
 void add_embed_verb(CLI::App& app);
 void add_env_verb(CLI::App& app);
+void add_doctor_verb(CLI::App& app);
 void add_gradcheck_verb(CLI::App& app);
 void add_bench_verb(CLI::App& app);  // bench OP..., bench step
 
