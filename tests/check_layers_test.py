@@ -21,6 +21,8 @@ def main():
     planted = [  # file, wrong line, what the message must name
         ("core/tensor.h", '#include "autograd/variable.h"', "core includes"),
         ("optim/optimizer.h", '#include "nn/module.h"', "optim includes"),
+        ("dist/elements.h", '#include "autograd/variable.h"', "dist includes"),
+        ("autograd/ops.h", '#include "dist/elements.h"', "autograd includes"),
         ("models/text/packed_batch.h", '#include "models/bert/bert.h"', "models/text includes"),
         ("autograd/ops.h", '#include "tensor.h"', "names no floor"),
     ]
