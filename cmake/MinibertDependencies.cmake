@@ -1,6 +1,6 @@
 # Finds the libraries of the project, prints their versions, and names the install command of a missing one. Results:
-# minibert_dependencies_core, an interface target that `core` links, and minibert_dependencies_text (zlib, zstd, spdlog) for
-# `models/text`.
+# minibert_dependencies_core, an interface target that `core` links, minibert_dependencies_text (zlib, zstd, spdlog) for
+# `models/text`, and minibert_dependencies_dist (Gloo) for `dist`.
 function(minibert_missing what package)
   message(FATAL_ERROR "${what} is missing. Install it with: apt-get install ${package}   (or run tools/install-dependencies)")
 endfunction()
@@ -94,6 +94,26 @@ if(MINIBERT_CUDA STREQUAL cuda AND NOT MINIBERT_CUDNN STREQUAL OFF)
     message(FATAL_ERROR "cuDNN 9.15 or later is not found (found: ${version}), but MINIBERT_CUDNN is ON. Set CUDNN_INCLUDE_DIR and "
                         "CUDNN_LIBRARY, or leave MINIBERT_CUDNN at AUTO")
   endif()
+endif()
+
+add_library(minibert_dependencies_dist INTERFACE)
+set(MINIBERT_HAS_GLOO OFF)
+if(MINIBERT_GLOO)
+  find_library(GLOO_LIBRARY gloo)
+  find_path(GLOO_INCLUDE_DIR gloo/config.h)
+  if(GLOO_LIBRARY AND GLOO_INCLUDE_DIR)
+    set(MINIBERT_HAS_GLOO ON)
+    file(STRINGS ${GLOO_INCLUDE_DIR}/gloo/config.h version REGEX "define GLOO_VERSION_(MAJOR|MINOR|PATCH) ")
+    string(REGEX REPLACE "[^0-9;]" "" version "${version}")
+    string(REPLACE ";" "." version "${version}")
+    target_link_libraries(minibert_dependencies_dist INTERFACE ${GLOO_LIBRARY})
+    target_include_directories(minibert_dependencies_dist SYSTEM INTERFACE $<BUILD_INTERFACE:${GLOO_INCLUDE_DIR}>)
+    list(APPEND MINIBERT_USES "Gloo ${version}")
+  else()
+    list(APPEND MINIBERT_USES "one rank on CPUs (Gloo absent: apt-get install libgloo-dev)")
+  endif()
+else()
+  list(APPEND MINIBERT_USES "one rank on CPUs (MINIBERT_GLOO is off)")
 endif()
 
 list(APPEND MINIBERT_USES "fmt ${fmt_VERSION}" "spdlog ${spdlog_VERSION}" "nlohmann-json ${nlohmann_json_VERSION}"

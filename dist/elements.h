@@ -1,5 +1,6 @@
 // elements.h: the memory that a collective works on, and the one addition that all of them use.
-// Made by the callers of a process group (dist/process_group.h), added up by ring.cpp. Easy to break: 16-bit types are added in f32 and rounded to nearest even after
+// Made by the callers of a process group (dist/process_group.h), added up by ring.cpp and
+// gloo_group.cpp. Easy to break: 16-bit types are added in f32 and rounded to nearest even after
 // each addition, so a sum over R ranks has R - 1 roundings, whoever adds. Test: ctest -R dist_elements.
 #pragma once
 

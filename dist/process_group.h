@@ -1,6 +1,6 @@
 // process_group.h: the ranks of a run, and what they do together: collectives.
 // Called by models/training, and by optim for sharded norms. Kinds of group: self (one rank, here),
-// the readable ring (ring_group.h). All work in place and number their
+// Gloo (gloo_group.h), the readable ring (ring_group.h). All work in place and number their
 // collectives from 1, so that "all_reduce #17" names the same one on every rank.
 // Easy to break: every rank calls the same collectives with the same sizes in the same order, from
 // one thread; the memory of a collective belongs to it until its handle is done.

@@ -1,5 +1,5 @@
 // queued_group.h: a process group whose collectives block: one thread of its own runs them in order.
-// Base of RingGroup; a group over NCCL, which queues on a stream, will derive from
+// Base of GlooGroup and RingGroup; a group over NCCL, which queues on a stream, will derive from
 // ProcessGroup itself. After a collective has failed all later ones fail at once: the ranks no
 // longer agree on what comes next. Easy to break: a derived class calls stop() in its destructor,
 // before its own members go. Test: ctest -R dist_queued_group.

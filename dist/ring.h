@@ -1,6 +1,6 @@
 // ring.h: collectives over sends and receives between neighbours, to be read. Patarasuk and Yuan,
 // "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009.
-// Called by ring_group.h.
+// Called by ring_group.h; its reduce-scatter also by gloo_group.cpp, since Gloo has none of its own.
 //
 // Rank r sends to r + 1 and receives from r - 1, modulo R, in every step. The data has R blocks
 // (Elements::block); blocks travel to the right and grow on their way. With R = 4, what each rank
