@@ -1,4 +1,4 @@
-// roll_call.h: who of a run's ranks is here, and whether they agree. No network: a server
+// roll_call.h: who of a run's ranks is here, and whether they agree. No network: rendezvous_server.h
 // feeds it. Easy to break: ranks that differ must be found before the first step, and the message
 // must name what differs, on which rank, and both values. Test: ctest -R dist_roll_call.
 #pragma once

@@ -1,5 +1,5 @@
 // store.h: small values by name that all ranks of a run see: how they find each other before they can
-// talk. Between threads of a test: tests/dist/memory_store.h.
+// talk. Kinds: the rendezvous (rendezvous.h); between threads of a test, tests/dist/memory_store.h.
 // Easy to break: a name is set once, by one rank, so that who waits for it can take what is there.
 #pragma once
 
