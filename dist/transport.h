@@ -1,7 +1,7 @@
 // transport.h: bytes from rank to rank, the only thing that dist/ring.h needs of a network.
-// Kinds: between threads of one process (memory_transport.h), Gloo's (gloo_group.cpp). Easy to
-// break: send() and receive() only begin; all ranks of a ring send at once, so that none would arrive
-// if a send waited for its receiver. Test: ctest -R dist_ring.
+// Kinds: between threads of one process (memory_transport.h), TCP (tcp_transport.h), Gloo's
+// (gloo_group.cpp). Easy to break: send() and receive() only begin; all ranks of a ring send at
+// once, so that none would arrive if a send waited for its receiver. Test: ctest -R dist_ring.
 #pragma once
 
 #include <cstddef>
