@@ -36,12 +36,11 @@ LoaderOptions checked(LoaderOptions options, const ShardSet& shards) {
 }
 
 /// How many of `lengths`, from `first` on, make the next micro-batch. At least one.
-size_t fitting(const std::vector<StoredExample>& samples, size_t first,
-               const LoaderOptions& limits) {
+size_t fitting(std::span<const int32_t> lengths, size_t first, const LoaderOptions& limits) {
   int64_t tokens = 0;
   size_t end = first;
-  while (end < samples.size() && static_cast<int64_t>(end - first) < limits.micro_batch_size) {
-    tokens += static_cast<int64_t>(samples[end].example.ids.size());
+  while (end < lengths.size() && static_cast<int64_t>(end - first) < limits.micro_batch_size) {
+    tokens += lengths[end];
     if (tokens > limits.token_capacity) break;
     ++end;
   }
@@ -125,41 +124,69 @@ double Loader::epoch_of(int64_t data_step) const {
          static_cast<double>(shards_->examples());
 }
 
-std::vector<StoredExample> Loader::samples_of(int64_t data_step) const {
+std::vector<StepPlan::Sample> Loader::samples_of(int64_t data_step) const {
   const int64_t first = data_step * options_.global_batch_size,
                 end = first + options_.global_batch_size;
   const int64_t examples = shards_->examples();
-  std::vector<StoredExample> samples;
+  std::vector<StepPlan::Sample> samples;
   samples.reserve(static_cast<size_t>(options_.global_batch_size));
   for (int64_t n = first; n < end;) {
     const int64_t epoch = n / examples, epoch_end = (epoch + 1) * examples;
     const EpochOrder order(options_.seed, static_cast<uint32_t>(epoch), examples);
-    for (; n < std::min(end, epoch_end); ++n) {
-      samples.push_back(shards_->read_masked(order(n - epoch * examples), options_.seed,
-                                             static_cast<uint32_t>(epoch)));
-    }
+    for (; n < std::min(end, epoch_end); ++n)
+      samples.push_back({order(n - epoch * examples), static_cast<uint32_t>(epoch)});
   }
   return samples;
 }
 
-GlobalStep Loader::load(int64_t data_step) const {
+StepPlan Loader::plan(int64_t data_step) const {
   MB_ASSERT(data_step >= 0, "loader: data step {}", data_step);
-  const std::vector<StoredExample> samples = samples_of(data_step);
-  std::vector<int32_t> numbers(samples.size());
-  std::iota(numbers.begin(), numbers.end(), 0);
-  GlobalStep step;
-  step.data_step = data_step;
-  step.sequences = options_.global_batch_size;
-  for (size_t first = 0; first < samples.size();) {
-    const size_t count = fitting(samples, first, options_);
-    step.micro_batches.push_back(pack_examples(std::span(samples).subspan(first, count),
-                                               std::span(numbers).subspan(first, count), options_,
-                                               *shards_));
-    step.tokens += step.micro_batches.back().tokens();
-    step.masked_rows += step.micro_batches.back().masked_rows();
+  StepPlan plan;
+  plan.data_step = data_step;
+  plan.first_sample = data_step * options_.global_batch_size;
+  plan.sequences = options_.global_batch_size;
+  plan.samples = samples_of(data_step);
+  std::vector<int32_t> lengths;
+  lengths.reserve(plan.samples.size());
+  for (const auto& [example, epoch] : plan.samples) {
+    const int64_t length = shards_->length(example);
+    lengths.push_back(static_cast<int32_t>(length));
+    plan.tokens += length;
+    plan.squared_lengths += length * length;
+    plan.masked_rows += shards_->masked(example, options_.seed, epoch);
+  }
+  for (size_t first = 0; first < lengths.size();) {
+    const size_t count = fitting(lengths, first, options_);
+    const auto cut = std::span(lengths).subspan(first, count);
+    plan.cuts.push_back({.first = static_cast<int64_t>(first),
+                         .sequences = static_cast<int64_t>(count),
+                         .tokens = std::accumulate(cut.begin(), cut.end(), int64_t{0})});
     first += count;
   }
+  return plan;
+}
+
+GlobalStep Loader::load(StepPlan plan, std::vector<int64_t> numbers) const {
+  GlobalStep step{std::move(plan), std::move(numbers), {}};
+  for (const int64_t number : step.numbers) {
+    const StepPlan::Cut& cut = step.cuts[static_cast<size_t>(number)];
+    std::vector<StoredExample> examples;
+    std::vector<int32_t> samples;
+    for (int64_t n = cut.first; n < cut.first + cut.sequences; ++n) {
+      const auto& [example, epoch] = step.samples[static_cast<size_t>(n)];
+      examples.push_back(shards_->read_masked(example, options_.seed, epoch));
+      samples.push_back(static_cast<int32_t>(n));
+    }
+    step.micro_batches.push_back(pack_examples(examples, samples, options_, *shards_));
+  }
   return step;
+}
+
+GlobalStep Loader::load(int64_t data_step) const {
+  StepPlan all = plan(data_step);
+  std::vector<int64_t> numbers(all.cuts.size());
+  std::iota(numbers.begin(), numbers.end(), int64_t{0});
+  return load(std::move(all), std::move(numbers));
 }
 
 // ---- Evaluation --------------------------------------------------------------------------------
@@ -177,12 +204,13 @@ std::optional<PackedBatch> EvaluationReader::next() {
   const int64_t left = shards_->examples() - next_;
   if (left <= 0) return std::nullopt;
   std::vector<StoredExample> samples;
-  std::vector<int32_t> numbers;
+  std::vector<int32_t> numbers, lengths;
   for (int64_t i = 0; i < std::min(left, limits_.micro_batch_size); ++i) {
     samples.push_back(shards_->read_masked(next_ + i, shards_->manifest().settings.seed, 0));
     numbers.push_back(static_cast<int32_t>(next_ + i));
+    lengths.push_back(static_cast<int32_t>(samples.back().example.ids.size()));
   }
-  const size_t count = fitting(samples, 0, limits_);
+  const size_t count = fitting(lengths, 0, limits_);
   next_ += static_cast<int64_t>(count);
   return pack_examples(std::span(samples).first(count), std::span(numbers).first(count), limits_,
                        *shards_);

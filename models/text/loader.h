@@ -46,20 +46,39 @@ struct LoaderOptions {
   bool fixed_shapes = false;
 };
 
-/// All samples of one step, in micro-batches.
-struct GlobalStep {
+/// What a step holds, before any of it is decoded: the same on every rank.
+struct StepPlan {
+  /// Where a sample comes from: an example with the masks of an epoch.
+  struct Sample {
+    int64_t example = 0;
+    uint32_t epoch = 0;
+  };
+  /// A micro-batch: samples first .. first + sequences - 1.
+  struct Cut {
+    int64_t first = 0, sequences = 0;
+    int64_t tokens = 0;  // T
+  };
   int64_t data_step = 0;
-  int64_t masked_rows = 0;  // P_global, over all micro-batches
-  int64_t sequences = 0;    // B_global
-  int64_t tokens = 0;       // sum of T
-  std::vector<PackedBatch> micro_batches;
+  int64_t first_sample = 0;     // number of its first sample in the stream
+  int64_t masked_rows = 0;      // P_global, over all micro-batches
+  int64_t sequences = 0;        // B_global
+  int64_t tokens = 0;           // sum of T
+  int64_t squared_lengths = 0;  // sum of S^2 over the sequences: what attention costs
+  std::vector<Sample> samples;
+  std::vector<Cut> cuts;
+};
+
+/// A step with the micro-batches that this rank computes: all of them, if it is the only one.
+struct GlobalStep : StepPlan {
+  std::vector<int64_t> numbers;            // which of `cuts`, ascending
+  std::vector<PackedBatch> micro_batches;  // these
 };
 
 /// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
 /// examples of the set. Step s takes samples s * G .. s * G + G - 1; `sample` of a sequence is its
 /// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
 /// in that order, as many as fit into both limits; their values are checked against the data's
-/// traits. Const and safe to share.
+/// traits. A rank reads only the micro-batches that it computes. Const and safe to share.
 class Loader {
  public:
   /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below
@@ -68,14 +87,19 @@ class Loader {
 
   const LoaderOptions& options() const { return options_; }
   const ShardSet& shards() const { return *shards_; }
-  /// Step `data_step`, from 0. Errors: DataError if a record is damaged.
+  /// Step `data_step`, from 0, from the records' lengths alone.
+  /// Errors: DataError if a record does not lie inside its file.
+  StepPlan plan(int64_t data_step) const;
+  /// Reads these micro-batches of a plan, and no others. Errors: DataError if a record is damaged.
+  GlobalStep load(StepPlan plan, std::vector<int64_t> numbers) const;
+  /// All of step `data_step`.
   GlobalStep load(int64_t data_step) const;
   /// Pass over the data in which step `data_step` begins, with the share done: 2.25 = a quarter of
   /// the third pass.
   double epoch_of(int64_t data_step) const;
 
  private:
-  std::vector<StoredExample> samples_of(int64_t data_step) const;
+  std::vector<StepPlan::Sample> samples_of(int64_t data_step) const;
 
   std::shared_ptr<const ShardSet> shards_;
   LoaderOptions options_;

@@ -277,6 +277,12 @@ int32_t ShardReader::length(int64_t example) const {
   return head.length;
 }
 
+int32_t ShardReader::masked(int64_t example) const {
+  RecordHead head;
+  std::memcpy(&head, record(example).data(), sizeof head);
+  return head.masked;
+}
+
 StoredExample ShardReader::read(int64_t example) const {
   const std::span<const uint8_t> bytes = record(example);
   RecordHead head;

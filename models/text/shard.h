@@ -96,6 +96,8 @@ class ShardReader {
   int64_t bytes() const { return static_cast<int64_t>(size_); }
   /// Number of tokens of an example, without decoding it; checks only where the record lies.
   int32_t length(int64_t example) const;
+  /// Number of its stored masks, in the same way.
+  int32_t masked(int64_t example) const;
   /// Decodes example `example` (0-based). Errors: DataError if checksum or contents are wrong.
   StoredExample read(int64_t example) const;
   /// Checksum of the header (which holds that of the index) and of the checksums of some records:

@@ -108,6 +108,16 @@ StoredExample ShardSet::read(int64_t example) const {
   return shard->read(number);
 }
 
+int32_t ShardSet::masked(int64_t example, uint64_t seed, uint32_t epoch) const {
+  const auto [shard, number] = locate(example);
+  if (traits_.masked) return shard->masked(number);
+  constexpr int kSpecial = 3;  // [CLS] and one or two [SEP] are no candidates
+  const MaskingOptions& masking = manifest_.settings.masking;
+  const int32_t length = shard->length(number), count = masked_count(length, masking);
+  if (!masking.whole_word && count <= length - kSpecial) return count;
+  return static_cast<int32_t>(read_masked(example, seed, epoch).masked_positions.size());
+}
+
 StoredExample ShardSet::read_masked(int64_t example, uint64_t seed, uint32_t epoch) const {
   StoredExample stored = read(example);
   if (traits_.masked) return stored;

@@ -37,6 +37,9 @@ class ShardSet {
   int64_t examples() const { return first_.back(); }
 
   int32_t length(int64_t example) const;
+  /// How many masks read_masked() gives, without decoding the example: all but whole-word masks that
+  /// are drawn anew each epoch, whose number depends on the words.
+  int32_t masked(int64_t example, uint64_t seed, uint32_t epoch) const;
   /// The example as stored. Errors: DataError if the record is damaged.
   StoredExample read(int64_t example) const;
   /// The example with its masks: the stored ones, or with dynamic masking those drawn from the

@@ -60,9 +60,9 @@ std::string find_non_finite(TrainStep& step, const GlobalStep& batch, int64_t da
     return found.has_value();
   });
   if (!found) return "";
-  return fmt::format("op {}, its {} {}, {} (of micro-batch {})", found->op, found->what,
-                     found->shape.str(),
-                     samples(*found, batch.micro_batches[at], data_step * batch.sequences), at);
+  return fmt::format(
+      "op {}, its {} {}, {} (of micro-batch {})", found->op, found->what, found->shape.str(),
+      samples(*found, batch.micro_batches[at], batch.first_sample), batch.numbers[at]);
 }
 
 }  // namespace minibert

@@ -206,16 +206,14 @@ std::string fingerprint(const ShardSet& data) {
   return fmt::format("{:08x}", crc);
 }
 
-double step_flops(const BertConfig& model, const BertParts& parts, const GlobalStep& step) {
+double step_flops(const BertConfig& model, const BertParts& parts, const StepPlan& step) {
   const auto H = static_cast<double>(model.hidden_size);
   const auto F = static_cast<double>(model.intermediate_size);
   const auto V = static_cast<double>(model.vocab_size);
-  double squares = 0;  // sum of squared lengths
-  for (const PackedBatch& batch : step.micro_batches)
-    squares += static_cast<double>(batch.sizes.squared_lengths);
   const auto L = static_cast<double>(model.num_hidden_layers);
   const auto T = static_cast<double>(step.tokens), P = static_cast<double>(step.masked_rows);
   const double B = parts.pooler ? static_cast<double>(step.sequences) : 0;
+  const auto squares = static_cast<double>(step.squared_lengths);
   const double attention = L * (T * 6 * H * H + 4 * H * squares);
   const double rows = (L - 1) * T + P + B;  // the last layer has only the rows of the heads
   const double rest = rows * (2 * H * H + 4 * H * F);

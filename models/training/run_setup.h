@@ -49,9 +49,9 @@ GemmCudaBackend gemm_backend(const TrainConfig& config);
 /// Identifies the training data: a checksum over the checksums of the shards.
 std::string fingerprint(const ShardSet& data);
 
-/// FLOPs of one training step (forward and backward) on these micro-batches: matrix products of the
+/// FLOPs of one training step (forward and backward), of all ranks: matrix products of the
 /// encoder, attention over real tokens, heads on the masked rows.
-double step_flops(const BertConfig& model, const BertParts& parts, const GlobalStep& step);
+double step_flops(const BertConfig& model, const BertParts& parts, const StepPlan& step);
 
 /// The plan of a run in lines for people: model, batch arithmetic, data, memory, disk.
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs);

@@ -156,6 +156,8 @@ class Trainer {
     batch.masked_rows = batch.micro_batches[0].masked_rows();
     batch.sequences = batch.micro_batches[0].sequences();
     batch.tokens = batch.micro_batches[0].tokens();
+    batch.squared_lengths = batch.micro_batches[0].sizes.squared_lengths;
+    batch.numbers = {0};
     const double start = seconds_now();
     if (by_op) {
       step_.accumulate(batch, number);

@@ -219,6 +219,59 @@ TEST_F(LoaderTest, FixedShapesAreThoseOfEveryMicroBatch) {
   }
 }
 
+// A plan looks at no token, and what a rank reads are the very batches of a run with one rank.
+TEST_F(LoaderTest, APlanSaysWhatTheStepHolds) {
+  for (const bool dynamic : {false, true}) {
+    const Loader loader(shards({.examples = 50, .dynamic = dynamic}),
+                        {.global_batch_size = 24, .micro_batch_size = 6, .token_capacity = 60});
+    for (int64_t number = 0; number < 5; ++number) {
+      const StepPlan plan = loader.plan(number);
+      const GlobalStep all = loader.load(number);
+      int64_t tokens = 0, masked = 0, squares = 0, sequences = 0;
+      ASSERT_EQ(plan.cuts.size(), all.micro_batches.size());
+      ASSERT_GT(plan.cuts.size(), 4u);
+      for (size_t i = 0; i < plan.cuts.size(); ++i) {
+        const PackedBatch& batch = all.micro_batches[i];
+        EXPECT_EQ(all.numbers[i], static_cast<int64_t>(i));
+        EXPECT_EQ(plan.cuts[i].first, sequences);
+        EXPECT_EQ(plan.cuts[i].sequences, batch.sequences());
+        EXPECT_EQ(plan.cuts[i].tokens, batch.tokens());
+        tokens += batch.tokens(), masked += batch.masked_rows(), sequences += batch.sequences();
+        squares += batch.sizes.squared_lengths;
+      }
+      EXPECT_EQ(plan.first_sample, number * 24);
+      EXPECT_EQ(plan.sequences, sequences);
+      EXPECT_EQ(plan.tokens, tokens);
+      EXPECT_EQ(plan.masked_rows, masked);
+      EXPECT_EQ(plan.squared_lengths, squares);
+
+      const GlobalStep some = loader.load(plan, {1, 3});
+      ASSERT_EQ(some.micro_batches.size(), 2u);
+      EXPECT_EQ(samples_of({some.micro_batches[0]}), samples_of({all.micro_batches[1]}));
+      EXPECT_EQ(samples_of({some.micro_batches[1]}), samples_of({all.micro_batches[3]}));
+      EXPECT_EQ(some.masked_rows, masked);
+    }
+  }
+}
+
+// How many whole words fit into a number of masks depends on the words.
+TEST_F(LoaderTest, APlanCountsWholeWordMasks) {
+  const Loader loader(shards({.examples = 50, .dynamic = true, .whole_word = true}),
+                      {.global_batch_size = 24, .micro_batch_size = 6});
+  bool fewer = false;
+  for (int64_t number = 0; number < 5; ++number) {
+    const GlobalStep step = loader.load(number);
+    int64_t masked = 0, wanted = 0;
+    for (const PackedBatch& batch : step.micro_batches) masked += batch.masked_rows();
+    for (const auto& sample : step.samples)
+      wanted += masked_count(loader.shards().length(sample.example),
+                             loader.shards().manifest().settings.masking);
+    EXPECT_EQ(step.masked_rows, masked);
+    fewer = fewer || masked < wanted;
+  }
+  EXPECT_TRUE(fewer) << "no step in which the words matter";
+}
+
 TEST_F(LoaderTest, AStepDependsOnSeedAndNumberAlone) {
   const auto set = shards({.examples = 50, .dynamic = true});
   const LoaderOptions options{.global_batch_size = 16, .micro_batch_size = 4, .seed = 3};
@@ -339,7 +392,9 @@ TEST_F(PrefetcherTest, LoadsDepthStepsAheadAndNoMore) {
       Prefetcher prefetcher(
           [&loads](int64_t step) {
             ++loads;
-            return GlobalStep{.data_step = step};
+            GlobalStep loaded;
+            loaded.data_step = step;
+            return loaded;
           },
           0, depth, threads);
       for (int taken = 0; taken < 3; ++taken) {

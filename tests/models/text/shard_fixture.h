@@ -13,6 +13,7 @@
 
 #include "core/random.h"
 #include "models/text/shard_set.h"
+#include "models/text/vocab.h"
 
 namespace minibert::testing {
 
@@ -52,6 +53,7 @@ struct FixtureOptions {
   int32_t sequence_length = 24;
   bool dynamic = false;
   bool nsp = true;
+  bool whole_word = false;  // of dynamic masks; two of three tokens continue a word
 };
 
 inline TokenTable fixture_tokens(int32_t vocab_size) {
@@ -88,13 +90,24 @@ inline StoredExample fixture_stored(int64_t number, const FixtureOptions& option
           masked.labels};
 }
 
-/// Writes shards, unigram.bin and manifest.json into `folder`.
+/// Writes vocab.txt; returns its hash.
+inline std::string write_fixture_vocabulary(const std::filesystem::path& folder, int32_t size) {
+  std::string text = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+  for (int32_t id = 5; id < size; ++id) text += (id % 3 ? "##w" : "w") + std::to_string(id) + "\n";
+  write_bytes(folder / "vocab.txt", text);
+  return fmt::format("{:016x}", Vocab::load(folder / "vocab.txt").hash());
+}
+
+/// Writes shards, unigram.bin and manifest.json into `folder`, and for whole words vocab.txt.
 inline void write_fixture(const std::filesystem::path& folder, const FixtureOptions& options = {}) {
   Manifest manifest;
   manifest.settings.examples.sequence_length = options.sequence_length;
   manifest.settings.examples.nsp = options.nsp;
   manifest.settings.dynamic_masking = options.dynamic;
-  manifest.vocabulary_hash = "0123456789abcdef";
+  manifest.settings.masking.whole_word = options.whole_word;
+  manifest.vocabulary_hash = options.whole_word
+                                 ? write_fixture_vocabulary(folder, options.vocab_size)
+                                 : "0123456789abcdef";
   manifest.tokens = fixture_tokens(options.vocab_size);
   const ShardTraits traits{options.vocab_size, options.sequence_length, !options.dynamic,
                            options.nsp};
