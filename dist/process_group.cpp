@@ -30,9 +30,10 @@ std::string Collective::str() const {
 
 // ---- Work and its handle -----------------------------------------------------------------------
 
-void Work::finish(std::exception_ptr error) {
+void Work::finish(std::exception_ptr error, double seconds) {
   const std::lock_guard lock(mutex_);
   error_ = std::move(error);
+  seconds_ = seconds;
   done_ = true;
   changed_.notify_all();
 }
@@ -51,6 +52,11 @@ void Work::wait() const {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return done_; });
   if (error_) std::rethrow_exception(error_);
+}
+
+double Work::seconds() const {
+  const std::lock_guard lock(mutex_);
+  return seconds_;
 }
 
 Handle& Handle::operator=(Handle&& other) {

@@ -41,13 +41,15 @@ class Work {
  public:
   explicit Work(const Collective& collective) : collective_(collective) {}
   const Collective& collective() const { return collective_; }
-  /// Called once, by who runs it; `error` is null if all went well.
-  void finish(std::exception_ptr error = nullptr);
+  /// Called once, by who runs it; `error` is null if all went well. `seconds`: how long it ran.
+  void finish(std::exception_ptr error = nullptr, double seconds = 0);
   bool done() const;
   /// Whether it was done within `seconds`.
   bool wait_for(double seconds) const;
   /// Waits until it is done. Rethrows its error.
   void wait() const;
+  /// How long it ran, once it is done: not counting its time in a queue.
+  double seconds() const;
 
  private:
   const Collective collective_;
@@ -55,6 +57,7 @@ class Work {
   mutable std::condition_variable changed_;
   bool done_ = false;
   std::exception_ptr error_;
+  double seconds_ = 0;
 };
 
 /// What a collective's caller holds. It waits where it is dropped, so that the memory outlives the collective
@@ -74,6 +77,7 @@ class [[nodiscard]] Handle {
   bool wait_for(double seconds) const { return !work_ || work_->wait_for(seconds); }
   bool done() const { return !work_ || work_->done(); }
   const Collective& collective() const { return work_->collective(); }
+  double seconds() const { return work_ ? work_->seconds() : 0; }
 
  private:
   void settle() noexcept;

@@ -38,11 +38,12 @@ void QueuedGroup::serve() {
     if (queue_.empty()) return;
     const std::shared_ptr<Work> work = queue_.front();
     lock.unlock();
+    const double start = seconds_now();
     std::exception_ptr error = run(work->collective());
     lock.lock();
     queue_.pop_front();
     front_since_ = seconds_now();
-    work->finish(std::move(error));
+    work->finish(std::move(error), seconds_now() - start);
   }
 }
 
