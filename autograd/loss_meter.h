@@ -22,7 +22,7 @@ class LossMeter {
   LossCounts counts() const { return content_.read().counts; }
   void set_scale(float scale) { content_.write({scale, counts()}); }
   /// Counts become 0.
-  void reset() { content_.write({content_.read().scale, {}}); }
+  void reset() const { content_.write({content_.read().scale, {}}); }
 
  private:
   struct Content {

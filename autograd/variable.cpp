@@ -126,6 +126,11 @@ const Tensor& Variable::grad() const {
   return state_->fresh ? kNone : state_->gradient;
 }
 
+const Tensor& Variable::gradient_buffer() const {
+  check_leaf(*this, "gradient_buffer");
+  return state_->gradient;
+}
+
 void Variable::reset_grad() const {
   check_leaf(*this, "reset_grad");
   state_->fresh = true;

@@ -37,6 +37,9 @@ class Variable {
   /// Gradient of a leaf after backward(). Undefined tensor before the first backward, and after
   /// reset_grad().
   const Tensor& grad() const;
+  /// Where a leaf's gradient is written, whatever lies there now; undefined if the first backward
+  /// makes the buffer.
+  const Tensor& gradient_buffer() const;
   /// For leaves: says that the next contribution overwrites. Called for each leaf at the start of
   /// an optimizer step.
   void reset_grad() const;

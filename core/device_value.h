@@ -57,6 +57,8 @@ class DeviceArray {
     if (count_ > 0) copy_to_host(bytes_, values.data());
     return values;
   }
+  /// Every byte becomes 0.
+  void fill_zero() const { bytes_.fill_zero(); }
   /// In the device's memory: for kernels, not to be followed by the host.
   T* get() const { return static_cast<T*>(bytes_.raw()); }
 

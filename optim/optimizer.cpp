@@ -124,7 +124,8 @@ void Optimizer::make_tables() {
                        .adapt = decays || variant_.adapt_undecayed});
   }
   const std::vector<OptimizerPiece> pieces = cut_into_pieces(tensors, arena_.table().size());
-  range_ = piece_range(pieces, 0, pieces.size());
+  parts_ = {
+      {.pieces = piece_range(pieces, 0, pieces.size()), .elements = {0, arena_.table().size()}}};
   const auto category = MemoryCategory::optimizer_state;
   const Device device = arena_.device();
   tensors_ = {tensors, category, device};
@@ -145,39 +146,66 @@ StepState Optimizer::initial_state() const {
 // ---- The step ----------------------------------------------------------------------------------
 
 void Optimizer::step(StepState* state) {
-  const SquareSumsArgs gradients = square_sums_of(arena_.gradients());
   const StepControlArgs control = control_args(state);
-  const OptimizerArgs update = update_args(state);
-  piece_square_sums(gradients);
-  tensor_square_sums(gradients);
+  square_sums(arena_.gradients());
   step_decide(control);
   if (variant_.kind == OptimizerKind::lamb) {
-    lamb_moments(update);
-    lamb_ratios(update);
-    lamb_apply(update);
+    if (shard_.ranks) piece_sums_.fill_zero();
+    for (const Part& part : parts_) lamb_moments(update_args(state, part));
+    add_up(piece_sums_.get(), 2 * piece_sums_.size());
+    lamb_ratios(update_args(state, parts_.front()));
+    for (const Part& part : parts_) lamb_apply(update_args(state, part));
   } else {
-    adamw_step(update);
+    for (const Part& part : parts_) adamw_step(update_args(state, part));
   }
   step_finish(control);
   arena_.touch();
 }
 
-SquareSumsArgs Optimizer::square_sums_of(const Tensor& x) const {
-  return {.x = x,
-          .tables = tables(),
-          .range = range_,
-          .piece_sums = piece_squares_.get(),
-          .tensor_sums = tensor_squares_.get()};
+/// Into tensor_squares_.
+void Optimizer::square_sums(const Tensor& x) const {
+  SquareSumsArgs args{.x = x,
+                      .tables = tables(),
+                      .piece_sums = piece_squares_.get(),
+                      .tensor_sums = tensor_squares_.get()};
+  if (shard_.ranks) piece_squares_.fill_zero();
+  for (const Part& part : parts_) {
+    args.range = part.pieces;
+    piece_square_sums(args);
+  }
+  add_up(piece_squares_.get(), piece_squares_.size());
+  tensor_square_sums(args);
 }
 
-OptimizerArgs Optimizer::update_args(const StepState* state) const {
+/// Sums of pieces, over ranks: each is some rank's and zero on the others, so it stays exact.
+void Optimizer::add_up(void* sums, size_t count) const {
+  if (!shard_.ranks) return;
+  shard_.ranks->all_reduce({sums, static_cast<int64_t>(count), ElementType::f64, arena_.device()})
+      .wait();
+}
+
+namespace {
+
+/// Moments as kernels see them, by the flat buffers' offsets. Of a shard's, only the elements of the
+/// call's pieces exist.
+Operand as_flat(const Tensor& moments, int64_t shift, int64_t size) {
+  Operand flat = moments;
+  flat.pointer = static_cast<float*>(flat.pointer) + shift;
+  flat.dims[0] = size;
+  return flat;
+}
+
+}  // namespace
+
+OptimizerArgs Optimizer::update_args(const StepState* state, const Part& part) const {
+  const int64_t shift = part.first_moment - part.elements.offset;
   return {.masters = arena_.masters(),
           .working = arena_.working(),
           .gradients = arena_.gradients(),
-          .first_moment = first_moment_,
-          .second_moment = second_moment_,
+          .first_moment = as_flat(first_moment_, shift, arena_.table().size()),
+          .second_moment = as_flat(second_moment_, shift, arena_.table().size()),
           .tables = tables(),
-          .range = range_,
+          .range = part.pieces,
           .piece_sums = piece_sums_.get(),
           .norms = norms_.get(),
           .adam = {options_.beta1, options_.beta2, eps(), variant_.decay_first},
@@ -198,6 +226,53 @@ StepControlArgs Optimizer::control_args(StepState* state) const {
 OptimizerTables Optimizer::tables() const {
   return {tensors_.get(), pieces_.get(), static_cast<int32_t>(tensors_.size()),
           static_cast<int32_t>(pieces_.size())};
+}
+
+// ---- A shard -----------------------------------------------------------------------------------
+
+void Optimizer::shard(OptimizerShard shard) {
+  MB_ASSERT(!shard_.ranks && shard.ranks, "optimizer: sharded twice, or over no ranks");
+  shard_ = std::move(shard);
+  const std::vector<OptimizerPiece> pieces = pieces_.read();
+  const auto piece_at = [&](int64_t offset) {
+    return static_cast<size_t>(
+        std::ranges::lower_bound(pieces, offset, {}, &OptimizerPiece::offset) - pieces.begin());
+  };
+  parts_.clear();
+  int64_t own = 0;
+  for (const ElementRange& range : shard_.ranges[static_cast<size_t>(shard_.ranks->rank())]) {
+    const int64_t end = range.offset + range.count;
+    parts_.push_back({.pieces = piece_range(pieces, piece_at(range.offset), piece_at(end)),
+                      .elements = range,
+                      .first_moment = own});
+    own += range.count;
+  }
+  for (Tensor* moments : {&first_moment_, &second_moment_}) {
+    const Tensor kept =
+        Tensor::zeros({own}, DType::f32, MemoryCategory::optimizer_state, arena_.device());
+    for (const Part& part : parts_) {
+      const Shape size = {part.elements.count};
+      kept.slice(part.first_moment, size).copy_from(moments->slice(part.elements.offset, size));
+    }
+    *moments = kept;
+  }
+}
+
+/// Of all ranks, on each, in the host's memory.
+std::array<Tensor, 2> Optimizer::whole_moments() const {
+  std::array<Tensor, 2> whole;
+  for (size_t k = 0; k < 2; ++k) {
+    whole[k] = Tensor::zeros({arena_.table().size()}, DType::f32);
+    const Tensor own = moment_buffers()[k].host_copy();
+    for (const Part& part : parts_) {
+      const Shape size = {part.elements.count};
+      whole[k].slice(part.elements.offset, size).copy_from(own.slice(part.first_moment, size));
+    }
+    for (int rank = 0; rank < shard_.ranks->world(); ++rank)
+      for (const ElementRange& range : shard_.ranges[static_cast<size_t>(rank)])
+        shard_.ranks->broadcast(Elements(whole[k]).part(range.offset, range.count), rank).wait();
+  }
+  return whole;
 }
 
 // ---- What the host asks afterwards -------------------------------------------------------------
@@ -222,9 +297,7 @@ std::vector<TensorNorms> Optimizer::norms() const {
 }
 
 std::string Optimizer::first_non_finite_weight() const {
-  const SquareSumsArgs weights = square_sums_of(arena_.masters());
-  piece_square_sums(weights);
-  tensor_square_sums(weights);
+  square_sums(arena_.masters());
   const std::vector<double> squares = tensor_squares_.read();
   const auto first =
       std::find_if(squares.begin(), squares.end(), [](double sum) { return !std::isfinite(sum); });
@@ -243,11 +316,11 @@ std::string Optimizer::describe() const {
 // ---- Saving and loading ------------------------------------------------------------------------
 
 std::vector<Optimizer::Moment> Optimizer::moments() const {
+  const auto [first, second] = shard_.ranks ? whole_moments() : moment_buffers();
   std::vector<Moment> moments;
   for (const ParameterSlice& slice : arena_.table().slices()) {
-    moments.push_back({slice.name + ".exp_avg", first_moment_.slice(slice.offset, slice.shape)});
-    moments.push_back(
-        {slice.name + ".exp_avg_sq", second_moment_.slice(slice.offset, slice.shape)});
+    moments.push_back({slice.name + ".exp_avg", first.slice(slice.offset, slice.shape)});
+    moments.push_back({slice.name + ".exp_avg_sq", second.slice(slice.offset, slice.shape)});
   }
   return moments;
 }
@@ -259,6 +332,7 @@ std::vector<std::pair<std::string, Tensor>> Optimizer::state() const {
 }
 
 void Optimizer::load_state(const std::vector<std::pair<std::string, Tensor>>& saved) {
+  MB_ASSERT(!shard_.ranks, "optimizer: moments are loaded before they are sharded");
   std::map<std::string, Tensor> given(saved.begin(), saved.end());
   const std::vector<Moment> wanted = moments();
   for (const auto& [name, values] : wanted) {

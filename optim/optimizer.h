@@ -8,6 +8,7 @@
 // google-research/bert optimization.py. Test: ctest -R optim_optimizer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -19,6 +20,7 @@
 #include "core/device_value.h"
 #include "core/kernels/optimizer.h"
 #include "core/kernels/step.h"
+#include "dist/process_group.h"
 #include "optim/loss_scaler.h"
 #include "optim/schedule.h"
 
@@ -58,6 +60,18 @@ struct OptimizerOptions {
 ///      the working copy from them
 /// Gaps between slices and padding rows are neither read nor written. Counters, learning rate and
 /// loss scale are in the caller's StepState; from the schedule's total_steps on, steps do nothing.
+/// Elements [offset, offset + count) of the flat buffers.
+struct ElementRange {
+  int64_t offset = 0, count = 0;
+};
+
+/// The part of a sharded update that is this rank's. Norms are sums over all ranks' parts.
+struct OptimizerShard {
+  ProcessGroup* ranks = nullptr;
+  /// Of each rank, ascending. Together all elements, each once; borders at kOptimizerChunk.
+  std::vector<std::vector<ElementRange>> ranges;
+};
+
 class Optimizer {
  public:
   /// Allocates gradients (if absent), moments, and the table of the schedule's learning rates. The
@@ -73,6 +87,12 @@ class Optimizer {
   /// decision and advances its counters. `state` is in the arena's device's memory, and step_begin
   /// has opened the step, if losses are scaled.
   void step(StepState* state);
+
+  /// From here on this rank updates its own part of the weights alone, and keeps moments for no other
+  /// elements: a step then leaves the weights of other parts, working copy and masters, as they were.
+  /// The moments must have their final values: those of a new run or of a checkpoint. Ranks call
+  /// step(), state() and first_non_finite_weight() together from now on.
+  void shard(OptimizerShard shard);
 
   struct StepReport {
     double grad_norm = 0;   // unscaled, before clipping; NaN or infinity if not finite
@@ -103,11 +123,14 @@ class Optimizer {
   /// Copies of both moments of every parameter: "<parameter>.exp_avg" and "<parameter>.exp_avg_sq"
   /// (PyTorch's names), shaped as the parameter in files, without padding, in the host's memory. A
   /// checkpoint also needs the StepState's counters and loss scale. Waits for the device.
+  /// Sharded: with all ranks' moments, on each rank. Errors: CommError.
   std::vector<std::pair<std::string, Tensor>> state() const;
   /// Copies moments in by name, whatever the layout was when they were saved; order is free.
   /// Errors  CheckpointError for a missing or unknown name or another shape or dtype; then nothing
   /// was changed.
   void load_state(const std::vector<std::pair<std::string, Tensor>>& state);
+  /// Both moments as they lie in memory, [arena.table().size()] each, or a shard's: what ranks share.
+  std::array<Tensor, 2> moment_buffers() const { return {first_moment_, second_moment_}; }
 
  private:
   // One moment of one parameter, in place.
@@ -115,11 +138,19 @@ class Optimizer {
     std::string name;
     Tensor values;
   };
+  /// A part of the update: pieces in a row, and where their moments lie.
+  struct Part {
+    PieceRange pieces;
+    ElementRange elements;
+    int64_t first_moment = 0;  // element of the moments' buffers that belongs to elements.offset
+  };
   std::vector<Moment> moments() const;
+  std::array<Tensor, 2> whole_moments() const;
   void make_tables();
   OptimizerTables tables() const;
-  SquareSumsArgs square_sums_of(const Tensor& x) const;
-  OptimizerArgs update_args(const StepState* state) const;
+  void square_sums(const Tensor& x) const;
+  void add_up(void* sums, size_t count) const;
+  OptimizerArgs update_args(const StepState* state, const Part& part) const;
   StepControlArgs control_args(StepState* state) const;
 
   Arena& arena_;
@@ -130,7 +161,8 @@ class Optimizer {
   DeviceArray<StepRates> rates_;          // one per step of the schedule
   DeviceArray<OptimizerTensor> tensors_;  // one per slice
   DeviceArray<OptimizerPiece> pieces_;
-  PieceRange range_;  // all of them
+  std::vector<Part> parts_;  // all pieces, or the shard's
+  OptimizerShard shard_;
   DeviceArray<double> piece_squares_, tensor_squares_;
   DeviceArray<SquareSums> piece_sums_;  // of LAMB, as norms_
   DeviceArray<TensorNorms> norms_;

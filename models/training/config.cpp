@@ -173,7 +173,8 @@ struct TomlText {
 /// Variables of ours that are no settings of a run: instruction set, allocator, tests.
 bool is_foreign_variable(const std::string& name) {
   static const std::set<std::string> names{
-      "SIMD", "DIRECT_ALLOCATOR", "PYTHON", "PARITY_AGAIN", "SHARED_DATA", "SOURCE_DIR", "BINARY"};
+      "SIMD",       "DIRECT_ALLOCATOR", "PYTHON", "PARITY_AGAIN", "SHARED_DATA",
+      "SOURCE_DIR", "BINARY",           "SECRET", "RUN_ID",       "LISTENER"};
   return names.count(name) || name.rfind("TEST_", 0) == 0;
 }
 
@@ -316,14 +317,17 @@ const std::string& ConfigBuilder::origin(const std::string& name) const {
   return found == origins_.end() ? by_default : found->second;
 }
 
+std::string toml_text(const ConfigKey& key, const TrainConfig& config) {
+  return std::visit(TomlText{config}, key.member);
+}
+
 std::string ConfigBuilder::to_toml() const {
   std::string text = fmt::format("format_version = {}\n", kConfigFormatVersion);
   std::string section;
   for (const ConfigKey& key : config_keys()) {
     if (key.section != section) text += fmt::format("\n[{}]\n", key.section);
     section = key.section;
-    const std::string line =
-        fmt::format("{} = {}", key.key, std::visit(TomlText{config_}, key.member));
+    const std::string line = fmt::format("{} = {}", key.key, toml_text(key, config_));
     text += fmt::format("{:<40}  # {}\n", line, origin(key.name()));
   }
   return text;

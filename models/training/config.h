@@ -40,6 +40,12 @@ struct TrainConfig {
   std::string device = "cpu", gemm = "fastest", precision = "fp32", recompute = "none";
   bool deterministic = false, overfit_batch = false, fixed_shapes = false, graph = false;
 
+  // [ranks]
+  std::string collectives = "gloo", interface;
+  int64_t bucket_megabytes = 25;
+  bool shard_optimizer = false;
+  double communication_timeout = 300, start_timeout = 300;
+
   // [scale]
   std::string loss_scaling = "auto";
   double loss_scale = 65536, loss_scale_growth = 2, loss_scale_backoff = 0.5, loss_scale_floor = 1;
@@ -80,6 +86,9 @@ struct ConfigKey {
     return std::holds_alternative<std::vector<std::string> TrainConfig::*>(member);
   }
 };
+
+/// The value of a setting as TOML has it: "fp32" in quotes, 32, 0.1, true, ["a", "b"].
+std::string toml_text(const ConfigKey& key, const TrainConfig& config);
 
 /// The table, in the order of the printout.
 const std::vector<ConfigKey>& config_keys();

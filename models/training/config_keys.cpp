@@ -116,6 +116,22 @@ std::vector<ConfigKey> make_keys() {
            "device cuda: queue the first steps as ever, then replay them as one CUDA graph; the "
            "same bits, less work for the host. Needs fixed_shapes"),
 
+      word("ranks", "collectives", &C::collectives, {"gloo", "ring"},
+           "who sums over ranks on CPUs: Gloo, or the readable ring of dist/ring.h"),
+      word("ranks", "interface", &C::interface, {},
+           "network interface or address by which other ranks reach this one; empty = the one that "
+           "leads to rank 0"),
+      number("ranks", "bucket_megabytes", &C::bucket_megabytes, 1, 4096,
+             "gradients that are summed over ranks at once, in MB of f32; a bucket's sum begins "
+             "while backward still runs"),
+      word("ranks", "shard_optimizer", &C::shard_optimizer, {},
+           "each rank keeps and updates its share of the optimizer's moments alone (ZeRO-1): less "
+           "memory, the same results"),
+      number("ranks", "communication_timeout", &C::communication_timeout, 1, 86400,
+             "seconds without progress after which a sum over ranks fails, and the run with it"),
+      number("ranks", "start_timeout", &C::start_timeout, 1, 86400,
+             "seconds that the ranks have to find each other"),
+
       word("scale", "loss_scaling", &C::loss_scaling, {"auto", "on", "off"},
            "dynamic loss scaling; auto: on for fp16 alone"),
       number("scale", "loss_scale", &C::loss_scale, 1e-6, 1e37, "scale of the first step"),

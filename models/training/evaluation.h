@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "dist/process_group.h"
 #include "models/bert/bert.h"
 #include "models/text/shard_set.h"
 #include "models/training/metrics.h"
@@ -24,9 +25,12 @@ struct EvaluationOptions {
 };
 
 /// One pass over the set. `stop` is asked between micro-batches; if it says so, nothing comes back.
-/// Errors: as EvaluationReader's and BertForPreTraining::forward's.
+/// With several `ranks`, each computes some of the micro-batches, and the result is the same on all
+/// of them, bit for bit that of one rank; `stop` must then say the same on each.
+/// Errors: as EvaluationReader's and BertForPreTraining::forward's; CommError.
 std::optional<EvaluationResult> evaluate(
     const BertForPreTraining& model, std::shared_ptr<const ShardSet> data,
-    const EvaluationOptions& options, const std::function<bool()>& stop = [] { return false; });
+    const EvaluationOptions& options, const std::function<bool()>& stop = [] { return false; },
+    ProcessGroup* ranks = nullptr);
 
 }  // namespace minibert

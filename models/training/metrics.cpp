@@ -89,6 +89,7 @@ std::string to_json(const StepRecord& r) {
   add("step_seconds", r.step_seconds);
   add("data_seconds", r.data_seconds);
   add("communication_seconds", r.communication_seconds);
+  add("exposed_communication_seconds", r.exposed_communication_seconds);
   if (!r.evaluations.empty()) text += ", \"eval\": " + to_json(r.evaluations.front().second);
   if (r.evaluations.size() > 1) {
     text += ", \"eval_by_name\": {";
@@ -117,6 +118,8 @@ StepRecord parse_step_record(const std::string& line) {
   r.step_seconds = field(line, "step_seconds");
   r.data_seconds = field(line, "data_seconds");
   r.communication_seconds = field(line, "communication_seconds");
+  r.exposed_communication_seconds =
+      optional_field(line, "exposed_communication_seconds").value_or(0);  // younger than the rest
   return r;
 }
 

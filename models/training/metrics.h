@@ -2,9 +2,8 @@
 // Written by run_journal.cpp. Each line is one write, so kill -9 never cuts one in two; a power cut
 // can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity are written,
 // never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq write and read
-// them. Reserved fields, written because readers may rely on them: `phase` is 0 until a run can
-// have several phases, `communication_seconds` is 0 while a run has one process. Test: ctest -R
-// metrics.
+// them. Reserved, written because readers may rely on it: `phase` is 0 until a run can have several
+// phases. Test: ctest -R metrics.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +31,9 @@ struct StepRecord {
   std::optional<double> nsp_loss, nsp_accuracy;  // absent (null) without NSP
   double learning_rate = 0, grad_norm = 0, loss_scale = 1;
   int64_t skipped_steps = 0, sequences = 0, tokens = 0;
-  double step_seconds = 0, data_seconds = 0, communication_seconds = 0;
+  double step_seconds = 0, data_seconds = 0;
+  double communication_seconds = 0;  // in which gradients were summed over ranks; 0 with one rank
+  double exposed_communication_seconds = 0;  // of them, not hidden behind backward
   std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
 };
 

@@ -115,6 +115,17 @@ void RunFolder::check(const fs::path& path, bool may_exist) {
   if (fs::exists(path)) check_contents(path, may_exist);
 }
 
+RunFolder RunFolder::of_rank(int rank, const fs::path& path, FileSystem& files) {
+  return RunFolder(rank, path, files);
+}
+
+RunFolder::RunFolder(int rank, const fs::path& path, FileSystem& files)
+    : path_(path), files_(files), rank_(rank) {}
+
+fs::path RunFolder::log() const {
+  return path_ / "logs" / fmt::format("rank-{}.log", rank_);
+}
+
 RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
@@ -134,6 +145,7 @@ void RunFolder::describe_launch(const RunEnvironment& now, const std::string& re
   for (const char* const* entry = environment; entry && *entry; ++entry) {
     const std::string text(*entry);
     const size_t equals = text.find('=');
+    if (text.rfind("MINIBERT_SECRET=", 0) == 0) continue;  // of the ranks' rendezvous
     if (text.rfind("MINIBERT_", 0) == 0 && equals != std::string::npos)
       variables[text.substr(0, equals)] = text.substr(equals + 1);
   }

@@ -1,7 +1,7 @@
 // run_folder.h: the folder of a run: who may write there, and the files that describe the run.
 // Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry per launch),
-// metrics.jsonl, trust_ratios.jsonl, gemm_choices.txt (device cuda), logs/rank-0.log (one log per process; there is one process
-// today), checkpoint-STEP/, latest, and .lock. Easy to break: nothing is written before the lock is
+// metrics.jsonl, trust_ratios.jsonl, gemm_choices.txt (device cuda), logs/rank-N.log (one for each
+// rank; rank 0 alone writes the rest), checkpoint-STEP/, latest, and .lock. Easy to break: nothing is written before the lock is
 // held, and the lock is held as long as the object lives.
 // Test: ctest -R run_folder.
 #pragma once
@@ -27,6 +27,8 @@ class RunFolder {
   /// Throws what the constructor would throw, without writing anything. Takes no lock, so another
   /// process may still take it.
   static void check(const std::filesystem::path& path, bool may_exist);
+  /// As another rank than 0 has it, once rank 0 holds the lock: a place for its log.
+  static RunFolder of_rank(int rank, const std::filesystem::path& path, FileSystem& files);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
@@ -35,7 +37,7 @@ class RunFolder {
   std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path trust_ratios() const { return path_ / "trust_ratios.jsonl"; }
   std::filesystem::path gemm_choices() const { return path_ / "gemm_choices.txt"; }
-  std::filesystem::path log() const { return path_ / "logs" / "rank-0.log"; }
+  std::filesystem::path log() const;
 
   /// Writes config.resolved.toml and adds this launch to run.json: arguments, build, machine,
   /// MINIBERT_* variables, the step it starts from.
@@ -44,8 +46,11 @@ class RunFolder {
                        const char* const* environment);
 
  private:
+  RunFolder(int rank, const std::filesystem::path& path, FileSystem& files);
+
   std::filesystem::path path_;
   FileSystem& files_;
+  int rank_ = 0;
   int lock_ = -1;
 };
 

@@ -11,18 +11,24 @@
 
 namespace minibert {
 
-RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json)
+RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json, int rank,
+                       int world)
     : folder_(folder),
       config_(config),
+      rank_(rank),
+      world_(world),
       device_(parse_device(config.device)),
-      log_(folder.log(), json) {}
+      log_(folder.log(), json, rank) {}
 
 void RunJournal::open(int64_t last_record, int64_t last_step) {
-  cut_back(folder_.metrics(), last_record);
-  cut_back(folder_.trust_ratios(), last_step);
-  metrics_.emplace(folder_.metrics());
-  if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
-  peak_flops_ = probe_peak_flops(compute_options(config_));
+  if (rank_ == 0) {
+    cut_back(folder_.metrics(), last_record);
+    cut_back(folder_.trust_ratios(), last_step);
+    metrics_.emplace(folder_.metrics());
+    if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
+  }
+  // By all at once, since ranks on one machine share it.
+  peak_flops_ = world_ * probe_peak_flops(compute_options(config_));
   memory_limit_ = device_ == Device::cuda ? cuda_device().memory_bytes : memory_limit();
   last_line_ = seconds_now();
 }
@@ -39,11 +45,17 @@ void RunJournal::cut_back(const std::filesystem::path& path, int64_t last_step) 
 void RunJournal::count(const StepRecord& record, double flops) {
   sequences_ += record.sequences;
   flops_ += flops;
+  communication_ += record.communication_seconds;
+  exposed_ += record.exposed_communication_seconds;
   ++steps_;
 }
 
+void RunJournal::sync() {
+  if (metrics_) metrics_->sync();
+}
+
 void RunJournal::write(const StepRecord& record) {
-  metrics_->write(to_json(record));
+  if (metrics_) metrics_->write(to_json(record));
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
   const bool due = record.step % config_.log_every == 0 || !record.evaluations.empty() || !finite;
   if (due) log_step(record);
@@ -63,14 +75,16 @@ void RunJournal::log_step(const StepRecord& record) {
   // The machine may have been busy during the probe: a rate reached since is a lower bound too.
   peak_flops_ = std::max(peak_flops_, flops_ / seconds);
   progress.share_of_peak = flops_ / seconds / peak_flops_;
+  const auto steps = static_cast<double>(std::max<int64_t>(1, steps_));
+  progress.communication_seconds = communication_ / steps;
+  progress.exposed_seconds = exposed_ / steps;
   progress.memory = Allocator::instance().total(device_).peak_bytes;
   progress.memory_limit = memory_limit_;
-  progress.seconds_left =
-      static_cast<double>(steps_left) * seconds / static_cast<double>(std::max<int64_t>(1, steps_));
+  progress.seconds_left = static_cast<double>(steps_left) * seconds / steps;
   log_.info(log_line(record, progress));
   last_line_ = seconds_now();
   sequences_ = steps_ = 0;
-  flops_ = 0;
+  flops_ = communication_ = exposed_ = 0;
 }
 
 void RunJournal::write_trust_ratios(int64_t step, const ParameterTable& table,

@@ -21,7 +21,9 @@ namespace minibert {
 
 class RunJournal {
  public:
-  RunJournal(const RunFolder& folder, const TrainConfig& config, bool json);
+  /// Rank 0 writes records and lines; the others write their log file alone.
+  RunJournal(const RunFolder& folder, const TrainConfig& config, bool json, int rank = 0,
+             int world = 1);
 
   RunLog& log() { return log_; }
   /// Cuts metrics.jsonl after `last_record` and trust_ratios.jsonl after `last_step`, and opens
@@ -35,7 +37,7 @@ class RunJournal {
   void write_trust_ratios(int64_t step, const ParameterTable& table,
                           const std::vector<TensorNorms>& norms);
   /// Syncs the records to disk. Called before the checkpoint that relies on them is written.
-  void sync() { metrics_->sync(); }
+  void sync();
 
  private:
   void cut_back(const std::filesystem::path& path, int64_t last_step);
@@ -43,14 +45,15 @@ class RunJournal {
 
   const RunFolder& folder_;
   const TrainConfig& config_;
+  const int rank_, world_;
   Device device_;
   RunLog log_;
   std::optional<LineWriter> metrics_, trust_ratios_;
-  double peak_flops_ = 0;     // FLOP/s, probed
+  double peak_flops_ = 0;     // FLOP/s of all ranks, probed
   int64_t memory_limit_ = 0;  // bytes that the device has
   double last_line_ = 0;      // seconds; and since then:
   int64_t sequences_ = 0, steps_ = 0;
-  double flops_ = 0;
+  double flops_ = 0, communication_ = 0, exposed_ = 0;
 };
 
 }  // namespace minibert

@@ -49,6 +49,9 @@ std::string log_line(const StepRecord& record, const Progress& p) {
     line += fmt::format(" | scale {} skip {}", scale_text(record.loss_scale), record.skipped_steps);
   line += fmt::format(" | {} seq/s", rate(p.sequences_per_second));
   if (p.share_of_peak > 0) line += fmt::format(" {:.0f}% of peak", 100 * p.share_of_peak);
+  if (p.communication_seconds > 0)
+    line += fmt::format(" | comm {:.0f} ms, {:.0f}% hidden", 1000 * p.communication_seconds,
+                        100 * (1 - p.exposed_seconds / p.communication_seconds));
   constexpr double kGigabyte = 1 << 30;
   return line + fmt::format(" | mem {:.1f}/{:.0f}G | eta {}",
                             static_cast<double>(p.memory) / kGigabyte,
@@ -75,15 +78,16 @@ std::string format_duration(double seconds) {
   return fmt::format("{}d{:02}h", s / 86400, s / 3600 % 24);
 }
 
-RunLog::RunLog(const std::filesystem::path& file, bool json)
-    : json_(json), terminal_(!json && ::isatty(STDOUT_FILENO) == 1) {
+RunLog::RunLog(const std::filesystem::path& file, bool json, int rank)
+    : json_(json && rank == 0), terminal_(!json && rank == 0 && ::isatty(STDOUT_FILENO) == 1) {
   spdlog::sink_ptr console;
   if (json) {
     console = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   } else {
     console = std::make_shared<spdlog::sinks::stdout_sink_mt>();
   }
-  console->set_pattern("%v");
+  console->set_pattern(rank == 0 ? "%v" : fmt::format("rank {}: %v", rank));
+  if (rank != 0) console->set_level(spdlog::level::warn);
   const spdlog::sink_ptr log = open_file(file);
   log->set_pattern("%Y-%m-%d %H:%M:%S.%e %l %v");
   logger_ = std::make_shared<spdlog::logger>("minibert", spdlog::sinks_init_list{console, log});

@@ -23,12 +23,15 @@ struct Progress {
   int64_t max_steps = 0;
   double sequences_per_second = 0;
   double share_of_peak = 0;              // FLOP/s of the step over the probed peak; 0: not known
+  double communication_seconds = 0;      // a step, as in StepRecord; 0: one rank
+  double exposed_seconds = 0;            // of them
   int64_t memory = 0, memory_limit = 0;  // bytes
   double seconds_left = 0;
 };
 
 /// `step 120/7038 | mlm 6.871 nsp 0.562 acc 12.1% | lr 1.1e-03 | gnorm 1.92 | scale 2^16 skip 2 |
-/// 18.4k seq/s 61% of peak | mem 21.3/80G | eta 3h12m`; the scale only where the loss is scaled.
+/// 18.4k seq/s 61% of peak | comm 14 ms, 93% hidden | mem 21.3/80G | eta 3h12m`; the scale only where
+/// the loss is scaled, comm only with several ranks.
 std::string log_line(const StepRecord& record, const Progress& progress);
 /// `step 120 | eval chapters | mlm 3.512 (2.71 below unigram 6.222) acc 36.1% nsp 0.601 acc 68.0% |
 /// 4096 masked tokens`
@@ -39,9 +42,10 @@ std::string format_duration(double seconds);
 class RunLog {
  public:
   /// Appends to `file`. With `json`, lines for people go to standard error and standard output has
-  /// only JSON. A console that closes or a disk that fills up later does not stop the run.
+  /// only JSON. A console that closes or a disk that fills up later does not stop the run. On the
+  /// console only rank 0 informs; the others warn there, with their number.
   /// Errors: UsageError naming the file if it can't be opened.
-  RunLog(const std::filesystem::path& file, bool json);
+  RunLog(const std::filesystem::path& file, bool json, int rank = 0);
   ~RunLog();
 
   void info(const std::string& line);

@@ -10,12 +10,50 @@
 namespace minibert {
 
 TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
-                     const TrainStepOptions& options)
+                     const TrainStepOptions& options, ProcessGroup* ranks)
     : model_(model),
       optimizer_(optimizer),
       options_(options),
       state_(optimizer.initial_state(), model.device()),
-      uploads_(model.device()) {}
+      uploads_(model.device()),
+      ranks_(ranks && ranks->world() > 1 ? ranks : nullptr) {
+  static const std::unique_ptr<ProcessGroup> alone = self_group();
+  MB_CHECK(!options.graph || !ranks_,
+           "train.graph is on, expected off with {} ranks (their sums are not captured). Use "
+           "--no-graph.",
+           ranks_->world());
+  if (options.shard_optimizer && ranks_) {
+    const int64_t bucket = bucket_elements(options.bucket_bytes, ranks_->world());
+    shards_ = shard_ranges(model.arena().table().size(), bucket, ranks_->world());
+    optimizer.shard({ranks_, shards_});
+  }
+  if (options.deterministic) {
+    tree_.emplace(ranks_ ? *ranks_ : *alone, model.arena().gradients());
+  } else if (ranks_) {
+    make_buckets();
+  }
+}
+
+TrainStep::~TrainStep() {
+  if (!buckets_) return;
+  for (const Variable& leaf : model_.leaves()) leaf.on_final_gradient({});
+}
+
+/// A leaf's gradient is a part of the flat gradients: its hook tells the buckets which.
+void TrainStep::make_buckets() {
+  const Tensor& gradients = model_.arena().gradients();
+  std::vector<ElementRange> parameters;
+  for (const Variable& leaf : model_.leaves()) {
+    const Tensor& own = leaf.gradient_buffer();
+    const ElementRange range{own.data<float>() - gradients.data<float>(), own.numel()};
+    parameters.push_back(range);
+    leaf.on_final_gradient([this, range](const Variable&) {
+      if (buckets_->started()) buckets_->final(range);
+    });
+  }
+  const int64_t bucket = bucket_elements(options_.bucket_bytes, ranks_->world());
+  buckets_.emplace(*ranks_, gradients, parameters, bucket, shards_);
+}
 
 /// The part that takes values from the host: queued anew for each step.
 void TrainStep::begin(const GlobalStep& batch, int64_t data_step) {
@@ -28,6 +66,11 @@ void TrainStep::begin(const GlobalStep& batch, int64_t data_step) {
               .data_step = static_cast<uint32_t>(data_step),
               .masked_rows = batch.masked_rows,
               .sequences = options_.nsp ? batch.sequences : 0});
+}
+
+/// The next backward overwrites them.
+void TrainStep::forget_gradients() {
+  for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
 }
 
 /// Forward and backward: gradients add up.
@@ -51,7 +94,7 @@ void TrainStep::queue(const DeviceBatch& micro_batch) {
 bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
                            const std::function<bool(size_t)>& drop) {
   begin(batch, data_step);
-  for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
+  forget_gradients();
   uploads_.start(batch);
   for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
     if (drop && drop(i)) return false;
@@ -60,20 +103,90 @@ bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
   return true;
 }
 
+bool TrainStep::gradients(const GlobalStep& batch, int64_t data_step,
+                          const std::function<bool(size_t)>& drop) {
+  communication_ = {};
+  if (!tree_ && !buckets_) return accumulate(batch, data_step, drop);
+  if (tree_) {
+    begin(batch, data_step);
+    return add_in_a_tree(batch, drop);
+  }
+  MB_ASSERT(!drop, "train step: one of several ranks can't drop a step");
+  const size_t last = batch.micro_batches.size();
+  accumulate(batch, data_step, [&](size_t i) {
+    if (i + 1 == last) buckets_->start();
+    return false;
+  });
+  if (last == 0) {  // nothing was dealt to this rank
+    model_.arena().gradients().fill_zero();
+    buckets_->start();
+  }
+  communication_ = buckets_->finish();
+  return true;
+}
+
+/// Each micro-batch alone, then their sums.
+bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(size_t)>& drop) {
+  uploads_.start(batch);
+  for (size_t i = 0; i < batch.micro_batches.size(); ++i) {
+    if (drop && drop(i)) {
+      tree_->forget();
+      return false;
+    }
+    forget_gradients();
+    uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) { queue(micro_batch); });
+    tree_->add();
+  }
+  communication_ = tree_->finish(static_cast<int64_t>(batch.cuts.size()));
+  return true;
+}
+
 void TrainStep::update() {
   const Range named("update");
   optimizer_.step(state_.get());
+  if (!shards_.empty()) gather_weights();
+}
+
+/// What layers compute with: the working copy, and the masters of LayerNorm's vectors.
+void TrainStep::gather_weights() {
+  const Range named("all-gather");
+  const Arena& arena = model_.arena();
+  gather_shards(*ranks_, shards_, arena.working());
+  if (arena.compute() == DType::f32) return;
+  std::vector<Handle> under_way;
+  for (const ParameterSlice& slice : arena.table().slices()) {
+    if (!slice.master) continue;
+    const int64_t end = slice.offset + slice.used();
+    for (int owner = 0; owner < ranks_->world(); ++owner) {
+      for (const ElementRange& range : shards_[static_cast<size_t>(owner)]) {
+        const int64_t first = std::max(slice.offset, range.offset);
+        const int64_t count = std::min(end, range.offset + range.count) - first;
+        if (count > 0)
+          under_way.push_back(
+              ranks_->broadcast(Elements(arena.masters()).part(first, count), owner));
+      }
+    }
+  }
+  for (Handle& handle : under_way) handle.wait();
+}
+
+void TrainStep::gather_masters() {
+  if (!shards_.empty()) gather_shards(*ranks_, shards_, model_.arena().masters());
 }
 
 void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
   if (!options_.graph || model_.device() != Device::cuda) {
-    if (accumulate(batch, data_step)) update();
+    if (gradients(batch, data_step)) update();
     return;
   }
   begin(batch, data_step);
   const auto queue_all = [&] {
-    for (const Variable& leaf : model_.leaves()) leaf.reset_grad();
-    for (const DeviceBatch& micro_batch : inputs_) queue(micro_batch);
+    for (size_t i = 0; i < inputs_.size(); ++i) {
+      if (i == 0 || tree_) forget_gradients();
+      queue(inputs_[i]);
+      if (tree_) tree_->add();
+    }
+    if (tree_) tree_->finish(static_cast<int64_t>(inputs_.size()));
     update();
   };
   const bool first =

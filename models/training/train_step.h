@@ -8,14 +8,20 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/device_graph.h"
 #include "core/device_value.h"
 #include "core/step_state.h"
+#include "dist/process_group.h"
 #include "models/bert/bert.h"
 #include "models/text/loader.h"
 #include "models/training/batch_uploads.h"
+#include "models/training/communication.h"
+#include "models/training/gradient_buckets.h"
+#include "models/training/gradient_tree.h"
 #include "optim/optimizer.h"
 
 namespace minibert {
@@ -27,27 +33,47 @@ struct TrainStepOptions {
   /// run() captures the second of the steps whose batches have the same room and replays it from then
   /// on. Device cuda alone, and batches of fixed shapes: others are queued anew each time.
   bool graph = false;
+  /// Gradients are summed in an order that does not depend on the number of ranks (gradient_tree.h).
+  bool deterministic = false;
+  int64_t bucket_bytes = 25 << 20;  // of gradients that are summed over ranks at once, in f32
+  /// Each rank keeps and updates its share of the moments alone (shards.h). Needs several ranks.
+  bool shard_optimizer = false;
 };
 
 class TrainStep {
  public:
-  /// Both must outlive the step.
-  TrainStep(const BertForPreTraining& model, Optimizer& optimizer, const TrainStepOptions& options);
+  /// All must outlive the step. `ranks` null: there are no others. With shard_optimizer it shards the
+  /// optimizer, whose moments must be final.
+  /// Errors: UsageError for a graph with several ranks, and as GradientTree's.
+  TrainStep(const BertForPreTraining& model, Optimizer& optimizer, const TrainStepOptions& options,
+            ProcessGroup* ranks = nullptr);
+  ~TrainStep();
 
-  /// Queues forward and backward of all micro-batches; gradients add up over them. `drop`, if
-  /// given, is asked before each micro-batch with its number: if it says so, the step ends here.
-  /// Returns whether all were queued. Units: `data_step` from 0.
+  /// accumulate(), and the sum over ranks: update() then does the same on each of them. Ranks call
+  /// it together, without `drop`. Errors: as accumulate(); CommError.
+  bool gradients(const GlobalStep& batch, int64_t data_step,
+                 const std::function<bool(size_t micro_batch)>& drop = {});
+  /// Queues forward and backward of the step's micro-batches on this rank; gradients add up over
+  /// them. `drop`, if given, is asked before each micro-batch with its number: if it says so, the
+  /// step ends here. Returns whether all were queued. Units: `data_step` from 0.
   /// Errors: UsageError if data_step does not fit dropout's counter; as BertForPreTraining::forward.
   bool accumulate(const GlobalStep& batch, int64_t data_step,
                   const std::function<bool(size_t micro_batch)>& drop = {});
-  /// Queues the optimizer's update with the gradients of accumulate().
+  /// Queues the optimizer's update with the gradients that are there. Errors: CommError.
   void update();
-  /// Both; as a graph, where the options say so.
+  /// Brings all masters to each rank, where the optimizer is sharded: before they are saved.
+  /// Errors: CommError.
+  void gather_masters();
+  /// gradients() and update(); as a graph, where the options say so.
   void run(const GlobalStep& batch, int64_t data_step);
   /// Starts to copy the first micro-batches of the step to come, beside what is queued.
   void expect(const GlobalStep& next) { uploads_.start(next); }
 
-  /// What the steps so far have left. Waits for the device.
+  /// What summing over ranks took in the last gradients().
+  const Communication& communication() const { return communication_; }
+  int64_t buckets() const { return buckets_ ? buckets_->buckets() : 0; }
+
+  /// What the steps so far have left; losses are of this rank's micro-batches. Waits for the device.
   StepState read() const { return state_.read(); }
   /// Sets what is kept from step to step, as a checkpoint has it.
   void write(const StepState& state) { state_.write(state); }
@@ -55,6 +81,10 @@ class TrainStep {
  private:
   void begin(const GlobalStep& batch, int64_t data_step);
   void queue(const DeviceBatch& micro_batch);
+  void forget_gradients();
+  void make_buckets();
+  void gather_weights();
+  bool add_in_a_tree(const GlobalStep& batch, const std::function<bool(size_t)>& drop);
   void make_inputs(const GlobalStep& batch);
   bool fits(const GlobalStep& batch) const;
 
@@ -63,6 +93,11 @@ class TrainStep {
   TrainStepOptions options_;
   DeviceValue<StepState> state_;
   BatchUploads uploads_;
+  ProcessGroup* ranks_;                            // null: no others
+  std::vector<std::vector<ElementRange>> shards_;  // by rank, if the optimizer is sharded
+  std::optional<GradientBuckets> buckets_;         // with several ranks,
+  std::optional<GradientTree> tree_;               // or of a deterministic run
+  Communication communication_;
   DeviceGraph graph_;
   std::vector<DeviceBatch> inputs_;  // of the graph
 };

@@ -11,9 +11,13 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/range.h"
+#include "dist/world.h"
 #include "models/text/loader_prefetch.h"
+#include "models/training/agreement.h"
 #include "models/training/checkpoint_writer.h"
+#include "models/training/dealing.h"
 #include "models/training/evaluation.h"
+#include "models/training/heartbeat.h"
 #include "models/training/non_finite.h"
 #include "models/training/product_choices.h"
 #include "models/training/resume.h"
@@ -57,15 +61,22 @@ class Trainer {
  private:
   std::optional<StepRecord> step();
   bool compute(const GlobalStep& batch);
+  void agree_on(StepState& after);
+  bool stop_now() const;
   std::optional<GlobalStep> next_batch();
+  GlobalStep load(int64_t data_step) const;
   void expect_next_batch();
   StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
   bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
   void stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
                           const StepState& after);
 
+  std::string where_others_stood() const;
+  void beat(const char* doing);
+
   void begin();
   void rehearse();
+  std::string describe_ranks() const;
   TrainResult loop();
   void after_step(StepRecord record);
   EvaluationOptions evaluation(int64_t max_batches) const;
@@ -85,6 +96,8 @@ class Trainer {
   FileSystem files_;
   RunInputs inputs_;
   std::vector<std::string> notes_;
+  World world_;
+  ProcessGroup& ranks_;
   DeviceStream stream_;
   BertForPreTraining model_;
   Schedule schedule_;
@@ -98,8 +111,10 @@ class Trainer {
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   std::optional<GlobalStep> expected_;    // taken from the prefetcher, on its way to the device
   CheckpointWriter writer_;
+  std::optional<Heartbeat> heart_;  // with several ranks
 
   bool whole_ = false;  // the run has begun; weights, moments and state_ are of one step
+  Agreement agreed_;    // after the last step, with several ranks
   std::optional<int64_t> saved_step_;  // of the newest checkpoint, written or under way
   bool best_is_new_ = false;           // the last evaluation was the best so far
   int failed_saves_ = 0;               // in a row
@@ -112,16 +127,21 @@ class Trainer {
 std::optional<StepRecord> Trainer::step() {
   const Range named("step");
   const double start = seconds_now();
+  beat("waiting for data");
   const std::optional<GlobalStep> batch = next_batch();
   if (!batch) return std::nullopt;
   const double data_seconds = seconds_now() - start;
 
   if (!compute(*batch)) return std::nullopt;
   expect_next_batch();
-  const StepState after = step_.read();
+  StepState after = step_.read();
+  agree_on(after);
 
   StepRecord record = record_of(*batch, after);
   record.data_seconds = data_seconds;
+  const Communication& communication = step_.communication();
+  record.communication_seconds = communication.seconds;
+  record.exposed_communication_seconds = communication.exposed_seconds;
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
   stop_if_not_finite(record, *batch, after);
@@ -133,6 +153,7 @@ std::optional<StepRecord> Trainer::step() {
 
 /// Queues the step. False, and nothing happened to the weights, if a signal came too early in it.
 bool Trainer::compute(const GlobalStep& batch) {
+  beat("computing");
   const double start = seconds_now();
   if (config_.graph) {  // all or nothing
     if (stop_requested()) return false;
@@ -140,13 +161,28 @@ bool Trainer::compute(const GlobalStep& batch) {
     step_.run(batch, state_.data_steps);
     return true;
   }
-  const bool whole = step_.accumulate(batch, state_.data_steps, [&](size_t done) {
-    return too_late(batch, done, seconds_now() - start);
-  });
-  if (!whole) return false;
+  const auto drop = [&](size_t done) { return too_late(batch, done, seconds_now() - start); };
+  const bool alone = ranks_.world() == 1;  // several finish every step that they begin
+  if (!step_.gradients(batch, state_.data_steps, alone ? drop : std::function<bool(size_t)>()))
+    return false;
   whole_ = false;
   step_.update();
   return true;
+}
+
+/// With several ranks: makes the losses in `after` those of all of them, and hears who was asked to
+/// stop or to save.
+void Trainer::agree_on(StepState& after) {
+  if (ranks_.world() == 1) return;
+  beat("agreeing");
+  agreed_ = agree(ranks_, {after.mlm, after.nsp, stop_requested(), take_save_request()});
+  after.mlm = agreed_.mlm;
+  after.nsp = agreed_.nsp;
+}
+
+/// Whether a signal asked for the end: here, or on any rank before the last step's agreement.
+bool Trainer::stop_now() const {
+  return ranks_.world() == 1 ? stop_requested() : agreed_.stop;
 }
 
 StepRecord Trainer::record_of(const GlobalStep& batch, const StepState& after) const {
@@ -174,6 +210,11 @@ TrainResult Trainer::run() {
   try {
     begin();
     return loop();
+  } catch (const CommError& error) {
+    save_the_last_whole_step();
+    const std::string message = error.what() + where_others_stood();
+    journal_.log().last_words(message);
+    throw CommError(message);
   } catch (const std::exception& error) {
     journal_.log().last_words(error.what());
     if (!dynamic_cast<const NumericError*>(&error)) save_the_last_whole_step();
@@ -181,9 +222,24 @@ TrainResult Trainer::run() {
   }
 }
 
+/// ". Last heard of: rank 1: step 120, computing, 12 s ago; ..."
+std::string Trainer::where_others_stood() const {
+  std::string text;
+  for (int rank = 0; rank < ranks_.world(); ++rank) {
+    const std::string last = Heartbeat::last_of(folder_.path(), rank);
+    if (rank != ranks_.rank() && !last.empty())
+      text += (text.empty() ? ". Last heard of: " : "; ") + last;
+  }
+  return text;
+}
+
+void Trainer::beat(const char* doing) {
+  if (heart_) heart_->beat(state_.data_steps, doing);
+}
+
 TrainResult Trainer::loop() {
   while (state_.applied_steps < config_.max_steps) {
-    if (stop_requested()) return end(TrainEnd::signal);
+    if (stop_now()) return end(TrainEnd::signal);
     if (config_.stop_after > 0 && state_.data_steps >= config_.stop_after)
       return end(TrainEnd::paused);
     std::optional<StepRecord> record = step();
@@ -198,16 +254,22 @@ TrainResult Trainer::loop() {
 
 std::optional<GlobalStep> Trainer::next_batch() {
   if (config_.overfit_batch) {
-    if (!only_batch_) only_batch_ = inputs_.loader->load(0);
+    if (!only_batch_) only_batch_ = load(0);
     return only_batch_;
   }
   if (expected_) return std::exchange(expected_, std::nullopt);
   if (!prefetcher_)
-    prefetcher_.emplace([&loader = *inputs_.loader](int64_t step) { return loader.load(step); },
-                        state_.data_steps);
+    prefetcher_.emplace([this](int64_t step) { return load(step); }, state_.data_steps);
   while (!prefetcher_->ready_within(kSignalPollSeconds))
-    if (stop_requested()) return std::nullopt;
+    if (ranks_.world() == 1 && stop_requested()) return std::nullopt;
   return prefetcher_->next();
+}
+
+/// What this rank was dealt of a step. Called by the prefetcher's threads.
+GlobalStep Trainer::load(int64_t data_step) const {
+  StepPlan plan = inputs_.loader->plan(data_step);
+  Deal deal = deal_of(plan, ranks_.world(), config_.deterministic);
+  return inputs_.loader->load(std::move(plan), std::move(deal[static_cast<size_t>(ranks_.rank())]));
 }
 
 /// If the next batch is ready, its way to the device begins while the device computes.
@@ -256,39 +318,104 @@ void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& bat
 
 // ---- Starting and resuming ---------------------------------------------------------------------
 
-/// Makes the run folder, or takes it over, once nothing is left that can be refused without it.
+/// What must be the same on every rank.
+std::vector<Fingerprint> fingerprints(const TrainRequest& request, const RunInputs& inputs) {
+  const RunEnvironment here = current_environment();
+  std::vector<Fingerprint> prints = {{"version", here.version},
+                                     {"commit", here.commit},
+                                     {"training data's checksum", fingerprint(*inputs.data)},
+                                     {"instruction set", here.simd},
+                                     {"GEMM", here.gemm}};
+  for (const ConfigKey& key : config_keys())
+    prints.push_back({key.name(), toml_text(key, request.config)});
+  return prints;
+}
+
+WorldOptions world_options(const TrainRequest& request, const RunInputs& inputs) {
+  if (request.launch.world == 1) return {};
+  const TrainConfig& config = request.config;
+  MB_CHECK(config.device == "cpu",
+           "train.device is {} with {} ranks, expected cpu (sums over ranks are made in the host's "
+           "memory so far). Use --device cpu, or one rank.",
+           config.device, request.launch.world);
+  return {.backend = config.collectives,
+          .fingerprints = fingerprints(request, inputs),
+          .interface = config.interface,
+          .timeout = config.communication_timeout,
+          .start_timeout = config.start_timeout,
+          .say = [rank = request.launch.rank](const std::string& line) {
+            std::fputs(fmt::format("rank {}: {}\n", rank, line).c_str(), stderr);
+          }};
+}
+
+/// Makes the run folder, or takes it over, once nothing is left that can be refused without it. Rank
+/// 0 does; the others touch it once they have heard from rank 0.
 RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem& files,
-                      std::vector<std::string>& notes) {
+                      std::vector<std::string>& notes, const ProcessGroup& ranks) {
+  if (ranks.rank() != 0) return RunFolder::of_rank(ranks.rank(), config.output_dir, files);
   const bool may_exist = may_hold_a_run(config);
   check_free_space(config, checkpoint_bytes(arena.table()), config.output_dir, notes);
   return RunFolder(config.output_dir, may_exist, files);
+}
+
+/// Rank 0 reads a checkpoint, if there is one to go on from; all have what it holds.
+TrainerState first_state(const TrainConfig& config, const RunInputs& inputs, CheckpointStore& store,
+                         BertForPreTraining& model, Optimizer& optimizer,
+                         std::vector<std::string>& notes, ProcessGroup& ranks) {
+  TrainerState state;
+  if (ranks.rank() == 0)
+    state = resume_or_start(config, *inputs.data, store, model, optimizer, notes);
+  share_start(ranks, state, model, optimizer);
+  return state;
 }
 
 Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
       inputs_(open_inputs(config_)),
+      world_(request.launch, world_options(request, inputs_)),
+      ranks_(world_.group()),
       stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
       schedule_(schedule_options(config_)),
       optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
-      folder_(open_folder(config_, model_.arena(), files_, notes_)),
+      folder_(open_folder(config_, model_.arena(), files_, notes_, ranks_)),
       store_(folder_.path(), files_),
-      state_(resume_or_start(config_, *inputs_.data, store_, model_, optimizer_, notes_)),
+      state_(first_state(config_, inputs_, store_, model_, optimizer_, notes_, ranks_)),
       step_(model_, optimizer_,
             {.seed = static_cast<uint64_t>(config_.seed),
              .nsp = config_.nsp,
              .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none,
-             .graph = config_.graph}),
-      journal_(folder_, config_, request.json),
+             .graph = config_.graph,
+             .deterministic = config_.deterministic,
+             .bucket_bytes = config_.bucket_megabytes << 20,
+             .shard_optimizer = config_.shard_optimizer},
+            &ranks_),
+      journal_(folder_, config_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
 
 /// The products of a step and of an evaluation, so that who multiplies them can be decided. Nothing
 /// that it leaves is used.
 void Trainer::rehearse() {
-  step_.accumulate(inputs_.loader->load(state_.data_steps), state_.data_steps,
+  step_.accumulate(load(state_.data_steps), state_.data_steps,
                    [](size_t micro_batch) { return micro_batch > 0; });
   if (!inputs_.evaluation.empty()) evaluate(model_, inputs_.evaluation[0].second, evaluation(1));
+}
+
+/// "ranks: 4 over gloo, launched by torchrun; micro-batches dealt by tokens, the largest share is
+/// 1.03 of the mean (first step); 12 buckets of 25 MB"
+std::string Trainer::describe_ranks() const {
+  const StepPlan plan = inputs_.loader->plan(state_.data_steps);
+  const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
+  const std::string sums = config_.deterministic
+                               ? "gradients summed in a tree (train.deterministic)"
+                               : fmt::format("gradients in {} buckets of {} MB", step_.buckets(),
+                                             config_.bucket_megabytes);
+  return fmt::format(
+      "ranks: {} over {}, launched by {}; micro-batches dealt {}, in the first step the largest "
+      "share of tokens is {:.2f} of the mean; {}",
+      ranks_.world(), ranks_.name(), request_.launch.by,
+      config_.deterministic ? "in order" : "by tokens", spread, sums);
 }
 
 void Trainer::begin() {
@@ -308,13 +435,16 @@ void Trainer::begin() {
   state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
   if (resumed && !evaluation_pending) saved_step_ = state_.data_steps;
 
-  folder_.describe_launch(state_.environment, request_.resolved_config, request_.arguments,
-                          state_.data_steps, request_.environment);
+  if (ranks_.world() > 1) heart_.emplace(Heartbeat::file_of(folder_.path(), ranks_.rank()));
+  if (ranks_.rank() == 0)
+    folder_.describe_launch(state_.environment, request_.resolved_config, request_.arguments,
+                            state_.data_steps, request_.environment);
   const int64_t logged = state_.data_steps - (evaluation_pending ? 1 : 0);
   journal_.open(logged, state_.data_steps);
   RunLog& log = journal_.log();
   log.info(request_.resolved_config);
   for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
+  if (ranks_.world() > 1) log.info(describe_ranks());
   for (const std::string& line : products) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
   log.info("schedule: " + schedule_.describe());
@@ -357,9 +487,12 @@ EvaluationOptions Trainer::evaluation(int64_t max_batches) const {
 
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
+  beat("evaluating");
   for (const auto& [name, data] : inputs_.evaluation) {
-    const auto result =
-        evaluate(model_, data, evaluation(config_.evaluation_batches), stop_requested);
+    const bool alone = ranks_.world() == 1;  // several finish what they begin
+    const auto result = evaluate(
+        model_, data, evaluation(config_.evaluation_batches),
+        [&] { return alone && stop_requested(); }, &ranks_);
     if (!result) {
       record.evaluations.clear();
       return false;
@@ -376,14 +509,21 @@ bool Trainer::evaluate_into(StepRecord& record) {
 
 bool Trainer::save_due() {
   if (state_.applied_steps >= config_.max_steps) return false;  // end() saves
-  const bool asked = take_save_request();
+  const bool asked = ranks_.world() == 1 ? take_save_request() : std::exchange(agreed_.save, false);
   const bool regular = config_.save_every > 0 && state_.data_steps % config_.save_every == 0;
   return asked || regular || best_is_new_;
 }
 
 void Trainer::save() {
   if (saved_step_ == state_.data_steps) return;
+  beat("saving");
   const double start = seconds_now();
+  step_.gather_masters();
+  if (ranks_.rank() != 0) {
+    if (config_.shard_optimizer) optimizer_.state();  // rank 0's snapshot asks for it
+    saved_step_ = state_.data_steps;
+    return;
+  }
   journal_.sync();
   auto snapshot = std::make_shared<Snapshot>(model_, optimizer_, state_, inputs_.tokenizer);
   if (writer_.busy()) note_save(writer_.finish());
@@ -405,7 +545,8 @@ void Trainer::save_and_wait() {
 
 /// Before an error ends the run. If this fails too, the log says so: the error is what matters.
 void Trainer::save_the_last_whole_step() {
-  if (!whole_ || state_.data_steps == 0) return;
+  if (!whole_ || state_.data_steps == 0 || ranks_.rank() != 0) return;
+  if (config_.shard_optimizer && ranks_.world() > 1) return;  // rank 0 has not all of it
   try {
     save_and_wait();
     journal_.log().info(fmt::format(
@@ -428,11 +569,14 @@ void Trainer::note_save(const std::optional<std::string>& error) {
 
 TrainResult Trainer::end(TrainEnd how) {
   save_and_wait();
-  TrainResult result{how, how == TrainEnd::signal ? stop_signal_name() : "", state_.data_steps,
+  const std::string signal = how != TrainEnd::signal ? ""
+                             : stop_requested()      ? stop_signal_name()
+                                                     : "a signal to another rank";
+  TrainResult result{how, signal, state_.data_steps,
                      folder_.path() / fmt::format("checkpoint-{}", state_.data_steps)};
-  const char* why = how == TrainEnd::finished ? "done"
-                    : how == TrainEnd::paused ? "stopped by --stop-after"
-                                              : stop_signal_name();
+  const std::string why = how == TrainEnd::finished ? "done"
+                          : how == TrainEnd::paused ? "stopped by --stop-after"
+                                                    : signal;
   journal_.log().info(fmt::format("{}: {} holds step {} of {}{}", why, result.checkpoint.string(),
                                   state_.data_steps, config_.max_steps,
                                   how == TrainEnd::finished ? "" : "; go on with --resume auto"));
@@ -442,7 +586,11 @@ TrainResult Trainer::end(TrainEnd how) {
 }  // namespace
 
 TrainResult train(const TrainRequest& request) {
-  if (request.config.threads > 0) set_num_threads(static_cast<int>(request.config.threads));
+  if (request.config.threads > 0) {
+    set_num_threads(static_cast<int>(request.config.threads));
+  } else if (request.launch.local_world > 1) {
+    set_num_threads(std::max(1, num_threads() / request.launch.local_world));
+  }
   Trainer trainer(request);
   return trainer.run();
 }

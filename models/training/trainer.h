@@ -2,7 +2,9 @@
 // in trainer.cpp: the way of a batch in a dozen calls. Called by the verb `train` and by tests.
 // Easy to break: a step is either whole or has not happened (weights change in one call alone,
 // Optimizer::step, once all gradients are in), and what has happened is a function of
-// configuration, data and seed, never of when the run was stopped.
+// configuration, data and seed, never of when the run was stopped. With several ranks, each runs the
+// same loop: what a rank does next depends on what all have agreed on (agreement.h), and rank 0 alone
+// writes.
 // Test: ctest -R training_trainer; tools/kill_test.
 #pragma once
 
@@ -10,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "dist/launch.h"
 #include "models/training/config.h"
 
 namespace minibert {
@@ -19,7 +22,8 @@ struct TrainRequest {
   std::string resolved_config;         // ConfigBuilder::to_toml()
   std::vector<std::string> arguments;  // of the program, for run.json
   const char* const* environment = nullptr;
-  bool json = false;  // records of metrics.jsonl on standard output, at each log line
+  bool json = false;   // records of metrics.jsonl on standard output, at each log line
+  Launch launch = {};  // which of the run's ranks this is; the only one, if nobody says otherwise
 };
 
 enum class TrainEnd {
@@ -37,8 +41,8 @@ struct TrainResult {
 
 /// Runs until max_steps, stop_after, a signal or an error. Installs signal handlers while it runs
 /// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight,
-/// with step and first bad tensor), OutOfMemory, CheckpointError, InternalError (also for a GPU that
-/// failed). All but NumericError save the last whole step, if the device still answers. What a user
+/// with step and first bad tensor), OutOfMemory, CheckpointError, CommError (another rank is lost),
+/// InternalError (also for a GPU that failed). All but NumericError save the last whole step, if the device still answers. What a user
 /// does then: docs/exit_codes.md.
 TrainResult train(const TrainRequest& request);
 

@@ -17,7 +17,8 @@ import few_words  # beside this file
 
 BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
 METRICS = ["step", "phase", "loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "grad_norm",
-           "loss_scale", "skipped_steps", "sequences", "tokens", "step_seconds", "data_seconds", "communication_seconds"]
+           "loss_scale", "skipped_steps", "sequences", "tokens", "step_seconds", "data_seconds", "communication_seconds",
+           "exposed_communication_seconds"]
 EVAL = ["mlm_loss", "mlm_accuracy", "unigram_cross_entropy", "nsp_loss", "nsp_accuracy", "masked_tokens"]
 
 

@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "dist/launch.h"
+#include "dist/spawn.h"
 #include "models/training/config.h"
 #include "models/training/recipes.h"
 #include "models/training/resume.h"
@@ -24,6 +26,7 @@ constexpr int kSavedAfterSignal = 75;  // EX_TEMPFAIL: a scheduler should start 
 struct TrainFlags {
   std::string config_file, recipe;
   bool list_recipes = false, print_config = false, dry_run = false, json = false;
+  int ranks = 0;                              // --nproc; 0: not given
   std::map<std::string, std::string> values;  // by key name; a switch is "true" or "false"
   std::map<std::string, std::vector<std::string>> lists;  // by key name
 };
@@ -83,6 +86,24 @@ void print_plan(const ConfigBuilder& builder) {
   for (const std::string& line : describe_plan(builder.config(), inputs)) fmt::print("{}\n", line);
 }
 
+/// Starts --nproc ranks of this command, or nothing if this process is a rank.
+void start_ranks(const TrainFlags& flags, const TrainConfig& config, const Launch& launch,
+                 const std::vector<std::string>& arguments) {
+  if (flags.ranks == 0) return;
+  MB_CHECK(
+      launch.by.empty() || launch.world == flags.ranks,
+      "--nproc is {}, expected {}, the number of ranks that {} has started. Leave out --nproc.",
+      flags.ranks, launch.world, launch.by);
+  if (!launch.by.empty() || flags.ranks == 1) return;
+  const int code = spawn_ranks(
+      {.ranks = flags.ranks,
+       .command = arguments,
+       .patience = 1.5 * config.communication_timeout + 30,
+       .last_words = 10,
+       .say = [](const std::string& line) { std::fputs((line + "\n").c_str(), stderr); }});
+  throw CLI::RuntimeError(code);
+}
+
 void run_train(const TrainFlags& flags, const CLI::App& verb,
                const std::vector<std::string>& arguments) {
   if (flags.list_recipes) return print_recipes();
@@ -92,8 +113,10 @@ void run_train(const TrainFlags& flags, const CLI::App& verb,
     return;
   }
   if (flags.dry_run) return print_plan(builder);
+  const Launch launch = launch_here();
+  start_ranks(flags, builder.config(), launch, arguments);
   const TrainResult result =
-      train({builder.config(), builder.to_toml(), arguments, environ, flags.json});
+      train({builder.config(), builder.to_toml(), arguments, environ, flags.json, launch});
   // A run survives its standard output: what was printed is also in its folder.
   if (std::ferror(stdout) && !std::freopen("/dev/null", "w", stdout)) std::clearerr(stdout);
   if (result.end == TrainEnd::signal) throw CLI::RuntimeError(kSavedAfterSignal);
@@ -133,6 +156,9 @@ void add_train_verb(CLI::App& app) {
                  "Print the resolved settings as TOML and exit");
   verb->add_flag("--dry-run", flags->dry_run,
                  "Check settings and data, print the plan, write nothing");
+  verb->add_option("--nproc", flags->ranks,
+                   "Processes that share the work on this machine: they train the same run, faster")
+      ->check(CLI::Range(1, 1024));
   verb->add_flag("--json", flags->json, "Print one JSON object per log line on standard output");
   for (const ConfigKey& key : config_keys()) add_key(*verb, key, flags);
   verb->callback([flags, verb] { run_train(*flags, *verb, own_arguments()); });

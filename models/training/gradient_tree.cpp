@@ -1,0 +1,95 @@
+// gradient_tree.cpp: a binary counter of partial sums, then the same tree over ranks.
+#include "models/training/gradient_tree.h"
+
+#include <algorithm>
+#include <bit>
+
+#include "core/clock.h"
+#include "core/error.h"
+#include "core/kernels/cast.h"
+#include "core/range.h"
+
+namespace minibert {
+namespace {
+
+constexpr int64_t kPiece = 1 << 20;  // elements of a rank that are gathered at once
+
+}  // namespace
+
+TreeLeaves tree_leaves(int64_t leaves, int rank, int world) {
+  const auto padded =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(std::max<int64_t>(leaves, world))));
+  const int64_t each = padded / world;
+  return {std::min(leaves, rank * each), std::min(leaves, (rank + 1) * each)};
+}
+
+GradientTree::GradientTree(ProcessGroup& group, Tensor gradients)
+    : group_(group), gradients_(std::move(gradients)) {
+  const int world = group.world();
+  MB_CHECK(std::has_single_bit(static_cast<unsigned>(world)),
+           "train.deterministic: there are {} ranks, expected 1, 2, 4, 8 or another power of two "
+           "(gradients are summed in a binary tree). Start {} ranks, or use --no-deterministic.",
+           world, std::bit_floor(static_cast<unsigned>(world)));
+  if (world == 1) return;
+  gathered_ = Tensor::empty({world, std::min(kPiece, gradients_.numel())}, DType::f32,
+                            MemoryCategory::gradients, gradients_.device());
+}
+
+/// As a binary counter counts up: two sums of the same level become one of the next.
+void GradientTree::add() {
+  size_t level = 0;
+  for (; added_ >> level & 1; ++level)
+    cast(level == 0 ? gradients_ : levels_[level - 1], levels_[level], /* accumulate= */ true);
+  while (levels_.size() <= level)
+    levels_.push_back(Tensor::empty(gradients_.shape(), DType::f32, MemoryCategory::gradients,
+                                    gradients_.device()));
+  if (level == 0) {
+    cast(gradients_, levels_[0], /* accumulate= */ false);
+  } else {
+    std::swap(levels_[level - 1], levels_[level]);
+  }
+  ++added_;
+}
+
+/// The rank's sum, from the lowest level up: what is missing on the right is empty.
+void GradientTree::fold() {
+  const auto levels = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(added_)));
+  const Tensor* sum = nullptr;
+  for (size_t level = 0; level < levels; ++level) {
+    if (!(added_ >> level & 1)) continue;
+    if (sum) cast(*sum, levels_[level], /* accumulate= */ true);
+    sum = &levels_[level];
+  }
+  if (sum) cast(*sum, gradients_, /* accumulate= */ false);
+  added_ = 0;
+}
+
+Communication GradientTree::finish(int64_t leaves) {
+  const Range named("all-reduce");
+  fold();
+  return group_.world() == 1 ? Communication{} : add_up_ranks(leaves);
+}
+
+Communication GradientTree::add_up_ranks(int64_t leaves) {
+  const int world = group_.world();
+  const int64_t total = gradients_.numel();
+  Communication communication;
+  const auto has_leaves = [&](int rank) { return tree_leaves(leaves, rank, world).count() > 0; };
+  for (int64_t begin = 0; begin < total; begin += gathered_.dim(1)) {
+    const int64_t n = std::min(gathered_.dim(1), total - begin);
+    const auto part = [&](int rank) { return gathered_.slice(rank * n, {n}); };
+    cast(gradients_.slice(begin, {n}), part(group_.rank()), /* accumulate= */ false);
+    const double start = seconds_now();
+    group_.all_gather(Elements(gathered_.slice(0, {world * n}))).wait();
+    communication.seconds += seconds_now() - start;
+    for (int distance = 1; distance < world; distance *= 2)
+      for (int left = 0; left + distance < world; left += 2 * distance)
+        if (has_leaves(left + distance))
+          cast(part(left + distance), part(left), /* accumulate= */ true);
+    cast(part(0), gradients_.slice(begin, {n}), /* accumulate= */ false);
+  }
+  communication.exposed_seconds = communication.seconds;  // no part is final before the last one
+  return communication;
+}
+
+}  // namespace minibert
