@@ -423,6 +423,10 @@ void validate(const TrainConfig& config) {
   MB_CHECK(!config.output_dir.empty(),
            "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
   accumulation_steps(config);
+  MB_CHECK(!config.deterministic || config.reduce_precision == "fp32",
+           "ranks.reduce_precision is {}, expected fp32 with train.deterministic (a sum of rounded "
+           "parts depends on the number of ranks). Use one of both.",
+           config.reduce_precision);
   evaluation_sets(config);
   MB_CHECK(config.warmup < 1 || config.warmup == std::floor(config.warmup),
            "optim.warmup is {}, expected whole steps, or a share of max_steps below 1",

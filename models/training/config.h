@@ -44,6 +44,7 @@ struct TrainConfig {
   std::string collectives = "gloo", interface;
   int64_t bucket_megabytes = 25;
   bool shard_optimizer = false;
+  std::string reduce_precision = "fp32";
   double communication_timeout = 300, start_timeout = 300;
 
   // [scale]

@@ -124,6 +124,10 @@ std::vector<ConfigKey> make_keys() {
       number("ranks", "bucket_megabytes", &C::bucket_megabytes, 1, 4096,
              "gradients that are summed over ranks at once, in MB of f32; a bucket's sum begins "
              "while backward still runs"),
+      word(
+          "ranks", "reduce_precision", &C::reduce_precision, {"fp32", "bf16", "fp16"},
+          "type in which gradients are summed over ranks: 16 bits halve what travels, and each sum "
+          "is rounded"),
       word("ranks", "shard_optimizer", &C::shard_optimizer, {},
            "each rank keeps and updates its share of the optimizer's moments alone (ZeRO-1): less "
            "memory, the same results"),

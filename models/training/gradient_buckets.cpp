@@ -2,9 +2,12 @@
 #include "models/training/gradient_buckets.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/kernels/cast.h"
+#include "core/kernels/elementwise.h"
 #include "core/range.h"
 
 namespace minibert {
@@ -25,11 +28,16 @@ void for_buckets(const ElementRange& range, int64_t size, const Visit& visit) {
 
 GradientBuckets::GradientBuckets(ProcessGroup& group, Tensor gradients,
                                  const std::vector<ElementRange>& parameters, int64_t bucket,
-                                 std::vector<std::vector<ElementRange>> shards)
+                                 std::vector<std::vector<ElementRange>> shards, DType wire)
     : group_(group),
       gradients_(std::move(gradients)),
       elements_(bucket),
-      shards_(std::move(shards)) {
+      shards_(std::move(shards)),
+      divisor_(wire == DType::f16
+                   ? static_cast<float>(std::bit_ceil(static_cast<unsigned>(group.world())))
+                   : 1.0f) {
+  if (wire != DType::f32)
+    wire_ = Tensor::zeros(gradients_.shape(), wire, MemoryCategory::gradients, gradients_.device());
   expected_.resize(static_cast<size_t>((gradients_.numel() + bucket - 1) / bucket));
   for (const ElementRange& parameter : parameters)
     for_buckets(parameter, elements_,
@@ -50,13 +58,30 @@ void GradientBuckets::final(const ElementRange& parameter) {
     begin_next();
 }
 
+ElementRange GradientBuckets::range_of(size_t bucket) const {
+  const int64_t begin = static_cast<int64_t>(bucket) * elements_;
+  return {begin, std::min(elements_, gradients_.numel() - begin)};
+}
+
 void GradientBuckets::begin_next() {
   const size_t number = missing_.size() - 1 - under_way_.size();
-  const int64_t begin = static_cast<int64_t>(number) * elements_;
-  const Elements bucket =
-      Elements(gradients_).part(begin, std::min(elements_, gradients_.numel() - begin));
+  const auto [begin, count] = range_of(number);
+  if (wire_.defined()) {
+    const Tensor gradients = gradients_.slice(begin, {count});
+    if (divisor_ != 1) scale(gradients, 1 / divisor_, gradients, /* accumulate= */ false);
+    cast(gradients, wire_.slice(begin, {count}), /* accumulate= */ false);
+  }
+  const Elements bucket = Elements(wire_.defined() ? wire_ : gradients_).part(begin, count);
   const bool scatter = !shards_.empty() && is_even(shards_, number);
   under_way_.push_back(scatter ? group_.reduce_scatter(bucket) : group_.all_reduce(bucket));
+}
+
+void GradientBuckets::take_from_wire(size_t bucket) {
+  if (!wire_.defined()) return;
+  const auto [begin, count] = range_of(bucket);
+  const Tensor gradients = gradients_.slice(begin, {count});
+  cast(wire_.slice(begin, {count}), gradients, /* accumulate= */ false);
+  if (divisor_ != 1) scale(gradients, divisor_, gradients, /* accumulate= */ false);
 }
 
 Communication GradientBuckets::finish() {
@@ -67,9 +92,10 @@ Communication GradientBuckets::finish() {
   const double start = seconds_now();
   std::vector<Handle> handles = std::exchange(under_way_, {});
   Communication communication;
-  for (Handle& handle : handles) {
-    handle.wait();
-    communication.seconds += handle.seconds();
+  for (size_t i = 0; i < handles.size(); ++i) {
+    handles[i].wait();
+    communication.seconds += handles[i].seconds();
+    take_from_wire(handles.size() - 1 - i);
   }
   communication.exposed_seconds = seconds_now() - start;
   return communication;

@@ -21,10 +21,12 @@ class GradientBuckets {
  public:
   /// `gradients` [n] f32; `parameters` are the ranges in it that final() will name, each once a step;
   /// elements outside of them are padding. `bucket`: elements of each, as bucket_elements() has it.
-  /// With `shards`, a rank gets the sums of its own ranges alone (shards.h).
+  /// With `shards`, a rank gets the sums of its own ranges alone (shards.h). `wire`: the type in which
+  /// gradients travel and are summed; in f16 they are divided by the world before, rounded up to a
+  /// power of two, and multiplied after, so that a sum does not overflow where no rank's share does.
   GradientBuckets(ProcessGroup& group, Tensor gradients,
                   const std::vector<ElementRange>& parameters, int64_t bucket,
-                  std::vector<std::vector<ElementRange>> shards = {});
+                  std::vector<std::vector<ElementRange>> shards = {}, DType wire = DType::f32);
 
   /// The step's last backward begins.
   void start();
@@ -38,12 +40,16 @@ class GradientBuckets {
   int64_t buckets() const { return static_cast<int64_t>(expected_.size()); }
 
  private:
+  ElementRange range_of(size_t bucket) const;
   void begin_next();
+  void take_from_wire(size_t bucket);
 
   ProcessGroup& group_;
   const Tensor gradients_;
   const int64_t elements_;  // of a bucket; the last one may have fewer
   const std::vector<std::vector<ElementRange>> shards_;
+  Tensor wire_;                    // [n] 16-bit: what travels; undefined for f32
+  const float divisor_;            // of what travels
   std::vector<int64_t> expected_;  // elements of parameters in each bucket
   std::vector<int64_t> missing_;   // of them, not final yet
   std::vector<Handle> under_way_;  // one for each bucket that has begun: the last buckets

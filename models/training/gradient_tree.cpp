@@ -23,14 +23,14 @@ TreeLeaves tree_leaves(int64_t leaves, int rank, int world) {
   return {std::min(leaves, rank * each), std::min(leaves, (rank + 1) * each)};
 }
 
-GradientTree::GradientTree(ProcessGroup& group, Tensor gradients)
-    : group_(group), gradients_(std::move(gradients)) {
-  const int world = group.world();
+GradientTree::GradientTree(ProcessGroup* ranks, Tensor gradients)
+    : ranks_(ranks), gradients_(std::move(gradients)) {
+  if (!ranks_) return;
+  const int world = ranks_->world();
   MB_CHECK(std::has_single_bit(static_cast<unsigned>(world)),
            "train.deterministic: there are {} ranks, expected 1, 2, 4, 8 or another power of two "
            "(gradients are summed in a binary tree). Start {} ranks, or use --no-deterministic.",
            world, std::bit_floor(static_cast<unsigned>(world)));
-  if (world == 1) return;
   gathered_ = Tensor::empty({world, std::min(kPiece, gradients_.numel())}, DType::f32,
                             MemoryCategory::gradients, gradients_.device());
 }
@@ -67,20 +67,20 @@ void GradientTree::fold() {
 Communication GradientTree::finish(int64_t leaves) {
   const Range named("all-reduce");
   fold();
-  return group_.world() == 1 ? Communication{} : add_up_ranks(leaves);
+  return ranks_ ? add_up_ranks(leaves) : Communication{};
 }
 
 Communication GradientTree::add_up_ranks(int64_t leaves) {
-  const int world = group_.world();
+  const int world = ranks_->world();
   const int64_t total = gradients_.numel();
   Communication communication;
   const auto has_leaves = [&](int rank) { return tree_leaves(leaves, rank, world).count() > 0; };
   for (int64_t begin = 0; begin < total; begin += gathered_.dim(1)) {
     const int64_t n = std::min(gathered_.dim(1), total - begin);
     const auto part = [&](int rank) { return gathered_.slice(rank * n, {n}); };
-    cast(gradients_.slice(begin, {n}), part(group_.rank()), /* accumulate= */ false);
+    cast(gradients_.slice(begin, {n}), part(ranks_->rank()), /* accumulate= */ false);
     const double start = seconds_now();
-    group_.all_gather(Elements(gathered_.slice(0, {world * n}))).wait();
+    ranks_->all_gather(Elements(gathered_.slice(0, {world * n}))).wait();
     communication.seconds += seconds_now() - start;
     for (int distance = 1; distance < world; distance *= 2)
       for (int left = 0; left + distance < world; left += 2 * distance)

@@ -39,8 +39,8 @@ TreeLeaves tree_leaves(int64_t leaves, int rank, int world);
 class GradientTree {
  public:
   /// `gradients` [n] f32: where each micro-batch leaves its gradients, and where the sum will be.
-  /// Errors: UsageError unless the group's world is a power of two.
-  GradientTree(ProcessGroup& group, Tensor gradients);
+  /// `ranks` null: there are no others. Errors: UsageError unless their number is a power of two.
+  GradientTree(ProcessGroup* ranks, Tensor gradients);
 
   /// Takes in the gradients of the rank's next leaf; the next micro-batch may overwrite them.
   void add();
@@ -54,7 +54,7 @@ class GradientTree {
   void fold();
   Communication add_up_ranks(int64_t leaves);
 
-  ProcessGroup& group_;
+  ProcessGroup* ranks_;
   const Tensor gradients_;
   int64_t added_ = 0;           // leaves of this rank so far
   std::vector<Tensor> levels_;  // [n] each: bit i of added_ says whether levels_[i] holds a sum

@@ -17,7 +17,6 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
       state_(optimizer.initial_state(), model.device()),
       uploads_(model.device()),
       ranks_(ranks && ranks->world() > 1 ? ranks : nullptr) {
-  static const std::unique_ptr<ProcessGroup> alone = self_group();
   MB_CHECK(!options.graph || !ranks_,
            "train.graph is on, expected off with {} ranks (their sums are not captured). Use "
            "--no-graph.",
@@ -28,7 +27,7 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
     optimizer.shard({ranks_, shards_});
   }
   if (options.deterministic) {
-    tree_.emplace(ranks_ ? *ranks_ : *alone, model.arena().gradients());
+    tree_.emplace(ranks_, model.arena().gradients());
   } else if (ranks_) {
     make_buckets();
   }
@@ -52,7 +51,7 @@ void TrainStep::make_buckets() {
     });
   }
   const int64_t bucket = bucket_elements(options_.bucket_bytes, ranks_->world());
-  buckets_.emplace(*ranks_, gradients, parameters, bucket, shards_);
+  buckets_.emplace(*ranks_, gradients, parameters, bucket, shards_, options_.wire);
 }
 
 /// The part that takes values from the host: queued anew for each step.

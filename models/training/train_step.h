@@ -36,6 +36,7 @@ struct TrainStepOptions {
   /// Gradients are summed in an order that does not depend on the number of ranks (gradient_tree.h).
   bool deterministic = false;
   int64_t bucket_bytes = 25 << 20;  // of gradients that are summed over ranks at once, in f32
+  DType wire = DType::f32;          // in which gradients are summed over ranks: f32, bf16 or f16
   /// Each rank keeps and updates its share of the moments alone (shards.h). Needs several ranks.
   bool shard_optimizer = false;
 };

@@ -4,12 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <optional>
+
+#include <unistd.h>
 
 #include "core/device_stream.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/precision.h"
 #include "core/range.h"
 #include "dist/world.h"
 #include "models/text/loader_prefetch.h"
@@ -389,6 +393,7 @@ Trainer::Trainer(const TrainRequest& request)
              .graph = config_.graph,
              .deterministic = config_.deterministic,
              .bucket_bytes = config_.bucket_megabytes << 20,
+             .wire = compute_options(parse_precision(config_.reduce_precision), Device::cpu).dtype,
              .shard_optimizer = config_.shard_optimizer},
             &ranks_),
       journal_(folder_, config_, request.json, ranks_.rank(), ranks_.world()),
@@ -402,20 +407,20 @@ void Trainer::rehearse() {
   if (!inputs_.evaluation.empty()) evaluate(model_, inputs_.evaluation[0].second, evaluation(1));
 }
 
-/// "ranks: 4 over gloo, launched by torchrun; micro-batches dealt by tokens, the largest share is
-/// 1.03 of the mean (first step); 12 buckets of 25 MB"
+/// "ranks: 4 over gloo; micro-batches dealt by tokens, in the first step the largest share is 1.03 of
+/// the mean; gradients in 12 buckets of 25 MB"
 std::string Trainer::describe_ranks() const {
   const StepPlan plan = inputs_.loader->plan(state_.data_steps);
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
                                ? "gradients summed in a tree (train.deterministic)"
-                               : fmt::format("gradients in {} buckets of {} MB", step_.buckets(),
-                                             config_.bucket_megabytes);
+                               : fmt::format("gradients in {} buckets of up to {} MB",
+                                             step_.buckets(), config_.bucket_megabytes);
   return fmt::format(
-      "ranks: {} over {}, launched by {}; micro-batches dealt {}, in the first step the largest "
-      "share of tokens is {:.2f} of the mean; {}",
-      ranks_.world(), ranks_.name(), request_.launch.by,
-      config_.deterministic ? "in order" : "by tokens", spread, sums);
+      "ranks: {} over {}; micro-batches dealt {}, in the first step the largest share of tokens is "
+      "{:.2f} of the mean; {}{}",
+      ranks_.world(), ranks_.name(), config_.deterministic ? "in order" : "by tokens", spread, sums,
+      config_.shard_optimizer ? "; optimizer sharded" : "");
 }
 
 void Trainer::begin() {
@@ -583,14 +588,19 @@ TrainResult Trainer::end(TrainEnd how) {
   return result;
 }
 
+/// Of the kernels of one rank: its share of the machine, unless it was told or bound to its CPUs.
+int threads_of(const TrainConfig& config, const Launch& launch) {
+  if (config.threads > 0) return static_cast<int>(config.threads);
+  if (std::getenv("OMP_NUM_THREADS") || launch.local_world <= 1) return num_threads();
+  const bool binds = launch.by == "Open MPI" || launch.by == "srun";
+  const bool bound = binds && available_cpus() < ::sysconf(_SC_NPROCESSORS_ONLN);
+  return bound ? available_cpus() : std::max(1, available_cpus() / launch.local_world);
+}
+
 }  // namespace
 
 TrainResult train(const TrainRequest& request) {
-  if (request.config.threads > 0) {
-    set_num_threads(static_cast<int>(request.config.threads));
-  } else if (request.launch.local_world > 1) {
-    set_num_threads(std::max(1, num_threads() / request.launch.local_world));
-  }
+  set_num_threads(threads_of(request.config, request.launch));
   Trainer trainer(request);
   return trainer.run();
 }

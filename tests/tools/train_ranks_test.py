@@ -107,9 +107,14 @@ class TrainRanks(unittest.TestCase):
             for world in (1, 2, 4):
                 runs.append(f"{precision}-{world}")
                 got = self.train(runs[-1], "--nproc", world, "--deterministic", "--precision", precision, *more)
-            self.assertIn("ranks: 4 over gloo, launched by", got.stdout)
+            self.assertIn("ranks: 4 over gloo; micro-batches dealt in order", got.stdout)
             self.assert_same(runs[1], runs[0])
             self.assert_same(runs[2], runs[0])
+            for world in (2, 4):
+                sharded = f"{precision}-sharded-{world}"
+                got = self.train(sharded, "--nproc", world, "--deterministic", "--shard-optimizer", "--precision", precision, *more)
+                self.assertIn("; optimizer sharded", got.stdout)
+                self.assert_same(sharded, runs[0])
             if more:
                 self.assertGreater(self.records(runs[0])[-1]["skipped_steps"], 2)
 
@@ -122,6 +127,17 @@ class TrainRanks(unittest.TestCase):
                 self.assertAlmostEqual(x["loss"], y["loss"], delta=1e-4 * y["loss"])
                 self.assertGreater(x["communication_seconds"], 0)
                 self.assertEqual(y["communication_seconds"], 0)
+
+    def test_gradients_may_travel_in_16_bits(self):
+        self.train("wire-1")
+        for precision in ("bf16", "fp16"):
+            run = f"wire-{precision}"
+            self.train(run, "--nproc", 2, "--reduce-precision", precision)
+            for x, y in zip(self.records(run), self.records("wire-1")):
+                self.assertAlmostEqual(x["loss"], y["loss"], delta=1e-2 * y["loss"])
+            self.assertNotEqual(self.records(run)[-1]["loss"], self.records("wire-1")[-1]["loss"])
+        got = self.train("refused", "--nproc", 2, "--reduce-precision", "bf16", "--deterministic", code=2)
+        self.assertIn("Use one of both", got.stderr)
 
     def test_a_run_goes_on_with_another_number_of_ranks(self):
         self.train("whole", "--deterministic")

@@ -96,5 +96,32 @@ TEST(GradientBuckets, AreSumsOverRanks) {
   for (const std::string& error : errors) EXPECT_EQ(error, "");
 }
 
+// 16 bits on the way: each rank's part is rounded, and the sum. 40,000 from each of three ranks is more
+// than f16 holds; a quarter of it is not.
+TEST(GradientBuckets, TravelIn16Bits) {
+  constexpr int kWorld = 3;
+  for (const DType wire : {DType::bf16, DType::f16}) {
+    auto transports = memory_transports(kWorld, kTimeout);
+    const auto errors = testing::run_ranks(kWorld, [&](int rank) {
+      RingGroup group(std::move(transports[static_cast<size_t>(rank)]));
+      const Tensor gradients = Tensor::zeros({1000}, DType::f32);
+      GradientBuckets buckets(group, gradients, {{0, 1000}}, 128, {}, wire);
+      float* values = gradients.data<float>();
+      for (int64_t i = 0; i < 1000; ++i) values[i] = 0.001f * static_cast<float>(i * (rank + 1));
+      values[7] = 40'000;
+      buckets.start();
+      buckets.final({0, 1000});
+      buckets.finish();
+      const double rounding = wire == DType::bf16 ? 0x1p-8 : 0x1p-11;  // of one conversion
+      for (int64_t i = 0; i < 1000; ++i) {
+        const double expected = i == 7 ? 120'000 : 0.006 * static_cast<double>(i);
+        ASSERT_NEAR(values[i], expected, 4 * rounding * expected + 1e-6)
+            << name_of(wire) << " " << i;
+      }
+    });
+    for (const std::string& error : errors) EXPECT_EQ(error, "");
+  }
+}
+
 }  // namespace
 }  // namespace minibert
