@@ -18,12 +18,16 @@
 #include "models/bert/safetensors.h"
 #include "tests/data_step.h"
 #include "tests/models/batch_fields.h"
+#include "tests/models/bert_golden.h"
 #include "tests/tolerance.h"
 
 namespace minibert {
 namespace {
 
+using testing::gradient_of;
 using testing::near;
+using testing::norm;
+using testing::relative_norm_error;
 using testing::Tolerance;
 
 const SafetensorsFile& golden() {
@@ -33,43 +37,14 @@ const SafetensorsFile& golden() {
 }
 
 PackedBatch golden_batch() {
-  const auto read = [](const char* field) {
-    return testing::values(golden().read(std::string("batch/") + field));
-  };
-  const auto ids = read("ids"), segment = read("segment"), cu_seqlens = read("cu_seqlens"),
-             mlm_row = read("mlm_row"), mlm_label = read("mlm_label"),
-             nsp_label = read("nsp_label"), sample = read("sample");
-  std::vector<int32_t> position = mlm_row;  // of the masked rows, in their sequences
-  std::vector<SequenceToPack> sequences;
-  size_t masked = 0;
-  for (size_t b = 0; b < sample.size(); ++b) {
-    const auto first = static_cast<size_t>(cu_seqlens[b]);
-    const auto length = static_cast<size_t>(cu_seqlens[b + 1]) - first, first_masked = masked;
-    for (; masked < mlm_row.size() && mlm_row[masked] < cu_seqlens[b + 1]; ++masked)
-      position[masked] -= cu_seqlens[b];
-    const auto segments = std::span(segment).subspan(first, length);
-    sequences.push_back(
-        {.ids = std::span(ids).subspan(first, length),
-         .first_segment = std::count(segments.begin(), segments.end(), 0),
-         .sample = sample[b],
-         .masked_positions = std::span(position).subspan(first_masked, masked - first_masked),
-         .masked_labels = std::span(mlm_label).subspan(first_masked, masked - first_masked),
-         .nsp_label = nsp_label[b]});
-  }
-  return pack(sequences, {203, 48, 2}, /* nsp= */ true);
+  return testing::read_golden_batch(golden(), "batch/", {203, 48, 2});
 }
 
 BertForPreTraining golden_model(const char* hidden_act = "gelu", DType dtype = DType::f32) {
   BertConfig config = BertConfig::from_json(golden().metadata().at("config"), "golden");
   config.hidden_act = hidden_act;
   BertForPreTraining model(config, ModelUse::training, {}, {.dtype = dtype});
-  const ParameterTable& table = model.arena().table();
-  for (int i = 0; i < table.count(); ++i) {
-    std::vector<float> weights(static_cast<size_t>(table[i].used()));
-    golden().read_f32("weights/" + table[i].name, weights);
-    model.arena().write(i, weights);
-  }
-  model.arena().refresh();
+  testing::read_golden_weights(golden(), model);
   return model;
 }
 
@@ -89,28 +64,6 @@ PreTrainingOutput step(const BertForPreTraining& model, const PackedBatch& batch
   PreTrainingOutput output = model.forward(upload(batch, model.device()), context);
   output.loss.backward(1.0f, model.leaves());
   return output;
-}
-
-double norm(std::span<const float> x) {
-  double sum = 0;
-  for (float value : x) sum += static_cast<double>(value) * value;
-  return std::sqrt(sum);
-}
-
-double relative_norm_error(std::span<const float> got, std::span<const float> expected) {
-  double sum = 0;
-  for (size_t i = 0; i < got.size(); ++i) {
-    const double difference = static_cast<double>(got[i]) - expected[i];
-    sum += difference * difference;
-  }
-  return std::sqrt(sum) / norm(expected);
-}
-
-/// The gradient of one parameter by name, without padding rows.
-std::span<const float> gradient(const BertForPreTraining& model, const std::string& name) {
-  const int number = model.arena().table().find(name);
-  return model.arena().gradient(number).span<float>().first(
-      static_cast<size_t>(model.arena().table()[number].used()));
 }
 
 void expect_outputs(const std::string& name, bool training, const char* hidden_act) {
@@ -146,26 +99,7 @@ void expect_gradients(const std::string& name, bool training) {
   const BertForPreTraining model = golden_model();
   const PackedBatch batch = golden_batch();
   step(model, batch, golden_context(batch, training));
-  double worst = 0;
-  std::string worst_name;
-  for (const ParameterSlice& slice : model.arena().table().slices()) {
-    const std::span<const float> got = gradient(model, slice.name);
-    if (slice.name.ends_with("key.bias")) {
-      // Mathematically zero: a constant added to all of a row's scores leaves its softmax alone.
-      const std::string query = slice.name.substr(0, slice.name.size() - 8) + "query.bias";
-      EXPECT_LE(norm(got), Tolerance::zero_gradient * norm(gradient(model, query))) << slice.name;
-      continue;
-    }
-    std::vector<float> expected(got.size()), pytorch_error(1);
-    golden().read_f32(name + "/gradient/" + slice.name, expected);
-    golden().read_f32(name + "/fp32_error/" + slice.name, pytorch_error);
-    const double error = relative_norm_error(got, expected);
-    const double allowed = std::max(2.0 * pytorch_error[0], Tolerance::model_gradient_floor);
-    EXPECT_LE(error, allowed) << slice.name << ": PyTorch's own error is " << pytorch_error[0];
-    if (error / allowed > worst) worst = error / allowed, worst_name = slice.name;
-  }
-  ::testing::Test::RecordProperty("worst_share_of_tolerance", fmt::format("{:.3f}", worst));
-  fmt::print("{}: largest share of tolerance {:.2f} at {}\n", name, worst, worst_name);
+  testing::expect_golden_gradients(golden(), name + "/", model);
 }
 
 /// Squared errors of one parameter's gradient against float64, ours and PyTorch's under autocast.
@@ -188,7 +122,7 @@ std::map<std::string, GradientError> errors_in(const std::string& name, bool tra
   std::map<std::string, GradientError> errors;
   for (const ParameterSlice& slice : model.arena().table().slices()) {
     if (slice.name.ends_with("key.bias")) continue;  // zero in exact arithmetic
-    const std::span<const float> scaled = gradient(model, slice.name);
+    const std::span<const float> scaled = gradient_of(model, slice.name);
     std::vector<float> got(scaled.begin(), scaled.end()), expected(got.size());
     for (float& g : got) g /= scale;
     golden().read_f32(name + "/gradient/" + slice.name, expected);
