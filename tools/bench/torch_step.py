@@ -6,9 +6,13 @@
 The same work: BERT with scaled_dot_product_attention and dropout 0.1, logits of masked rows only, next-sentence loss, gradients clipped
 at norm 1, fused AdamW. bf16 is autocast with f32 weights; tf32 lets products round f32 factors. Prints one JSON line with the fields
 of `minibert bench step --json`. Exit code 77, with the reason, where there is no PyTorch or no such device.
+
+With RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT set, as by torchrun, it is a rank of DistributedDataParallel over Gloo on the CPU, with
+its default buckets of 25 MB; --batch is of each rank. tools/bench/overlap starts two of them.
 """
 import argparse
 import json
+import os
 import resource
 import statistics
 import sys
@@ -72,12 +76,18 @@ def random_batch(torch, a, generator):
 
 def measure(torch, a):
     torch.manual_seed(a.seed)
+    if a.threads:
+        torch.set_num_threads(a.threads)
     torch.set_float32_matmul_precision("high" if a.precision == "tf32" else "highest")
     layers, hidden, heads, feed_forward = SIZES[a.model]
     model = make_model(torch, a.layers or layers, hidden, heads, feed_forward, a.vocab, max(512, a.seq)).to(a.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
     forward = torch.compile(model) if a.mode == "compile" else model
-    generator = torch.Generator().manual_seed(a.seed)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    if world > 1:
+        torch.distributed.init_process_group("gloo")
+        forward = torch.nn.parallel.DistributedDataParallel(forward)
+    generator = torch.Generator().manual_seed(a.seed + rank)
 
     def now():
         if a.device != "cpu":
@@ -97,9 +107,11 @@ def measure(torch, a):
         loss = float(loss.detach())  # minibert reads it too
         if step >= a.warmup:
             times.append(now() - start)
+    if world > 1:
+        torch.distributed.destroy_process_group()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if a.device == "cpu" else torch.cuda.max_memory_allocated() / 2**20
     return dict(peer=f"torch {torch.__version__}", model=a.model, batch=a.batch, seq=a.seq, precision=a.precision, mode=a.mode, head="masked",
-                attention="sdpa", threads=torch.get_num_threads(), padded=False,
+                attention="sdpa", threads=torch.get_num_threads(), padded=False, ranks=world,
                 step_s={name: round(of(times), 4) for name, of in (("min", min), ("median", statistics.median), ("max", max))},
                 sequences_per_s=round(a.batch * len(times) / sum(times), 3),
                 real_tokens_per_s=round(a.batch * a.seq * len(times) / sum(times), 1), loss=round(loss, 4), peak_mib=round(peak))
@@ -115,6 +127,7 @@ def main():
     parser.add_argument("--precision", default="fp32", choices=["fp32", "tf32", "bf16"])
     parser.add_argument("--mode", default="eager", choices=["eager", "compile"])
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, help="left out: as many as PyTorch takes")
     parser.add_argument("--steps", type=int, default=7)
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
