@@ -47,9 +47,9 @@ class SignalQueue {
   SignalQueue(const SignalQueue&) = delete;
   SignalQueue& operator=(const SignalQueue&) = delete;
 
-  /// The next one; 0 if none came for a moment.
-  int take() const {
-    const timespec time{0, static_cast<long>(1e9 * kLookSeconds)};
+  /// The next one; 0 if none came within `seconds`, less than 1.
+  int take(double seconds) const {
+    const timespec time{0, static_cast<long>(1e9 * seconds)};
     return std::max(sigtimedwait(&set_, nullptr, &time), 0);
   }
   const sigset_t& former_mask() const { return former_mask_; }
@@ -89,6 +89,11 @@ int start_process(const SpawnOptions& options, const Launch& launch, const sigse
   ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   if (launch.listener >= 0)
     ::posix_spawn_file_actions_adddup2(&files, launch.listener, launch.listener);
+  if (!options.output.empty()) {
+    ::posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, options.output.c_str(),
+                                       O_WRONLY | O_CREAT | O_APPEND, 0644);
+    ::posix_spawn_file_actions_adddup2(&files, STDOUT_FILENO, STDERR_FILENO);
+  }
   ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
   ::posix_spawnattr_setsigmask(&attributes, &signals);
   ::posix_spawnattr_setpgroup(&attributes, 0);
@@ -128,7 +133,8 @@ class Ranks {
   int wait_for_all() {
     while (reap(), !running_.empty()) {
       urge();
-      const int signal = signals_.take();
+      kill_as_planned();
+      const int signal = signals_.take(seconds_to_look());
       if (signal == 0 || signal == SIGCHLD) continue;
       passed_on_.insert(signal);
       send(signal);
@@ -193,6 +199,18 @@ class Ranks {
     send(first ? SIGTERM : SIGKILL);
   }
 
+  void kill_as_planned() {
+    if (killed_ || !options_.kill || seconds_now() < begin_ + options_.kill->after) return;
+    killed_ = true;
+    for (const Rank& rank : running_)
+      if (options_.kill->rank.value_or(rank.number) == rank.number) ::kill(rank.process, SIGKILL);
+  }
+
+  double seconds_to_look() const {
+    if (killed_ || !options_.kill) return kLookSeconds;
+    return std::clamp(begin_ + options_.kill->after - seconds_now(), 0.0, kLookSeconds);
+  }
+
   std::string text_of_running() const {
     std::vector<int> numbers;
     for (const Rank& rank : running_) numbers.push_back(rank.number);
@@ -206,6 +224,8 @@ class Ranks {
 
   const SpawnOptions& options_;
   const SignalQueue signals_;
+  const double begin_ = seconds_now();
+  bool killed_ = false;            // as planned
   std::vector<Rank> running_;      // in order
   std::set<int> passed_on_;        // signals
   std::optional<Failure> failed_;  // the first rank that failed

@@ -11,10 +11,17 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace minibert {
+
+/// SIGKILL to one rank or to all, for a test of what a run survives.
+struct PlannedKill {
+  double after = 0;              // seconds from the start
+  std::optional<int> rank = {};  // nothing: all of them
+};
 
 struct SpawnOptions {
   int ranks = 1;
@@ -22,6 +29,9 @@ struct SpawnOptions {
   std::string program = "/proc/self/exe";  // what is run: this program
   double patience = 90;    // seconds from the first failure to SIGTERM: longer than a time-out
   double last_words = 10;  // seconds from SIGTERM to SIGKILL
+  std::string output =
+      {};  // file to which what ranks print is added; empty: where this process prints
+  std::optional<PlannedKill> kill = {};
   std::function<void(const std::string&)> say = [](const std::string&) {};
 };
 

@@ -4,8 +4,11 @@
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include "core/clock.h"
 #include "tests/usage_error.h"
@@ -63,6 +66,31 @@ TEST_F(SpawnTest, ARankThatIsKilledIsNamed) {
   expect_said("rank 1 was killed by signal 9 (Killed)\n");
   expect_said("rank 0 ended with exit code 5\n");
   expect_said("rank 2 ended with exit code 5\n");
+}
+
+TEST_F(SpawnTest, APlannedKillMeetsItsRankInTime) {
+  const double begin = seconds_now();
+  EXPECT_EQ(spawn("sleep@0", {.patience = 2, .kill = PlannedKill{.after = 1, .rank = 1}}), 5);
+  EXPECT_GE(seconds_now() - begin, 1);
+  EXPECT_EQ(said_.find("rank 1 was killed by signal 9 (Killed)\n"), 0u) << said_;
+}
+
+TEST_F(SpawnTest, APlannedKillMeetsAllRanks) {
+  EXPECT_EQ(spawn("sleep@0", {.kill = PlannedKill{.after = 0.5}}), 5);
+  for (const char* rank : {"0", "1", "2"})
+    expect_said(std::string("rank ") + rank + " was killed by signal 9 (Killed)\n");
+}
+
+TEST_F(SpawnTest, WhatRanksPrintIsAddedToAFile) {
+  const auto file =
+      std::filesystem::temp_directory_path() / fmt::format("minibert_spawn_{}.txt", ::getpid());
+  std::ofstream(file) << "before\n";
+  EXPECT_EQ(spawn("none", {.output = file.string()}), 0);
+  EXPECT_EQ(printed_, "");
+  std::ifstream in(file);
+  const std::string text(std::istreambuf_iterator<char>(in), {});
+  EXPECT_EQ(text, "before\nsum 2460\nsum 2460\nsum 2460\n");
+  std::filesystem::remove(file);
 }
 
 TEST_F(SpawnTest, SignalsReachEveryRank) {
