@@ -1,0 +1,66 @@
+// train_flags.cpp: flags from the table of settings, and settings from the flags.
+#include "tools/minibert/train_flags.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include "models/training/recipes.h"
+
+namespace minibert {
+namespace {
+
+/// One line of help: meaning, choices, environment variable.
+std::string help_of(const ConfigKey& key) {
+  std::string text = key.help;
+  if (!key.choices.empty()) text += fmt::format(" ({})", fmt::join(key.choices, "|"));
+  return fmt::format("{} [{}]", text, key.environment());
+}
+
+}  // namespace
+
+void TrainFlags::add_to(CLI::App& verb) {
+  verb_ = &verb;
+  verb.add_option("--config", config_file_,
+                  "TOML file with settings (`minibert train --print-config` shows one)");
+  verb.add_option("--recipe", recipe_, "Built-in settings by name");
+  for (const ConfigKey& key : config_keys()) add_key(key);
+}
+
+void TrainFlags::add_key(const ConfigKey& key) {
+  CLI::Option* option = nullptr;
+  const std::string name = key.name();
+  if (key.is_switch()) {
+    const std::string off = "--no-" + key.flag().substr(2);
+    option = verb_->add_flag_callback(
+        key.flag(), [this, name] { values_[name] = "true"; }, help_of(key));
+    verb_
+        ->add_flag_callback(
+            off, [this, name] { values_[name] = "false"; }, "Switch that off")
+        ->group("Section " + key.section);
+  } else if (key.is_list()) {
+    option = verb_->add_option(key.flag(), lists_[name], help_of(key))->allow_extra_args(false);
+  } else {
+    option = verb_->add_option(key.flag(), values_[name], help_of(key));
+  }
+  option->group("Section " + key.section);
+}
+
+ConfigBuilder TrainFlags::resolve() const {
+  ConfigBuilder builder;
+  if (!recipe_.empty()) builder.apply_toml(find_recipe(recipe_).toml, "recipe " + recipe_);
+  if (!config_file_.empty()) builder.apply_file(config_file_);
+  builder.apply_environment(environ);
+  for (const ConfigKey& key : config_keys()) {
+    const bool given = key.is_switch() ? values_.count(key.name()) > 0
+                                       : verb_->get_option(key.flag())->count() > 0;
+    if (!given) continue;
+    if (key.is_list()) {
+      builder.apply_list(key, lists_.at(key.name()), key.flag());
+    } else {
+      builder.apply_text(key, values_.at(key.name()), key.flag());
+    }
+  }
+  return builder;
+}
+
+}  // namespace minibert
