@@ -17,7 +17,7 @@
 namespace minibert {
 
 /// What went wrong, by who can fix it. The value is the exit code of the process (for users:
-/// docs/exit_codes.md); 0 is success and 75 "saved after a signal, please requeue". 5 is reserved: with one process, nothing throws it.
+/// docs/exit_codes.md); 0 is success and 75 "saved after a signal, please requeue".
 enum class ErrorCategory : int {
   internal = 1,
   usage = 2,
@@ -50,7 +50,7 @@ using InternalError = ErrorOf<ErrorCategory::internal>;   // a bug of ours
 using UsageError = ErrorOf<ErrorCategory::usage>;         // flags, configuration, shapes
 using DataError = ErrorOf<ErrorCategory::data>;           // text, vocabularies, shards, model files
 using NumericError = ErrorOf<ErrorCategory::numeric>;     // NaN, infinity
-using CommError = ErrorOf<ErrorCategory::communication>;  // reserved: ranks
+using CommError = ErrorOf<ErrorCategory::communication>;  // another rank is lost, or silent
 using OutOfMemory = ErrorOf<ErrorCategory::out_of_memory>;   // device or host memory
 using CheckpointError = ErrorOf<ErrorCategory::checkpoint>;  // reading and writing checkpoints
 

@@ -20,7 +20,7 @@ namespace {
 
 constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, "
-    "5 reserved (communication), 6 out of memory, 7 checkpoint, 75 saved after a signal (start it "
+    "5 another rank is lost, 6 out of memory, 7 checkpoint, 75 saved after a signal (start it "
     "again to continue).";
 
 // The recognised verbs as they are typed: "data build".
