@@ -85,6 +85,7 @@ int run(int argc, char** argv) {
   add_doctor_verb(app);
   add_data_verb(app);
   add_train_verb(app);
+  add_verify_resume_verb(app);
   add_eval_verb(app);
   add_fill_mask_verb(app);
   add_embed_verb(app);
