@@ -351,7 +351,8 @@ void run(const Options& options) {
 }  // namespace
 
 void add_bench_verb(CLI::App& app) {
-  auto* sub = app.add_subcommand("bench", "time ops, matrix products or a whole training step");
+  auto* sub = app.add_subcommand(
+      "bench", "time ops, matrix products, a whole training step or collectives of ranks");
   auto options = std::make_shared<Options>();
   sub->add_option("OP", options->ops, "ops to time, as in autograd/ops.h (default: all)");
   sub->add_flag("--json", options->json, "one JSON object per line");
@@ -362,6 +363,7 @@ void add_bench_verb(CLI::App& app) {
   options->compute.add_to(*sub);
   add_bench_gemm(*sub);
   add_bench_step(*sub);
+  add_bench_all_reduce(*sub);
   sub->callback([sub, options] {
     if (sub->get_subcommands().empty()) run(*options);
   });

@@ -27,6 +27,6 @@ void add_embed_verb(CLI::App& app);
 void add_env_verb(CLI::App& app);
 void add_doctor_verb(CLI::App& app);
 void add_gradcheck_verb(CLI::App& app);
-void add_bench_verb(CLI::App& app);  // bench OP..., bench step
+void add_bench_verb(CLI::App& app);  // bench OP... | gemm | step | all-reduce
 
 }  // namespace minibert
