@@ -51,7 +51,7 @@ std::string log_line(const StepRecord& record, const Progress& p) {
   if (p.share_of_peak > 0) line += fmt::format(" {:.0f}% of peak", 100 * p.share_of_peak);
   if (p.communication_seconds > 0)
     line += fmt::format(" | comm {:.0f} ms, {:.0f}% hidden", 1000 * p.communication_seconds,
-                        100 * (1 - p.exposed_seconds / p.communication_seconds));
+                        100 * std::max(0.0, 1 - p.exposed_seconds / p.communication_seconds));
   constexpr double kGigabyte = 1 << 30;
   return line + fmt::format(" | mem {:.1f}/{:.0f}G | eta {}",
                             static_cast<double>(p.memory) / kGigabyte,

@@ -408,13 +408,13 @@ void Trainer::rehearse() {
 }
 
 /// "ranks: 4 over gloo; micro-batches dealt by tokens, in the first step the largest share is 1.03 of
-/// the mean; gradients in 12 buckets of 25 MB"
+/// the mean; buckets of gradients: 12, each up to 25 MB"
 std::string Trainer::describe_ranks() const {
   const StepPlan plan = inputs_.loader->plan(state_.data_steps);
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
                                ? "gradients summed in a tree (train.deterministic)"
-                               : fmt::format("gradients in {} buckets of up to {} MB",
+                               : fmt::format("buckets of gradients: {}, each up to {} MB",
                                              step_.buckets(), config_.bucket_megabytes);
   return fmt::format(
       "ranks: {} over {}; micro-batches dealt {}, in the first step the largest share of tokens is "
