@@ -1,5 +1,7 @@
 // call.cpp: what every function of the API does before and after its own work.
+#include <chrono>
 #include <cstdio>
+#include <utility>
 
 #include "tools/simt/memory.h"
 #include "tools/simt/runtime/state.h"
@@ -11,13 +13,16 @@ thread_local cudaError_t t_last_error = cudaSuccess;
 thread_local int t_device = 0;
 thread_local bool t_in_host_function = false;
 
-// The error of a function that fails without a better reason: a cudaError_t, or a cublasStatus_t
-// (not initialised, not supported, execution failed, internal error).
+// The error of a function that fails without a better reason: a cudaError_t, a cublasStatus_t
+// (not initialised, not supported, execution failed, internal error), or an ncclResult_t.
 int usual_error(const std::string& function) {
   if (function == "cublasLtCreate") return 1;
   if (function == "cublasLtMatmulAlgoGetHeuristic") return 15;
   if (function == "cublasLtMatmul") return 13;
   if (function.rfind("cublasLt", 0) == 0) return 14;
+  if (function.rfind("async/", 0) == 0) return 6;    // ncclRemoteError
+  if (function.rfind("ncclComm", 0) == 0) return 2;  // ncclSystemError
+  if (function.rfind("nccl", 0) == 0) return 3;      // ncclInternalError
   const bool allocates =
       function.find("Malloc") != std::string::npos || function == "cudaHostAlloc";
   if (allocates) return cudaErrorMemoryAllocation;
@@ -37,6 +42,30 @@ cudaError_t admit(const std::string& function, unsigned rules) {
 }
 
 }  // namespace
+
+void Lock::lock() {
+  if (owner_ != std::this_thread::get_id()) {
+    mutex_.lock();
+    owner_ = std::this_thread::get_id();
+  }
+  ++depth_;
+}
+
+void Lock::unlock() {
+  if (--depth_ > 0) return;
+  owner_ = std::thread::id();
+  mutex_.unlock();
+}
+
+void Lock::let_others_in() {
+  const int depth = std::exchange(depth_, 0);
+  owner_ = std::thread::id();
+  mutex_.unlock();
+  std::this_thread::sleep_for(std::chrono::microseconds(50));
+  mutex_.lock();
+  owner_ = std::this_thread::get_id();
+  depth_ = depth;
+}
 
 int& current_device() {
   return t_device;

@@ -1,6 +1,7 @@
 // queue.cpp: streams as queues of operations, and when these run.
 // An operation comes after the one before it in its stream, after the events its stream was told to
-// wait for, and, between the null stream and blocking streams, after what CUDA's legacy rules say.
+// wait for, and, between the null stream and blocking streams, after what CUDA's legacy rules say. A
+// collective (tools/simt/nccl) also comes after what other processes do, under every schedule.
 // Whatever else order a program relies on is its bug, and lazy and random schedules show it.
 #include "tools/simt/queue.h"
 
@@ -49,9 +50,22 @@ void run_front(CUstream_st& stream) {
   stream.queue.pop_front();
 }
 
+/// Whether other processes have done their part in it. A dead device waits for nobody.
+bool peers_ready(const Work& work) {
+  if (!work.try_peers || runtime().sticky != cudaSuccess) return true;
+  try {
+    const DeviceAccess access;
+    return work.try_peers();
+  } catch (const DeviceFault& fault) {
+    die(work.what, fault.what(), fault.code());
+  }
+  return true;
+}
+
 bool ready(const Operation& operation) {
   return std::all_of(operation.after.begin(), operation.after.end(),
-                     [](const OperationPtr& before) { return before->done; });
+                     [](const OperationPtr& before) { return before->done; }) &&
+         peers_ready(operation.work);
 }
 
 void forget_finished_streams() {
@@ -105,12 +119,23 @@ void drop_done() {
   forget_finished_streams();
 }
 
-void run_until(const OperationPtr& operation) {
-  if (runtime().schedule == Schedule::random) {
-    while (!operation->done) run_burst(0);
-  } else {
-    for (const OperationPtr& next : chain_of(operation)) run(next);
+/// Runs this operation and what it needs, but for what other processes are not ready for. Whether any
+/// ran.
+bool run_towards(const OperationPtr& operation) {
+  bool any = false;
+  for (const OperationPtr& next : chain_of(operation)) {
+    if (!ready(*next)) continue;
+    run(next);
+    any = true;
   }
+  drop_done();
+  return any;
+}
+
+void run_until(const OperationPtr& operation) {
+  const bool random = runtime().schedule == Schedule::random;
+  while (!operation->done)
+    if (!(random ? run_burst(0) : run_towards(operation))) runtime().mutex.let_others_in();
   drop_done();
 }
 
@@ -233,7 +258,7 @@ cudaError_t submit(CUstream_st& stream, Work work, OperationPtr* queued,
   stream.last = operation;
   stream.queue.push_back(operation);
   if (queued) *queued = operation;
-  if (r.schedule == Schedule::eager) run_until(operation);
+  if (r.schedule == Schedule::eager) run_towards(operation);
   if (r.schedule == Schedule::random && pick(2) == 0) {
     run_burst(kUrgent);
     drop_done();
@@ -262,7 +287,7 @@ void enqueue(void* cuda_stream, std::string what, const LaunchShape& shape,
                {cudaGraphNodeTypeKernel, std::move(what), std::move(work), kKernelCost, shape});
 }
 
-void wait_for(const OperationPtr& operation) {
+void wait_for(OperationPtr operation) {
   if (!operation) return;
   if (!operation->done) run_until(operation);
   runtime().host_ns = std::max(runtime().host_ns, operation->end_ns);
@@ -273,13 +298,17 @@ void wait_for_stream(CUstream_st& stream) {
 }
 
 void wait_for_device(int device) {
+  std::vector<OperationPtr> all;
   for (CUstream_st* stream : runtime().all_streams())
-    if (stream->device == device && !stream->queue.empty()) wait_for(OperationPtr(stream->last));
+    if (stream->device == device && !stream->queue.empty()) all.push_back(stream->last);
+  for (const OperationPtr& last : all) wait_for(last);
 }
 
 bool poll(const OperationPtr& operation) {
   if (!operation || operation->done) return true;
-  run(chain_of(operation).front());
+  const std::vector<OperationPtr> chain = chain_of(operation);
+  const auto next = std::ranges::find_if(chain, [](const OperationPtr& o) { return ready(*o); });
+  if (next != chain.end()) run(*next);
   drop_done();
   return false;
 }

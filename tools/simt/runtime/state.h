@@ -6,6 +6,7 @@
 // destroyed stream must be an error and not a crash. Test: ctest -R simt_.
 #pragma once
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -30,6 +31,9 @@ struct Work {
   std::function<void()> run;  // empty: nothing, as for events
   double cost_ns = 0;         // on the virtual clock
   LaunchShape shape;          // of kernels
+  /// Of work that needs other processes: does what it can of it, and says whether it may run now. Asked
+  /// often, also after it has said so.
+  std::function<bool()> try_peers = {};
 };
 
 struct Operation;
@@ -124,8 +128,22 @@ struct Failure {
   int code = 0;
 };
 
+/// A recursive mutex whose owner can let others in while it waits for another process.
+class Lock {
+ public:
+  void lock();
+  void unlock();
+  /// Called by the owner, who must take for changed all that the mutex guards. Takes some microseconds.
+  void let_others_in();
+
+ private:
+  std::mutex mutex_;
+  std::atomic<std::thread::id> owner_{};
+  int depth_ = 0;
+};
+
 struct Runtime {
-  std::recursive_mutex mutex;  // guards everything here and in memory.cpp
+  Lock mutex;  // guards everything here and in memory.cpp
 
   // ---- Settings
   Schedule schedule = Schedule::eager;
@@ -136,6 +154,7 @@ struct Runtime {
   bool records_launches = false;  // in `launches`, once a test has asked
   bool strict_memory = false;
   bool cublaslt_refuses = false;
+  double nccl_timeout = 600;  // seconds
 
   // ---- Objects that exist
   std::vector<std::unique_ptr<CUstream_st>> null_streams;  // one a device
@@ -196,8 +215,9 @@ cudaError_t enqueue_work(cudaStream_t stream, Work work);
 uint32_t random_urgency();
 /// Runs work, now: opens memory, logs, injects, catches.
 void execute(const Work& work, uint64_t stream_id);
-/// Runs at least what these wait for. Each tells the virtual clock that the host waited.
-void wait_for(const OperationPtr& operation);
+/// Runs at least what these wait for. Each tells the virtual clock that the host waited. Meanwhile other
+/// threads may come in, if the work is up to another process.
+void wait_for(OperationPtr operation);
 void wait_for_stream(CUstream_st& stream);
 void wait_for_device(int device);
 /// Lets one operation run that this one needs, for hosts that poll. Whether it was done before.
