@@ -1,6 +1,6 @@
 # Finds the libraries of the project, prints their versions, and names the install command of a missing one. Results:
 # minibert_dependencies_core, an interface target that `core` links, minibert_dependencies_text (zlib, zstd, spdlog) for
-# `models/text`, and minibert_dependencies_dist (Gloo) for `dist`.
+# `models/text`, and minibert_dependencies_dist (Gloo, NCCL) for `dist`.
 function(minibert_missing what package)
   message(FATAL_ERROR "${what} is missing. Install it with: apt-get install ${package}   (or run tools/install-dependencies)")
 endfunction()
@@ -114,6 +114,31 @@ if(MINIBERT_GLOO)
   endif()
 else()
   list(APPEND MINIBERT_USES "one rank on CPUs (MINIBERT_GLOO is off)")
+endif()
+
+# With MINIBERT_CUDA=simt the header alone: tools/simt/nccl stands in for the library.
+set(MINIBERT_HAS_NCCL OFF)
+if(MINIBERT_NCCL AND NOT MINIBERT_CUDA STREQUAL off)
+  find_package(CUDAToolkit QUIET)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include /opt/cuda/include)
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(NCCL_INCLUDE_DIR AND (NCCL_LIBRARY OR MINIBERT_CUDA STREQUAL simt))
+    set(MINIBERT_HAS_NCCL ON)
+    file(STRINGS ${NCCL_INCLUDE_DIR}/nccl.h version REGEX "define NCCL_(MAJOR|MINOR|PATCH) ")
+    string(REGEX REPLACE "[^0-9;]" "" version "${version}")
+    string(REPLACE ";" "." version "${version}")
+    list(APPEND MINIBERT_USES "NCCL ${version}")
+    if(MINIBERT_CUDA STREQUAL simt)
+      target_link_libraries(minibert_dependencies_dist INTERFACE $<BUILD_INTERFACE:simt_nccl>)
+    else()
+      target_include_directories(minibert_dependencies_dist SYSTEM INTERFACE $<BUILD_INTERFACE:${NCCL_INCLUDE_DIR}>)
+      target_link_libraries(minibert_dependencies_dist INTERFACE ${NCCL_LIBRARY})
+    endif()
+  else()
+    list(APPEND MINIBERT_USES "one rank on GPUs (NCCL absent: NVIDIA's package libnccl-dev)")
+  endif()
+elseif(NOT MINIBERT_CUDA STREQUAL off)
+  list(APPEND MINIBERT_USES "one rank on GPUs (MINIBERT_NCCL is off)")
 endif()
 
 list(APPEND MINIBERT_USES "fmt ${fmt_VERSION}" "spdlog ${spdlog_VERSION}" "nlohmann-json ${nlohmann_json_VERSION}"

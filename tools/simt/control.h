@@ -1,4 +1,4 @@
-// control.h: the knobs and gauges of the stand-in CUDA runtime and cuBLASLt, for tests.
+// control.h: the knobs and gauges of the stand-in CUDA runtime, cuBLASLt and NCCL, for tests.
 // Each knob is also an environment variable, read at the first call of the runtime, so that a
 // whole program can run under it (runtime/README.md lists them). Easy to break: change the device
 // or the schedule only while nothing is queued, best right after cudaDeviceReset().
@@ -38,10 +38,14 @@ void set_device_model(const DeviceModel& model);
 /// The nth call from now (from 1) of this function of the runtime or of cuBLASLt does nothing and
 /// returns `code`, or, for 0, the error that is usual for it: out of memory for allocations. With
 /// "device/NAME", the nth run of an operation of that name (a kernel, "memcpy", "memset",
-/// "cublasLtMatmul") fails on the device, which is reported by whatever next waits for it.
+/// "cublasLtMatmul") fails on the device, which is reported by whatever next waits for it. With
+/// "async/NAME", the nth run of a collective fails as if another rank were lost.
 void fail_call(const std::string& function, int nth, int code = 0);
 /// Forgets every pending fail_call.
 void clear_failures();
+
+/// Seconds that a collective may stand still before NCCL takes it for failed: 600, if nobody says so.
+void set_nccl_timeout(double seconds);
 
 /// cuBLASLt refuses every product (heuristics find nothing): callers must have something else.
 void set_cublaslt_refuses(bool refuses);

@@ -109,6 +109,9 @@ void read_environment(Runtime& r) {
   read("SIMT_CUBLASLT_REFUSES", [&](const char* variable, const std::string& value) {
     r.cublaslt_refuses = read_switch(variable, value);
   });
+  read("SIMT_NCCL_TIMEOUT", [&](const char* variable, const std::string& value) {
+    r.nccl_timeout = static_cast<double>(number(variable, value, "seconds"));
+  });
 }
 
 }  // namespace
@@ -152,6 +155,11 @@ void fail_call(const std::string& function, int nth, int code) {
 void clear_failures() {
   std::lock_guard lock(runtime().mutex);
   runtime().failures.clear();
+}
+
+void set_nccl_timeout(double seconds) {
+  std::lock_guard lock(runtime().mutex);
+  runtime().nccl_timeout = seconds;
 }
 
 void set_cublaslt_refuses(bool refuses) {
