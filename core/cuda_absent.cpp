@@ -15,6 +15,12 @@ std::string cuda_unavailable_reason() {
   return "this build of minibert has CPU kernels only. Use --device cpu, or tools/build cuda";
 }
 
+int cuda_device_count() {
+  return 0;
+}
+
+void cuda_use_device(int) {}
+
 CudaDevice cuda_device() {
   return {};
 }

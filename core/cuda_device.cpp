@@ -1,6 +1,8 @@
 // cuda_device.cpp: the entry points of core/device.h over the CUDA runtime. Under emulation the
 // runtime is tools/simt/runtime, and there is a device unless SIMT_DEVICES=0. Easy to break: without
 // a driver cudaGetDeviceCount leaves the count as it was. Test: ctest -R core_device.
+#include <atomic>
+
 #include <cuda_runtime_api.h>
 #include <nvtx3/nvToolsExt.h>
 
@@ -11,6 +13,17 @@
 
 namespace minibert {
 namespace {
+
+std::atomic<int> g_device = 0;  // this process's
+
+/// CUDA keeps one for each thread, 0 at first. Asked before anything is made on a device.
+void enter_device() {
+  thread_local int entered = 0;
+  const int device = g_device;
+  if (entered == device) return;
+  MB_CUDA(cudaSetDevice(device));
+  entered = device;
+}
 
 /// What CUDA says of this machine; cudaSuccess if there is a device.
 cudaError_t look_for_device() {
@@ -33,6 +46,7 @@ cudaStream_t stream_of(Stream stream) {
 }
 
 void* make_mark(Stream stream, unsigned flags) {
+  enter_device();
   cudaEvent_t event = nullptr;
   MB_CUDA(cudaEventCreateWithFlags(&event, flags));
   if (const cudaError_t error = cudaEventRecord(event, stream_of(stream)); error != cudaSuccess) {
@@ -54,7 +68,19 @@ std::string cuda_unavailable_reason() {
                      cudaGetErrorName(error), cudaGetErrorString(error));
 }
 
+int cuda_device_count() {
+  int count = 0;
+  forgive(cudaGetDeviceCount(&count));
+  return cuda_available() ? count : 0;
+}
+
+void cuda_use_device(int number) {
+  g_device = number;
+  enter_device();
+}
+
 CudaDevice cuda_device() {
+  enter_device();
   int device = 0;
   cudaDeviceProp properties{};
   cudaError_t error = cudaGetDevice(&device);
@@ -65,6 +91,7 @@ CudaDevice cuda_device() {
 }
 
 void* cuda_allocate(size_t bytes) {
+  enter_device();
   void* pointer = nullptr;
   const cudaError_t error = cudaMalloc(&pointer, bytes);
   if (error == cudaSuccess) return pointer;
@@ -80,6 +107,7 @@ void cuda_free(void* pointer) noexcept {
 }
 
 void* cuda_allocate_host(size_t bytes) {
+  enter_device();
   void* pointer = nullptr;
   if (cudaMallocHost(&pointer, bytes) == cudaSuccess) return pointer;
   cudaGetLastError();
@@ -93,6 +121,7 @@ void cuda_free_host(void* pointer) noexcept {
 Stream cuda_make_stream() {
   MB_CHECK(cuda_available(), "device cuda: a stream was asked for, but {}",
            cuda_unavailable_reason());
+  enter_device();
   cudaStream_t stream = nullptr;
   MB_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
   return {stream};

@@ -1,5 +1,5 @@
 // device_marks.h: marks in streams of device cuda that order streams among one another and measure
-// time, beside the plain ones of device.h; and what device it is. Called by profile.cpp, by who owns
+// time, beside the plain ones of device.h; and which device it is. Called by profile.cpp, by who owns
 // a second stream, and by probes. In a build without CUDA core/cuda_absent.cpp defines them. Easy to
 // break: a mark in a stream that is captured belongs to the graph, and has no time.
 // Test: ctest -R train_step_cuda.
@@ -27,5 +27,10 @@ struct CudaDevice {
   int64_t memory_bytes = 0;
 };
 CudaDevice cuda_device();
+/// How many there are; 0 where cuda_available() is false.
+int cuda_device_count();
+/// From here on all threads of this process use device `number`, from 0; at first, 0. Called before any
+/// of them uses a device: World does, for ranks that share a machine (dist/world.h).
+void cuda_use_device(int number);
 
 }  // namespace minibert
