@@ -49,6 +49,15 @@ bool Work::wait_for(double seconds) const {
 }
 
 void Work::wait() const {
+  if (!follow_) return wait_on_host();
+  {
+    const std::lock_guard lock(mutex_);
+    if (error_) std::rethrow_exception(error_);
+  }
+  follow_();
+}
+
+void Work::wait_on_host() const {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [&] { return done_; });
   if (error_) std::rethrow_exception(error_);
@@ -90,6 +99,13 @@ Handle ProcessGroup::begin(CollectiveKind kind, const Elements& data, int root) 
   const auto work = std::make_shared<Work>(Collective{kind, ++sequence_, data, root});
   start(work);
   return Handle(work);
+}
+
+std::exception_ptr ProcessGroup::failure(const Collective& collective, double seconds,
+                                         const std::string& why) const {
+  return std::make_exception_ptr(
+      CommError(fmt::format("rank {} of {}: {} over {} failed after {:.1f} s: {}", rank(), world(),
+                            collective.str(), name(), seconds, why)));
 }
 
 Handle ProcessGroup::all_reduce(const Elements& data) {

@@ -1,7 +1,7 @@
 // process_group.h: the ranks of a run, and what they do together: collectives.
 // Called by models/training, and by optim for sharded norms. Kinds of group: self (one rank, here),
-// Gloo (gloo_group.h), the readable ring (ring_group.h). All work in place and number their
-// collectives from 1, so that "all_reduce #17" names the same one on every rank.
+// Gloo (gloo_group.h), the readable ring (ring_group.h), NCCL on GPUs (nccl_group.h). All work in place
+// and number their collectives from 1, so that "all_reduce #17" names the same one on every rank.
 // Easy to break: every rank calls the same collectives with the same sizes in the same order, from
 // one thread; the memory of a collective belongs to it until its handle is done.
 // Test: ctest -R dist_process_group.
@@ -9,6 +9,7 @@
 
 #include <condition_variable>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -36,6 +37,10 @@ struct Collective {
   std::string str() const;
 };
 
+/// Who is to blame when a collective failed: a sentence for the message, or nothing. Gets the
+/// collective's name.
+using Blame = std::function<std::string(const std::string&)>;
+
 /// A collective on its way: shared by its handle and by whoever runs it.
 class Work {
  public:
@@ -43,11 +48,15 @@ class Work {
   const Collective& collective() const { return collective_; }
   /// Called once, by who runs it; `error` is null if all went well. `seconds`: how long it ran.
   void finish(std::exception_ptr error = nullptr, double seconds = 0);
+  /// Of a group on a device, before start() returns: makes the calling thread's stream wait for it.
+  void set_follow(std::function<void()> follow) { follow_ = std::move(follow); }
   bool done() const;
   /// Whether it was done within `seconds`.
   bool wait_for(double seconds) const;
-  /// Waits until it is done. Rethrows its error.
+  /// Waits until it is done, or has the thread's stream wait. Rethrows its error, if it has one by then.
   void wait() const;
+  /// Waits until it is done. Rethrows its error.
+  void wait_on_host() const;
   /// How long it ran, once it is done: not counting its time in a queue.
   double seconds() const;
 
@@ -58,6 +67,7 @@ class Work {
   bool done_ = false;
   std::exception_ptr error_;
   double seconds_ = 0;
+  std::function<void()> follow_;  // empty: the host waits
 };
 
 /// What a collective's caller holds. It waits where it is dropped, so that the memory outlives the collective
@@ -70,7 +80,9 @@ class [[nodiscard]] Handle {
   Handle(Handle&&) = default;
   Handle& operator=(Handle&& other);
 
-  /// Waits until the collective is done on this rank. A group ends each one within its time-out.
+  /// Waits until the collective is done on this rank. A group ends each one within its time-out. On a
+  /// device the host waits for nothing: what the calling thread's stream is given from now on comes
+  /// after the collective, and an error may come to light later (ProcessGroup::check).
   /// Errors: CommError, naming this rank, the collective, its number, and what went wrong.
   void wait();
   /// Waits at most that long; whether it is done. Throws nothing.
@@ -94,7 +106,7 @@ class ProcessGroup {
 
   int rank() const { return rank_; }
   int world() const { return world_; }
-  /// "self", "gloo" or "ring"
+  /// "self", "gloo", "ring" or "nccl"
   virtual const char* name() const = 0;
 
   /// Each element becomes its sum over ranks: the same bits on every rank.
@@ -109,6 +121,10 @@ class ProcessGroup {
   /// Done when every rank has called it.
   Handle barrier();
 
+  /// Waits on the host until all collectives so far are done, on a device too. Before the host believes
+  /// what came of them. Errors: the CommError of one that failed.
+  virtual void check() {}
+
   /// The collective that is running now, and its seconds so far: for a watchdog, from any thread.
   struct Running {
     Collective collective;
@@ -121,6 +137,9 @@ class ProcessGroup {
  protected:
   /// Begins it. Must see to it that work->finish() is called within the group's time-out.
   virtual void start(std::shared_ptr<Work> work) = 0;
+  /// "rank 1 of 4: all_reduce #17 of 4096 f32 over gloo failed after 60.0 s: ..."
+  std::exception_ptr failure(const Collective& collective, double seconds,
+                             const std::string& why) const;
 
  private:
   Handle begin(CollectiveKind kind, const Elements& data, int root = 0);

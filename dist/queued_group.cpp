@@ -65,9 +65,7 @@ std::exception_ptr QueuedGroup::run(const Collective& collective) {
     const std::string blamed = blame_ ? blame_(failed_) : "";
     if (!blamed.empty()) why = blamed + " (" + why + ")";
   }
-  return std::make_exception_ptr(
-      CommError(fmt::format("rank {} of {}: {} over {} failed after {:.1f} s: {}", rank(), world(),
-                            collective.str(), name(), seconds, why)));
+  return failure(collective, seconds, why);
 }
 
 }  // namespace minibert

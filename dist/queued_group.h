@@ -1,5 +1,5 @@
 // queued_group.h: a process group whose collectives block: one thread of its own runs them in order.
-// Base of GlooGroup and RingGroup; a group over NCCL, which queues on a stream, will derive from
+// Base of GlooGroup and RingGroup; the group over NCCL, which queues on a stream, derives from
 // ProcessGroup itself. After a collective has failed all later ones fail at once: the ranks no
 // longer agree on what comes next. Easy to break: a derived class calls stop() in its destructor,
 // before its own members go. Test: ctest -R dist_queued_group.
@@ -7,17 +7,12 @@
 
 #include <condition_variable>
 #include <deque>
-#include <functional>
 #include <mutex>
 #include <thread>
 
 #include "dist/process_group.h"
 
 namespace minibert {
-
-/// Who is to blame when a collective failed: a sentence for the message, or nothing. Gets the
-/// collective's name.
-using Blame = std::function<std::string(const std::string&)>;
 
 class QueuedGroup : public ProcessGroup {
  public:

@@ -54,7 +54,7 @@ class Rendezvous : public Store {
   void set(const std::string& key, std::string_view value) override;
   std::string get(const std::string& key, double timeout) override;
   /// After a collective failed here: waits until the other ranks have reported the same, or a few
-  /// seconds, then says which rank is to blame: a Blame (dist/queued_group.h). Throws nothing.
+  /// seconds, then says which rank is to blame: a Blame (dist/process_group.h). Throws nothing.
   std::string blame(const std::string& collective);
   /// The address by which other ranks reach this one.
   const std::string& address() const { return address_; }

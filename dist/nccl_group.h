@@ -1,0 +1,42 @@
+// nccl_group.h: a process group over NCCL, for ranks that compute on GPUs: collectives on memory of
+// device cuda, on a stream of the group's own. That stream waits for the caller's when a collective
+// is called, and the caller's for it at Handle::wait(), so the host waits for nothing, and a
+// collective runs beside what the caller computes meanwhile. A thread looks after what is under way:
+// an error of NCCL, or no end within the time-out, aborts the communicator, which ends what is queued;
+// then every handle, and check(), has the error. What came of a failed collective is not defined,
+// and neither is what was computed from it: call check() before the host believes it. Without NCCL,
+// nccl_group_absent.cpp answers; under tools/simt its stand-in does.
+//
+// Blocks are NCCL's where they are equal. Else (the number of ranks doesn't divide the elements)
+// reduce_scatter is an all_reduce, with twice the bytes, and all_gather a broadcast from each rank,
+// in one group: nothing is padded or copied. Buckets of gradients have equal blocks but for the last.
+//
+// NCCL finds its own way between the ranks: NCCL_SOCKET_IFNAME says which interface it may use, and
+// NCCL_DEBUG=WARN what it found wrong.
+// Easy to break: NCCL's calls return before they are done (the communicator is not blocking), so
+// each is followed to its end before the stream is used again; and no call may meet an abort.
+// Test: ctest --preset simt -R dist_nccl_group.
+#pragma once
+
+#include <memory>
+
+#include "dist/process_group.h"
+#include "dist/store.h"
+
+namespace minibert {
+
+struct NcclOptions {
+  int rank = 0, world = 1;
+  double timeout = 60;  // seconds that a collective may take, once the caller's stream got to it
+  Blame blame = nullptr;
+};
+
+/// On the device of this process (cuda_use_device). Connects to all other ranks; what they have to
+/// know is in `store`, which it needs no more then.
+/// Errors: CommError if another rank can't be reached within the time-out; UsageError if the build has
+/// no NCCL.
+std::unique_ptr<ProcessGroup> nccl_group(Store& store, const NcclOptions& options);
+/// Whether this build has NCCL.
+bool nccl_available();
+
+}  // namespace minibert
