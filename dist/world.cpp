@@ -1,8 +1,11 @@
 // world.cpp: rendezvous and group, and who is to blame if there is no group yet.
 #include "dist/world.h"
 
+#include "core/device.h"
+#include "core/device_marks.h"
 #include "core/error.h"
 #include "dist/gloo_group.h"
+#include "dist/nccl_group.h"
 #include "dist/ring_group.h"
 #include "dist/tcp_transport.h"
 
@@ -10,9 +13,13 @@ namespace minibert {
 namespace {
 
 std::unique_ptr<ProcessGroup> group_of(Rendezvous& here, const Launch& launch,
-                                       const WorldOptions& options) {
+                                       const WorldOptions& options, const std::string& backend) {
   const Blame blame = [&here](const std::string& collective) { return here.blame(collective); };
-  if (options.backend == "gloo")
+  if (backend == "nccl")
+    return nccl_group(
+        here,
+        {.rank = launch.rank, .world = launch.world, .timeout = options.timeout, .blame = blame});
+  if (backend == "gloo")
     return gloo_group(here, {.rank = launch.rank,
                              .world = launch.world,
                              .address = here.address(),
@@ -25,15 +32,24 @@ std::unique_ptr<ProcessGroup> group_of(Rendezvous& here, const Launch& launch,
                                      blame);
 }
 
+/// Before this process touches any.
+void use_a_gpu(const Launch& launch) {
+  const int count = cuda_device_count();
+  MB_CHECK(count > 0, "nccl: {}", cuda_unavailable_reason());
+  cuda_use_device(launch.local_rank % count);
+}
+
 }  // namespace
 
 World::World(const Launch& launch, const WorldOptions& options) {
-  const bool known = options.backend == "gloo" || options.backend == "ring";
-  MB_CHECK(known, "backend is '{}', expected gloo or ring", options.backend);
+  const std::string& backend = options.backend;
+  const bool known = backend == "gloo" || backend == "ring" || backend == "nccl";
+  MB_CHECK(known, "backend is '{}', expected gloo, ring or nccl", backend);
   if (launch.world == 1) {
     group_ = self_group();
     return;
   }
+  if (backend == "nccl") use_a_gpu(launch);
   raise_file_limit();
   rendezvous_ = std::make_unique<Rendezvous>(RendezvousOptions{.rank = launch.rank,
                                                                .world = launch.world,
@@ -46,9 +62,11 @@ World::World(const Launch& launch, const WorldOptions& options) {
                                                                .timeout = options.start_timeout,
                                                                .say = options.say});
   try {
-    group_ = group_of(*rendezvous_, launch, options);
+    if (backend == "nccl")
+      control_ = group_of(*rendezvous_, launch, options, gloo_available() ? "gloo" : "ring");
+    group_ = group_of(*rendezvous_, launch, options, backend);
   } catch (const CommError& error) {
-    const std::string connecting = "connecting over " + options.backend;
+    const std::string connecting = "connecting over " + backend;
     fail<CommError>("rank {} of {}: {} failed: {} ({})", launch.rank, launch.world, connecting,
                     rendezvous_->blame(connecting), error.what());
   }
