@@ -258,20 +258,31 @@ void Optimizer::shard(OptimizerShard shard) {
   }
 }
 
-/// Of all ranks, on each, in the host's memory.
+/// Of all ranks, on each, in the host's memory: range by range, from its owner's device.
 std::array<Tensor, 2> Optimizer::whole_moments() const {
+  int64_t longest = 0;
+  for (const auto& ranges : shard_.ranges)
+    for (const ElementRange& range : ranges) longest = std::max(longest, range.count);
+  const Tensor theirs =
+      Tensor::empty({longest}, DType::f32, MemoryCategory::workspace, arena_.device());
   std::array<Tensor, 2> whole;
   for (size_t k = 0; k < 2; ++k) {
-    whole[k] = Tensor::zeros({arena_.table().size()}, DType::f32);
-    const Tensor own = moment_buffers()[k].host_copy();
-    for (const Part& part : parts_) {
-      const Shape size = {part.elements.count};
-      whole[k].slice(part.elements.offset, size).copy_from(own.slice(part.first_moment, size));
+    whole[k] = Tensor::empty({arena_.table().size()}, DType::f32);
+    for (int rank = 0; rank < shard_.ranks->world(); ++rank) {
+      int64_t first_moment = 0;
+      for (const ElementRange& range : shard_.ranges[static_cast<size_t>(rank)]) {
+        if (range.count == 0) continue;
+        const Shape size = {range.count};
+        const Tensor moments = rank == shard_.ranks->rank()
+                                   ? moment_buffers()[k].slice(first_moment, size)
+                                   : theirs.slice(0, size);
+        shard_.ranks->broadcast(Elements(moments), rank).wait();
+        copy_to_host(moments, whole[k].slice(range.offset, size).raw());
+        first_moment += range.count;
+      }
     }
-    for (int rank = 0; rank < shard_.ranks->world(); ++rank)
-      for (const ElementRange& range : shard_.ranges[static_cast<size_t>(rank)])
-        shard_.ranks->broadcast(Elements(whole[k]).part(range.offset, range.count), rank).wait();
   }
+  shard_.ranks->check();
   return whole;
 }
 

@@ -5,6 +5,9 @@
 #include <cstring>
 #include <vector>
 
+#include "core/device_stream.h"
+#include "core/kernels/copy.h"
+
 namespace minibert {
 namespace {
 
@@ -13,7 +16,8 @@ void share(ProcessGroup& ranks, const Tensor& tensor) {
   if (tensor.device() == Device::cpu) return ranks.broadcast(Elements(tensor), 0).wait();
   const Tensor host = tensor.host_copy();
   ranks.broadcast(Elements(host), 0).wait();
-  tensor.copy_from(host);
+  copy_to_device(host.raw(), tensor);
+  hold_until_passed(host);
 }
 
 }  // namespace

@@ -1,13 +1,38 @@
 // communication.h: what summing a step's gradients over ranks took on this one: measured by
-// gradient_buckets.h and gradient_tree.h, shown by the log line and metrics.jsonl. Easy to break:
-// both are of one rank, which also waits for ranks that are slower.
+// gradient_buckets.h and gradient_tree.h, shown by the log line and metrics.jsonl. On a device marks in
+// streams measure it, which are read when the host has waited for the step anyway. Easy to break:
+// both figures are of one rank, which also waits for ranks that are slower.
 #pragma once
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "dist/process_group.h"
 
 namespace minibert {
 
 struct Communication {
   double seconds = 0;          // in which a collective ran
   double exposed_seconds = 0;  // in which the rank had nothing else to do
+};
+
+class CommunicationClock {
+ public:
+  explicit CommunicationClock(Device device = Device::cpu) : device_(device) {}
+  /// Waits for the collective (Handle::wait), with nothing else to do. Errors: CommError.
+  void wait(Handle handle);
+  /// Of all that it waited for. On a device: once the host has waited for that.
+  Communication read() const;
+
+ private:
+  using Mark = std::shared_ptr<void>;
+  Mark mark() const;
+
+  Device device_;
+  std::vector<Handle> handles_;
+  double exposed_seconds_ = 0;
+  std::vector<std::pair<Mark, Mark>> waits_;  // on a device: around each
 };
 
 }  // namespace minibert

@@ -41,7 +41,7 @@ struct TrainConfig {
   bool deterministic = false, overfit_batch = false, fixed_shapes = false, graph = false;
 
   // [ranks]
-  std::string collectives = "gloo", interface;
+  std::string collectives = "auto", interface;
   int64_t bucket_megabytes = 25;
   bool shard_optimizer = false;
   std::string reduce_precision = "fp32";

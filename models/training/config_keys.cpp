@@ -116,8 +116,9 @@ std::vector<ConfigKey> make_keys() {
            "device cuda: queue the first steps as ever, then replay them as one CUDA graph; the "
            "same bits, less work for the host. Needs fixed_shapes"),
 
-      word("ranks", "collectives", &C::collectives, {"gloo", "ring"},
-           "who sums over ranks on CPUs: Gloo, or the readable ring of dist/ring.h"),
+      word("ranks", "collectives", &C::collectives, {"auto", "gloo", "ring", "nccl"},
+           "who sums over ranks: Gloo, or the readable ring of dist/ring.h, on CPUs; NCCL on GPUs; "
+           "auto: gloo on device cpu, nccl on cuda"),
       word("ranks", "interface", &C::interface, {},
            "network interface or address by which other ranks reach this one; empty = the one that "
            "leads to rank 0"),

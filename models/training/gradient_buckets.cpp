@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "core/clock.h"
 #include "core/error.h"
 #include "core/kernels/cast.h"
 #include "core/kernels/elementwise.h"
@@ -84,21 +83,18 @@ void GradientBuckets::take_from_wire(size_t bucket) {
   if (divisor_ != 1) scale(gradients, divisor_, gradients, /* accumulate= */ false);
 }
 
-Communication GradientBuckets::finish() {
+CommunicationClock GradientBuckets::finish() {
   const Range named("all-reduce");
   MB_ASSERT(started_, "gradient buckets: finished before the start");
   started_ = false;
   while (under_way_.size() < missing_.size()) begin_next();
-  const double start = seconds_now();
+  CommunicationClock clock(gradients_.device());
   std::vector<Handle> handles = std::exchange(under_way_, {});
-  Communication communication;
   for (size_t i = 0; i < handles.size(); ++i) {
-    handles[i].wait();
-    communication.seconds += handles[i].seconds();
+    clock.wait(std::move(handles[i]));
     take_from_wire(handles.size() - 1 - i);
   }
-  communication.exposed_seconds = seconds_now() - start;
-  return communication;
+  return clock;
 }
 
 }  // namespace minibert

@@ -35,7 +35,7 @@ class GradientBuckets {
   void final(const ElementRange& parameter);
   /// Begins what has not begun, and waits until the gradients are sums over the ranks.
   /// Errors: CommError, naming the collective.
-  Communication finish();
+  CommunicationClock finish();
 
   int64_t buckets() const { return static_cast<int64_t>(expected_.size()); }
 

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "core/clock.h"
 #include "core/error.h"
 #include "core/kernels/cast.h"
 #include "core/range.h"
@@ -64,32 +63,29 @@ void GradientTree::fold() {
   added_ = 0;
 }
 
-Communication GradientTree::finish(int64_t leaves) {
+CommunicationClock GradientTree::finish(int64_t leaves) {
   const Range named("all-reduce");
   fold();
-  return ranks_ ? add_up_ranks(leaves) : Communication{};
+  return ranks_ ? add_up_ranks(leaves) : CommunicationClock();
 }
 
-Communication GradientTree::add_up_ranks(int64_t leaves) {
+CommunicationClock GradientTree::add_up_ranks(int64_t leaves) {
   const int world = ranks_->world();
   const int64_t total = gradients_.numel();
-  Communication communication;
+  CommunicationClock clock(gradients_.device());  // no part is final before the last one
   const auto has_leaves = [&](int rank) { return tree_leaves(leaves, rank, world).count() > 0; };
   for (int64_t begin = 0; begin < total; begin += gathered_.dim(1)) {
     const int64_t n = std::min(gathered_.dim(1), total - begin);
     const auto part = [&](int rank) { return gathered_.slice(rank * n, {n}); };
     cast(gradients_.slice(begin, {n}), part(ranks_->rank()), /* accumulate= */ false);
-    const double start = seconds_now();
-    ranks_->all_gather(Elements(gathered_.slice(0, {world * n}))).wait();
-    communication.seconds += seconds_now() - start;
+    clock.wait(ranks_->all_gather(Elements(gathered_.slice(0, {world * n}))));
     for (int distance = 1; distance < world; distance *= 2)
       for (int left = 0; left + distance < world; left += 2 * distance)
         if (has_leaves(left + distance))
           cast(part(left + distance), part(left), /* accumulate= */ true);
     cast(part(0), gradients_.slice(begin, {n}), /* accumulate= */ false);
   }
-  communication.exposed_seconds = communication.seconds;  // no part is final before the last one
-  return communication;
+  return clock;
 }
 
 }  // namespace minibert

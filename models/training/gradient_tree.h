@@ -48,11 +48,11 @@ class GradientTree {
   void forget() { added_ = 0; }
   /// `gradients` becomes the sum over all `leaves` micro-batches.
   /// Errors: CommError, naming the collective.
-  Communication finish(int64_t leaves);
+  CommunicationClock finish(int64_t leaves);
 
  private:
   void fold();
-  Communication add_up_ranks(int64_t leaves);
+  CommunicationClock add_up_ranks(int64_t leaves);
 
   ProcessGroup* ranks_;
   const Tensor gradients_;

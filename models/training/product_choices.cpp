@@ -4,6 +4,7 @@
 #include "core/device.h"
 #include "core/device_marks.h"
 #include "core/error.h"
+#include "models/training/agreement.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -82,6 +83,16 @@ std::vector<std::string> choose_products(const TrainConfig& config, const RunInp
                               count.ours + count.cublaslt, known ? "from before" : "timed",
                               count.ours, count.cublaslt, file.string()));
   return lines;
+}
+
+void share_products(const TrainConfig& config, ProcessGroup& ranks) {
+  if (ranks.world() == 1 || parse_device(config.device) != Device::cuda) return;
+  std::string choices = ranks.rank() == 0 ? gemm_cuda_choices() : "";
+  share_text(ranks, choices);
+  if (ranks.rank() == 0) return;
+  gemm_cuda_use(gemm_backend(config));
+  gemm_cuda_time_new_forms(false);
+  gemm_cuda_load_choices(choices);
 }
 
 }  // namespace minibert

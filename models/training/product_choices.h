@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "dist/process_group.h"
 #include "models/training/file_system.h"
 #include "models/training/run_setup.h"
 
@@ -21,5 +22,8 @@ namespace minibert {
 std::vector<std::string> choose_products(const TrainConfig& config, const RunInputs& inputs,
                                          const std::filesystem::path& file, FileSystem& files,
                                          const std::function<void()>& rehearse);
+
+/// Device cuda: rank 0's choices, on all ranks: timings differ, and bits with them. Errors: CommError.
+void share_products(const TrainConfig& config, ProcessGroup& ranks);
 
 }  // namespace minibert

@@ -104,7 +104,7 @@ bool TrainStep::accumulate(const GlobalStep& batch, int64_t data_step,
 
 bool TrainStep::gradients(const GlobalStep& batch, int64_t data_step,
                           const std::function<bool(size_t)>& drop) {
-  communication_ = {};
+  clock_ = CommunicationClock();
   if (!tree_ && !buckets_) return accumulate(batch, data_step, drop);
   if (tree_) {
     begin(batch, data_step);
@@ -120,7 +120,7 @@ bool TrainStep::gradients(const GlobalStep& batch, int64_t data_step,
     model_.arena().gradients().fill_zero();
     buckets_->start();
   }
-  communication_ = buckets_->finish();
+  clock_ = buckets_->finish();
   return true;
 }
 
@@ -136,7 +136,7 @@ bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(
     uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) { queue(micro_batch); });
     tree_->add();
   }
-  communication_ = tree_->finish(static_cast<int64_t>(batch.cuts.size()));
+  clock_ = tree_->finish(static_cast<int64_t>(batch.cuts.size()));
   return true;
 }
 
@@ -170,7 +170,15 @@ void TrainStep::gather_weights() {
 }
 
 void TrainStep::gather_masters() {
-  if (!shards_.empty()) gather_shards(*ranks_, shards_, model_.arena().masters());
+  if (shards_.empty()) return;
+  gather_shards(*ranks_, shards_, model_.arena().masters());
+  ranks_->check();
+}
+
+StepState TrainStep::read() const {
+  const StepState state = state_.read();
+  if (ranks_) ranks_->check();
+  return state;
 }
 
 void TrainStep::run(const GlobalStep& batch, int64_t data_step) {

@@ -70,12 +70,13 @@ class TrainStep {
   /// Starts to copy the first micro-batches of the step to come, beside what is queued.
   void expect(const GlobalStep& next) { uploads_.start(next); }
 
-  /// What summing over ranks took in the last gradients().
-  const Communication& communication() const { return communication_; }
+  /// What summing over ranks took in the last gradients(), once read() has waited for it.
+  Communication communication() const { return clock_.read(); }
   int64_t buckets() const { return buckets_ ? buckets_->buckets() : 0; }
 
   /// What the steps so far have left; losses are of this rank's micro-batches. Waits for the device.
-  StepState read() const { return state_.read(); }
+  /// Errors: CommError, if a sum over ranks failed on it; then weights and moments are not defined.
+  StepState read() const;
   /// Sets what is kept from step to step, as a checkpoint has it.
   void write(const StepState& state) { state_.write(state); }
 
@@ -98,7 +99,7 @@ class TrainStep {
   std::vector<std::vector<ElementRange>> shards_;  // by rank, if the optimizer is sharded
   std::optional<GradientBuckets> buckets_;         // with several ranks,
   std::optional<GradientTree> tree_;               // or of a deterministic run
-  Communication communication_;
+  CommunicationClock clock_;
   DeviceGraph graph_;
   std::vector<DeviceBatch> inputs_;  // of the graph
 };

@@ -80,7 +80,7 @@ class Trainer {
 
   void begin();
   void rehearse();
-  std::string describe_ranks() const;
+  std::string describe_ranks();
   TrainResult loop();
   void after_step(StepRecord record);
   EvaluationOptions evaluation(int64_t max_batches) const;
@@ -101,7 +101,7 @@ class Trainer {
   RunInputs inputs_;
   std::vector<std::string> notes_;
   World world_;
-  ProcessGroup& ranks_;
+  ProcessGroup& ranks_;  // for the host's memory; step_ has the one for gradients
   DeviceStream stream_;
   BertForPreTraining model_;
   Schedule schedule_;
@@ -143,7 +143,7 @@ std::optional<StepRecord> Trainer::step() {
 
   StepRecord record = record_of(*batch, after);
   record.data_seconds = data_seconds;
-  const Communication& communication = step_.communication();
+  const Communication communication = step_.communication();
   record.communication_seconds = communication.seconds;
   record.exposed_communication_seconds = communication.exposed_seconds;
   record.step_seconds = seconds_now() - start;
@@ -335,14 +335,20 @@ std::vector<Fingerprint> fingerprints(const TrainRequest& request, const RunInpu
   return prints;
 }
 
+/// Who sums over ranks.
+std::string collectives_of(const TrainConfig& config) {
+  if (config.collectives != "auto") return config.collectives;
+  return config.device == "cuda" ? "nccl" : "gloo";
+}
+
 WorldOptions world_options(const TrainRequest& request, const RunInputs& inputs) {
   if (request.launch.world == 1) return {};
   const TrainConfig& config = request.config;
-  MB_CHECK(config.device == "cpu",
-           "train.device is {} with {} ranks, expected cpu (sums over ranks are made in the host's "
-           "memory so far). Use --device cpu, or one rank.",
-           config.device, request.launch.world);
-  return {.backend = config.collectives,
+  const std::string backend = collectives_of(config);
+  MB_CHECK((backend == "nccl") == (config.device == "cuda"),
+           "ranks.collectives is {} with train.device {}, expected {}. Use --collectives auto.",
+           backend, config.device, config.device == "cuda" ? "nccl" : "gloo or ring");
+  return {.backend = backend,
           .fingerprints = fingerprints(request, inputs),
           .interface = config.interface,
           .timeout = config.communication_timeout,
@@ -378,7 +384,7 @@ Trainer::Trainer(const TrainRequest& request)
       request_(request),
       inputs_(open_inputs(config_)),
       world_(request.launch, world_options(request, inputs_)),
-      ranks_(world_.group()),
+      ranks_(world_.control()),
       stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
       schedule_(schedule_options(config_)),
@@ -395,7 +401,7 @@ Trainer::Trainer(const TrainRequest& request)
              .bucket_bytes = config_.bucket_megabytes << 20,
              .wire = compute_options(parse_precision(config_.reduce_precision), Device::cpu).dtype,
              .shard_optimizer = config_.shard_optimizer},
-            &ranks_),
+            &world_.group()),
       journal_(folder_, config_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
 
@@ -409,7 +415,7 @@ void Trainer::rehearse() {
 
 /// "ranks: 4 over gloo; micro-batches dealt by tokens, in the first step the largest share is 1.03 of
 /// the mean; buckets of gradients: 12, each up to 25 MB"
-std::string Trainer::describe_ranks() const {
+std::string Trainer::describe_ranks() {
   const StepPlan plan = inputs_.loader->plan(state_.data_steps);
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
@@ -419,8 +425,8 @@ std::string Trainer::describe_ranks() const {
   return fmt::format(
       "ranks: {} over {}; micro-batches dealt {}, in the first step the largest share of tokens is "
       "{:.2f} of the mean; {}{}",
-      ranks_.world(), ranks_.name(), config_.deterministic ? "in order" : "by tokens", spread, sums,
-      config_.shard_optimizer ? "; optimizer sharded" : "");
+      ranks_.world(), world_.group().name(), config_.deterministic ? "in order" : "by tokens",
+      spread, sums, config_.shard_optimizer ? "; optimizer sharded" : "");
 }
 
 void Trainer::begin() {
@@ -430,8 +436,11 @@ void Trainer::begin() {
   state_.optimizer = config_.optimizer;
   state_.precision = config_.precision;
   state_.data_fingerprint = fingerprint(*inputs_.data);
-  std::vector<std::string> products =
-      choose_products(config_, inputs_, folder_.gemm_choices(), files_, [this] { rehearse(); });
+  std::vector<std::string> products;
+  if (ranks_.rank() == 0)
+    products =
+        choose_products(config_, inputs_, folder_.gemm_choices(), files_, [this] { rehearse(); });
+  share_products(config_, ranks_);
   state_.environment = current_environment(model_.device());
   const bool resumed = state_.data_steps > 0;
   const bool evaluation_pending = state_.pending_record.has_value();

@@ -52,7 +52,7 @@ TEST_F(GradientBucketsTest, BeginOnceTheirGradientsAreFinal) {
     EXPECT_EQ(group_.begun, (Begun{{96, 4}, {64, 32}, {32, 32}}));
     buckets_.final(first_);
     EXPECT_EQ(group_.begun, (Begun{{96, 4}, {64, 32}, {32, 32}, {0, 32}}));
-    EXPECT_GE(buckets_.finish().exposed_seconds, 0);
+    EXPECT_GE(buckets_.finish().read().exposed_seconds, 0);
     EXPECT_EQ(group_.begun.size(), 4u);
   }
 }
