@@ -28,12 +28,11 @@ std::vector<std::string> own_arguments() {
 }
 
 void start_ranks(int ranks, const Launch& launch, const std::vector<std::string>& command,
-                 double patience) {
+                 double patience, const char* flag) {
   if (ranks == 0) return;
-  MB_CHECK(
-      launch.by.empty() || launch.world == ranks,
-      "--nproc is {}, expected {}, the number of ranks that {} has started. Leave out --nproc.",
-      ranks, launch.world, launch.by);
+  MB_CHECK(launch.by.empty() || launch.world == ranks,
+           "{} is {}, expected {}, the number of ranks that {} has started. Leave out {}.", flag,
+           ranks, launch.world, launch.by, flag);
   if (!launch.by.empty() || ranks == 1) return;
   const auto say = [](const std::string& line) { std::fputs((line + "\n").c_str(), stderr); };
   const int code =

@@ -1,6 +1,7 @@
 // train.cpp: `minibert train`: merges flags, environment and files into one configuration and calls
 // models/training. Every flag is in the table in models/training/config_keys.cpp.
 // Try: minibert train --help; minibert train --list-recipes. Test: ctest -R train_verb.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -24,7 +25,7 @@ constexpr int kSavedAfterSignal = 75;  // EX_TEMPFAIL: a scheduler should start 
 struct Options {
   TrainFlags settings;
   bool list_recipes = false, print_config = false, dry_run = false, json = false;
-  int ranks = 0;  // --nproc; 0: not given
+  int ranks = 0, gpus = 0;  // --nproc, --gpus; 0: not given
 };
 
 void print_recipes() {
@@ -38,16 +39,29 @@ void print_plan(const ConfigBuilder& builder) {
   for (const std::string& line : describe_plan(builder.config(), inputs)) fmt::print("{}\n", line);
 }
 
+/// --gpus N is --nproc N with --device cuda.
+void choose_gpus(int gpus, ConfigBuilder& builder) {
+  if (gpus == 0) return;
+  const ConfigKey& key = *std::ranges::find(config_keys(), "train.device", &ConfigKey::name);
+  const std::string& device = builder.config().device;
+  MB_CHECK(builder.origin(key.name()) != key.flag() || device == "cuda",
+           "--gpus is {} with --device {}, expected cuda. Leave out one of them.", gpus, device);
+  builder.apply_text(key, "cuda", "--gpus");
+}
+
 void run_train(const Options& options, const std::vector<std::string>& arguments) {
   if (options.list_recipes) return print_recipes();
-  const ConfigBuilder builder = options.settings.resolve();
+  ConfigBuilder builder = options.settings.resolve();
+  choose_gpus(options.gpus, builder);
   if (options.print_config) {
     fmt::print("{}", builder.to_toml());
     return;
   }
   if (options.dry_run) return print_plan(builder);
   const Launch launch = launch_here();
-  start_ranks(options.ranks, launch, arguments, 1.5 * builder.config().communication_timeout + 30);
+  start_ranks(std::max(options.ranks, options.gpus), launch, arguments,
+              1.5 * builder.config().communication_timeout + 30,
+              options.gpus > 0 ? "--gpus" : "--nproc");
   const TrainResult result =
       train({builder.config(), builder.to_toml(), arguments, environ, options.json, launch});
   // A run survives its standard output: what was printed is also in its folder.
@@ -72,6 +86,9 @@ void add_train_verb(CLI::App& app) {
   verb->add_option("--nproc", options->ranks,
                    "Processes that share the work on this machine: they train the same run, faster")
       ->check(CLI::Range(1, 1024));
+  verb->add_option("--gpus", options->gpus, "The same on as many GPUs: --nproc with --device cuda")
+      ->check(CLI::Range(1, 1024))
+      ->excludes("--nproc");
   verb->add_flag("--json", options->json, "Print one JSON object per log line on standard output");
   verb->callback([options] { run_train(*options, own_arguments()); });
 }
