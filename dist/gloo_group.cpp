@@ -30,27 +30,32 @@ std::string text_of(const std::exception& error) {
   return "Gloo: " + (text.starts_with('[') && end != text.npos ? text.substr(end + 2) : text);
 }
 
-/// While it lives, a write of this thread to a peer that is gone is an error, as it should be, and not
-/// the end of the process: Gloo writes in a way that sends SIGPIPE. New threads get the same.
-class WithoutSigpipe {
+/// While it lives, no signal reaches this thread, nor those that it starts: other threads take them.
+/// Where a peer is gone, Gloo writes in a way that sends SIGPIPE, which would end the process instead of
+/// being an error.
+class WithoutSignals {
  public:
-  WithoutSigpipe() {
-    sigemptyset(&set_);
-    sigaddset(&set_, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &set_, &former_);
+  WithoutSignals() {
+    sigset_t all;
+    sigfillset(&all);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT}) sigdelset(&all, fault);
+    pthread_sigmask(SIG_BLOCK, &all, &former_);
   }
-  ~WithoutSigpipe() {
+  ~WithoutSignals() {
     if (sigismember(&former_, SIGPIPE) == 1) return;
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
     const timespec now{};
-    while (sigtimedwait(&set_, nullptr, &now) == SIGPIPE) {  // one that waits
+    while (sigtimedwait(&pipe, nullptr, &now) == SIGPIPE) {  // one that waits
     }
     pthread_sigmask(SIG_SETMASK, &former_, nullptr);
   }
-  WithoutSigpipe(const WithoutSigpipe&) = delete;
-  WithoutSigpipe& operator=(const WithoutSigpipe&) = delete;
+  WithoutSignals(const WithoutSignals&) = delete;
+  WithoutSignals& operator=(const WithoutSignals&) = delete;
 
  private:
-  sigset_t set_, former_;
+  sigset_t former_;
 };
 
 /// Our store as Gloo sees it.
@@ -118,7 +123,7 @@ class GlooGroup : public QueuedGroup {
 
  private:
   void execute(const Collective& collective) override try {
-    const WithoutSigpipe scope;
+    const WithoutSignals scope;
     const Elements& data = collective.data;
     const auto tag = static_cast<uint32_t>(collective.sequence);
     if (collective.kind == CollectiveKind::barrier) return barrier_with(tag);
@@ -136,7 +141,7 @@ class GlooGroup : public QueuedGroup {
         return broadcast_with(data, collective.root, tag);
     }
   } catch (const gloo::Exception& error) {
-    const WithoutSigpipe scope;
+    const WithoutSignals scope;
     context_->closeConnections();  // who waits for this rank learns it now
     throw CommError(text_of(error));
   }
@@ -202,7 +207,7 @@ std::shared_ptr<gloo::transport::Device> device_for(const GlooOptions& options) 
 }  // namespace
 
 std::unique_ptr<ProcessGroup> gloo_group(Store& store, const GlooOptions& options) {
-  const WithoutSigpipe scope;  // of the device's thread, too
+  const WithoutSignals scope;  // of the device's thread, too
   std::shared_ptr<gloo::transport::Device> device = device_for(options);
   auto context = std::make_shared<gloo::rendezvous::Context>(options.rank, options.world);
   context->setTimeout(milliseconds_of(options.timeout));

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <ctime>
 
@@ -21,6 +22,10 @@ std::atomic<int64_t> stop_nanoseconds{0};
 std::atomic<bool> save_wanted{false};
 std::atomic<bool> installed{false};
 struct sigaction former[4];
+// Where the handlers run. Not on the stack of what they interrupt: oneDNN's products keep values below
+// the stack pointer, beyond what the ABI saves from a handler, and a signal in one corrupted the heap.
+alignas(64) std::byte handler_stack[64 << 10];
+stack_t former_stack;
 
 static_assert(std::atomic<int64_t>::is_always_lock_free);
 
@@ -45,15 +50,20 @@ void handle(int signal) {
 SignalScope::SignalScope() {
   MB_ASSERT(!installed.exchange(true), "two signal scopes at the same time");
   stop_signal = 0, stop_nanoseconds = 0, save_wanted = false;
+  stack_t stack{};
+  stack.ss_sp = handler_stack;
+  stack.ss_size = sizeof handler_stack;
+  MB_ASSERT(sigaltstack(&stack, &former_stack) == 0, "no stack for signals");
   struct sigaction action {};
   action.sa_handler = handle;
-  action.sa_flags = SA_RESTART;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
   sigemptyset(&action.sa_mask);
   for (int i = 0; i < 4; ++i) sigaction(kSignals[i], &action, &former[i]);
 }
 
 SignalScope::~SignalScope() {
   for (int i = 0; i < 4; ++i) sigaction(kSignals[i], &former[i], nullptr);
+  sigaltstack(&former_stack, nullptr);
   stop_signal = 0, save_wanted = false;
   installed = false;
 }

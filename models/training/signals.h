@@ -2,7 +2,8 @@
 // The handlers only set flags; trainer.cpp, evaluation.cpp and the wait for data read them.
 // SIGINT, SIGTERM, SIGUSR1: finish the step, save, exit 75. SIGUSR2: save and continue. A second
 // SIGINT ends the process at once (exit 130). Easy to break: a handler may do nothing but set
-// lock-free atomics. Test: ctest -R signals.
+// lock-free atomics, and runs on a stack of its own in the thread that made the scope; kernels' other
+// threads block signals (core/parallel.cpp). Test: ctest -R signals.
 #pragma once
 
 namespace minibert {

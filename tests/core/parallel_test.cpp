@@ -2,6 +2,8 @@
 #include "core/parallel.h"
 
 #include <atomic>
+#include <chrono>
+#include <csignal>
 #include <thread>
 #include <vector>
 
@@ -12,6 +14,28 @@
 
 namespace minibert {
 namespace {
+
+// A handler may not run on their stacks: a library's product may be under way there.
+TEST(Parallel, OtherThreadsTakeNoSignals) {
+  set_num_threads(3);
+  const std::thread::id here = std::this_thread::get_id();
+  std::atomic<int> others = 0;
+  for (int round = 0; round < 100 && others == 0; ++round) {
+    parallel_blocks(64, [&](int64_t) {
+      sigset_t blocked;
+      pthread_sigmask(SIG_BLOCK, nullptr, &blocked);
+      const bool mine = std::this_thread::get_id() == here;
+      if (!mine) ++others;
+      for (const int signal : {SIGTERM, SIGINT, SIGUSR1, SIGUSR2})
+        EXPECT_EQ(sigismember(&blocked, signal), mine ? 0 : 1);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    });
+  }
+#ifdef _OPENMP
+  EXPECT_GT(others, 0);
+#endif
+  set_num_threads(available_cpus());
+}
 
 TEST(Parallel, VisitsEveryElementOnceForEveryThreadCount) {
   for (int threads : {1, 2, 3}) {

@@ -87,7 +87,7 @@ class Cluster(unittest.TestCase):
     def test_a_job_trains_and_the_same_job_goes_on(self):
         out = self.end_of(self.start("whole", "--max-steps", STEPS, "--stop-after", 5), 0)
         self.assertIn(f"job {self.job}, start 1: 2 ranks on localhost second, 1 CPUs each", out)
-        self.assertIn("ranks: 2 over gloo, launched by srun", out)
+        self.assertIn("ranks: 2 over gloo; ", out)
         self.end_of(self.start("whole", "--max-steps", STEPS), 0)
         self.assertEqual(self.steps("whole"), list(range(1, STEPS + 1)))
         self.assertIn("srun --kill-on-bad-exit=0 --cpus-per-task=1\n", self.log.read_text())
