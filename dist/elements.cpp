@@ -4,8 +4,13 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/simd.h"
 
 namespace minibert {
+
+MB_SIMD_DECLARE(void, add_bf16, (bf16*, const bf16*, const bf16*, int64_t));
+MB_SIMD_DECLARE(void, add_f16, (f16*, const f16*, const f16*, int64_t));
+
 namespace {
 
 ElementType element_type(DType dtype) {
@@ -22,14 +27,6 @@ void add_as(void* sum, const void* a, const void* b, int64_t count) {
   const T* x = static_cast<const T*>(a);
   const T* y = static_cast<const T*>(b);
   for (int64_t i = 0; i < count; ++i) s[i] = x[i] + y[i];
-}
-
-template <typename T>
-void add_narrow(void* sum, const void* a, const void* b, int64_t count, T round(float)) {
-  T* s = static_cast<T*>(sum);
-  const T* x = static_cast<const T*>(a);
-  const T* y = static_cast<const T*>(b);
-  for (int64_t i = 0; i < count; ++i) s[i] = round(to_float(x[i]) + to_float(y[i]));
 }
 
 }  // namespace
@@ -88,9 +85,11 @@ void add_elements(ElementType type, void* sum, const void* a, const void* b, int
     case ElementType::f32:
       return add_as<float>(sum, a, b, count);
     case ElementType::bf16:
-      return add_narrow<bf16>(sum, a, b, count, to_bf16);
+      return MB_SIMD(add_bf16)(static_cast<bf16*>(sum), static_cast<const bf16*>(a),
+                               static_cast<const bf16*>(b), count);
     case ElementType::f16:
-      return add_narrow<f16>(sum, a, b, count, to_f16);
+      return MB_SIMD(add_f16)(static_cast<f16*>(sum), static_cast<const f16*>(a),
+                              static_cast<const f16*>(b), count);
     case ElementType::f64:
       return add_as<double>(sum, a, b, count);
     case ElementType::i64:

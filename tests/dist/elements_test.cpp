@@ -1,11 +1,13 @@
 // elements_test.cpp: blocks cover the elements once, and sums are rounded once, to nearest even.
 #include "dist/elements.h"
 
+#include <bit>
 #include <cmath>
 #include <random>
 
 #include <gtest/gtest.h>
 
+#include "core/simd.h"
 #include "tests/usage_error.h"
 
 namespace minibert {
@@ -79,6 +81,42 @@ TEST(Elements, SixteenBitSumsAreRoundedOnce) {
     add_elements(ElementType::f16, &c, &c, &d, 1);
     EXPECT_EQ(to_float(c), std::abs(sum) < 0x1p-14 ? sum : rounded(sum, 11)) << x << " + " << y;
   }
+}
+
+// The rule, element by element, for every instruction set and every rest of a vector: the sum in f32,
+// rounded once. All pairs of some exponents, with NaN, infinity and subnormals among them.
+template <typename T>
+void expect_rounded_once(ElementType type, T round(float)) {
+  std::vector<T> a, b;
+  for (uint32_t x = 0; x < 65536; x += 13) {
+    a.push_back(std::bit_cast<T>(static_cast<uint16_t>(x)));
+    b.push_back(std::bit_cast<T>(static_cast<uint16_t>(x * 40503u >> 3)));
+  }
+  for (const size_t count : {size_t{1}, size_t{7}, size_t{33}, a.size()}) {
+    std::vector<T> sum(count);
+    add_elements(type, sum.data(), a.data(), b.data(), static_cast<int64_t>(count));
+    for (size_t i = 0; i < count; ++i) {
+      const float exact = to_float(a[i]) + to_float(b[i]);
+      if (std::isnan(exact)) {
+        EXPECT_TRUE(std::isnan(to_float(sum[i]))) << i;
+      } else {
+        EXPECT_EQ(std::bit_cast<uint16_t>(sum[i]), std::bit_cast<uint16_t>(round(exact)))
+            << name_of(type) << " " << i;
+      }
+    }
+  }
+}
+
+TEST(Elements, SixteenBitSumsAreRoundedOnceOnEveryInstructionSet) {
+  const SimdLevel before = simd_level();
+  for (const SimdLevel level : {SimdLevel::v2, SimdLevel::v3, SimdLevel::v4}) {
+    if (!simd_level_supported(level)) continue;
+    set_simd_level(level);
+    SCOPED_TRACE(name_of(level));
+    expect_rounded_once<bf16>(ElementType::bf16, to_bf16);
+    expect_rounded_once<f16>(ElementType::f16, to_f16);
+  }
+  set_simd_level(before);
 }
 
 }  // namespace
