@@ -48,9 +48,7 @@ class Cluster(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-cluster-")
         cls.folder = pathlib.Path(cls.scratch.name)
-        few_words.write(cls.folder, lines=400)
-        subprocess.run([BINARY, "data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
-                        "--sequence-length", "24", cls.folder / "text"], check=True, capture_output=True)
+        few_words.build(BINARY, cls.folder)
         (cls.folder / "bin").mkdir()
         for name, text in (("srun", SRUN), ("scontrol", SCONTROL)):
             file = cls.folder / "bin" / name

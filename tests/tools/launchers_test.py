@@ -7,13 +7,13 @@ sets what Slurm's sets. A launcher that is not installed is left out, and the te
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import unittest
 
 import few_words  # beside this file
+from train_ranks_test import free_port
 
 BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -37,9 +37,7 @@ class Launchers(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-launchers-")
         cls.folder = pathlib.Path(cls.scratch.name)
-        few_words.write(cls.folder, lines=400)
-        subprocess.run([BINARY, "data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
-                        "--sequence-length", "24", cls.folder / "text"], check=True, capture_output=True)
+        few_words.build(BINARY, cls.folder)
         cls.train("one", [])
 
     @classmethod
@@ -93,12 +91,6 @@ class Launchers(unittest.TestCase):
                   'for q in $p; do wait $q || exit; done')
         output = self.train("shell", ["bash", "-c", script, "bash"], MASTER_PORT=str(free_port()))
         self.assert_trained_by_two("shell", output)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":

@@ -24,9 +24,7 @@ class VerifyResume(unittest.TestCase):
     def setUpClass(cls):
         cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-verify-resume-")
         cls.folder = pathlib.Path(cls.scratch.name)
-        few_words.write(cls.folder, lines=400)
-        subprocess.run([BINARY, "data", "build", "--vocab", cls.folder / "vocab.txt", "--output", cls.folder / "data",
-                        "--sequence-length", "24", "--hold-out-every", "5", cls.folder / "text"], check=True, capture_output=True)
+        few_words.build(BINARY, cls.folder, "--hold-out-every", "5")
 
     @classmethod
     def tearDownClass(cls):
