@@ -133,6 +133,8 @@ Result launcher(const Machine& machine, const DoctorRequest&) {
 
 Result port(const Machine& machine, const DoctorRequest& request) {
   const std::string text = machine.variable("MASTER_PORT");
+  if (!machine.variable("MINIBERT_LISTENER").empty())  // dist/spawn.h opened it for rank 0
+    return ok(fmt::format("{} is open for the ranks of this machine", text));
   const bool asked = request.port > 0 || !text.empty();
   const bool agent = machine.variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
   const int from_variable = text.empty() ? kDefaultPort : whole_number(text).value_or(0);

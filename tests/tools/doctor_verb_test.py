@@ -5,6 +5,7 @@ a planted machine: tests/models/training/doctor_test.cpp. Run by ctest as doctor
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -101,6 +102,23 @@ class Doctor(unittest.TestCase):
     def test_variables_of_a_launcher(self):
         self.is_fixed("launcher", "fail", "", RANK="2", WORLD_SIZE="2")
         self.is_fixed("network", "fail", "", NCCL_SOCKET_IFNAME="none0")
+
+    def test_ranks_time_their_sums(self):
+        [report] = self.reports("doctor --nproc 2 --collectives ring")
+        self.assertEqual([report[check]["verdict"] for check in ("port", "all-reduce")], ["ok", "ok"])
+        figures = re.fullmatch(r"2 ranks over ring: 25 MiB summed in ([0-9.]+) ms, ([0-9.]+) GB/s of bus bandwidth; 4 bytes in ([0-9.]+) ms; "
+                               r"a TCP stream from rank 0 to rank 1: ([0-9.]+) GB/s", report["all-reduce"]["found"])
+        milliseconds, bus = float(figures[1]), float(figures[2])
+        self.assertAlmostEqual(bus, (25 << 20) / milliseconds / 1e6, delta=0.006 + 0.02 * bus)  # 2 (R - 1) / R is 1
+        self.assertLess(float(figures[3]), milliseconds)
+
+    def test_a_rank_that_does_not_come(self):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        [report] = self.reports("doctor --timeout 3", code=2, RANK="0", WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+        self.assertEqual(report["all-reduce"]["verdict"], "fail")
+        self.assertIn("rank 1", report["all-reduce"]["found"])
 
     def test_another_instruction_set(self):
         supported = subprocess.run([BINARY, "env", "--json"], capture_output=True, text=True, check=True).stdout

@@ -6,8 +6,8 @@
 //                         bytes that every rank must send, so it compares with a link whatever R is
 //   wire                  n / t of a plain TCP stream from rank 0 to the last rank, which acknowledges
 //                         its end with a byte; the others are silent
-// Works with --nproc and under any launcher that dist/launch.h knows. Easy to break: how often a
-// collective is repeated is rank 0's decision, or the ranks lose each other. Test: ctest -R bench_ranks.
+// Works with --nproc and under any launcher that dist/launch.h knows; over NCCL on GPUs, one a rank. The
+// timing: rank_timing.h. Test: ctest -R bench_ranks.
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -16,22 +16,16 @@
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
-#include <poll.h>
 
-#include "core/clock.h"
 #include "core/error.h"
 #include "core/version.h"
-#include "dist/siphash.h"
-#include "dist/socket.h"
 #include "dist/world.h"
-#include "models/training/agreement.h"
 #include "tools/minibert/bench.h"
 #include "tools/minibert/local_ranks.h"
+#include "tools/minibert/rank_timing.h"
 
 namespace minibert {
 namespace {
-
-constexpr int kMinRuns = 5, kMaxRuns = 1000;
 
 struct Options {
   int ranks = 0;                                               // --nproc; 0: not given
@@ -57,108 +51,14 @@ std::vector<std::string> names_of(const Map& map) {
   return names;
 }
 
-// ---- Timing ------------------------------------------------------------------------------------
-
-/// Times `run`, which every rank calls as often as the others. The ranks begin each one together; its
-/// time is that of the slowest.
-Timing time_on_ranks(ProcessGroup& group, const std::function<void()>& run, double seconds) {
-  const auto timed = [&] {
-    group.barrier().wait();
-    const double begin = seconds_now();
-    run();
-    return seconds_now() - begin;
-  };
-  timed();  // to warm up
-  const double once = std::max(timed(), 1e-9);
-  auto runs = static_cast<int64_t>(std::clamp<double>(seconds / once, kMinRuns, kMaxRuns));
-  group.broadcast(Elements(std::span(&runs, 1)), 0).wait();
-
-  const auto n = static_cast<size_t>(runs);
-  std::vector<double> all(n * static_cast<size_t>(group.world()));  // [R, runs]
-  double* mine = all.data() + n * static_cast<size_t>(group.rank());
-  for (size_t i = 0; i < n; ++i) mine[i] = timed();
-  group.all_gather(Elements(std::span(all))).wait();
-  std::vector<double> slowest(n);
-  for (size_t i = 0; i < all.size(); ++i) slowest[i % n] = std::max(slowest[i % n], all[i]);
-  std::ranges::sort(slowest);
-  return {slowest.front(), slowest[n / 2], slowest.back(), static_cast<int>(n)};
-}
-
-/// A TCP connection from rank 0 to the last rank, for nothing but bytes.
-class Wire {
- public:
-  Wire(ProcessGroup& group, const std::string& address, double timeout)
-      : first_(group.rank() == 0), last_(group.rank() == group.world() - 1), timeout_(timeout) {
-    Socket listener;
-    std::string token = random_text(), place;
-    if (first_) {
-      listener = listen_at({address, 0});
-      place = listener.here().host + " " + std::to_string(listener.here().port);
-    }
-    share_text(group, token);
-    share_text(group, place);
-    if (first_) socket_ = accept(listener, token);
-    if (last_) {
-      const size_t blank = place.find(' ');
-      socket_ = connect_to({place.substr(0, blank), std::stoi(place.substr(blank))}, timeout_);
-      send_all(socket_, bytes_of(token), timeout_);
-    }
-  }
-
-  /// `bytes` from rank 0 to the last rank, and a byte back. Nothing on others.
-  void move(std::span<std::byte> bytes) {
-    std::byte end{};
-    const std::span one(&end, 1);
-    if (first_) {
-      send_all(socket_, bytes, timeout_);
-      receive_all(socket_, one, timeout_);
-    } else if (last_) {
-      receive_all(socket_, bytes, timeout_);
-      send_all(socket_, one, timeout_);
-    }
-  }
-
- private:
-  /// The first connection that knows the token.
-  Socket accept(const Socket& listener, const std::string& token) const {
-    const double until = seconds_now() + timeout_;
-    while (seconds_now() < until) {
-      pollfd waiting{listener.fd(), POLLIN, 0};
-      ::poll(&waiting, 1, 100);
-      std::optional<Socket> socket = accept_from(listener);
-      if (!socket) continue;
-      std::string said(token.size(), ' ');
-      try {
-        receive_all(*socket, std::as_writable_bytes(std::span(said)), /* seconds= */ 5);
-      } catch (const CommError&) {
-        continue;
-      }
-      if (said == token) return std::move(*socket);
-    }
-    fail<CommError>(
-        "bench all-reduce: the last rank has not connected for {:g} s, for the rate of "
-        "the wire",
-        timeout_);
-  }
-
-  const bool first_, last_;
-  const double timeout_;
-  Socket socket_;
-};
-
 // ---- Rows --------------------------------------------------------------------------------------
 
 struct Row {
-  std::string operation, dtype;
+  CollectiveKind operation;
+  std::string dtype;
   int64_t bytes;
   Timing timing, wire;
 };
-
-/// Bytes that each rank must send, over the bytes of data.
-double bus_factor(const std::string& operation, int world) {
-  const double share = static_cast<double>(world - 1) / world;
-  return operation == "all_reduce" ? 2 * share : share;
-}
 
 void print(const Row& row, const ProcessGroup& group, bool json) {
   const auto bytes = static_cast<double>(row.bytes);
@@ -168,11 +68,11 @@ void print(const Row& row, const ProcessGroup& group, bool json) {
   if (!json) {
     fmt::print(
         "{:<15} {:<5} {:>10} {:>10.3f} {:>10.3f} {:>10.3f} {:>8.3f} {:>8.3f} {:>8.3f} {:>5.0f}%\n",
-        row.operation, row.dtype, row.bytes, 1e3 * row.timing.median, 1e3 * row.timing.min,
+        name_of(row.operation), row.dtype, row.bytes, 1e3 * row.timing.median, 1e3 * row.timing.min,
         1e3 * row.timing.max, algorithm / 1e9, bus / 1e9, wire / 1e9, 100 * bus / wire);
   } else {
     const nlohmann::ordered_json line = {
-        {"collective", row.operation},
+        {"collective", name_of(row.operation)},
         {"by", group.name()},
         {"ranks", group.world()},
         {"dtype", row.dtype},
@@ -191,22 +91,11 @@ void print(const Row& row, const ProcessGroup& group, bool json) {
   std::fflush(stdout);
 }
 
-void print_head(const ProcessGroup& group, const Launch& launch) {
-  fmt::print("{} ranks over {}, launched by {}; wire: TCP from rank 0 to rank {}\n", group.world(),
-             group.name(), launch.by, group.world() - 1);
+void print_head(const ProcessGroup& group) {
+  fmt::print("{} ranks over {}; wire: TCP from rank 0 to rank {}\n", group.world(), group.name(),
+             group.world() - 1);
   fmt::print("{:<15} {:<5} {:>10} {:>10} {:>10} {:>10} {:>8} {:>8} {:>8} {:>6}\n", "collective",
              "type", "bytes", "median ms", "min", "max", "alg GB/s", "bus GB/s", "wire", "share");
-}
-
-Timing time_collective(ProcessGroup& group, CollectiveKind kind, const Elements& data,
-                       double seconds) {
-  const auto run = [&] {
-    Handle handle = kind == CollectiveKind::all_reduce       ? group.all_reduce(data)
-                    : kind == CollectiveKind::reduce_scatter ? group.reduce_scatter(data)
-                                                             : group.all_gather(data);
-    handle.wait();
-  };
-  return time_on_ranks(group, run, seconds);
 }
 
 WorldOptions world_options(const Options& o, int rank) {
@@ -243,24 +132,28 @@ void run(const Options& options) {
            "bench all-reduce: there is 1 rank, expected 2 or more. Use --nproc 2.");
   World world(launch, world_options(options, launch.rank));
   ProcessGroup& group = world.group();
-  Wire wire(group, world.address(), options.timeout);
-  if (launch.rank == 0 && !options.json) print_head(group, launch);
+  const bool cuda = options.collectives == "nccl";
+  DeviceStream stream_of_rank(compute_options(Precision::fp32, cuda ? Device::cuda : Device::cpu));
+  Wire wire(world, options.timeout);
+  if (launch.rank == 0 && !options.json) print_head(group);
   for (const int64_t size : options.sizes) {
-    const int64_t bytes = size / 4 * 4;                       // whole elements of every type
-    std::vector<std::byte> data(static_cast<size_t>(bytes));  // zeros, so that sums stay zeros
+    const int64_t bytes = size / 4 * 4;  // whole elements of every type
+    std::vector<std::byte> stream_bytes(static_cast<size_t>(bytes));
+    const Tensor data = data_for(options.collectives, bytes);
     const Timing stream = time_on_ranks(
-        group, [&] { wire.move(data); }, options.seconds);
+        world.control(), [&] { wire.move(stream_bytes); }, options.seconds);
     for (const std::string& operation : options.operations) {
       for (const std::string& dtype : options.dtypes) {
+        const CollectiveKind kind = kOperations.at(operation);
         const ElementType type = kTypes.at(dtype);
-        const Elements elements(data.data(), bytes / static_cast<int64_t>(size_of(type)), type);
-        const Timing timing =
-            time_collective(group, kOperations.at(operation), elements, options.seconds);
-        if (launch.rank == 0) print({operation, dtype, bytes, timing, stream}, group, options.json);
+        const Elements elements(data.raw(), bytes / static_cast<int64_t>(size_of(type)), type,
+                                data.device());
+        const Timing timing = time_collective(world, kind, elements, options.seconds);
+        if (launch.rank == 0) print({kind, dtype, bytes, timing, stream}, group, options.json);
       }
     }
   }
-  group.barrier().wait();
+  world.control().barrier().wait();
 }
 
 }  // namespace
@@ -284,7 +177,7 @@ void add_bench_all_reduce(CLI::App& bench) {
       ->check(CLI::IsMember(names_of(kTypes)))
       ->capture_default_str();
   sub->add_option("--collectives", options->collectives, "who sums")
-      ->check(CLI::IsMember({"gloo", "ring"}))
+      ->check(CLI::IsMember({"gloo", "ring", "nccl"}))
       ->capture_default_str();
   sub->add_option("--interface", options->interface,
                   "network interface or address by which ranks reach one another");

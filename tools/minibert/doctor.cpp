@@ -1,15 +1,19 @@
 // doctor.cpp: `minibert doctor`: what on this machine would slow a run down, stop it or lose it, a
 // line a check, with the fix below. Exit code 2 if a check failed. The checks: models/training/doctor.h.
-// Test: ctest -R doctor.
+// With --nproc, or under a launcher, the first rank of each machine examines it, and the ranks time an
+// all-reduce: doctor_ranks.h. Test: ctest -R doctor.
 #include "models/training/doctor.h"
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "tools/minibert/doctor_ranks.h"
+#include "tools/minibert/local_ranks.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -44,6 +48,31 @@ void print_lines(const std::vector<Finding>& findings) {
              of(Verdict::warn), of(Verdict::fail));
 }
 
+/// Where this process is among the ranks, if any. Nothing if the launcher's variables make no sense,
+/// which is a finding of its own.
+std::optional<Launch> launch_if_sound() {
+  try {
+    return launch_here();
+  } catch (const UsageError&) {
+    return std::nullopt;
+  }
+}
+
+void run(const DoctorRequest& request, const RankCheck& ranks, bool json) {
+  const std::optional<Launch> launch = launch_if_sound();
+  if (launch) start_ranks(ranks.ranks, *launch, own_arguments(), 1.5 * ranks.timeout + 30);
+  std::vector<Finding> findings;
+  const bool first_here = !launch || launch->local_rank == 0;
+  if (first_here) findings = examine(this_machine(), request);
+  if (launch && launch->world > 1) {
+    const Finding together = examine_ranks(*launch, ranks);
+    if (launch->rank == 0) findings.push_back(together);
+  }
+  if (first_here) json ? print_json(findings) : print_lines(findings);
+  if (count(findings, Verdict::fail) > 0)
+    throw CLI::RuntimeError(static_cast<int>(ErrorCategory::usage));
+}
+
 }  // namespace
 
 void add_doctor_verb(CLI::App& app) {
@@ -55,13 +84,19 @@ void add_doctor_verb(CLI::App& app) {
   sub->add_option("--data", request->data, "folder of shards that will be read");
   sub->add_option("--port", request->port, "where ranks will meet (else MASTER_PORT, else 29500)")
       ->check(CLI::Range(1, 65535));
+  auto ranks = std::make_shared<RankCheck>();
+  sub->add_option("--nproc", ranks->ranks, "ranks on this machine that time an all-reduce")
+      ->check(CLI::Range(1, 1024));
+  sub->add_option("--collectives", ranks->collectives, "who sums over the ranks")
+      ->check(CLI::IsMember({"gloo", "ring", "nccl"}))
+      ->capture_default_str();
+  sub->add_option("--interface", ranks->interface,
+                  "network interface or address by which ranks reach one another");
+  sub->add_option("--timeout", ranks->timeout, "seconds that ranks wait for each other")
+      ->check(CLI::Range(1.0, 86400.0))
+      ->capture_default_str();
   sub->add_flag("--json", *json, "one JSON object");
-  sub->callback([request, json] {
-    const std::vector<Finding> findings = examine(this_machine(), *request);
-    *json ? print_json(findings) : print_lines(findings);
-    if (count(findings, Verdict::fail) > 0)
-      throw CLI::RuntimeError(static_cast<int>(ErrorCategory::usage));
-  });
+  sub->callback([request, ranks, json] { run(*request, *ranks, *json); });
 }
 
 }  // namespace minibert
