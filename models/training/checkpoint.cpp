@@ -123,6 +123,9 @@ std::string to_json(const TrainerState& s) {
               {"skips_at_floor", s.scaler->skips_at_floor},
               {"scale_was_stable", s.scaler->scale_was_stable}};
   }
+  nlohmann::ordered_json bucket;
+  if (s.bucket.megabytes > 0)
+    bucket = {{"megabytes", s.bucket.megabytes}, {"ranks", s.bucket.ranks}};
   const std::string pending = s.pending_record ? to_json(*s.pending_record) : "";
   const RunEnvironment& e = s.environment;
   const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
@@ -136,6 +139,7 @@ std::string to_json(const TrainerState& s) {
                                      {"global_batch_size", s.global_batch_size},
                                      {"optimizer", s.optimizer},
                                      {"data_fingerprint", s.data_fingerprint},
+                                     {"gradient_bucket", bucket},
                                      {"environment",
                                       {{"version", e.version},
                                        {"git_commit", e.commit},
@@ -185,6 +189,10 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
                    get<std::string>(e, "instruction_set", origin),
                    get<std::string>(e, "gemm", origin),
                    get<int>(e, "threads", origin)};
+  const nlohmann::json bucket = json.value("gradient_bucket", nlohmann::json());
+  if (!bucket.is_null()) {
+    s.bucket = {get<int64_t>(bucket, "megabytes", origin), get<int>(bucket, "ranks", origin)};
+  }
   return s;
 }
 

@@ -37,6 +37,12 @@ struct ScalerState {
   bool operator==(const ScalerState&) const = default;
 };
 
+/// The size of buckets that a probe chose (bucket_probe.h), and for how many ranks.
+struct BucketChoice {
+  int64_t megabytes = 0;  // of f32; 0: none was chosen
+  int ranks = 0;
+};
+
 /// Counters and identity of a run; all that trainer_state.json holds. Fields that a later format
 /// added have the default below when an older file is read.
 struct TrainerState {
@@ -52,6 +58,7 @@ struct TrainerState {
   std::string optimizer;         // name of its variant
   std::string data_fingerprint;  // of the shards' checksums
   RunEnvironment environment;
+  BucketChoice bucket;  // absent in files of runs without a probe
 };
 
 ScalerState scaler_state(const StepState& state);

@@ -122,9 +122,10 @@ std::vector<ConfigKey> make_keys() {
       word("ranks", "interface", &C::interface, {},
            "network interface or address by which other ranks reach this one; empty = the one that "
            "leads to rank 0"),
-      number("ranks", "bucket_megabytes", &C::bucket_megabytes, 1, 4096,
+      number("ranks", "bucket_megabytes", &C::bucket_megabytes, 0, 4096,
              "gradients that are summed over ranks at once, in MB of f32; a bucket's sum begins "
-             "while backward still runs"),
+             "while backward still runs; 0 = from a probe at the start, which a resumed run keeps "
+             "(two runs may then add in other orders, where there are three ranks or more)"),
       word(
           "ranks", "reduce_precision", &C::reduce_precision, {"fp32", "bf16", "fp16"},
           "type in which gradients are summed over ranks: 16 bits halve what travels, and each sum "

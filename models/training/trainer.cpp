@@ -18,6 +18,7 @@
 #include "dist/world.h"
 #include "models/text/loader_prefetch.h"
 #include "models/training/agreement.h"
+#include "models/training/bucket_probe.h"
 #include "models/training/checkpoint_writer.h"
 #include "models/training/dealing.h"
 #include "models/training/evaluation.h"
@@ -81,6 +82,7 @@ class Trainer {
   void begin();
   void rehearse();
   std::string describe_ranks();
+  int64_t choose_buckets();
   TrainResult loop();
   void after_step(StepRecord record);
   EvaluationOptions evaluation(int64_t max_batches) const;
@@ -109,6 +111,8 @@ class Trainer {
   RunFolder folder_;
   CheckpointStore store_;
   TrainerState state_;
+  std::string bucket_reason_;  // how its size was chosen, if by a probe
+  int64_t bucket_megabytes_;
   TrainStep step_;
   RunJournal journal_;
   std::optional<Prefetcher> prefetcher_;
@@ -392,18 +396,30 @@ Trainer::Trainer(const TrainRequest& request)
       folder_(open_folder(config_, model_.arena(), files_, notes_, ranks_)),
       store_(folder_.path(), files_),
       state_(first_state(config_, inputs_, store_, model_, optimizer_, notes_, ranks_)),
+      bucket_megabytes_(choose_buckets()),
       step_(model_, optimizer_,
             {.seed = static_cast<uint64_t>(config_.seed),
              .nsp = config_.nsp,
              .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none,
              .graph = config_.graph,
              .deterministic = config_.deterministic,
-             .bucket_bytes = config_.bucket_megabytes << 20,
+             .bucket_bytes = bucket_megabytes_ << 20,
              .wire = compute_options(parse_precision(config_.reduce_precision), Device::cpu).dtype,
              .shard_optimizer = config_.shard_optimizer},
             &world_.group()),
       journal_(folder_, config_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
+
+/// MB of a bucket, which the state keeps. The fixed order of a deterministic run has no buckets.
+int64_t Trainer::choose_buckets() {
+  const bool fixed = config_.deterministic && config_.bucket_megabytes == 0;
+  const BucketSize choice = choose_bucket(
+      fixed ? TrainConfig().bucket_megabytes : config_.bucket_megabytes, state_.bucket,
+      model_.arena().gradients().bytes(), model_.device(), world_.group(), ranks_);
+  bucket_reason_ = choice.reason;
+  state_.bucket = choice.bucket;
+  return choice.megabytes;
+}
 
 /// The products of a step and of an evaluation, so that who multiplies them can be decided. Nothing
 /// that it leaves is used.
@@ -420,8 +436,8 @@ std::string Trainer::describe_ranks() {
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
                                ? "gradients summed in a tree (train.deterministic)"
-                               : fmt::format("buckets of gradients: {}, each up to {} MB",
-                                             step_.buckets(), config_.bucket_megabytes);
+                               : fmt::format("buckets of gradients: {}, each up to {} MB{}",
+                                             step_.buckets(), bucket_megabytes_, bucket_reason_);
   return fmt::format(
       "ranks: {} over {}; micro-batches dealt {}, in the first step the largest share of tokens is "
       "{:.2f} of the mean; {}{}",

@@ -166,6 +166,7 @@ TEST_F(CheckpointTest, StateOfTheFormerFormatLoads) {
   EXPECT_EQ(state.best->mlm_loss, 5.25);
   EXPECT_EQ(state.precision, "fp32");
   EXPECT_FALSE(state.scaler);
+  EXPECT_EQ(state.bucket.megabytes, 0);
 }
 
 TEST_F(CheckpointTest, PrecisionAndScalerAreReadBack) {
@@ -175,6 +176,15 @@ TEST_F(CheckpointTest, PrecisionAndScalerAreReadBack) {
   const TrainerState again = parse_trainer_state(to_json(state), "s.json");
   EXPECT_EQ(again.precision, "fp16");
   EXPECT_EQ(again.scaler, state.scaler);
+  EXPECT_EQ(again.bucket.megabytes, 0);
+}
+
+TEST_F(CheckpointTest, TheProbesBucketIsReadBack) {
+  TrainerState state;
+  state.bucket = {4, 3};
+  const TrainerState again = parse_trainer_state(to_json(state), "s.json");
+  EXPECT_EQ(again.bucket.megabytes, 4);
+  EXPECT_EQ(again.bucket.ranks, 3);
 }
 
 TEST_F(CheckpointTest, WriterKeepsTheBestAndReportsErrors) {
