@@ -36,7 +36,8 @@ struct StepState {
   double grad_norm = 0;      // global, unscaled, before clipping; NaN or infinity if not finite
   float gradient_scale = 1;  // what gradients are multiplied with: clip factor / loss scale
   float learning_rate = 0;   // of this step, if it is applied
-  float m_correction = 1, v_correction = 1;  // Adam's bias corrections of this step
+  float m_correction = 1, v_correction = 1;  // Adam's bias corrections of this step, of the moments
+  float step_correction = 1;                 // or of the step's size
   uint32_t applied = 0;                      // 1: this step changed the weights
   int32_t bad_tensor = -1;  // last tensor (in the arena's order) with a gradient that is not
                             // finite; backward starts at the end, so it is the first that went bad

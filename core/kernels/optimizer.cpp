@@ -14,10 +14,14 @@ namespace minibert {
 
 // One piece each, in a step that is applied.
 MB_SIMD_DECLARE(double, square_sum_piece, (const SquareSumsArgs& args, const OptimizerPiece& piece))
-MB_SIMD_DECLARE(SquareSums, lamb_moments_piece,
+MB_SIMD_DECLARE(SquareSums, optimizer_norms_piece,
                 (const OptimizerArgs& args, const OptimizerPiece& piece))
-MB_SIMD_DECLARE(void, lamb_apply_piece, (const OptimizerArgs& args, const OptimizerPiece& piece))
-MB_SIMD_DECLARE(void, adamw_piece, (const OptimizerArgs& args, const OptimizerPiece& piece))
+MB_SIMD_DECLARE(SquareSums, optimizer_moments_piece,
+                (const OptimizerArgs& args, const OptimizerPiece& piece))
+MB_SIMD_DECLARE(void, optimizer_apply_piece,
+                (const OptimizerArgs& args, const OptimizerPiece& piece))
+MB_SIMD_DECLARE(void, optimizer_step_piece,
+                (const OptimizerArgs& args, const OptimizerPiece& piece))
 
 namespace {
 
@@ -40,7 +44,8 @@ void check(const char* op, const OptimizerArgs& args) {
   const Shape size = shape_of(args.masters);
   check_tensor(op, "gradients", args.gradients, size, "one per element of masters");
   check_tensor(op, "first_moment", args.first_moment, size, "one per element of masters");
-  check_tensor(op, "second_moment", args.second_moment, size, "one per element of masters");
+  if (has_second_moment(args.rule))
+    check_tensor(op, "second_moment", args.second_moment, size, "one per element of masters");
   check_compute(op, "working", args.working, 1);
   check_tensor(op, "working", args.working, size, "one per element of masters",
                args.working.dtype());
@@ -48,6 +53,8 @@ void check(const char* op, const OptimizerArgs& args) {
            "{}: working is a second f32 buffer, expected the masters (f32 needs no copy)", op);
   check_tables(op, args.tables, args.range);
   MB_ASSERT(args.state != nullptr, "{}: state is not given", op);
+  MB_ASSERT(args.rule.ratio_of == RatioOf::none || (args.piece_sums && args.norms),
+            "{}: a ratio needs piece_sums and norms", op);
 }
 
 }  // namespace
@@ -100,41 +107,123 @@ Cost tensor_square_sums_cost(const SquareSumsArgs& args) {
   const double pieces = args.tables.piece_count, tensors = args.tables.tensor_count;
   return {pieces, sizeof(double) * (pieces + tensors)};
 }
-Cost lamb_moments_cost(const OptimizerArgs& args) {
-  const double n = static_cast<double>(args.range.elements);
-  return {15 * n, 24 * n};
+Cost gradient_scales_cost(const GradientScalesArgs& args) {
+  const double tensors = args.tables.tensor_count;
+  return {5 * tensors, (sizeof(double) + sizeof(float)) * tensors};
 }
-Cost lamb_ratios_cost(const OptimizerArgs& args) {
+Cost optimizer_norms_cost(const OptimizerArgs& args) {
+  const double n = static_cast<double>(args.range.elements);
+  return {5 * n, 8 * n};
+}
+Cost optimizer_moments_cost(const OptimizerArgs& args) {
+  const double n = static_cast<double>(args.range.elements);
+  return {15 * n, (has_second_moment(args.rule) ? 24 : 16) * n};
+}
+Cost optimizer_ratios_cost(const OptimizerArgs& args) {
   const double pieces = args.tables.piece_count, tensors = args.tables.tensor_count;
   return {2 * pieces, sizeof(SquareSums) * pieces + sizeof(TensorNorms) * tensors};
 }
-Cost lamb_apply_cost(const OptimizerArgs& args) {
+Cost optimizer_apply_cost(const OptimizerArgs& args) {
   const double n = static_cast<double>(args.range.elements);
-  return {15 * n, (16 + copy_bytes_of(args)) * n};
+  const double reads_gradient = args.rule.direction == Direction::lans ? 4 : 0;
+  const double bytes = (has_second_moment(args.rule) ? 16 : 12) + reads_gradient;
+  return {15 * n, (bytes + copy_bytes_of(args)) * n};
 }
-Cost adamw_step_cost(const OptimizerArgs& args) {
+Cost optimizer_step_cost(const OptimizerArgs& args) {
   const double n = static_cast<double>(args.range.elements);
-  return {15 * n, (28 + copy_bytes_of(args)) * n};
+  return {15 * n, ((has_second_moment(args.rule) ? 28 : 20) + copy_bytes_of(args)) * n};
 }
 
 // ---- 6. Reference ------------------------------------------------------------------------------
 namespace {
 
-// Updates m and v of element i and returns the Adam direction, all in double.
-double adam_direction(const OptimizerArgs& args, int64_t i) {
-  const AdamOptions& a = args.adam;
-  const StepState& s = *args.state;
-  const double g = get(args.gradients, i) * s.gradient_scale;
-  put(args.first_moment, i, a.beta1 * get(args.first_moment, i) + (1 - a.beta1) * g);
-  put(args.second_moment, i, a.beta2 * get(args.second_moment, i) + (1 - a.beta2) * g * g);
-  const double v = get(args.second_moment, i) * s.v_correction;
-  return get(args.first_moment, i) * s.m_correction / (std::sqrt(v) + a.eps);
-}
+// Section 1 for one tensor, letter by letter, in double.
+class TensorReference {
+ public:
+  TensorReference(const OptimizerArgs& args, int32_t number)
+      : args_(args),
+        rule_(args.rule),
+        state_(*args.state),
+        t_(args.tables.tensors[number]),
+        norms_(args.norms ? args.norms + number : nullptr),
+        a_(gradient_share(args.rule)),
+        s_(static_cast<double>(state_.learning_rate) * state_.step_correction),
+        c_(args.gradient_scales ? args.gradient_scales[number] : state_.gradient_scale),
+        u_(static_cast<size_t>(t_.count)),
+        q_(u_) {}
 
-void put_weight(const OptimizerArgs& args, int64_t i, double weight) {
-  put(args.masters, i, weight);
-  put(args.working, i, get(args.masters, i));
-}
+  void step() {
+    TensorNorms norms;
+    if (rule_.ratio_of == RatioOf::gradient) norms = norms_from(gradients());
+    const double rate = s_ * norms.trust_ratio;
+    for (int64_t i = 0; i < t_.count; ++i)
+      rule_.direction == Direction::momentum ? momentum(i, rate) : adam(i);
+    if (rule_.ratio_of == RatioOf::update) norms = norms_from(u_);
+    for (int64_t i = 0; i < t_.count; ++i) put_weight(i, updated(i, norms));
+    if (rule_.ratio_of != RatioOf::none) *norms_ = norms;
+  }
+
+ private:
+  double gradient(int64_t i) const { return get(args_.gradients, t_.offset + i) * c_; }
+  double weight(int64_t i) const { return get(args_.masters, t_.offset + i); }
+  void put_weight(int64_t i, double w) {
+    put(args_.masters, t_.offset + i, w);
+    put(args_.working, t_.offset + i, weight(i));
+  }
+
+  void adam(int64_t i) {
+    const int64_t at = t_.offset + i;
+    const double g = gradient(i), b1 = rule_.beta1, b2 = rule_.beta2, eps = rule_.eps;
+    put(args_.first_moment, at, b1 * get(args_.first_moment, at) + a_ * g);
+    put(args_.second_moment, at, b2 * get(args_.second_moment, at) + (1 - b2) * g * g);
+    const double v = get(args_.second_moment, at) * state_.v_correction;
+    const double root = rule_.eps_inside_root ? std::sqrt(v + eps) : std::sqrt(v) + eps;
+    const double decay = rule_.decay_first ? 0 : t_.decay * weight(i);
+    u_[static_cast<size_t>(i)] = get(args_.first_moment, at) * state_.m_correction / root + decay;
+    q_[static_cast<size_t>(i)] = g / root + decay;
+  }
+  void momentum(int64_t i, double rate) {
+    const int64_t at = t_.offset + i;
+    const double d = gradient(i) + t_.decay * weight(i);
+    const double added = a_ * d * (rule_.rate_in_momentum ? rate : 1);
+    put(args_.first_moment, at, rule_.beta1 * get(args_.first_moment, at) + added);
+    const double m = get(args_.first_moment, at);
+    u_[static_cast<size_t>(i)] = rule_.nesterov ? rule_.beta1 * m + added : m;
+  }
+
+  double updated(int64_t i, const TensorNorms& norms) const {
+    const double w = weight(i), u = u_[static_cast<size_t>(i)], q = q_[static_cast<size_t>(i)];
+    if (rule_.rate_in_momentum) return w - u;
+    if (rule_.decay_first)
+      return w * (1 - static_cast<double>(state_.learning_rate) * t_.decay) - s_ * u;
+    if (rule_.direction == Direction::lans)
+      return w - s_ * (rule_.beta1 * norms.trust_ratio * u + a_ * norms.gradient_ratio * q);
+    return w - s_ * norms.trust_ratio * u;
+  }
+
+  std::vector<double> gradients() const {
+    std::vector<double> g(u_.size());
+    for (int64_t i = 0; i < t_.count; ++i) g[static_cast<size_t>(i)] = gradient(i);
+    return g;
+  }
+  TensorNorms norms_from(const std::vector<double>& update) const {
+    SquareSums sums;
+    for (int64_t i = 0; i < t_.count; ++i) {
+      sums.weight += weight(i) * weight(i);
+      sums.update += update[static_cast<size_t>(i)] * update[static_cast<size_t>(i)];
+      sums.gradient_update += q_[static_cast<size_t>(i)] * q_[static_cast<size_t>(i)];
+    }
+    return norms_of(rule_, t_, sums);
+  }
+
+  const OptimizerArgs& args_;
+  const UpdateRule& rule_;
+  const StepState& state_;
+  const OptimizerTensor& t_;
+  TensorNorms* norms_;
+  double a_, s_, c_;
+  std::vector<double> u_, q_;
+};
 
 }  // namespace
 
@@ -148,43 +237,9 @@ void square_sums_reference(const SquareSumsArgs& args) {
   }
 }
 
-void lamb_reference(const OptimizerArgs& args) {
+void optimizer_reference(const OptimizerArgs& args) {
   if (args.state->applied == 0) return;
-  for (int32_t k = 0; k < args.tables.tensor_count; ++k) {
-    const OptimizerTensor& t = args.tables.tensors[k];
-    std::vector<double> update(static_cast<size_t>(t.count));
-    double weight_squares = 0, update_squares = 0;
-    for (int64_t i = 0; i < t.count; ++i) {
-      const double weight = get(args.masters, t.offset + i);
-      const double u = adam_direction(args, t.offset + i) + t.decay * weight;
-      update[static_cast<size_t>(i)] = u;
-      weight_squares += weight * weight;
-      update_squares += u * u;
-    }
-    TensorNorms& norm = args.norms[k];
-    norm.weight = std::sqrt(weight_squares);
-    norm.update = std::sqrt(update_squares);
-    norm.trust_ratio = trust_ratio(t.adapt, norm.weight, norm.update);
-    const double step = static_cast<double>(args.state->learning_rate) * norm.trust_ratio;
-    for (int64_t i = 0; i < t.count; ++i) {
-      const double weight = get(args.masters, t.offset + i);
-      put_weight(args, t.offset + i, weight - step * update[static_cast<size_t>(i)]);
-    }
-  }
-}
-
-void adamw_reference(const OptimizerArgs& args) {
-  if (args.state->applied == 0) return;
-  const double lr = args.state->learning_rate;
-  for (int32_t k = 0; k < args.tables.tensor_count; ++k) {
-    const OptimizerTensor& t = args.tables.tensors[k];
-    for (int64_t i = t.offset; i < t.offset + t.count; ++i) {
-      const double w = get(args.masters, i), direction = adam_direction(args, i);
-      put_weight(args, i,
-                 args.adam.decay_first ? w * (1 - lr * t.decay) - lr * direction
-                                       : w - lr * (direction + static_cast<double>(t.decay) * w));
-    }
-  }
+  for (int32_t k = 0; k < args.tables.tensor_count; ++k) TensorReference(args, k).step();
 }
 
 // ---- 7. Fast CPU -------------------------------------------------------------------------------
@@ -215,9 +270,9 @@ void ratios_cpu(const OptimizerArgs& args) {
     for (int32_t i = 0; i < t.pieces; ++i) {
       sums.weight += args.piece_sums[t.first_piece + i].weight;
       sums.update += args.piece_sums[t.first_piece + i].update;
+      sums.gradient_update += args.piece_sums[t.first_piece + i].gradient_update;
     }
-    const double weight = std::sqrt(sums.weight), update = std::sqrt(sums.update);
-    args.norms[k] = {weight, update, trust_ratio(t.adapt, weight, update)};
+    args.norms[k] = norms_of(args.rule, t, sums);
   }
 }
 
@@ -242,55 +297,86 @@ void tensor_square_sums(const SquareSumsArgs& args) {
       [&] { add_pieces(args); }, [&](Stream stream) { tensor_square_sums_cuda(args, stream); });
 }
 
-// LAMB's passes run over everything, not tensor by tensor: what a cache-sized group of tensors saves
-// in memory traffic was measured to be less than what its two extra barriers cost on a busy machine.
-void lamb_moments(const OptimizerArgs& args) {
-  check("lamb_moments", args);
+void gradient_scales(const GradientScalesArgs& args) {
+  MB_ASSERT(args.tensor_sums && args.scales && args.state, "gradient_scales: a pointer is null");
   dispatch(
-      "lamb_moments", args.masters.device(), [&] { return lamb_moments_cost(args); },
+      "gradient_scales", args.device, [&] { return gradient_scales_cost(args); },
+      [&] {
+        if (args.state->applied == 0) return;
+        for (int32_t k = 0; k < args.tables.tensor_count; ++k)
+          args.scales[k] = gradient_scale(args, args.tensor_sums[k]);
+      },
+      [&](Stream stream) { gradient_scales_cuda(args, stream); });
+}
+
+// The passes run over everything, not tensor by tensor: what a cache-sized group of tensors saves in
+// memory traffic was measured to be less than what its two extra barriers cost on a busy machine.
+void optimizer_norms(const OptimizerArgs& args) {
+  check("optimizer_norms", args);
+  MB_ASSERT(args.rule.ratio_of == RatioOf::gradient, "optimizer_norms: no ratio of the gradient");
+  dispatch(
+      "optimizer_norms", args.masters.device(), [&] { return optimizer_norms_cost(args); },
       [&] {
         if (args.state->applied == 0) return;
         parallel_pieces(args.tables, args.range, [&](int64_t i, const OptimizerPiece& piece) {
-          args.piece_sums[i] = MB_SIMD(lamb_moments_piece)(args, piece);
+          args.piece_sums[i] = MB_SIMD(optimizer_norms_piece)(args, piece);
         });
       },
-      [&](Stream stream) { lamb_moments_cuda(args, stream); });
+      [&](Stream stream) { optimizer_norms_cuda(args, stream); });
 }
 
-void lamb_ratios(const OptimizerArgs& args) {
-  check("lamb_ratios", args);
+void optimizer_moments(const OptimizerArgs& args) {
+  check("optimizer_moments", args);
+  MB_ASSERT(args.rule.ratio_of == RatioOf::update, "optimizer_moments: no ratio of the update");
   dispatch(
-      "lamb_ratios", args.masters.device(), [&] { return lamb_ratios_cost(args); },
+      "optimizer_moments", args.masters.device(), [&] { return optimizer_moments_cost(args); },
+      [&] {
+        if (args.state->applied == 0) return;
+        parallel_pieces(args.tables, args.range, [&](int64_t i, const OptimizerPiece& piece) {
+          args.piece_sums[i] = MB_SIMD(optimizer_moments_piece)(args, piece);
+        });
+      },
+      [&](Stream stream) { optimizer_moments_cuda(args, stream); });
+}
+
+void optimizer_ratios(const OptimizerArgs& args) {
+  check("optimizer_ratios", args);
+  MB_ASSERT(args.rule.ratio_of != RatioOf::none, "optimizer_ratios: the rule has none");
+  dispatch(
+      "optimizer_ratios", args.masters.device(), [&] { return optimizer_ratios_cost(args); },
       [&] {
         if (args.state->applied != 0) ratios_cpu(args);
       },
-      [&](Stream stream) { lamb_ratios_cuda(args, stream); });
+      [&](Stream stream) { optimizer_ratios_cuda(args, stream); });
 }
 
-void lamb_apply(const OptimizerArgs& args) {
-  check("lamb_apply", args);
+void optimizer_apply(const OptimizerArgs& args) {
+  check("optimizer_apply", args);
+  MB_ASSERT(args.rule.ratio_of == RatioOf::update, "optimizer_apply: no ratio of the update");
   dispatch(
-      "lamb_apply", args.masters.device(), [&] { return lamb_apply_cost(args); },
+      "optimizer_apply", args.masters.device(), [&] { return optimizer_apply_cost(args); },
       [&] {
         if (args.state->applied == 0) return;
         parallel_pieces(args.tables, args.range, [&](int64_t, const OptimizerPiece& piece) {
-          MB_SIMD(lamb_apply_piece)(args, piece);
+          MB_SIMD(optimizer_apply_piece)(args, piece);
         });
       },
-      [&](Stream stream) { lamb_apply_cuda(args, stream); });
+      [&](Stream stream) { optimizer_apply_cuda(args, stream); });
 }
 
-void adamw_step(const OptimizerArgs& args) {
-  check("adamw_step", args);
+void optimizer_step(const OptimizerArgs& args) {
+  check("optimizer_step", args);
+  MB_ASSERT(args.rule.ratio_of != RatioOf::update && args.rule.direction != Direction::lans,
+            "optimizer_step: the rule needs two passes");
   dispatch(
-      "adamw_step", args.masters.device(), [&] { return adamw_step_cost(args); },
+      "optimizer_step", args.masters.device(), [&] { return optimizer_step_cost(args); },
       [&] {
         if (args.state->applied == 0) return;
         parallel_pieces(args.tables, args.range, [&](int64_t, const OptimizerPiece& piece) {
-          MB_SIMD(adamw_piece)(args, piece);
+          MB_SIMD(optimizer_step_piece)(args, piece);
         });
       },
-      [&](Stream stream) { adamw_step_cuda(args, stream); });
+      [&](Stream stream) { optimizer_step_cuda(args, stream); });
 }
 
 }  // namespace minibert

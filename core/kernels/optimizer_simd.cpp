@@ -1,7 +1,11 @@
 // optimizer_simd.cpp: section 7 of the optimizer chapter, compiled once per instruction set.
-// One element function each for moments and direction; the three passes put them together. A tail
-// shorter than a vector is loaded with zeros after it, which stay zeros and add nothing to sums.
-// Easy to break: lamb_apply must recompute exactly the u whose norm lamb_moments took.
+// One element function each for moments and update; the passes put them together, each once for a
+// direction. A tail shorter than a vector is loaded with zeros after it, which stay zeros and add
+// nothing to sums. Easy to break: optimizer_apply must recompute exactly the u whose norm
+// optimizer_moments took; LAMB's and AdamW's bits are those of the plain adam path, so a new option of
+// theirs may only add what leaves them (a product by 1, a sum with 0 that is fused).
+#include <type_traits>
+
 #include "core/kernels/elements_simd.h"
 #include "core/kernels/optimizer.h"
 
@@ -28,55 +32,95 @@ class Squares {
   hn::Vec<DD> low_ = hn::Zero(DD()), high_ = hn::Zero(DD());
 };
 
-// One piece of the f32 buffers, and section 1's letters.
+// One piece of the f32 buffers, and section 1's letters. Null: v of a rule without second moment.
 struct Piece {
   HWY_INLINE Piece(const OptimizerArgs& args, const OptimizerPiece& piece)
-      : w(args.masters.data<float>() + piece.offset),
+      : Piece(args, piece, args.tables.tensors[piece.tensor],
+              args.gradient_scales ? args.gradient_scales[piece.tensor]
+                                   : args.state->gradient_scale) {}
+  HWY_INLINE Piece(const OptimizerArgs& args, const OptimizerPiece& piece,
+                   const OptimizerTensor& tensor, float scale)
+      : factors(piece_factors(
+            args.rule, *args.state, tensor, scale,
+            args.rule.ratio_of == RatioOf::none ? nullptr : args.norms + piece.tensor)),
+        w(args.masters.data<float>() + piece.offset),
         g(args.gradients.data<float>() + piece.offset),
         m(args.first_moment.data<float>() + piece.offset),
-        v(args.second_moment.data<float>() + piece.offset),
+        v(has_second_moment(args.rule) ? args.second_moment.data<float>() + piece.offset : nullptr),
         n(piece.count),
-        c(hn::Set(d, args.state->gradient_scale)),
-        b1(hn::Set(d, static_cast<float>(args.adam.beta1))),
-        one_minus_b1(hn::Set(d, static_cast<float>(1 - args.adam.beta1))),
-        b2(hn::Set(d, static_cast<float>(args.adam.beta2))),
-        one_minus_b2(hn::Set(d, static_cast<float>(1 - args.adam.beta2))),
+        c(hn::Set(d, factors.c)),
+        b1(hn::Set(d, static_cast<float>(args.rule.beta1))),
+        share(hn::Set(d, factors.share)),
+        b2(hn::Set(d, static_cast<float>(args.rule.beta2))),
+        one_minus_b2(hn::Set(d, static_cast<float>(1 - args.rule.beta2))),
         cm(hn::Set(d, args.state->m_correction)),
         cv(hn::Set(d, args.state->v_correction)),
-        eps(hn::Set(d, args.adam.eps)),
-        decay(hn::Set(d, args.tables.tensors[piece.tensor].decay)) {}
+        eps(hn::Set(d, args.rule.eps_inside_root ? 0 : args.rule.eps)),
+        eps_inside(hn::Set(d, args.rule.eps_inside_root ? args.rule.eps : 0)),
+        decay(hn::Set(d, args.rule.decay_first ? 0 : tensor.decay)),
+        step(hn::Set(d, factors.step)),
+        gradient_step(hn::Set(d, factors.gradient_step)),
+        keep(hn::Set(d, factors.keep)),
+        nesterov(args.rule.nesterov) {}
 
+  PieceFactors factors;
   float* w;
   const float* g;
   float* m;
   float* v;
   int64_t n;
-  V c, b1, one_minus_b1, b2, one_minus_b2, cm, cv, eps, decay;
+  V c, b1, share, b2, one_minus_b2, cm, cv, eps, eps_inside, decay, step, gradient_step, keep;
+  bool nesterov;
 };
 
+// What elements have once their moments are new. g: scaled; of momentum, d with its share.
 struct Moments {
-  V m, v;
+  V g, m, v;
 };
 
+/// Moments as they are, and the gradient for those directions whose update has it.
+template <Direction kDirection>
 HWY_INLINE Moments load_moments(const Piece& p, int64_t i, size_t count) {
-  return {load_some(d, p.m + i, count), load_some(d, p.v + i, count)};
+  const V m = load_some(d, p.m + i, count);
+  if constexpr (kDirection == Direction::momentum) return {hn::Zero(d), m, hn::Zero(d)};
+  const V v = load_some(d, p.v + i, count);
+  if constexpr (kDirection == Direction::adam) return {hn::Zero(d), m, v};
+  return {hn::Mul(load_some(d, p.g + i, count), p.c), m, v};
 }
 
-HWY_INLINE Moments update_moments(const Piece& p, int64_t i, size_t count) {
+template <Direction kDirection>
+HWY_INLINE Moments update_moments(const Piece& p, int64_t i, size_t count, V w) {
   const V g = hn::Mul(load_some(d, p.g + i, count), p.c);
-  const Moments old = load_moments(p, i, count);
-  const Moments now = {hn::MulAdd(p.b1, old.m, hn::Mul(p.one_minus_b1, g)),
-                       hn::MulAdd(p.b2, old.v, hn::Mul(p.one_minus_b2, hn::Mul(g, g)))};
+  const V old_m = load_some(d, p.m + i, count);
+  Moments now{};
+  if constexpr (kDirection == Direction::momentum) {
+    const V added = hn::Mul(p.share, hn::MulAdd(p.decay, w, g));
+    now = {added, hn::MulAdd(p.b1, old_m, added), hn::Zero(d)};
+  } else {
+    const V old_v = load_some(d, p.v + i, count);
+    now = {g, hn::MulAdd(p.b1, old_m, hn::Mul(p.share, g)),
+           hn::MulAdd(p.b2, old_v, hn::Mul(p.one_minus_b2, hn::Mul(g, g)))};
+    store_some(d, now.v, p.v + i, count);
+  }
   store_some(d, now.m, p.m + i, count);
-  store_some(d, now.v, p.v + i, count);
   return now;
 }
 
-// r + decay w.
-HWY_INLINE V direction(const Piece& p, const Moments& moments, V w, V decay) {
-  const V root = hn::Sqrt(hn::Mul(moments.v, p.cv));
-  const V r = hn::Div(hn::Mul(moments.m, p.cm), hn::Add(root, p.eps));
-  return hn::MulAdd(decay, w, r);
+/// sqrt(v cv) + eps, or sqrt(v cv + eps).
+HWY_INLINE V root(const Piece& p, V v) {
+  return hn::Add(hn::Sqrt(hn::MulAdd(v, p.cv, p.eps_inside)), p.eps);
+}
+
+/// u.
+template <Direction kDirection>
+HWY_INLINE V update_of(const Piece& p, const Moments& now, V w) {
+  if constexpr (kDirection == Direction::momentum) return now.m;
+  return hn::MulAdd(p.decay, w, hn::Div(hn::Mul(now.m, p.cm), root(p, now.v)));
+}
+
+/// q, of lans.
+HWY_INLINE V gradient_update_of(const Piece& p, const Moments& now, V w) {
+  return hn::MulAdd(p.decay, w, hn::Div(now.g, root(p, now.v)));
 }
 
 // The working copy: none in f32, where the masters are it.
@@ -86,28 +130,64 @@ HWY_INLINE void store_working(V w, E* p, size_t count) {
   store_some(d, w, p, count);
 }
 
-template <class E>
-void lamb_apply_elements(const Piece& p, E* working, float step) {
-  const V vstep = hn::Set(d, step);
-  for_vectors(p.n, [&](int64_t i, size_t count) HWY_ATTR {
+template <Direction kDirection>
+SquareSums moments_of_elements(const Piece& p) {
+  Squares weight, update, gradient_update;
+  for_vectors(p.n, [&](int64_t i, size_t count) MB_INLINE_BODY {
     const V w = load_some(d, p.w + i, count);
-    const V u = direction(p, load_moments(p, i, count), w, p.decay);
-    const V updated = hn::NegMulAdd(vstep, u, w);
+    const Moments now = update_moments<kDirection>(p, i, count, w);
+    weight.add(w);
+    update.add(update_of<kDirection>(p, now, w));
+    if constexpr (kDirection == Direction::lans) gradient_update.add(gradient_update_of(p, now, w));
+  });
+  return {weight.total(), update.total(), gradient_update.total()};
+}
+
+template <Direction kDirection, class E>
+void apply_to_elements(const Piece& p, E* working) {
+  for_vectors(p.n, [&](int64_t i, size_t count) MB_INLINE_BODY {
+    const V w = load_some(d, p.w + i, count);
+    const Moments now = load_moments<kDirection>(p, i, count);
+    V updated = hn::NegMulAdd(p.step, update_of<kDirection>(p, now, w), w);
+    if constexpr (kDirection == Direction::lans)
+      updated = hn::NegMulAdd(p.gradient_step, gradient_update_of(p, now, w), updated);
     store_some(d, updated, p.w + i, count);
     store_working(updated, working + i, count);
   });
 }
 
 template <class E>
-void adamw_elements(const Piece& p, E* working, float step, float keep, V decay) {
-  const V vstep = hn::Set(d, step), vkeep = hn::Set(d, keep);
-  for_vectors(p.n, [&](int64_t i, size_t count) HWY_ATTR {
-    const Moments moments = update_moments(p, i, count);
+void adam_elements(const Piece& p, E* working) {
+  for_vectors(p.n, [&](int64_t i, size_t count) MB_INLINE_BODY {
     const V w = load_some(d, p.w + i, count);
-    const V updated = hn::NegMulAdd(vstep, direction(p, moments, w, decay), hn::Mul(vkeep, w));
+    const Moments now = update_moments<Direction::adam>(p, i, count, w);
+    const V u = update_of<Direction::adam>(p, now, w);
+    const V updated = hn::NegMulAdd(p.step, u, hn::Mul(p.keep, w));
     store_some(d, updated, p.w + i, count);
     store_working(updated, working + i, count);
   });
+}
+
+template <class E>
+void momentum_elements(const Piece& p, E* working) {
+  for_vectors(p.n, [&](int64_t i, size_t count) MB_INLINE_BODY {
+    const V w = load_some(d, p.w + i, count);
+    const Moments now = update_moments<Direction::momentum>(p, i, count, w);
+    const V u = p.nesterov ? hn::MulAdd(p.b1, now.m, now.g) : now.m;
+    const V updated = hn::NegMulAdd(p.step, u, w);
+    store_some(d, updated, p.w + i, count);
+    store_working(updated, working + i, count);
+  });
+}
+
+/// body(constant of the direction).
+template <class Body>
+auto with_direction(Direction direction, const Body& body) {
+  if (direction == Direction::momentum)
+    return body(std::integral_constant<Direction, Direction::momentum>());
+  if (direction == Direction::lans)
+    return body(std::integral_constant<Direction, Direction::lans>());
+  return body(std::integral_constant<Direction, Direction::adam>());
 }
 
 }  // namespace
@@ -120,37 +200,43 @@ double square_sum_piece(const SquareSumsArgs& args, const OptimizerPiece& piece)
   return squares.total();
 }
 
-/// LAMB's first pass: m and v, and the sums of w^2 and u^2.
-SquareSums lamb_moments_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
+/// The sums of w^2 and g'^2.
+SquareSums optimizer_norms_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
   const Piece p(args, piece);
-  Squares weight, update;
+  Squares weight, gradient;
   for_vectors(p.n, [&](int64_t i, size_t count) HWY_ATTR {
-    const Moments moments = update_moments(p, i, count);
-    const V w = load_some(d, p.w + i, count);
-    weight.add(w);
-    update.add(direction(p, moments, w, p.decay));
+    weight.add(load_some(d, p.w + i, count));
+    gradient.add(hn::Mul(load_some(d, p.g + i, count), p.c));
   });
-  return {weight.total(), update.total()};
+  return {weight.total(), gradient.total(), 0};
 }
 
-/// LAMB's second pass: w -= lr ratio u, with u from m, v and w.
-void lamb_apply_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
+/// The first pass of a ratio of the update: moments, and the sums of w^2 and u^2.
+SquareSums optimizer_moments_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
   const Piece p(args, piece);
-  const float step = args.state->learning_rate * args.norms[piece.tensor].trust_ratio;
-  with_element(args.working.dtype(), [&](auto e) {
-    lamb_apply_elements(p, args.working.data<decltype(e)>() + piece.offset, step);
+  return with_direction(args.rule.direction, [&](auto direction) {
+    return moments_of_elements<decltype(direction)::value>(p);
   });
 }
 
-/// m, v, then w = keep w - step (r + decay w).
-void adamw_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
+/// The second: w -= step u, with u from m, v and w.
+void optimizer_apply_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
   const Piece p(args, piece);
-  const float lr = args.state->learning_rate, decay = args.tables.tensors[piece.tensor].decay;
-  const bool first = args.adam.decay_first;
-  const float keep = first ? static_cast<float>(1 - static_cast<double>(lr) * decay) : 1.0f;
+  with_direction(args.rule.direction, [&](auto direction) {
+    with_element(args.working.dtype(), [&](auto e) {
+      apply_to_elements<decltype(direction)::value>(
+          p, args.working.data<decltype(e)>() + piece.offset);
+    });
+  });
+}
+
+/// Moments, then w = keep w - step u.
+void optimizer_step_piece(const OptimizerArgs& args, const OptimizerPiece& piece) {
+  const Piece p(args, piece);
   with_element(args.working.dtype(), [&](auto e) {
-    adamw_elements(p, args.working.data<decltype(e)>() + piece.offset, lr, keep,
-                   first ? hn::Zero(d) : p.decay);
+    auto* const working = args.working.data<decltype(e)>() + piece.offset;
+    args.rule.direction == Direction::momentum ? momentum_elements(p, working)
+                                               : adam_elements(p, working);
   });
 }
 

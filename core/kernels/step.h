@@ -50,6 +50,7 @@ struct LossScaling {
 struct StepRates {
   float learning_rate = 0;
   float m_correction = 1, v_correction = 1;  // 1 / (1 - beta^(row + 1)), or 1
+  float step_correction = 1;  // sqrt(1 - beta2^(row + 1)) / (1 - beta1^(row + 1)), or 1
 };
 
 struct StepBeginArgs {

@@ -42,6 +42,7 @@ MB_INLINE void decide_step(const StepControlArgs& args) {
   s.learning_rate = rates.learning_rate;
   s.m_correction = rates.m_correction;
   s.v_correction = rates.v_correction;
+  s.step_correction = rates.step_correction;
 }
 
 /// What torch's _amp_update_scale_ does where no element was infinite or NaN.

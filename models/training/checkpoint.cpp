@@ -231,8 +231,8 @@ std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
           text_file("trainer_state.json", to_json(s->state_))};
 }
 
-int64_t checkpoint_bytes(const ParameterTable& table) {
-  return 3 * table.parameters() * static_cast<int64_t>(sizeof(float)) + (1 << 20);
+int64_t checkpoint_bytes(const ParameterTable& table, int64_t moments) {
+  return (1 + moments) * table.parameters() * static_cast<int64_t>(sizeof(float)) + (1 << 20);
 }
 
 TrainerState load_checkpoint(const fs::path& folder, BertForPreTraining& model,

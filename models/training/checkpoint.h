@@ -99,8 +99,9 @@ class Snapshot {
   TokenizerOptions tokenizer_;
 };
 
-/// Bytes that a checkpoint of this model takes on the disk, about: weights and both moments.
-int64_t checkpoint_bytes(const ParameterTable& table);
+/// Bytes that a checkpoint of this model takes on the disk, about: weights and the optimizer's moments
+/// (moment_count of optim/optimizer_policies.h).
+int64_t checkpoint_bytes(const ParameterTable& table, int64_t moments);
 
 /// Puts a verified checkpoint back. Errors: CheckpointError naming file and tensor, what was found
 /// and expected; NumericError for weights that are not finite.

@@ -15,11 +15,13 @@
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/nearest_name.h"
 #include "core/precision.h"
+#include "models/training/run_setup.h"
 
 namespace minibert {
 namespace {
 
 constexpr std::string_view kEnvironmentPrefix = "MINIBERT_";
+constexpr const char* kAuto = "auto";  // a number that something else decides
 
 std::string flag_form(std::string key, char separator) {
   std::replace(key.begin(), key.end(), '_', separator);
@@ -115,6 +117,13 @@ struct TomlSetter {
     check_range(key, *value, origin);
     config.*member = *value;
   }
+  void operator()(std::optional<double> TrainConfig::*member) const {
+    (config.*member).reset();
+    if (node.is_string() && *node.value<std::string>() == kAuto) return;
+    if (!node.is_number()) wrong_type(key, "a number or \"auto\"", origin);
+    config.*member = node.value<double>().value_or(INFINITY);
+    check_range(key, *(config.*member), origin);
+  }
   void operator()(bool TrainConfig::*member) const {
     if (!node.is_boolean()) wrong_type(key, "true or false", origin);
     config.*member = *node.value<bool>();
@@ -146,6 +155,9 @@ struct TomlText {
   }
   std::string operator()(double TrainConfig::*member) const {
     return fmt::format("{}", config.*member);
+  }
+  std::string operator()(std::optional<double> TrainConfig::*member) const {
+    return config.*member ? fmt::format("{}", *(config.*member)) : quoted(kAuto);
   }
   std::string operator()(bool TrainConfig::*member) const {
     return config.*member ? "true" : "false";
@@ -293,6 +305,12 @@ void ConfigBuilder::apply_text(const ConfigKey& key, const std::string& text,
       check_range(key, value, origin);
       config.*member = value;
     }
+    void operator()(std::optional<double> TrainConfig::*member) const {
+      (config.*member).reset();
+      if (text == kAuto) return;
+      config.*member = parse_double(key, text, origin);
+      check_range(key, *(config.*member), origin);
+    }
     void operator()(bool TrainConfig::*member) const {
       config.*member = parse_bool(key, text, origin);
     }
@@ -411,12 +429,18 @@ void check_loss_scale(const TrainConfig& config) {
            config.loss_scale, config.loss_scale_floor);
 }
 
+void check_optimizer(const TrainConfig& config) {
+  const OptimizerOptions o = optimizer_options(config);
+  policies_in_force(optimizer_variant(o.name), o.knobs, o.eps, o.max_grad_norm);
+}
+
 }  // namespace
 
 void validate(const TrainConfig& config) {
   check_precision(parse_precision(config.precision), parse_device(config.device));
   check_device_cuda(config);
   check_loss_scale(config);
+  check_optimizer(config);
   MB_CHECK(!config.data.empty(),
            "data.data is empty, expected a folder of training shards. Make one with `minibert data "
            "build` and give it with --data.");

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -56,6 +57,11 @@ struct TrainConfig {
   std::string optimizer = "lamb", schedule = "linear";
   double learning_rate = 1e-3, warmup = 0.1, schedule_power = 1.0;
   double weight_decay = 0.01, max_grad_norm = 1.0, beta1 = 0.9, beta2 = 0.999, epsilon = 0;
+  // "auto" and nothing: as the optimizer's row has it (optim/optimizer_policies.h).
+  std::string adapt = "auto", bias_correction = "auto", gradient_clipping = "auto";
+  std::string epsilon_inside_root = "auto", gradient_averaging = "auto", nesterov = "auto";
+  std::optional<double> trust_coefficient;
+  std::optional<double> weight_norm_min, weight_norm_max, trust_ratio_min, trust_ratio_max;
 
   // [checkpoint]
   std::string output_dir, resume = "never";
@@ -69,7 +75,8 @@ struct TrainConfig {
 /// Pointer to a setting, by its type.
 using ConfigMember =
     std::variant<std::string TrainConfig::*, int64_t TrainConfig::*, double TrainConfig::*,
-                 bool TrainConfig::*, std::vector<std::string> TrainConfig::*>;
+                 bool TrainConfig::*, std::vector<std::string> TrainConfig::*,
+                 std::optional<double> TrainConfig::*>;  // nothing: the word "auto"
 
 /// One line of the table.
 struct ConfigKey {

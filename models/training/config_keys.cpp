@@ -1,10 +1,12 @@
 // config_keys.cpp: the table of settings. A line here is the setting's TOML key, flag (underscores
 // become dashes), environment variable, range and help.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
 
+#include "core/error.h"
 #include "models/training/config.h"
 #include "optim/optimizer.h"
 #include "optim/schedule.h"
@@ -36,6 +38,22 @@ ConfigKey row_of(const char* section, const char* key, ConfigMember member, cons
     text += fmt::format(". {}: {}", row.name, row.summary);
   }
   return word(section, key, member, std::move(names), help + text);
+}
+
+/// A knob of the optimizer: its words and meaning are optim's. Numbers lie between `low` and `high`.
+ConfigKey knob(const char* name, ConfigMember member, double low = 0, double high = 0) {
+  const auto& knobs = optimizer_knobs();
+  const auto found = std::find_if(knobs.begin(), knobs.end(), [&](const OptimizerKnob& k) {
+    return k.key == std::string(name);
+  });
+  MB_ASSERT(found != knobs.end(), "config: {} is no knob of the optimizer", name);
+  return {"optim",
+          name,
+          member,
+          low,
+          high,
+          found->choices,
+          fmt::format("{}; auto = as the optimizer has it", found->help)};
 }
 
 std::vector<ConfigKey> make_keys() {
@@ -162,12 +180,27 @@ std::vector<ConfigKey> make_keys() {
              "steps in which the learning rate rises from zero; below 1: share of max_steps"),
       number("optim", "weight_decay", &C::weight_decay, 0, 100,
              "of all weights but biases and LayerNorm"),
-      number("optim", "max_grad_norm", &C::max_grad_norm, 0, kAny,
-             "gradients are scaled down to this global norm; 0 = never"),
-      number("optim", "beta1", &C::beta1, 0, 0.999999, "decay of the first moment"),
+      number(
+          "optim", "max_grad_norm", &C::max_grad_norm, 0, kAny,
+          "gradients are scaled down to this norm, if the optimizer clips (gradient_clipping); 0 = "
+          "never"),
+      number("optim", "beta1", &C::beta1, 0, 0.999999,
+             "decay of the first moment; momentum of sgd and lars"),
       number("optim", "beta2", &C::beta2, 0, 0.999999999, "decay of the second moment"),
       number("optim", "epsilon", &C::epsilon, 0, 1,
              "added to the root of the second moment; 0 = the optimizer's own"),
+
+      knob("adapt", &C::adapt),
+      knob("bias_correction", &C::bias_correction),
+      knob("gradient_clipping", &C::gradient_clipping),
+      knob("epsilon_inside_root", &C::epsilon_inside_root),
+      knob("gradient_averaging", &C::gradient_averaging),
+      knob("nesterov", &C::nesterov),
+      knob("trust_coefficient", &C::trust_coefficient, 1e-9, 1e9),
+      knob("weight_norm_min", &C::weight_norm_min, 0, 1e9),
+      knob("weight_norm_max", &C::weight_norm_max, 0, 1e9),
+      knob("trust_ratio_min", &C::trust_ratio_min, 0, 1e9),
+      knob("trust_ratio_max", &C::trust_ratio_max, 0, 1e9),
 
       word("checkpoint", "output_dir", &C::output_dir, {}, "run folder"),
       word("checkpoint", "resume", &C::resume, {},

@@ -94,8 +94,9 @@ TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
 void check_start(const TrainConfig& config, const RunInputs& inputs) {
   RunFolder::check(config.output_dir, may_hold_a_run(config));
   std::vector<std::string> ignored, complaints;
-  check_free_space(config, checkpoint_bytes(bert_parameters(inputs.model, inputs.parts)),
-                   config.output_dir, ignored);
+  check_free_space(
+      config, checkpoint_bytes(bert_parameters(inputs.model, inputs.parts), moment_count(config)),
+      config.output_dir, ignored);
   if (config.resume == "never") return;
   if (!is_word(config.resume)) {
     find_checkpoint(config.resume, complaints);

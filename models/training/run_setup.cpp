@@ -174,7 +174,23 @@ OptimizerOptions optimizer_options(const TrainConfig& config) {
   if (config.epsilon > 0) options.eps = static_cast<float>(config.epsilon);
   options.weight_decay = static_cast<float>(config.weight_decay);
   options.max_grad_norm = static_cast<float>(config.max_grad_norm);
+  OptimizerKnobs& knobs = options.knobs;
+  set_knob(knobs, "adapt", config.adapt);
+  set_knob(knobs, "bias_correction", config.bias_correction);
+  set_knob(knobs, "gradient_clipping", config.gradient_clipping);
+  set_knob(knobs, "epsilon_inside_root", config.epsilon_inside_root);
+  set_knob(knobs, "gradient_averaging", config.gradient_averaging);
+  set_knob(knobs, "nesterov", config.nesterov);
+  knobs.trust_coefficient = config.trust_coefficient;
+  knobs.weight_norm_min = config.weight_norm_min;
+  knobs.weight_norm_max = config.weight_norm_max;
+  knobs.trust_ratio_min = config.trust_ratio_min;
+  knobs.trust_ratio_max = config.trust_ratio_max;
   return options;
+}
+
+int64_t moment_count(const TrainConfig& config) {
+  return moment_count(optimizer_variant(config.optimizer).policies);
 }
 
 ComputeOptions compute_options(const TrainConfig& config) {
@@ -254,13 +270,14 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
   lines.push_back(describe_precision(config));
   const DType E = compute_options(config).dtype;
   const int64_t working = E == DType::f32 ? 0 : static_cast<int64_t>(size_of(E));  // bytes a weight
+  const int64_t moments = moment_count(config);
   const double megabyte = 1 << 20;
   lines.push_back(fmt::format(
       "memory: {:.0f} MB weights, gradients and optimizer state, {:.0f} MB more while a checkpoint "
       "is written; disk: {:.0f} MB per checkpoint",
-      static_cast<double>(table.size() * (16 + working)) / megabyte,
-      static_cast<double>(table.size() * 12) / megabyte,
-      static_cast<double>(checkpoint_bytes(table)) / megabyte));
+      static_cast<double>(table.size() * (8 + 4 * moments + working)) / megabyte,
+      static_cast<double>(table.size() * (4 + 4 * moments)) / megabyte,
+      static_cast<double>(checkpoint_bytes(table, moments)) / megabyte));
   return lines;
 }
 

@@ -41,6 +41,8 @@ void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
                       const std::string& fix);
 
 OptimizerOptions optimizer_options(const TrainConfig& config);
+/// Moments that the run's optimizer keeps of each weight: 1 or 2.
+int64_t moment_count(const TrainConfig& config);
 LossScaling loss_scaling(const TrainConfig& config);
 ComputeOptions compute_options(const TrainConfig& config);
 /// Who multiplies on device cuda: train.gemm, and ours where choices must come from a fixed table.

@@ -368,7 +368,8 @@ RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem&
                       std::vector<std::string>& notes, const ProcessGroup& ranks) {
   if (ranks.rank() != 0) return RunFolder::of_rank(ranks.rank(), config.output_dir, files);
   const bool may_exist = may_hold_a_run(config);
-  check_free_space(config, checkpoint_bytes(arena.table()), config.output_dir, notes);
+  check_free_space(config, checkpoint_bytes(arena.table(), moment_count(config)), config.output_dir,
+                   notes);
   return RunFolder(config.output_dir, may_exist, files);
 }
 

@@ -77,7 +77,7 @@ FUNCTIONS = {
 # The device dies in the middle of the run: reported by whatever comes next, and by all that follows
 DEVICE_FAULTS = [
     ("device/decide_kernel:2:700", "cudaErrorIllegalAddress"),
-    ("device/lamb_ratios_kernel:2:719", "cudaErrorLaunchFailure"),
+    ("device/optimizer_ratios_kernel:2:719", "cudaErrorLaunchFailure"),
     ("device/memcpy:40:719", "cudaErrorLaunchFailure"),
     ("device/cublasLtMatmul:30:716", "cudaErrorMisalignedAddress"),
 ]

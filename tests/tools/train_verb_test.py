@@ -59,6 +59,28 @@ class TrainVerb(unittest.TestCase):
         self.assertIn("austen", recipes)
         self.assertIn("bert-base", recipes)
 
+    def test_optimizers_are_listed_with_formula_knobs_and_source(self):
+        text = run("train", "--list-optimizers").stdout
+        rows = [json.loads(line) for line in run("train", "--list-optimizers", "--json").stdout.splitlines()]
+        self.assertEqual({row["name"] for row in rows},
+                         {"lamb", "lamb-v3", "nvlamb", "lamb-apex", "lamb-mlperf", "lamb-deepspeed", "lamb-clamped", "lans", "lars",
+                          "lars-mlperf", "adamw", "adamw-google", "sgd"})
+        for row in rows:
+            self.assertIn(f"{row['name']}: {row['summary']}\n  {row['formula']}\n", text)
+            self.assertIn(f"source: {row['source']}\n", text)
+            self.assertIn("gradient_clipping", row["knobs"])
+        deepspeed = next(row for row in rows if row["name"] == "lamb-deepspeed")
+        self.assertEqual(deepspeed["knobs"]["trust_ratio_max"], "10")
+        self.assertEqual(deepspeed["knobs"]["bias_correction"], "step_size")
+        self.assertIn("trust_ratio_max      the trust ratio is at most this", text)
+
+    def test_an_optimizer_with_other_moments_does_not_resume_and_starts_anew_as_advised(self):
+        self.assertEqual(run(*self.settings("sgd", "--optimizer", "sgd")).returncode, 0)
+        self.refused(7, "one moment (momentum), but lamb keeps two", *self.settings("sgd", "--resume", "must"))
+        got = run(*self.settings("anew", "--init-from", self.folder / "sgd/latest", "--adapt", "all"))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertIn("adapt all, bias_correction moments", got.stderr)
+
     def test_sources_in_order(self):
         (self.folder / "c.toml").write_text("[train]\nseed = 2\nthreads = 2\n[optim]\nwarmup = 7\n")
         got = run("train", "--recipe", "austen", "--config", self.folder / "c.toml", "--seed", 4, "--no-nsp",
@@ -85,6 +107,7 @@ class TrainVerb(unittest.TestCase):
         self.refused(2, "no F16C", *self.settings("x", "--precision", "fp16"), MINIBERT_SIMD="v2")
         self.refused(2, "expected a multiple of train.micro_batch_size = 3", "train", "--data", self.folder / "data",
                      "--output-dir", self.folder / "x", "--micro-batch-size", 3, "--global-batch-size", 8)
+        self.refused(2, "adamw has no trust ratio", *self.settings("x", "--optimizer", "adamw", "--adapt", "all"))
         self.refused(2, "data.data is empty", "train")
         self.refused(3, "/no/such", "train", "--data", "/no/such", "--output-dir", self.folder / "x")
         self.refused(2, "Did you mean austen?", "train", "--recipe", "austin")

@@ -1,11 +1,13 @@
 // train.cpp: `minibert train`: merges flags, environment and files into one configuration and calls
 // models/training. Every flag is in the table in models/training/config_keys.cpp.
-// Try: minibert train --help; minibert train --list-recipes. Test: ctest -R train_verb.
+// Try: minibert train --help; minibert train --list-recipes;
+// minibert train --list-optimizers. Test: ctest -R train_verb.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "dist/launch.h"
@@ -14,6 +16,7 @@
 #include "models/training/resume.h"
 #include "models/training/run_setup.h"
 #include "models/training/trainer.h"
+#include "optim/optimizer_policies.h"
 #include "tools/minibert/local_ranks.h"
 #include "tools/minibert/train_flags.h"
 
@@ -24,12 +27,36 @@ constexpr int kSavedAfterSignal = 75;  // EX_TEMPFAIL: a scheduler should start 
 
 struct Options {
   TrainFlags settings;
-  bool list_recipes = false, print_config = false, dry_run = false, json = false;
+  bool list_recipes = false, list_optimizers = false, print_config = false, dry_run = false,
+       json = false;
   int ranks = 0, gpus = 0;  // --nproc, --gpus; 0: not given
 };
 
 void print_recipes() {
   for (const Recipe& recipe : recipes()) fmt::print("{:<12} {}\n", recipe.name, describe(recipe));
+}
+
+std::string optimizer_text(const OptimizerVariant& row) {
+  return fmt::format("{}: {}\n  {}\n  eps {:g}, {}\n  source: {}\n", row.name, row.summary,
+                     row.formula, row.policies.eps, describe(row.policies), row.source);
+}
+
+std::string optimizer_json(const OptimizerVariant& row) {
+  nlohmann::ordered_json knobs{{"epsilon", fmt::format("{:g}", row.policies.eps)}};
+  for (const OptimizerKnob& knob : optimizer_knobs()) knobs[knob.key] = knob.value(row.policies);
+  return nlohmann::ordered_json{{"name", row.name},       {"summary", row.summary},
+                                {"formula", row.formula}, {"moments", moment_count(row.policies)},
+                                {"knobs", knobs},         {"source", row.source}}
+      .dump();
+}
+
+void print_optimizers(bool json) {
+  for (const OptimizerVariant& row : optimizer_variants())
+    fmt::print("{}\n", json ? optimizer_json(row) : optimizer_text(row));
+  if (json) return;
+  fmt::print("knobs (settings of [optim]; auto = as the optimizer has it):\n");
+  for (const OptimizerKnob& knob : optimizer_knobs())
+    fmt::print("  {:<20} {}\n", knob.key, knob.help);
 }
 
 void print_plan(const ConfigBuilder& builder) {
@@ -51,6 +78,7 @@ void choose_gpus(int gpus, ConfigBuilder& builder) {
 
 void run_train(const Options& options, const std::vector<std::string>& arguments) {
   if (options.list_recipes) return print_recipes();
+  if (options.list_optimizers) return print_optimizers(options.json);
   ConfigBuilder builder = options.settings.resolve();
   choose_gpus(options.gpus, builder);
   if (options.print_config) {
@@ -79,6 +107,9 @@ void add_train_verb(CLI::App& app) {
       "environment < flags");
   options->settings.add_to(*verb);
   verb->add_flag("--list-recipes", options->list_recipes, "List the recipes and exit");
+  verb->add_flag(
+      "--list-optimizers", options->list_optimizers,
+      "List the optimizers with formula, knobs and source, and exit (--json: a line each)");
   verb->add_flag("--print-config", options->print_config,
                  "Print the resolved settings as TOML and exit");
   verb->add_flag("--dry-run", options->dry_run,

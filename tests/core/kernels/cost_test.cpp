@@ -207,14 +207,32 @@ TEST(Cost, OptimizersAreBoundByMemory) {
   args.tables = {tensors.data(), pieces.data(), 2, 2};
   args.range = piece_range(pieces, 0, 2);  // 30 weights take part
   args.piece_sums = lamb_sums, args.norms = norms, args.state = &state;
-  EXPECT_EQ(cost_of("lamb_moments", [&] { lamb_moments(args); }).bytes, 24 * 30);
-  EXPECT_EQ(cost_of("lamb_ratios", [&] { lamb_ratios(args); }).bytes,
-            sizeof lamb_sums + sizeof norms);
-  EXPECT_EQ(cost_of("lamb_apply", [&] { lamb_apply(args); }).bytes, 16 * 30);
-  EXPECT_EQ(cost_of("adamw_step", [&] { adamw_step(args); }).bytes, 28 * 30);
+  const auto bytes = [&](const char* op, void (*pass)(const OptimizerArgs&), UpdateRule rule) {
+    args.rule = rule;
+    return cost_of(op, [&] { pass(args); }).bytes;
+  };
+  const UpdateRule lamb{.ratio_of = RatioOf::update}, adam;
+  const UpdateRule lans{.direction = Direction::lans, .ratio_of = RatioOf::update};
+  const UpdateRule lars{.direction = Direction::momentum, .ratio_of = RatioOf::update};
+  const UpdateRule sgd{.direction = Direction::momentum};
+  const UpdateRule mlperf{.direction = Direction::momentum, .ratio_of = RatioOf::gradient};
+  EXPECT_EQ(bytes("optimizer_moments", optimizer_moments, lamb), 24 * 30);
+  EXPECT_EQ(bytes("optimizer_ratios", optimizer_ratios, lamb), sizeof lamb_sums + sizeof norms);
+  EXPECT_EQ(bytes("optimizer_apply", optimizer_apply, lamb), 16 * 30);
+  EXPECT_EQ(bytes("optimizer_step", optimizer_step, adam), 28 * 30);
+  EXPECT_EQ(bytes("optimizer_moments", optimizer_moments, lans), 24 * 30);
+  EXPECT_EQ(bytes("optimizer_apply", optimizer_apply, lans), 20 * 30);
+  EXPECT_EQ(bytes("optimizer_moments", optimizer_moments, lars), 16 * 30);
+  EXPECT_EQ(bytes("optimizer_apply", optimizer_apply, lars), 12 * 30);
+  EXPECT_EQ(bytes("optimizer_step", optimizer_step, sgd), 20 * 30);
+  EXPECT_EQ(bytes("optimizer_norms", optimizer_norms, mlperf), 8 * 30);
   args.working = half;
-  EXPECT_EQ(cost_of("lamb_apply", [&] { lamb_apply(args); }).bytes, 18 * 30);
-  EXPECT_EQ(cost_of("adamw_step", [&] { adamw_step(args); }).bytes, 30 * 30);
+  EXPECT_EQ(bytes("optimizer_apply", optimizer_apply, lamb), 18 * 30);
+  EXPECT_EQ(bytes("optimizer_step", optimizer_step, adam), 30 * 30);
+  float scales[2];
+  const GradientScalesArgs gradients_of{
+      .tables = args.tables, .tensor_sums = sums, .state = &state, .scales = scales};
+  EXPECT_EQ(cost_of("gradient_scales", [&] { gradient_scales(gradients_of); }).bytes, 12 * 2);
   const SquareSumsArgs square_sums{gradients, args.tables, args.range, squares, sums};
   EXPECT_EQ(cost_of("piece_square_sums", [&] { piece_square_sums(square_sums); }).bytes, 4 * 30);
   EXPECT_EQ(cost_of("tensor_square_sums", [&] { tensor_square_sums(square_sums); }).bytes, 8 * 4);

@@ -37,9 +37,10 @@ class CudaStep {
         tensor_squares(step.tensor_squares, kCategory, Device::cuda),
         piece_sums(step.piece_sums, kCategory, Device::cuda),
         norms(step.norms, kCategory, Device::cuda),
+        gradient_scales(step.gradient_scales, kCategory, Device::cuda),
         state(step.state, Device::cuda),
         range(step.all()),
-        adam(step.adam) {
+        rule(step.rule) {
     copy_to_device(step.masters.raw(), *masters);
     copy_to_device(step.working.raw(), *copy);
     copy_to_device(step.gradients.raw(), *gradients);
@@ -52,16 +53,33 @@ class CudaStep {
             static_cast<int32_t>(pieces.size())};
   }
   OptimizerArgs args() const {
-    return {*masters, working(),        *gradients,  *first_moment, *second_moment, tables(),
-            range,    piece_sums.get(), norms.get(), adam,          state.get()};
+    return {*masters,
+            working(),
+            *gradients,
+            *first_moment,
+            has_second_moment(rule) ? Operand(*second_moment) : Operand{},
+            tables(),
+            range,
+            piece_sums.get(),
+            norms.get(),
+            rule,
+            state.get(),
+            rule.direction == Direction::lans ? gradient_scales.get() : nullptr};
   }
   SquareSumsArgs squares() const {
     return {*gradients, tables(), range, piece_squares.get(), tensor_squares.get()};
   }
-  void lamb(int rung = kLambRungs) const {
-    lamb_moments_cuda_rung(args(), current_stream(), rung);
-    lamb_ratios(args());
-    lamb_apply_cuda_rung(args(), current_stream(), rung);
+  /// The passes that the rule needs, as optim/optimizer.cpp queues them.
+  void run(int rung = kOptimizerRungs) const {
+    if (rule.ratio_of == RatioOf::none) return optimizer_step(args());
+    if (rule.ratio_of == RatioOf::gradient) {
+      optimizer_norms(args());
+      optimizer_ratios(args());
+      return optimizer_step(args());
+    }
+    optimizer_moments_cuda_rung(args(), current_stream(), rung);
+    optimizer_ratios(args());
+    optimizer_apply_cuda_rung(args(), current_stream(), rung);
   }
   void square_sums() const {
     piece_square_sums(squares());
@@ -82,10 +100,16 @@ class CudaStep {
   DeviceArray<double> piece_squares, tensor_squares;
   DeviceArray<SquareSums> piece_sums;
   DeviceArray<TensorNorms> norms;
+  DeviceArray<float> gradient_scales;
   DeviceValue<StepState> state;
   PieceRange range;
-  AdamOptions adam;
+  UpdateRule rule;
 };
+
+/// Rungs that a rule has: those of the two passes.
+int rungs_of(const UpdateRule& rule) {
+  return rule.ratio_of == RatioOf::update ? kOptimizerRungs : 1;
+}
 
 Step random_step(int64_t gap, DType compute = DType::f32) {
   return testing::random_step(kCounts, gap, compute);
@@ -131,41 +155,29 @@ void expect_near(const CudaStep& got, const Step& expected, const Step& before) 
   }
 }
 
-TEST_F(OptimizerCuda, LambMatchesReferenceWithEveryWorkingCopy) {
-  for (const DType compute : kComputeTypes) {
-    for (const int64_t gap : {0, 1, 64}) {
-      const Step before = random_step(gap, compute);
+TEST_F(OptimizerCuda, EveryRuleMatchesReferenceWithEveryWorkingCopy) {
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      const int64_t gap = compute == DType::f32 ? 0 : compute == DType::bf16 ? 1 : 64;
+      const Step before = random_step(gap, compute).with(rule.rule);
       Step expected = before.clone();
-      lamb_reference(expected.args());
-      for (int rung = 1; rung <= kLambRungs; ++rung) {
-        SCOPED_TRACE(fmt::format("gap {} {} rung {}", gap, name_of(compute), rung));
+      optimizer_reference(expected.args());
+      for (int rung = 1; rung <= rungs_of(rule.rule); ++rung) {
+        SCOPED_TRACE(fmt::format("{}, gap {} {} rung {}", rule.name, gap, name_of(compute), rung));
         const CudaStep got(before);
-        got.lamb(rung);
+        got.run(rung);
         expect_near(got, expected, before);
         const std::vector<TensorNorms> norms = got.norms.read();
         for (size_t k = 0; k < norms.size(); ++k) {
           const TensorNorms &n = norms[k], &e = expected.norms[k];
-          EXPECT_NEAR(n.weight, e.weight, e.weight * Tolerance::reduction) << k;
-          EXPECT_NEAR(n.update, e.update, e.update * Tolerance::reduction) << k;
-          EXPECT_NEAR(n.trust_ratio, e.trust_ratio, e.trust_ratio * Tolerance::reduction) << k;
+          const auto near_to = [&](double x, double y) {
+            EXPECT_NEAR(x, y, std::abs(y) * Tolerance::reduction) << k;
+          };
+          near_to(n.weight, e.weight);
+          near_to(n.update, e.update);
+          near_to(n.trust_ratio, e.trust_ratio);
+          near_to(n.gradient_ratio, e.gradient_ratio);
         }
-      }
-    }
-  }
-}
-
-TEST_F(OptimizerCuda, AdamWMatchesReferenceInBothOrdersWithEveryWorkingCopy) {
-  for (const DType compute : kComputeTypes) {
-    for (const bool decay_first : {false, true}) {
-      for (const int64_t gap : {0, 1, 64}) {
-        SCOPED_TRACE(fmt::format("gap {} {} decay_first {}", gap, name_of(compute), decay_first));
-        Step before = random_step(gap, compute);
-        before.adam.decay_first = decay_first;
-        Step expected = before.clone();
-        adamw_reference(expected.args());
-        const CudaStep got(before);
-        adamw_step(got.args());
-        expect_near(got, expected, before);
       }
     }
   }
@@ -175,44 +187,74 @@ TEST_F(OptimizerCuda, ElementsHaveTheBitsOfACpuWithFusedMultiplyAdd) {
   if (!simd_level_supported(SimdLevel::v3)) GTEST_SKIP() << "this CPU has no fused multiply-add";
   const SimdLevel level = simd_level();
   set_simd_level(SimdLevel::v3);
-  for (const DType compute : kComputeTypes) {
-    for (const bool decay_first : {false, true}) {
-      Step cpu = random_step(1, compute);
-      cpu.adam.decay_first = decay_first;
-      const CudaStep adamw(cpu), lamb(cpu);
-      adamw_step(adamw.args());
-      lamb_moments(lamb.args());
-      adamw_step(cpu.args());
-      expect_same_bits(adamw.written(), written(cpu));
-      EXPECT_TRUE(same_bits(on_cpu(*lamb.first_moment), cpu.first_moment));
-      EXPECT_TRUE(same_bits(on_cpu(*lamb.second_moment), cpu.second_moment));
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      SCOPED_TRACE(rule.name);
+      Step cpu = random_step(1, compute).with(rule.rule);
+      const CudaStep got(cpu);
+      if (rule.rule.ratio_of == RatioOf::none) {
+        optimizer_step(got.args());
+        optimizer_step(cpu.args());
+        expect_same_bits(got.written(), written(cpu));
+      } else if (rule.rule.ratio_of == RatioOf::update) {
+        optimizer_moments(got.args());
+        optimizer_moments(cpu.args());
+      }
+      EXPECT_TRUE(same_bits(on_cpu(*got.first_moment), cpu.first_moment));
+      EXPECT_TRUE(same_bits(on_cpu(*got.second_moment), cpu.second_moment));
     }
   }
   set_simd_level(level);
 }
 
 TEST_F(OptimizerCuda, ASkippedStepTouchesNothing) {
-  for (const DType compute : kComputeTypes) {
-    Step before = random_step(1, compute);
+  for (const NamedRule& rule : test_rules()) {
+    SCOPED_TRACE(rule.name);
+    Step before = random_step(1, DType::bf16).with(rule.rule);
     before.state.applied = 0;
     const CudaStep step(before);
-    for (int rung = 1; rung <= kLambRungs; ++rung) step.lamb(rung);
-    adamw_step(step.args());
+    for (int rung = 1; rung <= rungs_of(rule.rule); ++rung) step.run(rung);
     expect_same_bits(step.written(), written(before));
     EXPECT_TRUE(same_norms(step.norms.read(), before.norms));
     for (const SquareSums& sums : step.piece_sums.read()) EXPECT_EQ(sums.weight, -1);
   }
 }
 
+TEST_F(OptimizerCuda, GradientScalesHaveTheCpusBits) {
+  constexpr int kTensors = 300;  // more than a block of threads
+  RandomStream stream(5, StreamPurpose::user, 1);
+  std::vector<double> squares(kTensors);
+  for (double& square : squares) square = std::exp(4 * stream.normal());
+  squares[7] = 0;
+  StepState state;
+  state.loss_scale = 64;
+  for (const uint32_t applied : {0, 1}) {
+    state.applied = applied;
+    for (const bool normalize : {false, true}) {
+      std::vector<float> scales(kTensors, -1);
+      const DeviceArray<float> cuda_scales(scales, kCategory, Device::cuda);
+      const DeviceArray<double> cuda_squares(squares, kCategory, Device::cuda);
+      const DeviceValue<StepState> cuda_state(state, Device::cuda);
+      GradientScalesArgs args{.tables = {nullptr, nullptr, kTensors, 0},
+                              .tensor_sums = squares.data(),
+                              .state = &state,
+                              .max_norm = 0.01f,
+                              .normalize = normalize,
+                              .scales = scales.data()};
+      gradient_scales(args);
+      args.device = Device::cuda, args.tensor_sums = cuda_squares.get();
+      args.state = cuda_state.get(), args.scales = cuda_scales.get();
+      gradient_scales(args);
+      EXPECT_EQ(cuda_scales.read(), scales);
+    }
+  }
+}
+
 // The whole step, as optim/optimizer.cpp queues it: nobody looks at anything in between.
-void whole_step(const CudaStep& step, const StepControlArgs& control, bool lamb) {
+void whole_step(const CudaStep& step, const StepControlArgs& control) {
   step.square_sums();
   step_decide(control);
-  if (lamb) {
-    step.lamb();
-  } else {
-    adamw_step(step.args());
-  }
+  step.run();
   step_finish(control);
 }
 
@@ -240,8 +282,10 @@ TEST_F(OptimizerCuda, AGradientThatIsNotFiniteSkipsTheStepBitForBit) {
         Step before = good.clone();
         before.gradients.data<float>()[t.offset + at] = bad;
         before.state.loss_scale = 64;
+        const std::vector<NamedRule> rules = test_rules();
+        before.rule = rules[static_cast<size_t>(at) % rules.size()].rule;
         const CudaStep step(before);
-        whole_step(step, control_args(step, rates), at % 2 == 0);
+        whole_step(step, control_args(step, rates));
         expect_same_bits(step.written(), written(before));
         EXPECT_TRUE(same_norms(step.norms.read(), before.norms));
         const StepState state = step.state.read();
@@ -256,10 +300,12 @@ TEST_F(OptimizerCuda, AGradientThatIsNotFiniteSkipsTheStepBitForBit) {
 }
 
 TEST_F(OptimizerCuda, AWholeStepUnscalesClipsAndUpdates) {
-  const StepRates rate{0.1f, 1.3f, 2.7f};
+  const StepRates rate{0.1f, 1.3f, 2.7f, 0.8f};
   const DeviceArray<StepRates> rates(std::vector<StepRates>(5, rate), kCategory, Device::cuda);
-  for (const bool lamb : {false, true}) {
-    Step before = random_step(3, DType::bf16);
+  for (const NamedRule& rule : test_rules()) {
+    if (rule.rule.direction == Direction::lans) continue;  // its factors are not step_decide's
+    SCOPED_TRACE(rule.name);
+    Step before = random_step(3, DType::bf16).with(rule.rule);
     before.state.loss_scale = 64;
     for (float& g : before.gradients.span<float>()) g *= 64;
     const std::vector<bool> used = before.used();
@@ -267,7 +313,7 @@ TEST_F(OptimizerCuda, AWholeStepUnscalesClipsAndUpdates) {
     for (size_t i = 0; i < used.size(); ++i)
       if (used[i]) squares += std::pow(before.gradients.data<float>()[i] / 64.0, 2);
     const CudaStep got(before);
-    whole_step(got, control_args(got, rates), lamb);
+    whole_step(got, control_args(got, rates));
     const StepState state = got.state.read();
     EXPECT_EQ(state.applied, 1u);
     EXPECT_EQ(state.applied_steps, 1);
@@ -278,7 +324,8 @@ TEST_F(OptimizerCuda, AWholeStepUnscalesClipsAndUpdates) {
     expected.state.learning_rate = rate.learning_rate;
     expected.state.m_correction = rate.m_correction;
     expected.state.v_correction = rate.v_correction;
-    lamb ? lamb_reference(expected.args()) : adamw_reference(expected.args());
+    expected.state.step_correction = rate.step_correction;
+    optimizer_reference(expected.args());
     expect_near(got, expected, before);
   }
 }
@@ -323,7 +370,8 @@ TEST_F(OptimizerCuda, PiecesAreAddedInOrderToTheBit) {
   std::vector<SquareSums> sums(static_cast<size_t>(pieces));
   for (size_t i = 0; i < sums.size(); ++i) {
     squares[i] = std::exp(4 * stream.normal());
-    sums[i] = {std::exp(4 * stream.normal()), std::exp(4 * stream.normal())};
+    sums[i] = {std::exp(4 * stream.normal()), std::exp(4 * stream.normal()),
+               std::exp(4 * stream.normal())};
   }
   StepState applied;
   applied.applied = 1;
@@ -347,14 +395,16 @@ TEST_F(OptimizerCuda, PiecesAreAddedInOrderToTheBit) {
   args.piece_sums = cuda_sums.get();
   args.norms = cuda_norms.get();
   args.state = state.get();
-  lamb_ratios_cuda(args, current_stream());
+  args.rule = {.direction = Direction::lans, .ratio_of = RatioOf::update};
+  optimizer_ratios_cuda(args, current_stream());
   const std::vector<double> got_squares = tensor_squares.read();
   const std::vector<TensorNorms> norms = cuda_norms.read();
   for (size_t k = 0; k < tensors.size(); ++k) {
-    double square = 0, weight = 0, update = 0;
+    double square = 0, weight = 0, update = 0, gradient_update = 0;
     for (int32_t i = 0; i < tensors[k].pieces; ++i) {
       const auto at = static_cast<size_t>(tensors[k].first_piece + i);
       square += squares[at], weight += sums[at].weight, update += sums[at].update;
+      gradient_update += sums[at].gradient_update;
     }
     EXPECT_EQ(got_squares[k], square) << k;
     EXPECT_EQ(norms[k].weight, std::sqrt(weight)) << k;
@@ -362,6 +412,9 @@ TEST_F(OptimizerCuda, PiecesAreAddedInOrderToTheBit) {
     const bool adapts = tensors[k].adapt && tensors[k].pieces > 0;
     EXPECT_EQ(norms[k].trust_ratio,
               adapts ? static_cast<float>(std::sqrt(weight) / std::sqrt(update)) : 1.0f)
+        << k;
+    EXPECT_EQ(norms[k].gradient_ratio,
+              adapts ? static_cast<float>(std::sqrt(weight) / std::sqrt(gradient_update)) : 1.0f)
         << k;
   }
 }
@@ -377,7 +430,7 @@ TEST_F(OptimizerCuda, TrustRatioIsOneWhereANormIsZeroOrTheTensorIsNotAdapted) {
   for (int64_t i = 0; i < 4; ++i) step.masters.data<float>()[i] = 0;    // zero weight
   for (int64_t i = 4; i < 8; ++i) step.gradients.data<float>()[i] = 0;  // zero update
   const CudaStep got(step);
-  got.lamb();
+  got.run();
   const std::vector<TensorNorms> norms = got.norms.read();
   const Tensor masters = on_cpu(*got.masters);
   EXPECT_EQ(norms[0].weight, 0);
@@ -393,18 +446,20 @@ TEST_F(OptimizerCuda, TrustRatioIsOneWhereANormIsZeroOrTheTensorIsNotAdapted) {
 }
 
 TEST_F(OptimizerCuda, MisalignedBuffersGiveTheBitsOfAlignedOnes) {
-  for (const DType compute : kComputeTypes) {
-    const Step before = small_step(compute);
-    const CudaStep aligned(before), misaligned(before, true);
-    for (const CudaStep* step : {&aligned, &misaligned}) {
-      step->square_sums();
-      step->lamb();
-      adamw_step(step->args());
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      SCOPED_TRACE(rule.name);
+      const Step before = small_step(compute).with(rule.rule);
+      const CudaStep aligned(before), misaligned(before, true);
+      for (const CudaStep* step : {&aligned, &misaligned}) {
+        step->square_sums();
+        step->run();
+      }
+      expect_same_bits(misaligned.written(), aligned.written());
+      EXPECT_TRUE(same_norms(misaligned.norms.read(), aligned.norms.read()));
+      EXPECT_EQ(misaligned.tensor_squares.read(), aligned.tensor_squares.read());
+      EXPECT_TRUE(misaligned.intact() && aligned.intact());
     }
-    expect_same_bits(misaligned.written(), aligned.written());
-    EXPECT_TRUE(same_norms(misaligned.norms.read(), aligned.norms.read()));
-    EXPECT_EQ(misaligned.tensor_squares.read(), aligned.tensor_squares.read());
-    EXPECT_TRUE(misaligned.intact() && aligned.intact());
   }
 }
 
@@ -415,13 +470,14 @@ TEST_F(OptimizerCuda, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
   const int64_t border = 3 * C;
   size_t middle = 0;
   while (before.pieces[middle].offset < border) ++middle;
-  for (int rung = 1; rung <= kLambRungs; ++rung) {
+  for (int rung = 1; rung <= kOptimizerRungs; ++rung) {
     const CudaStep whole(before);
-    whole.lamb(rung);
+    whole.run(rung);
     CudaStep ranks[] = {CudaStep(before), CudaStep(before)};
     ranks[0].range = piece_range(before.pieces, 0, middle);
     ranks[1].range = piece_range(before.pieces, middle, before.pieces.size());
-    for (const CudaStep& rank : ranks) lamb_moments_cuda_rung(rank.args(), current_stream(), rung);
+    for (const CudaStep& rank : ranks)
+      optimizer_moments_cuda_rung(rank.args(), current_stream(), rung);
     std::vector<SquareSums> sums = ranks[0].piece_sums.read();
     const std::vector<SquareSums> second = ranks[1].piece_sums.read();
     std::copy(second.begin() + static_cast<int64_t>(middle), second.end(),
@@ -431,9 +487,9 @@ TEST_F(OptimizerCuda, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
     for (const int64_t rank : {0, 1}) {
       OptimizerArgs args = ranks[rank].args();
       args.piece_sums = gathered.get();
-      lamb_ratios(args);
+      optimizer_ratios(args);
       EXPECT_TRUE(same_norms(ranks[rank].norms.read(), whole.norms.read()));
-      lamb_apply_cuda_rung(args, current_stream(), rung);
+      optimizer_apply_cuda_rung(args, current_stream(), rung);
       const int64_t first = rank == 0 ? 0 : border, count = rank == 0 ? border : size - border;
       const std::vector<Tensor> got = ranks[rank].written(), expected = whole.written(),
                                 untouched = written(before);
@@ -452,33 +508,33 @@ TEST_F(OptimizerCuda, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
 }
 
 TEST_F(OptimizerCuda, AnEmptyRangeIsNoWork) {
-  CudaStep step(small_step(DType::f16));
-  const std::vector<Tensor> before = {on_cpu(*step.masters), on_cpu(step.working()),
-                                      on_cpu(*step.first_moment), on_cpu(*step.second_moment)};
-  step.range = {};
-  piece_square_sums(step.squares());
-  lamb_moments(step.args());
-  lamb_apply(step.args());
-  adamw_step(step.args());
-  expect_same_bits(step.written(), before);
+  for (const NamedRule& rule : test_rules()) {
+    CudaStep step(small_step(DType::f16).with(rule.rule));
+    const std::vector<Tensor> before = {on_cpu(*step.masters), on_cpu(step.working()),
+                                        on_cpu(*step.first_moment), on_cpu(*step.second_moment)};
+    step.range = {};
+    piece_square_sums(step.squares());
+    step.run();
+    expect_same_bits(step.written(), before);
+  }
 }
 
 TEST_F(OptimizerCuda, SchedulesDoNotMatter) {
   const DeviceArray<StepRates> rates(std::vector<StepRates>(5, {0.1f, 1.3f, 2.7f}), kCategory,
                                      Device::cuda);
-  for (const DType compute : kComputeTypes) {
-    const Step before({{.offset = 0, .count = 1030, .decay = 0.01f},
-                       {.offset = 1030, .count = 7, .adapt = false},
-                       {.offset = C - 100, .count = 1200, .decay = 0.01f}},
-                      C + 1100, compute);
-    for (int rung = 1; rung <= kLambRungs; ++rung) {
+  for (const NamedRule& rule : test_rules()) {
+    const Step before = Step({{.offset = 0, .count = 1030, .decay = 0.01f},
+                              {.offset = 1030, .count = 7, .adapt = false},
+                              {.offset = C - 100, .count = 1200, .decay = 0.01f}},
+                             C + 1100, DType::bf16)
+                            .with(rule.rule);
+    for (int rung = 1; rung <= rungs_of(rule.rule); ++rung) {
       same_bits_in_every_schedule([&] {
         const CudaStep step(before);
         const StepControlArgs control = control_args(step, rates);
         step.square_sums();
         step_decide(control);
-        step.lamb(rung);
-        adamw_step(step.args());
+        step.run(rung);
         step_finish(control);
         return step.written();
       });

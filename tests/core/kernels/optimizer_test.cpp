@@ -64,53 +64,71 @@ std::string what(int64_t gap, DType compute) {
   return fmt::format("gap {} {}", gap, name_of(compute));
 }
 
-TEST_P(OptimizerKernel, LambMatchesReferenceWithEveryWorkingCopy) {
-  for (const DType compute : kComputeTypes) {
-    for (const int64_t gap : {0, 1, 64}) {
-      SCOPED_TRACE(what(gap, compute));
-      const Step before = random_step(gap, compute);
-      Step got = before.clone(), expected = before.clone();
-      got.lamb();
-      lamb_reference(expected.args());
-      expect_near(got, expected, before);
-      for (size_t k = 0; k < got.norms.size(); ++k) {
-        const TensorNorms &n = got.norms[k], &e = expected.norms[k];
-        EXPECT_NEAR(n.weight, e.weight, e.weight * Tolerance::reduction) << k;
-        EXPECT_NEAR(n.update, e.update, e.update * Tolerance::reduction) << k;
-        EXPECT_NEAR(n.trust_ratio, e.trust_ratio, e.trust_ratio * Tolerance::reduction) << k;
-      }
-    }
+void expect_near(const std::vector<TensorNorms>& got, const std::vector<TensorNorms>& expected) {
+  const auto near_to = [](double x, double y, size_t tensor) {
+    EXPECT_NEAR(x, y, std::abs(y) * Tolerance::reduction) << "tensor " << tensor;
+  };
+  for (size_t k = 0; k < got.size(); ++k) {
+    near_to(got[k].weight, expected[k].weight, k);
+    near_to(got[k].update, expected[k].update, k);
+    near_to(got[k].trust_ratio, expected[k].trust_ratio, k);
+    near_to(got[k].gradient_ratio, expected[k].gradient_ratio, k);
   }
 }
 
-TEST_P(OptimizerKernel, AdamWMatchesReferenceInBothOrdersWithEveryWorkingCopy) {
-  for (const DType compute : kComputeTypes) {
-    for (const bool decay_first : {false, true}) {
-      for (const int64_t gap : {0, 1, 64}) {
-        SCOPED_TRACE(what(gap, compute));
-        Step before = random_step(gap, compute);
-        before.adam.decay_first = decay_first;
-        Step got = before.clone(), expected = before.clone();
-        adamw_step(got.args());
-        adamw_reference(expected.args());
-        expect_near(got, expected, before);
-      }
+TEST_P(OptimizerKernel, EveryRuleMatchesReferenceWithEveryWorkingCopy) {
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      const int64_t gap = compute == DType::f32 ? 0 : compute == DType::bf16 ? 1 : 64;
+      SCOPED_TRACE(fmt::format("{}, {}", rule.name, what(gap, compute)));
+      const Step before = random_step(gap, compute).with(rule.rule);
+      Step got = before.clone(), expected = before.clone();
+      got.run();
+      optimizer_reference(expected.args());
+      expect_near(got, expected, before);
+      expect_near(got.norms, expected.norms);
     }
   }
 }
 
 TEST_P(OptimizerKernel, ASkippedStepTouchesNothing) {
-  for (const DType compute : kComputeTypes) {
-    Step before = random_step(1, compute);
-    before.state.applied = 0;
-    Step step = before.clone();
-    step.lamb();
-    adamw_step(step.args());
-    lamb_reference(step.args());
-    adamw_reference(step.args());
-    expect_same_bits(step, before);
-    for (const SquareSums& sums : step.piece_sums) EXPECT_EQ(sums.weight, -1);
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      SCOPED_TRACE(rule.name);
+      Step before = random_step(1, compute).with(rule.rule);
+      before.state.applied = 0;
+      Step step = before.clone();
+      step.run();
+      optimizer_reference(step.args());
+      expect_same_bits(step, before);
+      for (const SquareSums& sums : step.piece_sums) EXPECT_EQ(sums.weight, -1);
+    }
   }
+}
+
+// Norms of 0, of less and more than the largest allowed, and one whose inverse is no float.
+TEST(OptimizerGradientScales, ClipOrNormalizeEachTensor) {
+  std::vector<OptimizerTensor> tensors(4);
+  const std::vector<double> squares{0, 4 * 64 * 64.0, 36 * 64 * 64.0, 1e-90};
+  std::vector<float> scales(4, -1);
+  StepState state;
+  state.loss_scale = 64;
+  GradientScalesArgs args{.tables = {tensors.data(), nullptr, 4, 0},
+                          .tensor_sums = squares.data(),
+                          .state = &state,
+                          .max_norm = 3,
+                          .scales = scales.data()};
+  gradient_scales(args);
+  EXPECT_EQ(scales, std::vector<float>(4, -1)) << "a skipped step";
+  state.applied = 1;
+  gradient_scales(args);
+  EXPECT_EQ(scales, (std::vector<float>{1 / 64.0f, 1 / 64.0f, 0.5f / 64, 1 / 64.0f}));
+  args.normalize = true;
+  gradient_scales(args);
+  EXPECT_EQ(scales[0], 1 / 64.0f);
+  EXPECT_FLOAT_EQ(scales[1], 1 / 128.0f);
+  EXPECT_FLOAT_EQ(scales[2], 1 / 384.0f);
+  EXPECT_TRUE(std::isfinite(scales[3]) && scales[3] > 1e38f);
 }
 
 TEST_P(OptimizerKernel, SquareSumsMatchReferenceWithoutGaps) {
@@ -144,12 +162,15 @@ TEST_P(OptimizerKernel, SquareSumsShowEveryNonFiniteElement) {
 // What two ranks do that share the buffers out at a chunk border, which lies inside of a tensor:
 // each its own pieces, then both know all piece sums.
 TEST_P(OptimizerKernel, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
-  for (const int64_t gap : {0, 1}) {
-    const Step before = random_step(gap, DType::bf16);
+  for (const NamedRule& rule : test_rules()) {
+    const bool has_ratio = rule.rule.ratio_of != RatioOf::none;
+    const bool of_update = rule.rule.ratio_of == RatioOf::update;
+    const int64_t gap = of_update ? 0 : 1;
+    const Step before = random_step(gap, DType::bf16).with(rule.rule);
     for (const int64_t chunk : {1, 3}) {
-      SCOPED_TRACE(fmt::format("gap {} chunk {}", gap, chunk));
+      SCOPED_TRACE(fmt::format("{}, gap {} chunk {}", rule.name, gap, chunk));
       Step whole = before.clone();
-      whole.lamb();
+      whole.run();
       const std::vector<double> whole_squares = whole.square_sums(whole.gradients);
 
       Step ranks[] = {before.clone(), before.clone()};
@@ -163,7 +184,8 @@ TEST_P(OptimizerKernel, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
         SquareSumsArgs squares = ranks[rank].squares(ranks[rank].gradients);
         squares.range = share[rank];
         piece_square_sums(squares);
-        lamb_moments(ranks[rank].args(share[rank]));
+        if (has_ratio)
+          (of_update ? optimizer_moments : optimizer_norms)(ranks[rank].args(share[rank]));
       }
       for (size_t i = 0; i < pieces.size(); ++i) {  // all-gather
         const int from = i < middle ? 0 : 1;
@@ -173,9 +195,9 @@ TEST_P(OptimizerKernel, SharesAtAChunkBorderGiveTheBitsOfTheWhole) {
       for (const int rank : {0, 1}) {
         tensor_square_sums(ranks[rank].squares(ranks[rank].gradients));
         EXPECT_EQ(ranks[rank].tensor_squares, whole_squares);
-        lamb_ratios(ranks[rank].args());
+        if (has_ratio) optimizer_ratios(ranks[rank].args());
         EXPECT_TRUE(same_norms(ranks[rank].norms, whole.norms));
-        lamb_apply(ranks[rank].args(share[rank]));
+        (of_update ? optimizer_apply : optimizer_step)(ranks[rank].args(share[rank]));
       }
       const int64_t size = before.masters.numel();
       for (const auto buffer : {&Step::masters, &Step::working, &Step::first_moment}) {
@@ -228,7 +250,8 @@ TEST_P(OptimizerKernel, TrustRatioIsOneWhereANormIsZeroOrTheTensorIsNotAdapted) 
   for (int64_t i = 0; i < 4; ++i) step.masters.data<float>()[i] = 0;    // zero weight
   for (int64_t i = 4; i < 8; ++i) step.gradients.data<float>()[i] = 0;  // zero update
   const Tensor before = step.masters.clone();
-  step.lamb();
+  step.state.step_correction = 1;
+  step.run();
   const std::vector<TensorNorms>& norms = step.norms;
   EXPECT_EQ(norms[0].weight, 0);
   EXPECT_GT(norms[0].update, 0);
@@ -242,16 +265,37 @@ TEST_P(OptimizerKernel, TrustRatioIsOneWhereANormIsZeroOrTheTensorIsNotAdapted) 
   for (int64_t i = 0; i < 4; ++i) EXPECT_NE(step.masters.data<float>()[i], 0.0f);
 }
 
+// By hand, from norms of 2 (weight) and 8 (what the ratio divides by).
+TEST(OptimizerTrustRatio, HasBoundsACoefficientAndTheGradientsDivisor) {
+  const OptimizerTensor tensor{.decay = 0.5f, .adapt = true}, fixed{.adapt = false};
+  const auto ratio = [&](const TrustRule& trust, RatioOf of = RatioOf::update, double weight = 2) {
+    return trust_ratio({.ratio_of = of, .trust = trust}, tensor, weight, 8);
+  };
+  EXPECT_EQ(ratio({}), 0.25f);
+  EXPECT_EQ(ratio({.weight_norm_max = 1}), 0.125f);
+  EXPECT_EQ(ratio({.weight_norm_max = 10}), 0.25f);
+  EXPECT_EQ(ratio({.weight_norm_min = 4}), 0.5f);
+  EXPECT_EQ(ratio({.weight_norm_min = 4}, RatioOf::update, 0), 0.5f) << "phi(0) is not 0";
+  EXPECT_EQ(ratio({.ratio_max = 0.125}), 0.125f);
+  EXPECT_EQ(ratio({.ratio_min = 0.5}), 0.5f);
+  EXPECT_EQ(ratio({.ratio_min = 0.5}, RatioOf::update, 0), 1.0f) << "bounds do not touch the 1";
+  EXPECT_EQ(ratio({.ratio_max = 0.5}, RatioOf::update, 0), 1.0f);
+  EXPECT_EQ(ratio({.coefficient = 0.5}), 0.125f);
+  EXPECT_EQ(ratio({.coefficient = 18, .eps = 3}, RatioOf::gradient), 3.0f);  // 18 2 / (8 + 1 + 3)
+  EXPECT_EQ(ratio({.eps = 3}), 0.25f);
+  EXPECT_EQ(trust_ratio({}, fixed, 2, 8), 1.0f);
+  EXPECT_EQ(trust_ratio({}, tensor, 2, 0), 1.0f);
+}
+
 TEST_P(OptimizerKernel, ThreadsDoNotMatter) {
-  for (const DType compute : kComputeTypes) {
-    const Step before = random_step(1, compute);
+  for (const NamedRule& rule : test_rules()) {
+    SCOPED_TRACE(rule.name);
+    const Step before = random_step(1, DType::bf16).with(rule.rule);
     std::vector<Step> runs;
     for (const int threads : {1, 2}) {
       set_num_threads(threads);
       runs.push_back(before.clone());
-      runs.back().lamb();
-      runs.back().adam.decay_first = true;
-      adamw_step(runs.back().args());
+      runs.back().run();
       runs.back().square_sums(before.gradients);
     }
     expect_same_bits(runs[0], runs[1]);
@@ -260,20 +304,23 @@ TEST_P(OptimizerKernel, ThreadsDoNotMatter) {
 }
 
 TEST_P(OptimizerKernel, WritesNothingOutsideTheBuffers) {
-  for (const DType compute : kComputeTypes) {
-    Guarded w({37}, true), m({37}, true), v({37}, true), working({37}, true, compute);
-    Step step({{.offset = 0, .count = 37, .decay = 0.01f}}, 37, compute);
-    for (const auto& [guarded, tensor] : {std::pair{&w, &step.masters},
-                                          {&m, &step.first_moment},
-                                          {&v, &step.second_moment},
-                                          {&working, &step.working}}) {
-      (*guarded)->copy_from(*tensor);
-      *tensor = **guarded;
+  for (const NamedRule& rule : test_rules()) {
+    for (const DType compute : kComputeTypes) {
+      SCOPED_TRACE(rule.name);
+      Guarded w({37}, true), m({37}, true), v({37}, true), working({37}, true, compute);
+      Step step({{.offset = 0, .count = 37, .decay = 0.01f}}, 37, compute);
+      step.rule = rule.rule;
+      for (const auto& [guarded, tensor] : {std::pair{&w, &step.masters},
+                                            {&m, &step.first_moment},
+                                            {&v, &step.second_moment},
+                                            {&working, &step.working}}) {
+        (*guarded)->copy_from(*tensor);
+        *tensor = **guarded;
+      }
+      if (compute == DType::f32) step.working = step.masters;
+      step.run();
+      EXPECT_TRUE(w.intact() && m.intact() && v.intact() && working.intact());
     }
-    if (compute == DType::f32) step.working = step.masters;
-    step.lamb();
-    adamw_step(step.args());
-    EXPECT_TRUE(w.intact() && m.intact() && v.intact() && working.intact());
   }
 }
 
@@ -282,8 +329,12 @@ TEST(OptimizerKernelErrors, RejectBuffersThatDisagree) {
   const auto rejects = [&](auto damage) {
     Step step = good.clone();
     damage(step);
-    for (const auto kernel : {lamb_moments, lamb_ratios, lamb_apply, adamw_step})
+    for (const auto kernel : {optimizer_moments, optimizer_ratios, optimizer_apply})
       EXPECT_THROW(kernel(step.args()), UsageError);
+    step.rule.ratio_of = RatioOf::none;
+    EXPECT_THROW(optimizer_step(step.args()), UsageError);
+    step.rule.ratio_of = RatioOf::gradient;
+    EXPECT_THROW(optimizer_norms(step.args()), UsageError);
   };
   rejects([](Step& s) { s.gradients = Tensor::zeros({5}); });
   rejects([](Step& s) { s.second_moment = Tensor(); });

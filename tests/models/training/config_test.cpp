@@ -268,5 +268,35 @@ TEST(Recipes, EmbeddedTextIsTheFilesText) {
   EXPECT_EQ(files, recipes().size());
 }
 
+TEST(Config, ANumberThatTheOptimizerDecidesIsAWordOrANumber) {
+  ConfigBuilder builder;
+  EXPECT_FALSE(builder.config().trust_ratio_max);
+  builder.apply_toml("[optim]\ntrust_ratio_max = 0.3\nweight_norm_max = 10\n", "a.toml");
+  EXPECT_EQ(builder.config().trust_ratio_max, 0.3);
+  EXPECT_EQ(builder.config().weight_norm_max, 10);
+  ConfigBuilder again;
+  again.apply_toml(builder.to_toml(), "printed");
+  EXPECT_EQ(again.config().trust_ratio_max, 0.3);
+  EXPECT_FALSE(again.config().trust_ratio_min) << "\"auto\" as it was printed";
+  builder.apply_toml("[optim]\ntrust_ratio_max = \"auto\"\n", "b.toml");
+  EXPECT_FALSE(builder.config().trust_ratio_max);
+  const char* const environment[] = {"MINIBERT_TRUST_RATIO_MAX=2", nullptr};
+  builder.apply_environment(environment);
+  EXPECT_EQ(builder.config().trust_ratio_max, 2);
+  EXPECT_TRUE(has(toml_error("[optim]\ntrust_ratio_max = \"none\""),
+                  "run.toml:2: optim.trust_ratio_max has another type, expected a number or "
+                  "\"auto\""));
+  EXPECT_TRUE(has(toml_error("[optim]\ntrust_ratio_max = -1"), "is -1, expected 0 to"));
+  EXPECT_TRUE(has(toml_error("[optim]\nadapt = \"al\""), "Did you mean all?"));
+}
+
+TEST(Config, KnobsOfTheOptimizerAreCheckedBeforeAnythingIsRead) {
+  TrainConfig config = runnable();
+  config.optimizer = "adamw", config.adapt = "all";
+  EXPECT_TRUE(has(usage_error([&] { validate(config); }), "adamw has no trust ratio"));
+  config.optimizer = "adamw-google";  // as the message advises
+  EXPECT_EQ(usage_error([&] { validate(config); }), "");
+}
+
 }  // namespace
 }  // namespace minibert

@@ -220,6 +220,19 @@ TEST_F(TrainStepRanks, ShardedIsUnsharded) {
   }
 }
 
+// Norms of gradients by tensor (lans), of weights before the moments (lars-mlperf), one moment: what
+// the others have not.
+TEST_F(TrainStepRanks, ShardedIsUnshardedForEachKindOfRatio) {
+  for (const char* optimizer : {"lans", "lars", "lars-mlperf", "sgd"}) {
+    SCOPED_TRACE(optimizer);
+    RankRun run{.world = 3, .steps = 3, .optimizer = optimizer};
+    const Trained whole = train(run)[0];
+    EXPECT_EQ(whole.second_moment.empty(), std::string(optimizer) != "lans");
+    run.sharded = true;
+    for (const Trained& rank : train(run)) EXPECT_TRUE(same_bits(rank, whole));
+  }
+}
+
 // The gradients of a step are those of one rank, whatever lay in the buffers before.
 TEST_F(TrainStepRanks, ARankWithoutAMicroBatchAddsNothing) {
   RankRun run{.world = 4, .steps = 3, .micro_batch_size = 20};  // one micro-batch
