@@ -38,15 +38,14 @@ void check(const OptimizerOptions& o, const OptimizerPolicies& policies) {
 }
 
 // What the step after `row` applied ones uses, for every row of the schedule.
-std::vector<StepRates> rates_of(const Schedule& schedule, const OptimizerOptions& o,
+std::vector<StepRates> rates_of(const RunSchedule& schedule, const OptimizerOptions& o,
                                 BiasCorrection correction) {
-  const int64_t steps = schedule.options().total_steps;
-  MB_CHECK(steps >= 1, "optimizer: the schedule's total_steps are {}, expected 1 or more", steps);
+  const int64_t steps = schedule.total_steps();
   std::vector<StepRates> rates(static_cast<size_t>(steps));
   for (int64_t row = 0; row < steps; ++row) {
     StepRates& rate = rates[static_cast<size_t>(row)];
     rate.learning_rate = schedule.learning_rate(row);
-    const double t = static_cast<double>(row + 1);
+    const double t = static_cast<double>(schedule.moment_step(row));
     const double m = 1 / (1 - std::pow(o.beta1, t)), v = 1 / (1 - std::pow(o.beta2, t));
     if (correction == BiasCorrection::moments) {
       rate.m_correction = static_cast<float>(m);
@@ -60,7 +59,7 @@ std::vector<StepRates> rates_of(const Schedule& schedule, const OptimizerOptions
 
 }  // namespace
 
-Optimizer::Optimizer(Arena& arena, OptimizerOptions options, const Schedule& schedule,
+Optimizer::Optimizer(Arena& arena, OptimizerOptions options, const RunSchedule& schedule,
                      LossScaling scaling)
     : arena_(arena),
       options_(std::move(options)),

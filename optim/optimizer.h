@@ -62,7 +62,7 @@ class Optimizer {
   /// arena must outlive the optimizer.
   /// Errors  UsageError for an unknown name, coefficients out of range, knobs that the optimizer has
   /// no use for, a schedule without total_steps.
-  Optimizer(Arena& arena, OptimizerOptions options, const Schedule& schedule,
+  Optimizer(Arena& arena, OptimizerOptions options, const RunSchedule& schedule,
             LossScaling scaling = {});
 
   /// What a new run's StepState starts with: the first loss scale.

@@ -25,6 +25,8 @@ constexpr ScheduleName kSchedules[] = {
     {"polynomial", ScheduleKind::polynomial, "NVIDIA's, schedule_power is its power"},
     {"constant", ScheduleKind::constant, "the warm-up, then no decay"},
     {"google-linear", ScheduleKind::google_linear, "BERT's own, which drops after the warm-up"},
+    {"transformers-linear", ScheduleKind::transformers_linear,
+     "Transformers', which reaches learning_rate after any warm-up"},
 };
 
 }  // namespace
@@ -68,11 +70,59 @@ double Schedule::decayed(double progress) const {
 
 std::string Schedule::describe() const {
   const ScheduleOptions& o = options_;
-  return fmt::format(
-      "{}{}: learning rate {:g}, warm-up {:.7g} of {} steps, then to {:g}", o.name,
-      kind_ == ScheduleKind::polynomial ? fmt::format(" of power {:g}", o.power) : "",
-      o.learning_rate, warmup_steps_, o.total_steps,
-      kind_ == ScheduleKind::constant ? o.learning_rate : o.end_learning_rate);
+  std::string text =
+      fmt::format("{}{}: learning rate {:g}, warm-up {:.7g} of {} steps, then to {:g}", o.name,
+                  kind_ == ScheduleKind::polynomial ? fmt::format(" of power {:g}", o.power) : "",
+                  o.learning_rate, warmup_steps_, o.total_steps,
+                  kind_ == ScheduleKind::constant ? o.learning_rate : o.end_learning_rate);
+  const int64_t highest = highest_step();
+  return text +
+         fmt::format("; the highest is {:g}, in step {}", learning_rate(highest), highest + 1);
+}
+
+int64_t Schedule::highest_step() const {
+  // All rise up to the warm-up's end and, but for linear, fall from there on. linear's product
+  // (t+1)/W (1 - t/T) has its top at t = (T - 1)/2, which a longer warm-up than half the run holds.
+  const int64_t total = options_.total_steps;
+  const auto warm = static_cast<int64_t>(std::ceil(warmup_steps_));
+  int64_t highest = 0;
+  for (const int64_t around : {std::min(warm, total / 2), std::max(warm, total / 2)}) {
+    for (int64_t step = std::max<int64_t>(0, around - 2); step <= around + 2; ++step) {
+      const bool in_run = total == 0 || step < total;
+      if (in_run && learning_rate(step) > learning_rate(highest)) highest = step;
+    }
+  }
+  return highest;
+}
+
+RunSchedule::RunSchedule(Schedule schedule) : RunSchedule({SchedulePhase{std::move(schedule)}}) {}
+
+RunSchedule::RunSchedule(std::vector<SchedulePhase> phases) : phases_(std::move(phases)) {
+  MB_CHECK(!phases_.empty(), "schedule: the run has no phase, expected 1 or more");
+  for (const SchedulePhase& phase : phases_) {
+    const int64_t steps = phase.schedule.options().total_steps;
+    MB_CHECK(steps >= 1, "schedule: total_steps of a phase is {}, expected 1 or more", steps);
+    total_steps_ += steps;
+  }
+}
+
+float RunSchedule::learning_rate(int64_t step) const {
+  for (const SchedulePhase& phase : phases_) {
+    const int64_t steps = phase.schedule.options().total_steps;
+    if (step < steps || &phase == &phases_.back()) return phase.schedule.learning_rate(step);
+    step -= steps;
+  }
+  return 0;
+}
+
+int64_t RunSchedule::moment_step(int64_t step) const {
+  int64_t first = 0, counted_from = 0;
+  for (const SchedulePhase& phase : phases_) {
+    if (step < first) break;
+    if (phase.restart_step_count) counted_from = first;
+    first += phase.schedule.options().total_steps;
+  }
+  return step - counted_from + 1;
 }
 
 float Schedule::learning_rate(int64_t step) const {
@@ -94,6 +144,9 @@ float Schedule::learning_rate(int64_t step) const {
       break;
     case ScheduleKind::google_linear:
       lr = t < w ? lr0 * t / w : decayed(t / total);
+      break;
+    case ScheduleKind::transformers_linear:
+      lr = t < w ? lr0 * t / w : decayed(1 - (total - t) / std::max(1.0, total - w));
       break;
   }
   return static_cast<float>(lr);

@@ -1,17 +1,19 @@
 // schedule.h: the learning rate as a function of the number of applied steps.
 // Called by optim/optimizer.cpp, which makes a table of it, and by models/training. Easy to break:
 // published recipes count from 0 or from 1, and take the ramp as a factor or instead of the decay;
-// each name in ScheduleOptions says which. None starts its decay at the end of the warm-up.
+// each name in ScheduleOptions says which. Only transformers-linear starts its decay at the end of
+// the warm-up, and so reaches lr0 with a warm-up of any length. Plots: docs/schedules.md.
 // Test: ctest -R optim_schedule.
 #pragma once
 
 #include <cstdint>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace minibert {
 
-enum class ScheduleKind { linear, polynomial, constant, google_linear };
+enum class ScheduleKind { linear, polynomial, constant, google_linear, transformers_linear };
 
 /// A schedule as configurations name it. One row each; see kSchedules in schedule.cpp.
 struct ScheduleName {
@@ -32,6 +34,8 @@ struct ScheduleOptions {
   /// constant       min(1, (t+1)/W) lr0
   /// google-linear  t < W: lr0 t/W, so the first step is 0; then d(t/T), power 1: drops by the
   ///                factor 1 - W/T at t = W. google-research/bert optimization.py, create_optimizer
+  /// transformers-linear  t < W: lr0 t/W, so the first step is 0; then lr0 (T - t)/(T - W), which is
+  ///                lr0 at t = W. Transformers' get_linear_schedule_with_warmup
   std::string name = "linear";
   float learning_rate = 1e-3f;
   double warmup = 0;        // as of warmup_steps()
@@ -54,6 +58,9 @@ class Schedule {
   /// total_steps on: end_learning_rate (constant continues).
   float learning_rate(int64_t step) const;
   double warmup_steps() const { return warmup_steps_; }
+  /// Number of the step, from 0, with the highest rate: the first of them. Below lr0, unless the
+  /// schedule reaches it.
+  int64_t highest_step() const;
   /// Every knob on one line, for the log.
   std::string describe() const;
   const ScheduleOptions& options() const { return options_; }
@@ -64,6 +71,34 @@ class Schedule {
   ScheduleOptions options_;
   ScheduleKind kind_ = ScheduleKind::linear;
   double warmup_steps_ = 0;
+};
+
+/// A schedule of a run with several, one after another: each is computed from its own first step.
+struct SchedulePhase {
+  Schedule schedule;  // with total_steps: those of the phase
+  /// Bias correction counts from 1 again at its first step, with the moments as they are. NVIDIA's
+  /// second phase does (facts: DeepLearningExamples run_pretraining.py zeroes `step`).
+  bool restart_step_count = false;
+};
+
+/// The learning rate and the count of bias correction over a whole run. A value.
+class RunSchedule {
+ public:
+  /// One phase.
+  RunSchedule(Schedule schedule);  // NOLINT: a schedule is a run of one phase
+  /// Errors: UsageError without a phase, or for one without total_steps.
+  explicit RunSchedule(std::vector<SchedulePhase> phases);
+
+  int64_t total_steps() const { return total_steps_; }
+  /// As Schedule::learning_rate, with `step` counted over the run.
+  float learning_rate(int64_t step) const;
+  /// t of bias correction for the step about to be applied, from 1: 1 - beta^t.
+  int64_t moment_step(int64_t step) const;
+  const std::vector<SchedulePhase>& phases() const { return phases_; }
+
+ private:
+  std::vector<SchedulePhase> phases_;
+  int64_t total_steps_ = 0;
 };
 
 /// Square-root scaling: base * sqrt(batch / base_batch). Source: arXiv 1904.00962, sec. 4.

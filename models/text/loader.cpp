@@ -120,13 +120,15 @@ Loader::Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& opti
     : shards_(std::move(shards)), options_(checked(options, *shards_)) {}
 
 double Loader::epoch_of(int64_t data_step) const {
-  return static_cast<double>(data_step) * static_cast<double>(options_.global_batch_size) /
-         static_cast<double>(shards_->examples());
+  return static_cast<double>(first_sample_of(data_step)) / static_cast<double>(shards_->examples());
+}
+
+int64_t Loader::first_sample_of(int64_t data_step) const {
+  return options_.first_sample + (data_step - options_.first_step) * options_.global_batch_size;
 }
 
 std::vector<StepPlan::Sample> Loader::samples_of(int64_t data_step) const {
-  const int64_t first = data_step * options_.global_batch_size,
-                end = first + options_.global_batch_size;
+  const int64_t first = first_sample_of(data_step), end = first + options_.global_batch_size;
   const int64_t examples = shards_->examples();
   std::vector<StepPlan::Sample> samples;
   samples.reserve(static_cast<size_t>(options_.global_batch_size));
@@ -143,7 +145,7 @@ StepPlan Loader::plan(int64_t data_step) const {
   MB_ASSERT(data_step >= 0, "loader: data step {}", data_step);
   StepPlan plan;
   plan.data_step = data_step;
-  plan.first_sample = data_step * options_.global_batch_size;
+  plan.first_sample = first_sample_of(data_step);
   plan.sequences = options_.global_batch_size;
   plan.samples = samples_of(data_step);
   std::vector<int32_t> lengths;

@@ -44,6 +44,8 @@ struct LoaderOptions {
   /// masked rows as the data's masking settings allow in these, so that all have the same shapes (a
   /// CUDA graph needs that). Otherwise each has room for what it holds.
   bool fixed_shapes = false;
+  /// Where the stream is joined: step `first_step` begins with sample `first_sample`.
+  int64_t first_step = 0, first_sample = 0;
 };
 
 /// What a step holds, before any of it is decoded: the same on every rank.
@@ -75,7 +77,7 @@ struct GlobalStep : StepPlan {
 };
 
 /// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
-/// examples of the set. Step s takes samples s * G .. s * G + G - 1; `sample` of a sequence is its
+/// examples of the set. Step s takes the G samples from first_sample + (s - first_step) * G on; `sample` of a sequence is its
 /// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
 /// in that order, as many as fit into both limits; their values are checked against the data's
 /// traits. A rank reads only the micro-batches that it computes. Const and safe to share.
@@ -87,7 +89,7 @@ class Loader {
 
   const LoaderOptions& options() const { return options_; }
   const ShardSet& shards() const { return *shards_; }
-  /// Step `data_step`, from 0, from the records' lengths alone.
+  /// Step `data_step`, from first_step on, from the records' lengths alone.
   /// Errors: DataError if a record does not lie inside its file.
   StepPlan plan(int64_t data_step) const;
   /// Reads these micro-batches of a plan, and no others. Errors: DataError if a record is damaged.
@@ -99,6 +101,7 @@ class Loader {
   double epoch_of(int64_t data_step) const;
 
  private:
+  int64_t first_sample_of(int64_t data_step) const;
   std::vector<StepPlan::Sample> samples_of(int64_t data_step) const;
 
   std::shared_ptr<const ShardSet> shards_;

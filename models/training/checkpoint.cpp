@@ -13,7 +13,7 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr int kStateFormatVersion = 2;  // 2: precision and the state of loss scaling
+constexpr int kStateFormatVersion = 3;  // 2: precision and the state of loss scaling; 3: phases
 constexpr const char* kFormatKey = "minibert_format_version";  // in a safetensors file's metadata
 
 std::vector<NamedTensor> copies(const std::vector<NamedTensor>& tensors) {
@@ -61,6 +61,16 @@ std::optional<StepRecord> pending_record(const std::string& line, const std::str
   } catch (const DataError& error) {
     fail<CheckpointError>("{}: field \"pending_record\": {}", origin, error.what());
   }
+}
+
+std::vector<PhaseStart> phase_starts(const nlohmann::json& state, const std::string& origin) {
+  std::vector<PhaseStart> starts;
+  for (const nlohmann::json& start : get<std::vector<nlohmann::json>>(state, "phases", origin))
+    starts.push_back({get<int64_t>(start, "first_data_step", origin),
+                      get<int64_t>(start, "first_applied_step", origin)});
+  MB_CHECK_AS(CheckpointError, !starts.empty() && starts.front() == PhaseStart{},
+              "{}: field \"phases\" does not begin at step 0", origin);
+  return starts;
 }
 
 void load_moments(const fs::path& path, Optimizer& optimizer) {
@@ -126,6 +136,10 @@ std::string to_json(const TrainerState& s) {
   nlohmann::ordered_json bucket;
   if (s.bucket.megabytes > 0)
     bucket = {{"megabytes", s.bucket.megabytes}, {"ranks", s.bucket.ranks}};
+  nlohmann::ordered_json phases = nlohmann::ordered_json::array();
+  for (const PhaseStart& start : s.phase_starts)
+    phases.push_back(
+        {{"first_data_step", start.data_steps}, {"first_applied_step", start.applied_steps}});
   const std::string pending = s.pending_record ? to_json(*s.pending_record) : "";
   const RunEnvironment& e = s.environment;
   const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
@@ -133,6 +147,7 @@ std::string to_json(const TrainerState& s) {
                                      {"applied_steps", s.applied_steps},
                                      {"precision", s.precision},
                                      {"scaler", scaler},
+                                     {"phases", phases},
                                      {"best", best},
                                      {"pending_record", pending},
                                      {"seed", s.seed},
@@ -173,6 +188,7 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
                   get<bool>(scaler, "scale_was_stable", origin)};
     }
   }
+  if (version >= 3) s.phase_starts = phase_starts(json, origin);
   const auto best = get<nlohmann::json>(json, "best", origin);
   if (!best.is_null())
     s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin)};

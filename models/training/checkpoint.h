@@ -29,6 +29,12 @@ struct BestEvaluation {
   double mlm_loss = 0;  // nats, on the first evaluation set
 };
 
+/// Steps of a run before a phase.
+struct PhaseStart {
+  int64_t data_steps = 0, applied_steps = 0;
+  bool operator==(const PhaseStart&) const = default;
+};
+
 /// What dynamic loss scaling carries from step to step (core/step_state.h).
 struct ScalerState {
   double loss_scale = 1;
@@ -50,6 +56,8 @@ struct TrainerState {
   int64_t applied_steps = 0;       // of them, those that changed the weights: all but skipped ones
   std::string precision = "fp32";  // since format 2
   std::optional<ScalerState> scaler;  // since format 2; absent where the loss is not scaled
+  /// Where the phases begun so far began; the last one is under way. Since format 3.
+  std::vector<PhaseStart> phase_starts = {{}};
   std::optional<BestEvaluation> best;
   /// Record of step `data_steps`, if it still waits for its evaluation: a signal came in between.
   std::optional<StepRecord> pending_record;

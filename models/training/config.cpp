@@ -15,6 +15,8 @@
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/nearest_name.h"
 #include "core/precision.h"
+#include "models/training/phases.h"
+#include "models/training/recipes.h"
 #include "models/training/run_setup.h"
 
 namespace minibert {
@@ -26,6 +28,10 @@ constexpr const char* kAuto = "auto";  // a number that something else decides
 std::string flag_form(std::string key, char separator) {
   std::replace(key.begin(), key.end(), '_', separator);
   return key;
+}
+
+std::string place(const std::string& origin, const toml::node& node) {
+  return fmt::format("{}:{}", origin, node.source().begin.line);
 }
 
 const ConfigKey* find_key(std::string_view name) {
@@ -86,6 +92,40 @@ std::vector<std::string> split_commas(const std::string& text) {
   return parts;
 }
 
+/// A value as text, put into `config`.
+struct TextSetter {
+  TrainConfig& config;
+  const ConfigKey& key;
+  const std::string &text, &origin;
+
+  void operator()(std::string TrainConfig::*member) const {
+    check_choice(key, text, origin);
+    config.*member = text;
+  }
+  void operator()(int64_t TrainConfig::*member) const {
+    const int64_t value = parse_integer(key, text, origin);
+    check_range(key, static_cast<double>(value), origin);
+    config.*member = value;
+  }
+  void operator()(double TrainConfig::*member) const {
+    const double value = parse_double(key, text, origin);
+    check_range(key, value, origin);
+    config.*member = value;
+  }
+  void operator()(std::optional<double> TrainConfig::*member) const {
+    (config.*member).reset();
+    if (text == kAuto) return;
+    config.*member = parse_double(key, text, origin);
+    check_range(key, *(config.*member), origin);
+  }
+  void operator()(bool TrainConfig::*member) const {
+    config.*member = parse_bool(key, text, origin);
+  }
+  void operator()(std::vector<std::string> TrainConfig::*member) const {
+    config.*member = split_commas(text);
+  }
+};
+
 [[noreturn]] void wrong_type(const ConfigKey& key, const char* wanted, const std::string& origin) {
   fail<UsageError>("{}: {} has another type, expected {} ({})", origin, key.name(), wanted,
                    key.help);
@@ -139,6 +179,30 @@ struct TomlSetter {
     config.*member = values;
   }
 };
+
+/// The table's entries as settings of one phase.
+PhaseSettings read_phase(const toml::table& table, const std::string& origin) {
+  PhaseSettings phase;
+  for (const auto& [key, node] : table) {
+    const std::string name(key.str()), where = place(origin, node);
+    const ConfigKey& found = find_phase_key(name, where + ": key phase." + name);
+    TrainConfig scratch;
+    std::visit(TomlSetter{scratch, found, node, where}, found.member);
+    phase.entries[found.name()] = {value_of(found, scratch), where};
+  }
+  return phase;
+}
+
+std::vector<PhaseSettings> read_phases(const toml::node& node, const std::string& origin) {
+  const toml::array* tables = node.as_array();
+  MB_CHECK(tables && tables->is_homogeneous<toml::table>(),
+           "{}: phase is no list of tables, expected one [[phase]] a phase, in their order. Write "
+           "it in two brackets.",
+           place(origin, node));
+  std::vector<PhaseSettings> phases;
+  for (const toml::node& table : *tables) phases.push_back(read_phase(*table.as_table(), origin));
+  return phases;
+}
 
 std::string quoted(const std::string& text) {
   std::ostringstream stream;
@@ -201,10 +265,6 @@ std::string variable_meant(const std::string& name, const std::vector<std::strin
   return nearest.empty() ? "" : fmt::format(" Did you mean {}{}?", kEnvironmentPrefix, nearest);
 }
 
-std::string place(const std::string& origin, const toml::node& node) {
-  return fmt::format("{}:{}", origin, node.source().begin.line);
-}
-
 void check_format_version(const toml::node& node, const std::string& origin) {
   const auto version = node.value<int64_t>();
   MB_CHECK(version && *version >= 1 && *version <= kConfigFormatVersion,
@@ -234,8 +294,19 @@ void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin)
     fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
                      error.description());
   }
+  if (const toml::node* base = document.get("base")) {
+    MB_CHECK(base->is_string(), "{}: base has another type, expected the name of a recipe",
+             place(origin, *base));
+    apply_recipe(*base->value<std::string>());
+  }
   for (const auto& [section, node] : document) {
     const std::string section_name(section.str());
+    if (section_name == "base") continue;
+    if (section_name == "phase") {
+      config_.phases = read_phases(node, origin);
+      if (recipe_layer_) recipe_layer_->config.phases.clear();  // they are no reference for these
+      continue;
+    }
     if (section_name == "format_version") {
       check_format_version(node, origin);
       continue;
@@ -272,6 +343,11 @@ void ConfigBuilder::apply_environment(const char* const* environment) {
     if (text.rfind(kEnvironmentPrefix, 0) != 0 || equals == std::string::npos) continue;
     const std::string full_name = text.substr(0, equals);
     const std::string name = full_name.substr(kEnvironmentPrefix.size());
+    if (name == "PHASE") {
+      for (const std::string& part : split_commas(text.substr(equals + 1)))
+        apply_phase_text(part, full_name);
+      continue;
+    }
     const auto found = std::find(names.begin(), names.end(), name);
     if (found != names.end()) {
       const auto index = static_cast<size_t>(found - names.begin());
@@ -287,39 +363,21 @@ void ConfigBuilder::apply_environment(const char* const* environment) {
 
 void ConfigBuilder::apply_text(const ConfigKey& key, const std::string& text,
                                const std::string& origin) {
-  struct Setter {
-    TrainConfig& config;
-    const ConfigKey& key;
-    const std::string &text, &origin;
-    void operator()(std::string TrainConfig::*member) const {
-      check_choice(key, text, origin);
-      config.*member = text;
-    }
-    void operator()(int64_t TrainConfig::*member) const {
-      const int64_t value = parse_integer(key, text, origin);
-      check_range(key, static_cast<double>(value), origin);
-      config.*member = value;
-    }
-    void operator()(double TrainConfig::*member) const {
-      const double value = parse_double(key, text, origin);
-      check_range(key, value, origin);
-      config.*member = value;
-    }
-    void operator()(std::optional<double> TrainConfig::*member) const {
-      (config.*member).reset();
-      if (text == kAuto) return;
-      config.*member = parse_double(key, text, origin);
-      check_range(key, *(config.*member), origin);
-    }
-    void operator()(bool TrainConfig::*member) const {
-      config.*member = parse_bool(key, text, origin);
-    }
-    void operator()(std::vector<std::string> TrainConfig::*member) const {
-      config.*member = split_commas(text);
-    }
-  };
-  std::visit(Setter{config_, key, text, origin}, key.member);
+  std::visit(TextSetter{config_, key, text, origin}, key.member);
   origins_[key.name()] = origin;
+}
+
+void ConfigBuilder::apply_phase_text(const std::string& text, const std::string& origin) {
+  const size_t equals = text.find('='), dot = text.substr(0, equals).rfind('.');
+  MB_CHECK(equals != text.npos && dot != text.npos,
+           "{}: \"{}\" is no setting of a phase, expected PHASE.KEY=VALUE, such as 2.data=DIR",
+           origin, text);
+  const size_t phase = find_phase(config_, text.substr(0, dot), origin);
+  const std::string name = text.substr(dot + 1, equals - dot - 1);
+  const ConfigKey& key = find_phase_key(name, origin + ": key " + text.substr(0, equals));
+  TrainConfig scratch;
+  std::visit(TextSetter{scratch, key, text.substr(equals + 1), origin}, key.member);
+  set(phase, key.name(), value_of(key, scratch), origin);
 }
 
 void ConfigBuilder::apply_list(const ConfigKey& key, std::vector<std::string> values,
@@ -329,15 +387,91 @@ void ConfigBuilder::apply_list(const ConfigKey& key, std::vector<std::string> va
   origins_[key.name()] = origin;
 }
 
+void ConfigBuilder::apply_recipe(const std::string& name) {
+  apply_toml(find_recipe(name).toml, "recipe " + name);
+  recipe_ = name;
+  recipe_layer_ = {config_, origins_};
+}
+
+void ConfigBuilder::finish() {
+  check_flags_reach_a_phase();
+  if (config_.phases.empty()) scale(std::nullopt);
+  for (size_t phase = 0; phase < config_.phases.size(); ++phase) scale(phase);
+}
+
+/// A flag for a setting that every phase has of its own would change nothing.
+void ConfigBuilder::check_flags_reach_a_phase() const {
+  for (const auto& [name, origin] : origins_) {
+    const bool given = origin.rfind("--", 0) == 0 || origin.rfind(kEnvironmentPrefix, 0) == 0;
+    const bool own =
+        !config_.phases.empty() &&
+        std::ranges::all_of(config_.phases, [&name = name](const PhaseSettings& phase) {
+          return phase.entries.count(name) > 0;
+        });
+    const std::string key = config_key(name).key;
+    MB_CHECK(!given || !own,
+             "{}: sets {}, but each phase has its own. Set that of a phase: --phase 1.{}=VALUE.",
+             origin, name, key);
+  }
+}
+
 const std::string& ConfigBuilder::origin(const std::string& name) const {
   static const std::string by_default = "default";
   const auto found = origins_.find(name);
   return found == origins_.end() ? by_default : found->second;
 }
 
+const std::string& ConfigBuilder::origin(std::optional<size_t> phase,
+                                         const std::string& name) const {
+  if (!phase) return origin(name);
+  const auto& entries = config_.phases[*phase].entries;
+  const auto found = entries.find(name);
+  return found == entries.end() ? origin(name) : found->second.origin;
+}
+
+ConfigValue ConfigBuilder::value(std::optional<size_t> phase, const std::string& name) const {
+  if (phase) {
+    const auto& entries = config_.phases[*phase].entries;
+    const auto found = entries.find(name);
+    if (found != entries.end()) return found->second.value;
+  }
+  return value_of(config_key(name), config_);
+}
+
+void ConfigBuilder::set(std::optional<size_t> phase, const std::string& name,
+                        const ConfigValue& value, const std::string& origin) {
+  if (phase) {
+    config_.phases[*phase].entries[name] = {value, origin};
+    return;
+  }
+  set_value(config_key(name), config_, value);
+  origins_[name] = origin;
+}
+
 std::string toml_text(const ConfigKey& key, const TrainConfig& config) {
   return std::visit(TomlText{config}, key.member);
 }
+
+ConfigValue value_of(const ConfigKey& key, const TrainConfig& config) {
+  return std::visit([&](auto member) { return ConfigValue(config.*member); }, key.member);
+}
+
+void set_value(const ConfigKey& key, TrainConfig& config, const ConfigValue& value) {
+  std::visit(
+      [&](auto member) {
+        config.*member = std::get<std::remove_cvref_t<decltype(config.*member)>>(value);
+      },
+      key.member);
+}
+
+namespace {
+
+std::string toml_line(const ConfigKey& key, const TrainConfig& config, const std::string& origin) {
+  const std::string line = fmt::format("{} = {}", key.key, toml_text(key, config));
+  return fmt::format("{:<40}  # {}\n", line, origin);
+}
+
+}  // namespace
 
 std::string ConfigBuilder::to_toml() const {
   std::string text = fmt::format("format_version = {}\n", kConfigFormatVersion);
@@ -345,19 +479,26 @@ std::string ConfigBuilder::to_toml() const {
   for (const ConfigKey& key : config_keys()) {
     if (key.section != section) text += fmt::format("\n[{}]\n", key.section);
     section = key.section;
-    const std::string line = fmt::format("{} = {}", key.key, toml_text(key, config_));
-    text += fmt::format("{:<40}  # {}\n", line, origin(key.name()));
+    text += toml_line(key, config_, origin(key.name()));
+  }
+  for (size_t phase = 0; phase < config_.phases.size(); ++phase) {
+    text += "\n[[phase]]\n";
+    const TrainConfig settings = phase_config(config_, phase);
+    for (const ConfigKey& key : phase_keys())
+      if (config_.phases[phase].entries.count(key.name()))
+        text += toml_line(key, settings, origin(phase, key.name()));
   }
   return text;
 }
 
 int64_t accumulation_steps(const TrainConfig& config) {
   const int64_t micro = config.micro_batch_size, global = config.global_batch_size;
+  const int64_t nearest = std::max<int64_t>(1, (global + micro / 2) / micro) * micro;
   MB_CHECK(global % micro == 0,
-           "train.global_batch_size is {}, expected a multiple of train.micro_batch_size = {} (a "
-           "step is a whole number of micro-batches). Use --global-batch-size {} or another "
-           "--micro-batch-size.",
-           global, micro, std::max<int64_t>(1, (global + micro / 2) / micro) * micro);
+           "{}train.global_batch_size is {}, expected a multiple of train.micro_batch_size = {} (a "
+           "step is a whole number of micro-batches). Use {} or another --micro-batch-size.",
+           phase_prefix(config), global, micro,
+           flag_text(config, "global_batch_size", std::to_string(nearest)));
   return global / micro;
 }
 
@@ -441,27 +582,18 @@ void validate(const TrainConfig& config) {
   check_device_cuda(config);
   check_loss_scale(config);
   check_optimizer(config);
-  MB_CHECK(!config.data.empty(),
-           "data.data is empty, expected a folder of training shards. Make one with `minibert data "
-           "build` and give it with --data.");
   MB_CHECK(!config.output_dir.empty(),
            "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
-  accumulation_steps(config);
   MB_CHECK(!config.deterministic || config.reduce_precision == "fp32",
            "ranks.reduce_precision is {}, expected fp32 with train.deterministic (a sum of rounded "
            "parts depends on the number of ranks). Use one of both.",
            config.reduce_precision);
-  evaluation_sets(config);
-  MB_CHECK(config.warmup < 1 || config.warmup == std::floor(config.warmup),
-           "optim.warmup is {}, expected whole steps, or a share of max_steps below 1",
-           config.warmup);
-  MB_CHECK(config.warmup <= static_cast<double>(config.max_steps),
-           "optim.warmup is {} steps, expected at most train.max_steps = {}. Use fewer, or a share "
-           "such as --warmup 0.1.",
-           config.warmup, config.max_steps);
-  MB_CHECK(config.stop_after <= config.max_steps,
-           "train.stop_after is {}, expected at most train.max_steps = {}", config.stop_after,
-           config.max_steps);
+  const std::vector<Phase> phases = phases_of(config);
+  check_phases(phases);
+  MB_CHECK(config.stop_after <= total_steps(phases),
+           "train.stop_after is {}, expected at most {} = {}", config.stop_after,
+           config.phases.empty() ? "train.max_steps" : "the steps of all phases",
+           total_steps(phases));
 }
 
 }  // namespace minibert

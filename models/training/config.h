@@ -19,6 +19,19 @@ namespace minibert {
 
 inline constexpr int kConfigFormatVersion = 1;
 
+/// A setting's value, of one of the types that settings have.
+using ConfigValue = std::variant<std::string, int64_t, double, bool, std::vector<std::string>>;
+
+/// What a phase has of its own, by the setting's name, "optim.learning_rate"; the rest is the run's.
+/// phases.h makes whole configurations of it.
+struct PhaseSettings {
+  struct Entry {
+    ConfigValue value;
+    std::string origin;  // "run.toml:14", "--phase"
+  };
+  std::map<std::string, Entry> entries;
+};
+
 /// Units and meanings stand in the help texts of config_keys.cpp; `train --help` prints them.
 struct TrainConfig {
   // [model]
@@ -34,6 +47,7 @@ struct TrainConfig {
   std::string data;
   std::vector<std::string> evaluation_data;  // "PATH" or "NAME=PATH"
   std::string vocab;
+  int64_t sequence_length = 0, sequences = 0;  // what the data are said to be; 0: as they are
 
   // [train]
   int64_t micro_batch_size = 32, global_batch_size = 32, token_capacity = 0;
@@ -56,6 +70,9 @@ struct TrainConfig {
   // [optim]
   std::string optimizer = "lamb", schedule = "linear";
   double learning_rate = 1e-3, warmup = 0.1, schedule_power = 1.0;
+  std::string batch_scaling = "none";
+  int64_t reference_batch_size = 0, reference_steps = 0;
+  double reference_learning_rate = 0, reference_warmup = 0;
   double weight_decay = 0.01, max_grad_norm = 1.0, beta1 = 0.9, beta2 = 0.999, epsilon = 0;
   // "auto" and nothing: as the optimizer's row has it (optim/optimizer_policies.h).
   std::string adapt = "auto", bias_correction = "auto", gradient_clipping = "auto";
@@ -70,6 +87,14 @@ struct TrainConfig {
 
   // [log]
   int64_t log_every = 10, evaluate_every = 500, evaluation_batches = 0, trust_ratio_every = 100;
+
+  /// [[phase]] tables, in order; empty: the run is one phase.
+  std::vector<PhaseSettings> phases;
+  // [[phase]] alone: of the one that a configuration is of (phases.h)
+  std::string phase_name;
+  int64_t phase_number = 0;  // from 1; 0: there are no [[phase]] tables
+  int64_t first_step = -1;   // said to be; -1: not said
+  bool restart_step_count = false;
 };
 
 /// Pointer to a setting, by its type.
@@ -97,15 +122,22 @@ struct ConfigKey {
 
 /// The value of a setting as TOML has it: "fp32" in quotes, 32, 0.1, true, ["a", "b"].
 std::string toml_text(const ConfigKey& key, const TrainConfig& config);
+ConfigValue value_of(const ConfigKey& key, const TrainConfig& config);
+void set_value(const ConfigKey& key, TrainConfig& config, const ConfigValue& value);
 
 /// The table, in the order of the printout.
 const std::vector<ConfigKey>& config_keys();
+/// The row of "section.key", which must exist.
+const ConfigKey& config_key(const std::string& name);
+/// The settings that a [[phase]] may have of its own, and those that only a phase has ("phase.name").
+const std::vector<ConfigKey>& phase_keys();
 
 /// Settings and where each came from: "default", "recipe austen", "run.toml:14",
 /// "MINIBERT_MAX_STEPS", "--max-steps".
 class ConfigBuilder {
  public:
-  /// Reads a TOML text; `origin` names it in messages ("run.toml" or "recipe austen").
+  /// Reads a TOML text; `origin` names it in messages ("run.toml" or "recipe austen"). Its `base`, if
+  /// there is one, is a recipe that is read before it. [[phase]] tables replace all earlier ones.
   /// Errors: UsageError with origin and line: syntax, duplicate or unknown key (with the nearest
   /// name), wrong type, value out of range, newer format_version.
   void apply_toml(std::string_view text, const std::string& origin);
@@ -118,18 +150,50 @@ class ConfigBuilder {
   /// commas. Errors: UsageError.
   void apply_text(const ConfigKey& key, const std::string& text, const std::string& origin);
   void apply_list(const ConfigKey& key, std::vector<std::string> values, const std::string& origin);
+  /// A setting of one phase: "2.data=DIR" or, by the phase's name, "seq512.data=DIR".
+  /// Errors: UsageError; the phase or the setting does not exist.
+  void apply_phase_text(const std::string& text, const std::string& origin);
+
+  /// The recipe by name; what it says is also the reference point of batch scaling, where the
+  /// settings reference_* do not name another. Errors: UsageError.
+  void apply_recipe(const std::string& name);
+  /// After everything was applied: derives what batch scaling leaves to it (batch_scaling.h).
+  /// Errors: UsageError: no reference point, a flag for a setting that all phases have of their own.
+  void finish();
 
   const TrainConfig& config() const { return config_; }
   /// Where the value of "section.key" came from.
   const std::string& origin(const std::string& name) const;
+  /// The same in phase `phase`, from 0, which may have it from the run.
+  const std::string& origin(std::optional<size_t> phase, const std::string& name) const;
+  /// The recipe that was applied last, "" if none was.
+  const std::string& recipe() const { return recipe_; }
   /// config.resolved.toml: every setting with its origin as a comment; apply_toml reads it back to
   /// equal values.
   std::string to_toml() const;
 
  private:
+  /// One setting of the run, or of a phase, from 0.
+  ConfigValue value(std::optional<size_t> phase, const std::string& name) const;
+  void set(std::optional<size_t> phase, const std::string& name, const ConfigValue& value,
+           const std::string& origin);
+  void check_flags_reach_a_phase() const;
+  void scale(std::optional<size_t> phase);
+
+  struct Layer {
+    TrainConfig config;
+    std::map<std::string, std::string> origins;
+  };
   TrainConfig config_;
   std::map<std::string, std::string> origins_;
+  std::string recipe_;
+  std::optional<Layer> recipe_layer_;  // as the recipe left it
 };
+
+/// "--data DIR", or "--phase 2.data=DIR" in a configuration of phase 2: how to set it.
+std::string flag_text(const TrainConfig& config, const std::string& key, const std::string& value);
+/// "phase 2 (seq512): " in front of a message; "" where there are no phases.
+std::string phase_prefix(const TrainConfig& config);
 
 /// Micro-batches a step (without token capacity, which can only add some).
 /// Errors: UsageError unless the micro-batch divides the global batch.

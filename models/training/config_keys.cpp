@@ -95,6 +95,11 @@ std::vector<ConfigKey> make_keys() {
            "folders of held-out shards, PATH or NAME=PATH; may be given several times, the first "
            "decides which checkpoint is the best"),
       word("data", "vocab", &C::vocab, {}, "vocab.txt; empty = the one in the data folder"),
+      number("data", "sequence_length", &C::sequence_length, 0, 65536,
+             "tokens of a sequence, at most, that the data must have been built with; 0 = any"),
+      number("data", "sequences", &C::sequences, 0, kMost,
+             "sequences in one pass, from which --dry-run counts passes while the data are not at "
+             "hand; 0 = not known"),
 
       number("train", "micro_batch_size", &C::micro_batch_size, 1, 1 << 20,
              "sequences a forward pass"),
@@ -103,7 +108,8 @@ std::vector<ConfigKey> make_keys() {
       number("train", "token_capacity", &C::token_capacity, 0, kMost,
              "tokens a forward pass, at most; 0 = micro_batch_size * sequence length"),
       number("train", "max_steps", &C::max_steps, 1, (1 << 22) - 1,
-             "optimizer steps of the whole run; the schedule ends there"),
+             "optimizer steps of the run, in a [[phase]] those of the phase; the schedule ends "
+             "there"),
       number("train", "stop_after", &C::stop_after, 0, (1 << 22) - 1,
              "save and stop at this step, to go on later with --resume; 0 = at max_steps"),
       number("train", "seed", &C::seed, 0, kMost,
@@ -172,12 +178,31 @@ std::vector<ConfigKey> make_keys() {
              "has been applied"),
 
       row_of("optim", "optimizer", &C::optimizer, optimizer_variants(), "how weights are updated"),
-      number("optim", "learning_rate", &C::learning_rate, 0, 100, "peak learning rate"),
+      number(
+          "optim", "learning_rate", &C::learning_rate, 0, 100,
+          "lr0 of the schedule's formula. linear and google-linear decay from step 0 on, so that "
+          "their highest rate is about lr0 (1 - warm-up / steps); the log has it"),
       row_of("optim", "schedule", &C::schedule, schedule_names(),
              "learning rate over the run's steps (formulas: optim/schedule.h)"),
       number("optim", "schedule_power", &C::schedule_power, 0.001, 10, "power of the polynomial"),
       number("optim", "warmup", &C::warmup, 0, kMost,
              "steps in which the learning rate rises from zero; below 1: share of max_steps"),
+      word(
+          "optim", "batch_scaling", &C::batch_scaling, {"none", "sqrt"},
+          "sqrt: learning rate, warm-up and steps follow from global_batch_size and a reference "
+          "point: the rate by the square root of the batch's factor, the warm-up a fixed number of "
+          "samples, the steps the same number of samples (arXiv 1904.00962). Each of them that is "
+          "given wins"),
+      number(
+          "optim", "reference_batch_size", &C::reference_batch_size, 0, 1 << 24,
+          "batch at which the reference_ settings are right; 0 = the recipe's global_batch_size"),
+      number("optim", "reference_learning_rate", &C::reference_learning_rate, 0, 100,
+             "learning rate at that batch; 0 = the recipe's"),
+      number("optim", "reference_warmup", &C::reference_warmup, 0, kMost,
+             "warm-up at that batch, in steps or, below 1, as a share; 0 = the recipe's, or none"),
+      number("optim", "reference_steps", &C::reference_steps, 0, kMost,
+             "steps at that batch; 0 = the recipe's; if it has none either, max_steps stays as it "
+             "is"),
       number("optim", "weight_decay", &C::weight_decay, 0, 100,
              "of all weights but biases and LayerNorm"),
       number(
@@ -230,6 +255,15 @@ std::vector<ConfigKey> make_keys() {
 const std::vector<ConfigKey>& config_keys() {
   static const std::vector<ConfigKey> keys = make_keys();
   return keys;
+}
+
+const ConfigKey& config_key(const std::string& name) {
+  const ConfigKey* found = nullptr;
+  for (const auto* keys : {&config_keys(), &phase_keys()})
+    for (const ConfigKey& key : *keys)
+      if (key.name() == name) found = &key;
+  MB_ASSERT(found, "no setting is called {}", name);
+  return *found;
 }
 
 }  // namespace minibert

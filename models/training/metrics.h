@@ -2,8 +2,7 @@
 // Written by run_journal.cpp. Each line is one write, so kill -9 never cuts one in two; a power cut
 // can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity are written,
 // never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq write and read
-// them. Reserved, written because readers may rely on it: `phase` is 0 until a run can have several
-// phases. Test: ctest -R metrics.
+// them. Test: ctest -R metrics.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +25,7 @@ struct EvaluationResult {
 /// One line of metrics.jsonl. Losses in nats; accuracies are shares of 1; times in seconds.
 struct StepRecord {
   int64_t step = 0;   // data steps done, from 1
-  int64_t phase = 0;  // reserved, 0-based
+  int64_t phase = 0;  // of the run's [[phase]] tables, from 0
   double loss = 0, mlm_loss = 0, mlm_accuracy = 0;
   std::optional<double> nsp_loss, nsp_accuracy;  // absent (null) without NSP
   double learning_rate = 0, grad_norm = 0, loss_scale = 1;

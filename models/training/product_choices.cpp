@@ -10,17 +10,27 @@ namespace minibert {
 namespace fs = std::filesystem;
 namespace {
 
+/// "32 x 128 (4096 tokens) ", of each phase.
+std::string micro_batches(const TrainConfig& config, const RunInputs& inputs) {
+  std::string text;
+  const std::vector<Phase> phases = phases_of(config);
+  for (size_t i = 0; i < phases.size(); ++i) {
+    const TrainConfig& c = phases[i].config;
+    text += fmt::format("{}{} x {} {}", i > 0 ? "and " : "", c.micro_batch_size,
+                        inputs.phases[i].data->traits().sequence_length,
+                        c.token_capacity > 0 ? fmt::format("({} tokens) ", c.token_capacity) : "");
+  }
+  return text;
+}
+
 /// What the choices hold for: the first line of the file.
 std::string heading(const TrainConfig& config, const RunInputs& inputs) {
   const BertConfig& model = inputs.model;
   return fmt::format(
-      "# {} on {}; {}, {} x {}, {} heads, feed-forward {}, vocabulary {}, micro-batches of {} x {} "
-      "{}{}",
+      "# {} on {}; {}, {} x {}, {} heads, feed-forward {}, vocabulary {}, micro-batches of {}{}",
       gemm_cuda_implementation(), cuda_device().name, config.precision, model.num_hidden_layers,
       model.hidden_size, model.num_attention_heads, model.intermediate_size, model.vocab_size,
-      config.micro_batch_size, inputs.data->traits().sequence_length,
-      config.token_capacity > 0 ? fmt::format("({} tokens) ", config.token_capacity) : "",
-      config.fixed_shapes ? "padded" : "packed");
+      micro_batches(config, inputs), config.fixed_shapes ? "padded" : "packed");
 }
 
 /// The run's own file; before it that of the run whose checkpoint --resume names.

@@ -37,6 +37,31 @@ std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, cons
   return std::nullopt;
 }
 
+/// The phases that the checkpoint has begun must be those of this configuration.
+void check_phases_of(const TrainerState& state, const std::vector<Phase>& phases) {
+  const std::vector<PhaseStart>& starts = state.phase_starts;
+  constexpr const char* kFix =
+      "Resume with the [[phase]] tables of that run (its config.resolved.toml), of which those "
+      "that it "
+      "has not begun may be changed, or start a new run in another --output-dir";
+  MB_CHECK(starts.size() <= phases.size(),
+           "the checkpoint at step {} is in phase {}, but the configuration has {}. {}.",
+           state.data_steps, starts.size(), phases.size(), kFix);
+  for (size_t i = 0; i < starts.size(); ++i)
+    MB_CHECK(
+        starts[i].applied_steps == phases[i].first_step,
+        "{} began after {} applied steps in the checkpoint, but after {} in the configuration. "
+        "{}.",
+        phases[i].label(), starts[i].applied_steps, phases[i].first_step, kFix);
+  const bool last = starts.size() == phases.size();  // a run may be cut short, as ever
+  MB_CHECK(
+      last || state.applied_steps <= phases[starts.size() - 1].end(),
+      "the checkpoint has {} applied steps and is in {}, which ends after {}: the next phase does "
+      "not follow it. {}.",
+      state.applied_steps, phases[starts.size() - 1].label(), phases[starts.size() - 1].end(),
+      kFix);
+}
+
 [[noreturn]] void fail_without_checkpoint(const TrainConfig& config) {
   fail<CheckpointError>(
       "{}: has no checkpoint, expected one to resume from (--resume must). Use --resume auto to "
@@ -66,10 +91,11 @@ bool may_hold_a_run(const TrainConfig& config) {
   return checkpoint == folder || checkpoint.parent_path() == folder;
 }
 
-TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
+TrainerState resume_or_start(const TrainConfig& config, const RunInputs& inputs,
                              CheckpointStore& store, BertForPreTraining& model,
                              Optimizer& optimizer, std::vector<std::string>& notes) {
   if (config.resume == "never") return {};
+  const ShardSet& data = *inputs.phases.front().data;
   store.remove_leftovers();
   std::vector<std::string> complaints;
   std::optional<TrainerState> state;
@@ -84,6 +110,7 @@ TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
   for (const std::string& complaint : complaints)
     notes.push_back("skipped a checkpoint: " + complaint);
   if (!state) return {};
+  check_phases_of(*state, phases_of(config));
   for (const std::string& name : store.set_aside_after(state->data_steps))
     notes.push_back(fmt::format("a later checkpoint was set aside as {}", name));
   store.point("latest", state->data_steps);

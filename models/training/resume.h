@@ -22,8 +22,9 @@ bool may_hold_a_run(const TrainConfig& config);
 /// removes what killed saves left. Returns a fresh state if there is nothing to resume and `resume`
 /// allows that. Adds a line to `notes` for each checkpoint that was skipped.
 /// Errors: CheckpointError: `must` and there is none; there are some but none can be used.
-/// UsageError: the checkpoint was trained with another vocabulary than the data.
-TrainerState resume_or_start(const TrainConfig& config, const ShardSet& data,
+/// UsageError: the checkpoint was trained with another vocabulary than the data, or with phases that
+/// these do not go on from.
+TrainerState resume_or_start(const TrainConfig& config, const RunInputs& inputs,
                              CheckpointStore& store, BertForPreTraining& model,
                              Optimizer& optimizer, std::vector<std::string>& notes);
 

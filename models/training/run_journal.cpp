@@ -11,10 +11,11 @@
 
 namespace minibert {
 
-RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config, bool json, int rank,
-                       int world)
+RunJournal::RunJournal(const RunFolder& folder, const TrainConfig& config,
+                       const std::vector<Phase>& phases, bool json, int rank, int world)
     : folder_(folder),
       config_(config),
+      phases_(phases),
       rank_(rank),
       world_(world),
       device_(parse_device(config.device)),
@@ -62,15 +63,16 @@ void RunJournal::write(const StepRecord& record) {
   for (const auto& [name, result] : record.evaluations)
     log_.info(log_line(record.step, name, result));
   if (due) log_.json(to_json(record));
-  log_.bar(record.step, config_.max_steps, record.mlm_loss);
+  log_.bar(record.step, total_steps(phases_), record.mlm_loss);
 }
 
 void RunJournal::log_step(const StepRecord& record) {
   const double seconds = seconds_now() - last_line_;
-  const int64_t steps_left = config_.max_steps - (record.step - record.skipped_steps);
+  const int64_t steps_left = total_steps(phases_) - (record.step - record.skipped_steps);
   Progress progress;
   progress.scaled = scales_loss(config_);
-  progress.max_steps = config_.max_steps;
+  progress.max_steps = total_steps(phases_);
+  progress.phases = static_cast<int64_t>(phases_.size());
   progress.sequences_per_second = static_cast<double>(sequences_) / seconds;
   // The machine may have been busy during the probe: a rate reached since is a lower bound too.
   peak_flops_ = std::max(peak_flops_, flops_ / seconds);

@@ -14,6 +14,7 @@
 #include "core/kernels/optimizer.h"
 #include "models/training/config.h"
 #include "models/training/metrics.h"
+#include "models/training/phases.h"
 #include "models/training/run_folder.h"
 #include "models/training/run_log.h"
 
@@ -22,8 +23,8 @@ namespace minibert {
 class RunJournal {
  public:
   /// Rank 0 writes records and lines; the others write their log file alone.
-  RunJournal(const RunFolder& folder, const TrainConfig& config, bool json, int rank = 0,
-             int world = 1);
+  RunJournal(const RunFolder& folder, const TrainConfig& config, const std::vector<Phase>& phases,
+             bool json, int rank = 0, int world = 1);
 
   RunLog& log() { return log_; }
   /// Cuts metrics.jsonl after `last_record` and trust_ratios.jsonl after `last_step`, and opens
@@ -45,6 +46,7 @@ class RunJournal {
 
   const RunFolder& folder_;
   const TrainConfig& config_;
+  const std::vector<Phase>& phases_;
   const int rank_, world_;
   Device device_;
   RunLog log_;

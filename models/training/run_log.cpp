@@ -40,8 +40,9 @@ std::string scale_text(double scale) {
 }  // namespace
 
 std::string log_line(const StepRecord& record, const Progress& p) {
-  std::string line =
-      fmt::format("step {}/{} | mlm {:.3f}", record.step, p.max_steps, record.mlm_loss);
+  std::string line = fmt::format("step {}/{}", record.step, p.max_steps);
+  if (p.phases > 1) line += fmt::format(" | phase {}/{}", record.phase + 1, p.phases);
+  line += fmt::format(" | mlm {:.3f}", record.mlm_loss);
   if (record.nsp_loss) line += fmt::format(" nsp {:.3f}", *record.nsp_loss);
   line += fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f}", 100 * record.mlm_accuracy,
                       record.learning_rate, record.grad_norm);

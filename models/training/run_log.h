@@ -21,6 +21,7 @@ namespace minibert {
 struct Progress {
   bool scaled = false;  // the loss is: show its scale and the skipped steps
   int64_t max_steps = 0;
+  int64_t phases = 1;
   double sequences_per_second = 0;
   double share_of_peak = 0;              // FLOP/s of the step over the probed peak; 0: not known
   double communication_seconds = 0;      // a step, as in StepRecord; 0: one rank
@@ -31,7 +32,7 @@ struct Progress {
 
 /// `step 120/7038 | mlm 6.871 nsp 0.562 acc 12.1% | lr 1.1e-03 | gnorm 1.92 | scale 2^16 skip 2 |
 /// 18.4k seq/s 61% of peak | comm 14 ms, 93% hidden | mem 21.3/80G | eta 3h12m`; the scale only where
-/// the loss is scaled, comm only with several ranks.
+/// the loss is scaled, comm only with several ranks; with several phases `| phase 1/2` after the step.
 std::string log_line(const StepRecord& record, const Progress& progress);
 /// `step 120 | eval chapters | mlm 3.512 (2.71 below unigram 6.222) acc 36.1% nsp 0.601 acc 68.0% |
 /// 4096 masked tokens`

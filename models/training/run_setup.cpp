@@ -1,6 +1,8 @@
 // run_setup.cpp: opening and checking what a run reads.
 #include "models/training/run_setup.h"
 
+#include <map>
+
 #include "core/device.h"
 #include "core/error.h"
 #include "core/kernels/gemm.h"
@@ -19,6 +21,8 @@ int64_t size_or(int64_t given, int64_t implied) {
   return given > 0 ? given : implied;
 }
 
+}  // namespace
+
 BertConfig configured_shape(const TrainConfig& config) {
   BertConfig model = BertConfig::named(config.model);
   if (config.hidden_size > 0) {
@@ -33,6 +37,8 @@ BertConfig configured_shape(const TrainConfig& config) {
   model.initializer_range = static_cast<float>(config.initializer_range);
   return model;
 }
+
+namespace {
 
 void check_heads(const BertConfig& model) {
   const int64_t hidden = model.hidden_size, heads = model.num_attention_heads;
@@ -77,20 +83,68 @@ TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   return {path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
 }
 
-void check_lengths(const ShardSet& data, const BertConfig& model) {
+void check_lengths(const std::string& where, const ShardSet& data, const BertConfig& model) {
   MB_CHECK(data.traits().sequence_length <= model.max_position_embeddings,
-           "{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of "
+           "{}{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of "
            "the model). Use --max-position-embeddings {}, or build the data with a smaller "
            "--sequence-length.",
-           data.folder().string(), data.traits().sequence_length, model.max_position_embeddings,
-           data.traits().sequence_length);
+           where, data.folder().string(), data.traits().sequence_length,
+           model.max_position_embeddings, data.traits().sequence_length);
 }
 
-void check_nsp(const ShardSet& data, bool nsp) {
+void check_nsp(const std::string& where, const ShardSet& data, bool nsp) {
   MB_CHECK(!nsp || data.traits().nsp,
-           "{}: has no sentence pairs, expected them for next-sentence prediction. Use --no-nsp, "
+           "{}{}: has no sentence pairs, expected them for next-sentence prediction. Use --no-nsp, "
            "or build the data with pairs.",
-           data.folder().string());
+           where, data.folder().string());
+}
+
+/// Against what the settings say of the data.
+void check_as_described(const TrainConfig& phase, const ShardSet& data) {
+  const int64_t found = data.traits().sequence_length;
+  MB_CHECK(phase.sequence_length == 0 || phase.sequence_length == found,
+           "{}{}: was built for sequences of {} tokens, expected {} (data.sequence_length). Give "
+           "another folder, or use {}.",
+           phase_prefix(phase), data.folder().string(), found, phase.sequence_length,
+           flag_text(phase, "sequence_length", std::to_string(found)));
+}
+
+/// Opens each folder once.
+class DataFolders {
+ public:
+  std::shared_ptr<const ShardSet> open(const std::string& path) {
+    std::shared_ptr<const ShardSet>& set = sets_[fs::weakly_canonical(path).string()];
+    if (!set) set = ShardSet::open(path);
+    return set;
+  }
+
+ private:
+  std::map<std::string, std::shared_ptr<const ShardSet>> sets_;
+};
+
+/// A later phase's data, whose token ids must mean what they do in the first's.
+void check_same_vocabulary(const TrainConfig& phase, const ShardSet& data, const ShardSet& first) {
+  MB_CHECK(
+      data.manifest().vocabulary_hash == first.manifest().vocabulary_hash &&
+          data.manifest().settings.cased == first.manifest().settings.cased,
+      "{}{}: was built with another vocabulary (hash {}{}) than the data of phase 1 in {} (hash "
+      "{}{}), expected the same: a token's number must mean the same in all phases. Build it "
+      "with `minibert data build --vocab {}`.",
+      phase_prefix(phase), data.folder().string(), data.manifest().vocabulary_hash,
+      data.manifest().settings.cased ? ", cased" : "", first.folder().string(),
+      first.manifest().vocabulary_hash, first.manifest().settings.cased ? ", cased" : "",
+      (first.folder() / "vocab.txt").string());
+}
+
+void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInputs& own) {
+  const ExpectedData expected{own.data->traits().vocab_size, own.data->manifest().vocabulary_hash};
+  for (const auto& [name, path] : evaluation_sets(phase)) {
+    const auto set = ShardSet::open(path, expected);
+    own.evaluation.emplace_back(name, set);
+    check_lengths(phase_prefix(phase), *set, model);
+    check_nsp(phase_prefix(phase), *set, phase.nsp);
+    set->unigram_counts();  // reports a damaged file now
+  }
 }
 
 /// Copies the parameters that both models have, by name. Returns how many `source` lacks.
@@ -117,32 +171,55 @@ RunInputs open_inputs(const TrainConfig& config) {
   validate(config);
   simd_level();  // throws if MINIBERT_SIMD names a level that this CPU lacks
   RunInputs inputs;
-  inputs.data = ShardSet::open(config.data);
+  const std::vector<Phase> phases = phases_of(config);
+  DataFolders folders;
+  const TrainConfig& first_phase = phases.front().config;
+  const std::shared_ptr<const ShardSet> first = folders.open(first_phase.data);
   inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
-  inputs.model = model_shape(config, *inputs.data);
-  inputs.tokenizer = open_tokenizer(config, *inputs.data);
+  inputs.model = model_shape(first_phase, *first);
+  inputs.tokenizer = open_tokenizer(first_phase, *first);
   const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
   if (!config.init_from.empty() && fs::exists(source_vocab))
-    check_vocabulary(source_vocab, *inputs.data,
+    check_vocabulary(source_vocab, *first,
                      "Build the data with this vocabulary, or start from another model.");
-  check_lengths(*inputs.data, inputs.model);
-  check_nsp(*inputs.data, config.nsp);
-  inputs.loader = std::make_shared<Loader>(
-      inputs.data, LoaderOptions{.global_batch_size = config.global_batch_size,
-                                 .micro_batch_size = config.micro_batch_size,
-                                 .token_capacity = config.token_capacity,
-                                 .seed = static_cast<uint64_t>(config.seed),
-                                 .nsp = config.nsp,
-                                 .fixed_shapes = config.fixed_shapes});
-  const ExpectedData expected{inputs.data->traits().vocab_size,
-                              inputs.data->manifest().vocabulary_hash};
-  for (const auto& [name, path] : evaluation_sets(config)) {
-    inputs.evaluation.emplace_back(name, ShardSet::open(path, expected));
-    check_lengths(*inputs.evaluation.back().second, inputs.model);
-    check_nsp(*inputs.evaluation.back().second, config.nsp);
-    inputs.evaluation.back().second->unigram_counts();  // reports a damaged file now
+  std::vector<int64_t> first_steps;
+  for (const Phase& phase : phases) {
+    PhaseInputs& own = inputs.phases.emplace_back();
+    own.data = folders.open(phase.config.data);
+    check_same_vocabulary(phase.config, *own.data, *first);
+    check_as_described(phase.config, *own.data);
+    check_lengths(phase_prefix(phase.config), *own.data, inputs.model);
+    check_nsp(phase_prefix(phase.config), *own.data, config.nsp);
+    first_steps.push_back(phase.first_step);
+    own.loader =
+        make_loader(phase.config, own.data, phase.first_step,
+                    first_sample_of(phases, inputs, inputs.phases.size() - 1, first_steps));
+    open_evaluation(phase.config, inputs.model, own);
   }
   return inputs;
+}
+
+std::shared_ptr<const Loader> make_loader(const TrainConfig& phase,
+                                          std::shared_ptr<const ShardSet> data, int64_t first_step,
+                                          int64_t first_sample) {
+  return std::make_shared<Loader>(std::move(data),
+                                  LoaderOptions{.global_batch_size = phase.global_batch_size,
+                                                .micro_batch_size = phase.micro_batch_size,
+                                                .token_capacity = phase.token_capacity,
+                                                .seed = static_cast<uint64_t>(phase.seed),
+                                                .nsp = phase.nsp,
+                                                .fixed_shapes = phase.fixed_shapes,
+                                                .first_step = first_step,
+                                                .first_sample = first_sample});
+}
+
+int64_t first_sample_of(const std::vector<Phase>& phases, const RunInputs& inputs, size_t phase,
+                        const std::vector<int64_t>& first_steps) {
+  int64_t samples = 0;
+  for (; phase > 0 && inputs.phases[phase].data == inputs.phases[phase - 1].data; --phase)
+    samples +=
+        (first_steps[phase] - first_steps[phase - 1]) * phases[phase - 1].config.global_batch_size;
+  return samples;
 }
 
 void check_vocabulary(const fs::path& vocab, const ShardSet& data, const std::string& fix) {
@@ -254,19 +331,25 @@ std::string describe_precision(const TrainConfig& config) {
 
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {
   const ParameterTable table = bert_parameters(inputs.model, inputs.parts);
-  const int64_t accumulation = accumulation_steps(config);
-  const double epochs = inputs.loader->epoch_of(config.max_steps);
   std::vector<std::string> lines;
   lines.push_back(fmt::format("model: {} layers x {}, {} heads, vocabulary {}, {} parameters{}",
                               inputs.model.num_hidden_layers, inputs.model.hidden_size,
                               inputs.model.num_attention_heads, inputs.model.vocab_size,
                               table.parameters(), inputs.parts.nsp_head ? "" : ", without NSP"));
-  lines.push_back(fmt::format("batch: micro {} x accumulation {} = {} sequences per step",
-                              config.micro_batch_size, accumulation, config.global_batch_size));
-  lines.push_back(fmt::format(
-      "data: {} examples of up to {} tokens, {}; {} steps are {:.2f} passes",
-      inputs.data->examples(), inputs.data->traits().sequence_length,
-      inputs.data->traits().masked ? "static masks" : "dynamic masks", config.max_steps, epochs));
+  const std::vector<Phase> phases = phases_of(config);
+  for (size_t i = 0; i < phases.size(); ++i) {
+    const TrainConfig& c = phases[i].config;
+    const Loader& loader = *inputs.phases[i].loader;
+    const ShardSet& data = loader.shards();
+    lines.push_back(fmt::format("{}batch: micro {} x accumulation {} = {} sequences per step",
+                                phase_prefix(c), c.micro_batch_size, accumulation_steps(c),
+                                c.global_batch_size));
+    lines.push_back(
+        fmt::format("{}data: {} examples of up to {} tokens, {}; {} steps are {:.2f} passes",
+                    phase_prefix(c), data.examples(), data.traits().sequence_length,
+                    data.traits().masked ? "static masks" : "dynamic masks", phases[i].steps,
+                    loader.epoch_of(phases[i].end()) - loader.epoch_of(phases[i].first_step)));
+  }
   lines.push_back(describe_precision(config));
   const DType E = compute_options(config).dtype;
   const int64_t working = E == DType::f32 ? 0 : static_cast<int64_t>(size_of(E));  // bytes a weight

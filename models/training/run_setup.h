@@ -14,20 +14,26 @@
 #include "models/text/loader.h"
 #include "models/training/checkpoint.h"
 #include "models/training/config.h"
+#include "models/training/phases.h"
 
 namespace minibert {
 
+/// What one phase reads.
+struct PhaseInputs {
+  std::shared_ptr<const ShardSet> data;
+  std::shared_ptr<const Loader> loader;  // joined where no step before it was skipped
+  std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
+};
+
 /// What a run reads, opened and checked to fit together.
 struct RunInputs {
-  std::shared_ptr<const ShardSet> data;
-  std::shared_ptr<const Loader> loader;
-  std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
+  std::vector<PhaseInputs> phases;  // as phases_of(config)
   TokenizerFiles tokenizer;
   BertConfig model;
   BertParts parts;
 };
 
-/// Errors: UsageError for settings that don't fit the data; DataError for damaged data or
+/// Errors: UsageError for settings that don't fit the data, or phases that don't fit each other; DataError for damaged data or
 /// vocabularies. Both name the file or setting, what was found, what was expected, and the fix.
 RunInputs open_inputs(const TrainConfig& config);
 
@@ -39,6 +45,19 @@ BertForPreTraining first_model(const TrainConfig& config, const RunInputs& input
 /// Errors: UsageError with both hashes and `fix` if the data was not built with this vocabulary.
 void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
                       const std::string& fix);
+
+/// A phase's stream of samples, joined in step `first_step` of the run with sample `first_sample`.
+std::shared_ptr<const Loader> make_loader(const TrainConfig& phase,
+                                          std::shared_ptr<const ShardSet> data, int64_t first_step,
+                                          int64_t first_sample);
+/// The sample with which phase `phase` begins: if it reads the data of the phase before it, the stream
+/// goes on where that one left it; other data begin at 0. `first_steps` are the data steps at which
+/// the phases up to this one began.
+int64_t first_sample_of(const std::vector<Phase>& phases, const RunInputs& inputs, size_t phase,
+                        const std::vector<int64_t>& first_steps);
+
+/// The model that the settings describe, all but its vocabulary.
+BertConfig configured_shape(const TrainConfig& config);
 
 OptimizerOptions optimizer_options(const TrainConfig& config);
 /// Moments that the run's optimizer keeps of each weight: 1 or 2.

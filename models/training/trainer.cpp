@@ -18,12 +18,14 @@
 #include "dist/world.h"
 #include "models/text/loader_prefetch.h"
 #include "models/training/agreement.h"
+#include "models/training/batch_scaling.h"
 #include "models/training/bucket_probe.h"
 #include "models/training/checkpoint_writer.h"
 #include "models/training/dealing.h"
 #include "models/training/evaluation.h"
 #include "models/training/heartbeat.h"
 #include "models/training/non_finite.h"
+#include "models/training/phases.h"
 #include "models/training/product_choices.h"
 #include "models/training/resume.h"
 #include "models/training/run_journal.h"
@@ -38,16 +40,6 @@ namespace {
 
 constexpr double kSignalPollSeconds = 0.1;
 constexpr int kFailedSavesInARow = 2;  // then the run stops: it would lose too much
-
-ScheduleOptions schedule_options(const TrainConfig& config) {
-  ScheduleOptions options;
-  options.name = config.schedule;
-  options.learning_rate = static_cast<float>(config.learning_rate);
-  options.warmup = config.warmup;
-  options.total_steps = config.max_steps;
-  options.power = config.schedule_power;
-  return options;
-}
 
 /// NaN without a sign, which depends on the instruction that made it: "nan", never "-nan".
 double unsigned_nan(double x) {
@@ -69,7 +61,7 @@ class Trainer {
   void agree_on(StepState& after);
   bool stop_now() const;
   std::optional<GlobalStep> next_batch();
-  GlobalStep load(int64_t data_step) const;
+  GlobalStep load(const Loader& loader, int64_t data_step) const;
   void expect_next_batch();
   StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
   bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
@@ -79,13 +71,23 @@ class Trainer {
   std::string where_others_stood() const;
   void beat(const char* doing);
 
+  size_t phase_number() const { return state_.phase_starts.size() - 1; }
+  const Phase& phase() const { return phases_[phase_number()]; }
+  const PhaseInputs& data() const { return inputs_.phases[phase_number()]; }
+  bool is_over() const { return state_.applied_steps >= total_steps(phases_); }
+  bool at_end_of_phase() const { return state_.applied_steps >= phase().end(); }
+  void join_data();
+  void next_phase();
+  std::string describe_phase() const;
+
   void begin();
   void rehearse();
   std::string describe_ranks();
   int64_t choose_buckets();
   TrainResult loop();
   void after_step(StepRecord record);
-  EvaluationOptions evaluation(int64_t max_batches) const;
+  EvaluationOptions evaluation(const TrainConfig& phase, int64_t max_batches) const;
+  bool best_is_comparable() const;
   bool evaluate_into(StepRecord& record);
   bool evaluation_due(int64_t step) const;
 
@@ -101,12 +103,13 @@ class Trainer {
   SignalScope signals_;
   FileSystem files_;
   RunInputs inputs_;
+  const std::vector<Phase> phases_;
   std::vector<std::string> notes_;
   World world_;
   ProcessGroup& ranks_;  // for the host's memory; step_ has the one for gradients
   DeviceStream stream_;
   BertForPreTraining model_;
-  Schedule schedule_;
+  RunSchedule schedule_;
   Optimizer optimizer_;
   RunFolder folder_;
   CheckpointStore store_;
@@ -115,6 +118,7 @@ class Trainer {
   int64_t bucket_megabytes_;
   TrainStep step_;
   RunJournal journal_;
+  std::shared_ptr<const Loader> loader_;  // of the phase
   std::optional<Prefetcher> prefetcher_;
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   std::optional<GlobalStep> expected_;    // taken from the prefetcher, on its way to the device
@@ -196,6 +200,7 @@ bool Trainer::stop_now() const {
 StepRecord Trainer::record_of(const GlobalStep& batch, const StepState& after) const {
   StepRecord record;
   record.step = state_.data_steps + 1;
+  record.phase = static_cast<int64_t>(phase_number());
   record.mlm_loss = per_row(after.mlm.loss_sum, after.mlm);
   record.mlm_accuracy = per_row(static_cast<double>(after.mlm.correct), after.mlm);
   record.loss = record.mlm_loss;
@@ -246,10 +251,11 @@ void Trainer::beat(const char* doing) {
 }
 
 TrainResult Trainer::loop() {
-  while (state_.applied_steps < config_.max_steps) {
+  while (!is_over()) {
     if (stop_now()) return end(TrainEnd::signal);
     if (config_.stop_after > 0 && state_.data_steps >= config_.stop_after)
       return end(TrainEnd::paused);
+    if (at_end_of_phase()) next_phase();
     std::optional<StepRecord> record = step();
     if (!record) continue;  // a signal came: the loop's first line saves
     after_step(std::move(*record));
@@ -262,27 +268,30 @@ TrainResult Trainer::loop() {
 
 std::optional<GlobalStep> Trainer::next_batch() {
   if (config_.overfit_batch) {
-    if (!only_batch_) only_batch_ = load(0);
+    if (!only_batch_) only_batch_ = load(*loader_, loader_->options().first_step);
     return only_batch_;
   }
   if (expected_) return std::exchange(expected_, std::nullopt);
   if (!prefetcher_)
-    prefetcher_.emplace([this](int64_t step) { return load(step); }, state_.data_steps);
+    prefetcher_.emplace([this, loader = loader_](int64_t step) { return load(*loader, step); },
+                        state_.data_steps);
   while (!prefetcher_->ready_within(kSignalPollSeconds))
     if (ranks_.world() == 1 && stop_requested()) return std::nullopt;
   return prefetcher_->next();
 }
 
 /// What this rank was dealt of a step. Called by the prefetcher's threads.
-GlobalStep Trainer::load(int64_t data_step) const {
-  StepPlan plan = inputs_.loader->plan(data_step);
+GlobalStep Trainer::load(const Loader& loader, int64_t data_step) const {
+  StepPlan plan = loader.plan(data_step);
   Deal deal = deal_of(plan, ranks_.world(), config_.deterministic);
-  return inputs_.loader->load(std::move(plan), std::move(deal[static_cast<size_t>(ranks_.rank())]));
+  return loader.load(std::move(plan), std::move(deal[static_cast<size_t>(ranks_.rank())]));
 }
 
-/// If the next batch is ready, its way to the device begins while the device computes.
+/// If the next batch is ready, its way to the device begins while the device computes. Not in what may
+/// be the last step of a phase: the next one is of other data.
 void Trainer::expect_next_batch() {
   if (model_.device() == Device::cpu || !prefetcher_ || !prefetcher_->ready_within(0)) return;
+  if (state_.applied_steps + 1 >= phase().end()) return;
   try {
     expected_ = prefetcher_->next();
   } catch (const DataError&) {
@@ -326,16 +335,27 @@ void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& bat
 
 // ---- Starting and resuming ---------------------------------------------------------------------
 
+/// Of the data of all phases.
+std::string fingerprint(const RunInputs& inputs) {
+  std::string text;
+  for (const PhaseInputs& phase : inputs.phases)
+    text += (text.empty() ? "" : " ") + fingerprint(*phase.data);
+  return text;
+}
+
 /// What must be the same on every rank.
 std::vector<Fingerprint> fingerprints(const TrainRequest& request, const RunInputs& inputs) {
   const RunEnvironment here = current_environment();
   std::vector<Fingerprint> prints = {{"version", here.version},
                                      {"commit", here.commit},
-                                     {"training data's checksum", fingerprint(*inputs.data)},
+                                     {"training data's checksum", fingerprint(inputs)},
                                      {"instruction set", here.simd},
                                      {"GEMM", here.gemm}};
   for (const ConfigKey& key : config_keys())
     prints.push_back({key.name(), toml_text(key, request.config)});
+  for (const Phase& phase : phases_of(request.config))
+    for (const ConfigKey& key : phase_keys())
+      prints.push_back({phase.label() + "." + key.key, toml_text(key, phase.config)});
   return prints;
 }
 
@@ -378,8 +398,7 @@ TrainerState first_state(const TrainConfig& config, const RunInputs& inputs, Che
                          BertForPreTraining& model, Optimizer& optimizer,
                          std::vector<std::string>& notes, ProcessGroup& ranks) {
   TrainerState state;
-  if (ranks.rank() == 0)
-    state = resume_or_start(config, *inputs.data, store, model, optimizer, notes);
+  if (ranks.rank() == 0) state = resume_or_start(config, inputs, store, model, optimizer, notes);
   share_start(ranks, state, model, optimizer);
   return state;
 }
@@ -388,11 +407,12 @@ Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
       inputs_(open_inputs(config_)),
+      phases_(phases_of(config_)),
       world_(request.launch, world_options(request, inputs_)),
       ranks_(world_.control()),
       stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
-      schedule_(schedule_options(config_)),
+      schedule_(run_schedule(phases_)),
       optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
       folder_(open_folder(config_, model_.arena(), files_, notes_, ranks_)),
       store_(folder_.path(), files_),
@@ -408,7 +428,7 @@ Trainer::Trainer(const TrainRequest& request)
              .wire = compute_options(parse_precision(config_.reduce_precision), Device::cpu).dtype,
              .shard_optimizer = config_.shard_optimizer},
             &world_.group()),
-      journal_(folder_, config_, request.json, ranks_.rank(), ranks_.world()),
+      journal_(folder_, config_, phases_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
 
 /// MB of a bucket, which the state keeps. The fixed order of a deterministic run has no buckets.
@@ -422,18 +442,58 @@ int64_t Trainer::choose_buckets() {
   return choice.megabytes;
 }
 
-/// The products of a step and of an evaluation, so that who multiplies them can be decided. Nothing
-/// that it leaves is used.
+/// The products of a step and of an evaluation of each phase, so that who multiplies them can be
+/// decided. Nothing that it leaves is used.
 void Trainer::rehearse() {
-  step_.accumulate(load(state_.data_steps), state_.data_steps,
-                   [](size_t micro_batch) { return micro_batch > 0; });
-  if (!inputs_.evaluation.empty()) evaluate(model_, inputs_.evaluation[0].second, evaluation(1));
+  for (size_t i = 0; i < phases_.size(); ++i) {
+    const PhaseInputs& own = inputs_.phases[i];
+    const int64_t step = std::max(state_.data_steps, own.loader->options().first_step);
+    step_.accumulate(load(*own.loader, step), step,
+                     [](size_t micro_batch) { return micro_batch > 0; });
+    if (!own.evaluation.empty())
+      evaluate(model_, own.evaluation[0].second, evaluation(phases_[i].config, 1));
+  }
+}
+
+// ---- Phases ------------------------------------------------------------------------------------
+
+/// From here on batches are of the phase that state_ says.
+void Trainer::join_data() {
+  std::vector<int64_t> first_steps;
+  for (const PhaseStart& start : state_.phase_starts) first_steps.push_back(start.data_steps);
+  prefetcher_.reset();  // its threads load what the phase before would have had next
+  only_batch_.reset();
+  expected_.reset();
+  loader_ = make_loader(phase().config, data().data, first_steps.back(),
+                        first_sample_of(phases_, inputs_, phase_number(), first_steps));
+  state_.global_batch_size = phase().config.global_batch_size;
+  state_.data_fingerprint = fingerprint(*data().data);
+}
+
+/// The phase is over and another follows. Weights, moments and loss scale go on as they are; the rate
+/// and the count of bias correction are in the optimizer's table (optim/schedule.h).
+void Trainer::next_phase() {
+  state_.phase_starts.push_back({state_.data_steps, state_.applied_steps});
+  join_data();
+  journal_.log().info(describe_phase());
+}
+
+/// "step 80 | phase 2 of 2 (seq128) begins | 32 sequences of up to 128 tokens a step, 20 steps | ..."
+std::string Trainer::describe_phase() const {
+  const TrainConfig& c = phase().config;
+  return fmt::format(
+      "step {} | {} of {} begins | {} sequences of up to {} tokens a step, from sample {} on, {} "
+      "steps | {}{}",
+      state_.data_steps, phase().label(), phases_.size(), c.global_batch_size,
+      data().data->traits().sequence_length, loader_->options().first_sample, phase().steps,
+      schedule_.phases()[phase_number()].schedule.describe(),
+      c.restart_step_count ? "; bias correction counts from 1 again" : "");
 }
 
 /// "ranks: 4 over gloo; micro-batches dealt by tokens, in the first step the largest share is 1.03 of
 /// the mean; buckets of gradients: 12, each up to 25 MB"
 std::string Trainer::describe_ranks() {
-  const StepPlan plan = inputs_.loader->plan(state_.data_steps);
+  const StepPlan plan = loader_->plan(state_.data_steps);
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
                                ? "gradients summed in a tree (train.deterministic)"
@@ -449,10 +509,9 @@ std::string Trainer::describe_ranks() {
 void Trainer::begin() {
   const TrainerState before = state_;
   state_.seed = static_cast<uint64_t>(config_.seed);
-  state_.global_batch_size = config_.global_batch_size;
   state_.optimizer = config_.optimizer;
   state_.precision = config_.precision;
-  state_.data_fingerprint = fingerprint(*inputs_.data);
+  join_data();
   std::vector<std::string> products;
   if (ranks_.rank() == 0)
     products =
@@ -478,10 +537,17 @@ void Trainer::begin() {
   if (ranks_.world() > 1) log.info(describe_ranks());
   for (const std::string& line : products) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
-  log.info("schedule: " + schedule_.describe());
+  for (const Phase& phase : phases_) {
+    const std::string scaling = describe_scaling(phase.config);
+    if (!scaling.empty()) log.info(scaling);
+  }
+  for (size_t i = 0; i < phases_.size(); ++i)
+    log.info(phase_prefix(phases_[i].config) +
+             "schedule: " + schedule_.phases()[i].schedule.describe());
   for (const std::string& note : notes_) log.warn(note);
   if (resumed) {
-    log.info(fmt::format("going on at step {} of {}", state_.data_steps, config_.max_steps));
+    log.info(fmt::format("going on at step {} of {}{}", state_.data_steps, total_steps(phases_),
+                         phases_.size() > 1 ? ", in " + phase().label() : ""));
     for (const std::string& line : what_changed(before, state_)) log.warn(line);
   }
   if (evaluation_pending) {
@@ -504,25 +570,35 @@ void Trainer::after_step(StepRecord record) {
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
-  if (inputs_.evaluation.empty()) return false;
-  if (state_.applied_steps >= config_.max_steps) return true;
+  if (data().evaluation.empty()) return false;
+  if (at_end_of_phase()) return true;
   return config_.evaluate_every > 0 && step % config_.evaluate_every == 0;
 }
 
-EvaluationOptions Trainer::evaluation(int64_t max_batches) const {
-  return {.micro_batch_size = config_.micro_batch_size,
-          .token_capacity = config_.token_capacity,
+EvaluationOptions Trainer::evaluation(const TrainConfig& phase, int64_t max_batches) const {
+  return {.micro_batch_size = phase.micro_batch_size,
+          .token_capacity = phase.token_capacity,
           .max_batches = max_batches,
-          .nsp = config_.nsp};
+          .nsp = phase.nsp};
+}
+
+/// Whether there is a best evaluation, and on the sets of this phase: losses on others say nothing.
+bool Trainer::best_is_comparable() const {
+  if (!state_.best) return false;
+  size_t its_phase = 0;
+  while (its_phase < phase_number() &&
+         state_.phase_starts[its_phase + 1].data_steps < state_.best->step)
+    ++its_phase;
+  return phases_[its_phase].config.evaluation_data == phase().config.evaluation_data;
 }
 
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
   beat("evaluating");
-  for (const auto& [name, data] : inputs_.evaluation) {
+  for (const auto& [name, data] : data().evaluation) {
     const bool alone = ranks_.world() == 1;  // several finish what they begin
     const auto result = evaluate(
-        model_, data, evaluation(config_.evaluation_batches),
+        model_, data, evaluation(phase().config, config_.evaluation_batches),
         [&] { return alone && stop_requested(); }, &ranks_);
     if (!result) {
       record.evaluations.clear();
@@ -531,7 +607,7 @@ bool Trainer::evaluate_into(StepRecord& record) {
     record.evaluations.emplace_back(name, *result);
   }
   const double loss = record.evaluations.front().second.mlm_loss;
-  best_is_new_ = !state_.best || loss < state_.best->mlm_loss;
+  best_is_new_ = !best_is_comparable() || loss < state_.best->mlm_loss;
   if (best_is_new_) state_.best = {record.step, loss};
   return true;
 }
@@ -539,10 +615,10 @@ bool Trainer::evaluate_into(StepRecord& record) {
 // ---- Saving ------------------------------------------------------------------------------------
 
 bool Trainer::save_due() {
-  if (state_.applied_steps >= config_.max_steps) return false;  // end() saves
+  if (is_over()) return false;  // end() saves
   const bool asked = ranks_.world() == 1 ? take_save_request() : std::exchange(agreed_.save, false);
   const bool regular = config_.save_every > 0 && state_.data_steps % config_.save_every == 0;
-  return asked || regular || best_is_new_;
+  return asked || regular || best_is_new_ || at_end_of_phase();
 }
 
 void Trainer::save() {
@@ -582,7 +658,7 @@ void Trainer::save_the_last_whole_step() {
     save_and_wait();
     journal_.log().info(fmt::format(
         "step {} of {} is saved; once the error's cause is mended, go on with --resume auto",
-        state_.data_steps, config_.max_steps));
+        state_.data_steps, total_steps(phases_)));
   } catch (const std::exception& error) {
     journal_.log().error(error.what());
   }
@@ -609,7 +685,7 @@ TrainResult Trainer::end(TrainEnd how) {
                           : how == TrainEnd::paused ? "stopped by --stop-after"
                                                     : signal;
   journal_.log().info(fmt::format("{}: {} holds step {} of {}{}", why, result.checkpoint.string(),
-                                  state_.data_steps, config_.max_steps,
+                                  state_.data_steps, total_steps(phases_),
                                   how == TrainEnd::finished ? "" : "; go on with --resume auto"));
   return result;
 }

@@ -60,6 +60,43 @@ TEST(Schedule, PolynomialIsNvidias) {
   EXPECT_EQ(schedule.learning_rate(7037), 0.0f);
 }
 
+// Transformers' get_linear_schedule_with_warmup: t / max(1, W), then max(0, (T - t) / max(1, T - W)).
+TEST(Schedule, TransformersLinearReachesLr0) {
+  const Schedule schedule = make("transformers-linear", 1.0f, 4, 10);
+  for (int64_t t = 0; t <= 12; ++t) {
+    const auto x = static_cast<double>(t);
+    EXPECT_FLOAT_EQ(schedule.learning_rate(t), t < 4 ? x / 4 : std::max(0.0, (10 - x) / 6)) << t;
+  }
+  EXPECT_EQ(make("transformers-linear", 1.0f, 10, 10).learning_rate(9), 0.9f);
+}
+
+TEST(Schedule, TheHighestStepIsFound) {
+  for (const char* name :
+       {"linear", "polynomial", "constant", "google-linear", "transformers-linear"}) {
+    for (const double warmup : {0.0, 1.0, 2.5, 4.0, 7.0, 10.0}) {
+      const Schedule schedule = make(name, 1.0f, warmup == 2.5 ? 0.25 : warmup, 10);
+      int64_t best = 0;
+      for (int64_t t = 0; t < 10; ++t)
+        if (schedule.learning_rate(t) > schedule.learning_rate(best)) best = t;
+      EXPECT_EQ(schedule.highest_step(), best) << name << " " << warmup;
+    }
+  }
+  EXPECT_NE(make("linear", 1e-3f, 4, 10).describe().find("the highest is 0.0007, in step 4"),
+            std::string::npos);
+}
+
+TEST(RunSchedule, PhasesFollowEachOther) {
+  const Schedule a = make("constant", 1.0f, 2, 3), b = make("linear", 2.0f, 0, 4);
+  const RunSchedule run({{a, false}, {b, true}, {a, false}});
+  EXPECT_EQ(run.total_steps(), 10);
+  const float rates[] = {0.5f, 1, 1, 2, 1.5f, 1, 0.5f, 0.5f, 1, 1, 1};
+  const int64_t counts[] = {1, 2, 3, 1, 2, 3, 4, 5, 6, 7};
+  for (int64_t t = 0; t < 11; ++t) EXPECT_EQ(run.learning_rate(t), rates[t]) << t;
+  for (int64_t t = 0; t < 10; ++t) EXPECT_EQ(run.moment_step(t), counts[t]) << t;
+  EXPECT_THROW(RunSchedule(std::vector<SchedulePhase>{}), UsageError);
+  EXPECT_THROW(RunSchedule(make("constant", 1, 0, 0)), UsageError);
+}
+
 TEST(Schedule, ConstantStaysAfterItsRamp) {
   const Schedule schedule = make("constant", 2.0f, 4, 0);
   EXPECT_FLOAT_EQ(schedule.learning_rate(0), 0.5f);

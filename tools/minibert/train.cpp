@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -14,6 +15,7 @@
 #include "models/training/config.h"
 #include "models/training/recipes.h"
 #include "models/training/resume.h"
+#include "models/training/run_plan.h"
 #include "models/training/run_setup.h"
 #include "models/training/trainer.h"
 #include "optim/optimizer_policies.h"
@@ -33,7 +35,9 @@ struct Options {
 };
 
 void print_recipes() {
-  for (const Recipe& recipe : recipes()) fmt::print("{:<12} {}\n", recipe.name, describe(recipe));
+  for (const Recipe& recipe : recipes()) fmt::print("{:<20} {}\n", recipe.name, describe(recipe));
+  fmt::print("\n");
+  for (const std::string& line : recipe_table()) fmt::print("{}\n", line);
 }
 
 std::string optimizer_text(const OptimizerVariant& row) {
@@ -59,11 +63,29 @@ void print_optimizers(bool json) {
     fmt::print("  {:<20} {}\n", knob.key, knob.help);
 }
 
-void print_plan(const ConfigBuilder& builder) {
-  const RunInputs inputs = open_inputs(builder.config());
-  check_start(builder.config(), inputs);
+/// What the settings and the data say, or the settings alone where they describe the data.
+void print_plan(const ConfigBuilder& builder, bool json) {
+  const TrainConfig& config = builder.config();
+  std::optional<RunInputs> inputs;
+  if (!is_described(config)) {
+    inputs = open_inputs(config);
+    check_start(config, *inputs);
+  }
+  const std::vector<PhasePlan> plan = plan_run(config, inputs ? &*inputs : nullptr);
+  if (json) {
+    fmt::print("{}\n", run_json(config, plan, builder.recipe()));
+    return;
+  }
   fmt::print("{}\n", builder.to_toml());
-  for (const std::string& line : describe_plan(builder.config(), inputs)) fmt::print("{}\n", line);
+  if (inputs)
+    for (const std::string& line : describe_plan(config, *inputs)) fmt::print("{}\n", line);
+  for (const std::string& line : describe_run(config, plan, builder.recipe()))
+    fmt::print("{}\n", line);
+  if (!inputs)
+    fmt::print(
+        "no data are given: sequences count as full, and nothing is checked against data or "
+        "output folder. Give {}\n",
+        flag_text(phases_of(config).front().config, "data", "DIR"));
 }
 
 /// --gpus N is --nproc N with --device cuda.
@@ -85,7 +107,7 @@ void run_train(const Options& options, const std::vector<std::string>& arguments
     fmt::print("{}", builder.to_toml());
     return;
   }
-  if (options.dry_run) return print_plan(builder);
+  if (options.dry_run) return print_plan(builder, options.json);
   const Launch launch = launch_here();
   start_ranks(std::max(options.ranks, options.gpus), launch, arguments,
               1.5 * builder.config().communication_timeout + 30,
@@ -112,8 +134,10 @@ void add_train_verb(CLI::App& app) {
       "List the optimizers with formula, knobs and source, and exit (--json: a line each)");
   verb->add_flag("--print-config", options->print_config,
                  "Print the resolved settings as TOML and exit");
-  verb->add_flag("--dry-run", options->dry_run,
-                 "Check settings and data, print the plan, write nothing");
+  verb->add_flag(
+      "--dry-run", options->dry_run,
+      "Check settings and data, print the plan (with --json as one object), write nothing; "
+      "a recipe's plan needs no data");
   verb->add_option("--nproc", options->ranks,
                    "Processes that share the work on this machine: they train the same run, faster")
       ->check(CLI::Range(1, 1024));

@@ -23,6 +23,15 @@ void TrainFlags::add_to(CLI::App& verb) {
   verb.add_option("--config", config_file_,
                   "TOML file with settings (`minibert train --print-config` shows one)");
   verb.add_option("--recipe", recipe_, "Built-in settings by name");
+  std::vector<std::string> keys;
+  for (const ConfigKey& key : phase_keys()) keys.push_back(key.key);
+  verb.add_option(
+          "--phase", phase_settings_,
+          fmt::format("A setting of one [[phase]], PHASE.KEY=VALUE, such as 2.data=DIR; may be "
+                      "given several times. PHASE is its number, from 1, or its name; KEY is "
+                      "one of {} [MINIBERT_PHASE]",
+                      fmt::join(keys, ", ")))
+      ->allow_extra_args(false);
   for (const ConfigKey& key : config_keys()) add_key(key);
 }
 
@@ -47,7 +56,7 @@ void TrainFlags::add_key(const ConfigKey& key) {
 
 ConfigBuilder TrainFlags::resolve() const {
   ConfigBuilder builder;
-  if (!recipe_.empty()) builder.apply_toml(find_recipe(recipe_).toml, "recipe " + recipe_);
+  if (!recipe_.empty()) builder.apply_recipe(recipe_);
   if (!config_file_.empty()) builder.apply_file(config_file_);
   builder.apply_environment(environ);
   for (const ConfigKey& key : config_keys()) {
@@ -60,6 +69,8 @@ ConfigBuilder TrainFlags::resolve() const {
       builder.apply_text(key, values_.at(key.name()), key.flag());
     }
   }
+  for (const std::string& text : phase_settings_) builder.apply_phase_text(text, "--phase");
+  builder.finish();
   return builder;
 }
 

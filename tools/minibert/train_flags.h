@@ -25,6 +25,7 @@ class TrainFlags {
 
   CLI::App* verb_ = nullptr;
   std::string config_file_, recipe_;
+  std::vector<std::string> phase_settings_;
   std::map<std::string, std::string> values_;  // by key name; a switch is "true" or "false"
   std::map<std::string, std::vector<std::string>> lists_;  // by key name
 };

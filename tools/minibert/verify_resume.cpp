@@ -27,6 +27,7 @@
 #include "models/training/checkpoint_store.h"
 #include "models/training/compare_runs.h"
 #include "models/training/file_system.h"
+#include "models/training/phases.h"
 #include "models/training/run_setup.h"
 #include "tools/minibert/train_flags.h"
 
@@ -95,7 +96,7 @@ ConfigBuilder short_run(ConfigBuilder builder) {
       if (key.name() == name) builder.apply_text(key, std::to_string(value), "verify-resume");
   };
   if (builder.config().stop_after == 0)
-    set("train.stop_after", std::min(kSteps, builder.config().max_steps));
+    set("train.stop_after", std::min(kSteps, total_steps(phases_of(builder.config()))));
   const int64_t steps = builder.config().stop_after, often = std::max<int64_t>(1, steps / kSaves);
   if (builder.config().save_every == 0 || builder.config().save_every > often)
     set("checkpoint.save_every", often);

@@ -129,8 +129,8 @@ TEST_F(CheckpointTest, OtherShapesNameFileTensorFoundAndExpected) {
 
 TEST_F(CheckpointTest, StateOfANewerVersionOrWithoutAFieldIsRefused) {
   EXPECT_TRUE(has(
-      message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 3}", "s.json"); }),
-      "s.json: format_version is 3, expected 1 to 2"));
+      message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 4}", "s.json"); }),
+      "s.json: format_version is 4, expected 1 to 3"));
   EXPECT_TRUE(has(
       message_of<CheckpointError>([] { parse_trainer_state("{\"format_version\": 1}", "s.json"); }),
       "s.json: field \"data_steps\" is missing"));
@@ -167,6 +167,17 @@ TEST_F(CheckpointTest, StateOfTheFormerFormatLoads) {
   EXPECT_EQ(state.precision, "fp32");
   EXPECT_FALSE(state.scaler);
   EXPECT_EQ(state.bucket.megabytes, 0);
+  EXPECT_EQ(state.phase_starts, std::vector<PhaseStart>{{}}) << "it is in its only phase";
+}
+
+TEST_F(CheckpointTest, PhasesAreReadBack) {
+  TrainerState state;
+  state.phase_starts = {{}, {12, 10}, {40, 36}};
+  EXPECT_EQ(parse_trainer_state(to_json(state), "s.json").phase_starts, state.phase_starts);
+  std::string other = to_json(state);
+  other.replace(other.find("\"first_data_step\": 0"), 20, "\"first_data_step\": 5");
+  EXPECT_TRUE(has(message_of<CheckpointError>([&] { parse_trainer_state(other, "s.json"); }),
+                  "field \"phases\" does not begin at step 0"));
 }
 
 TEST_F(CheckpointTest, PrecisionAndScalerAreReadBack) {

@@ -245,7 +245,8 @@ TEST(Recipes, AllParseValidateAndDescribeThemselves) {
   ASSERT_GE(recipes().size(), 2u);
   for (const Recipe& recipe : recipes()) {
     ConfigBuilder builder;
-    builder.apply_toml(recipe.toml, "recipe " + recipe.name);
+    builder.apply_recipe(recipe.name);
+    builder.finish();
     TrainConfig config = builder.config();
     config.data = "d", config.output_dir = "o";
     EXPECT_EQ(usage_error([&] { validate(config); }), "") << recipe.name;

@@ -33,6 +33,13 @@ TEST(RunLog, LineHasTheContractsForm) {
             "61% of peak | mem 213.0/800G | eta 3h12m");
 }
 
+TEST(RunLog, PhasesAreCountedFromOne) {
+  StepRecord r = record();
+  r.phase = 1;
+  EXPECT_TRUE(
+      has(log_line(r, {.max_steps = 8599, .phases = 2}), "step 120/8599 | phase 2/2 | mlm "));
+}
+
 TEST(RunLog, ScaleAndSkipsAreShownWhereTheLossIsScaled) {
   StepRecord r = record();
   r.loss_scale = 65536, r.skipped_steps = 2;
