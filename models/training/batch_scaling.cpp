@@ -52,11 +52,12 @@ BatchScaledSettings scaled_settings(const TrainConfig& c) {
   MB_CHECK(
       share * factor <= 1,
       "{}the warm-up of batch scaling is {:g} of the steps at batch {} ({:g} at {}), expected at "
-      "most 1: it is a fixed number of samples. Give it: {}.",
+      "most 1: it keeps its number of steps. Give it: {}.",
       phase_prefix(c), share * factor, c.global_batch_size, share, c.reference_batch_size,
       flag_text(c, "warmup", "0.5"));
   scaled.warmup = scaled_warmup_ratio(share, c.reference_batch_size, c.global_batch_size);
-  if (scaled.warmup == 1) scaled.warmup = static_cast<double>(scaled.steps);
+  if (scaled.warmup == 1)  // as a share it would read as one step
+    scaled.warmup = static_cast<double>(scaled.steps > 0 ? scaled.steps : c.max_steps);
   return scaled;
 }
 
@@ -70,8 +71,8 @@ void ConfigBuilder::scale(std::optional<size_t> phase) {
                origin(phase, reference));
     return;
   }
-  const auto recipe_has = [&](const char* name) {
-    if (!recipe_layer_) return false;
+  const auto recipe_has = [&](const char* name) {  // one that scales names its own reference
+    if (!recipe_layer_ || recipe_layer_->config.batch_scaling != "none") return false;
     const auto& phases = recipe_layer_->config.phases;
     const bool own = phase && *phase < phases.size() && phases[*phase].entries.count(name) > 0;
     return own || recipe_layer_->origins.count(name) > 0;

@@ -1,7 +1,7 @@
 // batch_scaling.h: from one batch size at which learning rate, warm-up and steps are known to another
 // batch size. Called by ConfigBuilder::finish() for the run and each phase, and by the plan's printout.
-// Easy to break: a warm-up of a fixed number of epochs is, for a fixed number of epochs, a share that
-// grows with the batch while the steps shrink with it. Source: arXiv 1904.00962, sec. 4.3 (square-root
+// Easy to break: the warm-up's share grows with the batch while the steps shrink with it, so the
+// warm-up keeps its number of steps, and its epochs grow with the batch. Source: arXiv 1904.00962, sec. 4.3 (square-root
 // scaling, linear-epoch warm-up). Test: ctest -R training_batch_scaling.
 #pragma once
 

@@ -190,9 +190,9 @@ std::vector<ConfigKey> make_keys() {
       word(
           "optim", "batch_scaling", &C::batch_scaling, {"none", "sqrt"},
           "sqrt: learning rate, warm-up and steps follow from global_batch_size and a reference "
-          "point: the rate by the square root of the batch's factor, the warm-up a fixed number of "
-          "samples, the steps the same number of samples (arXiv 1904.00962). Each of them that is "
-          "given wins"),
+          "point: the rate by the square root of the batch's factor, the steps so that epochs "
+          "stay, "
+          "the warm-up as many steps as there (arXiv 1904.00962). Each of them that is given wins"),
       number(
           "optim", "reference_batch_size", &C::reference_batch_size, 0, 1 << 24,
           "batch at which the reference_ settings are right; 0 = the recipe's global_batch_size"),

@@ -135,7 +135,7 @@ std::vector<PhasePlan> plan_run(const TrainConfig& config, const RunInputs* inpu
 std::vector<std::string> describe_run(const TrainConfig& config, const std::vector<PhasePlan>& plan,
                                       const std::string& recipe) {
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("{:<18} {:>6} {:>8} {:>9} {:>13} {:>8} {:>9} {:>9}", "", "tokens",
+  lines.push_back(fmt::format("{:<18} {:>6} {:>8} {:>9} {:>13} {:>8} {:>9} {:>9}", "", "length",
                               "batch", "steps", "sequences", "passes", "tokens", "FLOPs"));
   for (const PhasePlan& p : plan)
     lines.push_back(row(p.label, p.sequence_length, std::to_string(p.global_batch_size),

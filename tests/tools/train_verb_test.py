@@ -119,6 +119,38 @@ class TrainVerb(unittest.TestCase):
         self.assertIn("micro 4 x accumulation 2 = 8 sequences per step", got.stdout)
         self.assertFalse((self.folder / "dry").exists())
 
+    def test_a_recipes_plan_needs_no_data(self):
+        got = run("train", "--recipe", "bert-large-lamb-64k", "--dry-run")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertIn("published: 8599 steps at batch 64k/32k", got.stdout)
+        self.assertIn("no data are given", got.stdout)
+        plan = json.loads(run("train", "--recipe", "bert-large-lamb-64k", "--dry-run", "--json").stdout)
+        self.assertEqual([(p["steps"], p["global_batch_size"], p["sequence_length"]) for p in plan["phases"]],
+                         [(7037, 65536, 128), (1562, 32768, 512)])
+        self.refused(2, "phase 2 (seq512): data.data is empty", "train", "--recipe", "bert-large-lamb-64k", "--phase",
+                     f"1.data={self.folder / 'data'}", "--output-dir", self.folder / "x")
+
+    def test_the_table_of_recipes_is_the_one_in_docs(self):
+        root = pathlib.Path(os.environ.get("MINIBERT_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+        printed = run("train", "--list-recipes").stdout
+        self.assertIn((root / "docs/results/recipes.txt").read_text(), printed,
+                      "docs/results/README.md has the command that writes docs/results/recipes.txt")
+
+    def test_run_of_two_phases(self):
+        held_out = self.folder / "data/held-out"
+        (self.folder / "phases.toml").write_text("[[phase]]\nmax_steps = 4\n[[phase]]\nname = 'last'\nmax_steps = 2\n")
+        settings = [s for s in self.settings("phases", "--config", self.folder / "phases.toml", "--evaluation-data", f"held={held_out}")]
+        where = settings.index("--max-steps")
+        self.refused(2, "--phase 1.max_steps=VALUE", *settings)
+        del settings[where:where + 2]
+        got = run(*settings, "--phase", "last.learning_rate=5e-4")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        self.assertIn("step 6/6 | phase 2/2 | mlm ", got.stdout)
+        records = [json.loads(line) for line in (self.folder / "phases/metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([r["phase"] for r in records], [0, 0, 0, 0, 1, 1])
+        self.assertEqual(["eval" in r for r in records], [False, False, False, True, False, True])
+        self.assertAlmostEqual(records[4]["learning_rate"], 5e-4, places=9)
+
     def test_run_resume_and_eval(self):
         held_out = self.folder / "data/held-out"
         name = "run"

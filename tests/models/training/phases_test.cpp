@@ -229,6 +229,12 @@ TEST(Phases, DataThatDoNotFitTheFirstPhasesAreRefused) {
   TrainConfig positions = config_with("");
   positions.max_position_embeddings = 16;
   EXPECT_TRUE(has(error(positions), "Use --max-position-embeddings 24"));
+  // What the messages advise.
+  positions.max_position_embeddings = 24;
+  EXPECT_EQ(error(positions), "");
+  EXPECT_EQ(error(config_with("sequence_length = 24")), "");
+  const auto mended = testing::build_tiny_data(scratch / "mended", 2);  // of the first's vocabulary
+  EXPECT_EQ(error(config_with("data = \"" + mended.string() + "\"")), "");
 }
 
 // Data steps 0 .. 29 of 8 samples, then 16 samples a step.

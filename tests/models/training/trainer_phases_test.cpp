@@ -1,6 +1,8 @@
 // trainer_phases_test.cpp: runs of several phases: what their curves say, that one stopped anywhere,
 // at the border too, goes on bit for bit, and that a run of one phase is the run that it always was.
+#include <cmath>
 #include <fstream>
+#include <regex>
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -64,7 +66,8 @@ class TrainerPhases : public ::testing::Test {
   static std::vector<json> records(const fs::path& run) {
     std::ifstream file(run / "metrics.jsonl");
     std::vector<json> all;
-    for (std::string line; std::getline(file, line);) all.push_back(json::parse(line));
+    for (std::string line; std::getline(file, line);)  // a skipped step's norm is no JSON
+      all.push_back(json::parse(std::regex_replace(line, std::regex("-?(NaN|Infinity)"), "null")));
     return all;
   }
 
