@@ -20,7 +20,8 @@ namespace minibert {
 inline constexpr int kConfigFormatVersion = 1;
 
 /// A setting's value, of one of the types that settings have.
-using ConfigValue = std::variant<std::string, int64_t, double, bool, std::vector<std::string>>;
+using ConfigValue = std::variant<std::string, int64_t, double, bool, std::vector<std::string>,
+                                 std::optional<double>>;
 
 /// What a phase has of its own, by the setting's name, "optim.learning_rate"; the rest is the run's.
 /// phases.h makes whole configurations of it.
