@@ -582,14 +582,14 @@ void validate(const TrainConfig& config) {
   check_device_cuda(config);
   check_loss_scale(config);
   check_optimizer(config);
-  MB_CHECK(!config.output_dir.empty(),
-           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
   MB_CHECK(!config.deterministic || config.reduce_precision == "fp32",
            "ranks.reduce_precision is {}, expected fp32 with train.deterministic (a sum of rounded "
            "parts depends on the number of ranks). Use one of both.",
            config.reduce_precision);
   const std::vector<Phase> phases = phases_of(config);
   check_phases(phases);
+  MB_CHECK(!config.output_dir.empty(),
+           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
   MB_CHECK(config.stop_after <= total_steps(phases),
            "train.stop_after is {}, expected at most {} = {}", config.stop_after,
            config.phases.empty() ? "train.max_steps" : "the steps of all phases",

@@ -60,6 +60,12 @@ class VerifyResume(unittest.TestCase):
         self.assertEqual(len(re.findall(r"^ +\d +2 +(?:all|rank [01]) .* equal$", got.stdout, re.M)), 2, got.stdout)
         self.assertIn("2 runs compared: each has the undisturbed run's weights, moments, state and curve", got.stdout)
 
+    def test_phases(self):
+        (self.folder / "phases.toml").write_text("[[phase]]\nmax_steps = 7\n[[phase]]\nmax_steps = 5\nglobal_batch_size = 8\n")
+        got = self.verify("--config", self.folder / "phases.toml", "--kills", 2, "--phase", "2.max_steps=6", MINIBERT_PHASE="2.max_steps=9")
+        self.assertIn("undisturbed on 1 rank: 13 steps", got.stdout)
+        self.assertEqual(len(re.findall(r" equal$", got.stdout, re.M)), 2, got.stdout)
+
     def test_settings_of_the_environment_count_once(self):
         got = self.verify("--kills", 1, "--stop-after", 6, MINIBERT_MAX_STEPS="7", MINIBERT_SAVE_EVERY="2")
         self.assertIn("undisturbed on 1 rank: 6 steps", got.stdout)

@@ -139,6 +139,7 @@ class Verifier {
     FileSystem().replace_text(settings(), builder.to_toml());
     // All that they say is in the file; else they would win over it.
     for (const ConfigKey& key : config_keys()) ::unsetenv(key.environment().c_str());
+    ::unsetenv("MINIBERT_PHASE");
   }
 
   void run() {
