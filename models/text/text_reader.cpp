@@ -3,13 +3,16 @@
 #include "models/text/text_reader.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
 #include <regex>
 #include <string_view>
 #include <utility>
 
+#include <fcntl.h>
+#include <poll.h>
+#include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -31,34 +34,42 @@ class RawFile {
  public:
   explicit RawFile(const std::string& path) : path_(path) {
     if (path == "-") {
-      file_ = stdin;
+      file_ = STDIN_FILENO;
       return;
     }
-    file_ = std::fopen(path.c_str(), "rb");
-    MB_CHECK_AS(DataError, file_ != nullptr,
+    file_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    MB_CHECK_AS(DataError, file_ >= 0,
                 "{}: cannot be opened ({}). Check the path and its permissions.", path,
                 std::strerror(errno));
   }
   ~RawFile() {
-    if (file_ != stdin) std::fclose(file_);
+    if (file_ != STDIN_FILENO) ::close(file_);
   }
   RawFile(const RawFile&) = delete;
   RawFile& operator=(const RawFile&) = delete;
 
-  /// Fills `buffer` with the next chunk; empty at the end.
+  /// Fills `buffer` with what is there of the next chunk, at least a byte; empty at the end.
   void read(std::string& buffer) {
     buffer.resize(kChunk);
-    const size_t got = std::fread(buffer.data(), 1, kChunk, file_);
-    MB_CHECK_AS(DataError, got > 0 || !std::ferror(file_),
-                "{}: cannot be read ({}). Is it a folder?", path_, std::strerror(errno));
-    buffer.resize(got);
-    sum_.add(buffer.data(), got);
+    ssize_t got = 0;
+    do {
+      got = ::read(file_, buffer.data(), kChunk);
+    } while (got < 0 && errno == EINTR);
+    MB_CHECK_AS(DataError, got >= 0, "{}: cannot be read ({}). Is it a folder?", path_,
+                std::strerror(errno));
+    buffer.resize(static_cast<size_t>(got));
+    sum_.add(buffer.data(), buffer.size());
+  }
+  /// Whether read() would return at once.
+  bool ready() const {
+    pollfd waiting{file_, POLLIN, 0};
+    return ::poll(&waiting, 1, 0) != 0;
   }
   const FileSum& sum() const { return sum_; }
 
  private:
   std::string path_;
-  std::FILE* file_ = nullptr;
+  int file_ = -1;
   FileSum sum_;
 };
 
@@ -147,11 +158,88 @@ class ZstdDecoder : public Decoder {
   bool pending_ = false, complete_ = false;
 };
 
+constexpr std::string_view kGzip = "\x1F\x8B", kZstd = "\x28\xB5\x2F\xFD";
+
+/// Whether more bytes could make one of the marks of `start`.
+template <size_t N>
+bool may_become(std::string_view start, const std::array<std::string_view, N>& marks) {
+  return std::ranges::any_of(marks, [&](std::string_view mark) {
+    return start.size() < mark.size() && mark.starts_with(start);
+  });
+}
+
 std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view start) {
-  if (start.starts_with("\x1F\x8B")) return std::make_unique<GzipDecoder>(path);
-  if (start.starts_with("\x28\xB5\x2F\xFD")) return std::make_unique<ZstdDecoder>(path);
+  if (start.starts_with(kGzip)) return std::make_unique<GzipDecoder>(path);
+  if (start.starts_with(kZstd)) return std::make_unique<ZstdDecoder>(path);
   return std::make_unique<PlainDecoder>();
 }
+
+// ---- Encoding ----------------------------------------------------------------------------------
+
+/// Bytes of UTF-8, or of UTF-16 where a byte order mark says so, to UTF-8 without the mark.
+class EncodingDecoder {
+ public:
+  /// Appends what is whole so far. `end`: nothing follows.
+  void decode(std::string_view bytes, bool end, std::string& text) {
+    held_.append(bytes);
+    if (encoding_ == Encoding::unknown) {
+      if (!end && may_become(held_, std::array{kMark8, kLittle, kBig})) return;
+      find_mark();
+    }
+    if (encoding_ == Encoding::utf8) {
+      text += held_;
+      held_.clear();
+    } else {
+      decode_utf16(end, text);
+    }
+  }
+  bool utf16() const { return encoding_ == Encoding::little || encoding_ == Encoding::big; }
+
+ private:
+  enum class Encoding { unknown, utf8, little, big };
+  static constexpr std::string_view kMark8 = "\xEF\xBB\xBF", kLittle = "\xFF\xFE",
+                                    kBig = "\xFE\xFF";
+
+  void find_mark() {
+    encoding_ = held_.starts_with(kLittle) ? Encoding::little
+                : held_.starts_with(kBig)  ? Encoding::big
+                                           : Encoding::utf8;
+    if (utf16()) held_.erase(0, kLittle.size());
+    if (held_.starts_with(kMark8)) held_.erase(0, kMark8.size());
+  }
+
+  /// A half of a surrogate pair without the other becomes U+FFFD, and so does an odd byte at the end.
+  void decode_utf16(bool end, std::string& text) {
+    const auto unit = [&](size_t at) {
+      const auto first = static_cast<uint8_t>(held_[at]),
+                 second = static_cast<uint8_t>(held_[at + 1]);
+      return static_cast<uint32_t>(encoding_ == Encoding::little ? first | second << 8
+                                                                 : first << 8 | second);
+    };
+    const auto high = [](uint32_t x) { return x >= 0xD800 && x < 0xDC00; };
+    const auto low = [](uint32_t x) { return x >= 0xDC00 && x < 0xE000; };
+    size_t at = 0;
+    while (at + 1 < held_.size()) {
+      const uint32_t first = unit(at);
+      if (high(first) && at + 3 >= held_.size() && !end) break;  // its other half may follow
+      if (high(first) && at + 3 < held_.size() && low(unit(at + 2))) {
+        append_utf8(0x10000 + ((first - 0xD800) << 10) + (unit(at + 2) - 0xDC00), text);
+        at += 4;
+        continue;
+      }
+      append_utf8(high(first) || low(first) ? 0xFFFD : first, text);
+      at += 2;
+    }
+    if (end && at < held_.size()) {
+      append_utf8(0xFFFD, text);
+      at = held_.size();
+    }
+    held_.erase(0, at);
+  }
+
+  Encoding encoding_ = Encoding::unknown;
+  std::string held_;  // bytes that may be part of a mark or of a character
+};
 
 // ---- UTF-8 -------------------------------------------------------------------------------------
 
@@ -185,28 +273,37 @@ int64_t replace_invalid_utf8(std::string& text) {
 // ---- Lines -------------------------------------------------------------------------------------
 
 struct LineReader::State {
-  explicit State(const std::string& path) : file(path) {
+  State(const std::string& path, Empty empty) : file(path) {
     stats.path = path;
     file.read(raw);
-    MB_CHECK_AS(DataError, !raw.empty(),
+    MB_CHECK_AS(DataError, !raw.empty() || empty == Empty::allowed,
                 "{}: file is empty, expected text. Check the path, or leave the file out.", path);
+    std::string more;
+    while (may_become(raw, std::array{kGzip, kZstd})) {
+      file.read(more);
+      if (more.empty()) break;
+      raw += more;
+    }
     decoder = make_decoder(path, raw);
     input = raw;
-    constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-    while (text.size() < kByteOrderMark.size() && !ended) ended = !fill();
-    if (text.starts_with(kByteOrderMark)) begin = kByteOrderMark.size();
   }
 
   void decode_some() {
     const size_t before = text.size();
-    decoder->decode(input, text);
+    decoded.clear();
+    decoder->decode(input, decoded);
+    encoding.decode(decoded, /* end= */ false, text);
+    check_text(before);
+    stats.text_bytes += static_cast<int64_t>(decoded.size());
+  }
+
+  void check_text(size_t before) const {
     const size_t zero = text.find('\0', before);
     MB_CHECK_AS(DataError, zero == std::string::npos,
                 "{}: holds a zero byte at offset {} of its text, expected UTF-8 text (the file "
-                "looks binary or UTF-16). "
-                "Give a text file, or convert it: iconv -t UTF-8.",
+                "looks binary, or UTF-16 without a byte order mark). Give a text file, or convert "
+                "it: iconv -f UTF-16LE -t UTF-8.",
                 stats.path, stats.text_bytes + static_cast<int64_t>(zero - before));
-    stats.text_bytes += static_cast<int64_t>(text.size() - before);
   }
 
   /// Extends text[begin..] by at most a chunk; false at the end of the file.
@@ -231,19 +328,25 @@ struct LineReader::State {
                 stats.path);
     stats.file_bytes = file.sum().bytes;
     stats.crc32 = file.sum().crc32;
+    const size_t before = text.size();
+    encoding.decode({}, /* end= */ true, text);
+    check_text(before);
+    stats.utf16 = encoding.utf16();
     return false;
   }
 
   RawFile file;
   std::unique_ptr<Decoder> decoder;
-  std::string raw, text;
+  EncodingDecoder encoding;
+  std::string raw, decoded, text;
   std::string_view input;  // the part of raw that is not decoded yet
   size_t begin = 0;        // of the next line in text
   bool ended = false;
   SourceStats stats;
 };
 
-LineReader::LineReader(const std::string& path) : state_(std::make_unique<State>(path)) {}
+LineReader::LineReader(const std::string& path, Empty empty)
+    : state_(std::make_unique<State>(path, empty)) {}
 LineReader::~LineReader() = default;
 LineReader::LineReader(LineReader&&) noexcept = default;
 const SourceStats& LineReader::stats() const {
@@ -268,6 +371,12 @@ bool LineReader::next(std::string& line) {
   if (invalid > 0 && s.stats.invalid_bytes == 0) s.stats.first_invalid_line = s.stats.lines;
   s.stats.invalid_bytes += invalid;
   return true;
+}
+
+bool LineReader::ready() const {
+  const State& s = *state_;
+  return s.ended || !s.input.empty() || s.decoder->pending() ||
+         s.text.find('\n', s.begin) != std::string::npos || s.file.ready();
 }
 
 // ---- Documents ---------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-// text_reader.h: files of raw text (plain, gzip, zstd, or "-" for standard input) to clean UTF-8
-// lines, and lines to documents of sentences. The first stage of text -> documents -> WordPiece ids
-// -> examples. Called by models/text/shard_build.cpp and `tokenizer train`; memory is bounded by
-// the longest document. Easy to break: compression is detected by the first bytes, never by the
-// name, and the checksum is that of the file on disk, before decompression.
+// text_reader.h: files of raw text (plain, gzip, zstd, or "-" for standard input; UTF-8, or UTF-16 with
+// a byte order mark) to clean UTF-8 lines, and lines to documents of sentences. The first stage of
+// text -> documents -> WordPiece ids -> examples. Called by models/text/shard_build.cpp and every verb
+// that reads text; memory is bounded by the longest document. Easy to break: compression and encoding
+// are detected by the first bytes, never by the name, and the checksum is that of the file on disk,
+// before decompression; a line from a pipe is passed on when it is whole, without waiting for more.
 // Test: ctest -R text_reader.
 #pragma once
 
@@ -22,6 +23,7 @@ struct SourceStats {
   int64_t file_bytes = 0;  // as on disk, before decompression
   uint32_t crc32 = 0;      // zlib's crc32 of those bytes
   int64_t text_bytes = 0;  // after decompression
+  bool utf16 = false;      // began with UTF-16's byte order mark: was converted
   int64_t lines = 0;
   int64_t invalid_bytes = 0;       // bytes that are not UTF-8, replaced by U+FFFD
   int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
@@ -31,16 +33,19 @@ struct SourceStats {
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
 /// UTF-8.
-/// Errors  DataError (exit code 3): file missing, unreadable, empty, binary (a zero byte), a
-///         compressed stream that is damaged or ends early, a line longer than 64 MiB.
+/// Errors  DataError (exit code 3): file missing, unreadable, empty (unless that is allowed), binary (a
+///         zero byte), a compressed stream that is damaged or ends early, a line longer than 64 MiB.
 class LineReader {
  public:
-  explicit LineReader(const std::string& path);
+  enum class Empty { refused, allowed };
+  explicit LineReader(const std::string& path, Empty empty = Empty::refused);
   ~LineReader();
   LineReader(LineReader&&) noexcept;
 
   /// False at the end of the file. `line` keeps its capacity between calls.
   bool next(std::string& line);
+  /// Whether next() would not have to wait for someone to write: false on a pipe that is silent now.
+  bool ready() const;
   const SourceStats& stats() const;
 
  private:

@@ -2,6 +2,7 @@
 // tokenizer_config.h.
 #include "models/text/tokenizer_config.h"
 
+#include <algorithm>
 #include <string>
 
 #include <nlohmann/json.hpp>
@@ -26,22 +27,51 @@ bool read_flag(const nlohmann::json& config, const char* key, bool otherwise,
   return found->get<bool>();
 }
 
-}  // namespace
-
-TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
-  const std::filesystem::path file = folder / kTokenizerConfigFile;
+/// The object in a file; empty if the file is absent.
+nlohmann::json read_object(const std::filesystem::path& file) {
   std::error_code ignored;
-  if (!std::filesystem::exists(file, ignored)) return {};
-  const auto config =
+  if (!std::filesystem::exists(file, ignored)) return nlohmann::json::object();
+  auto config =
       nlohmann::json::parse(read_whole_file(file, kFix), nullptr, /* allow_exceptions= */ false);
   MB_CHECK_AS(DataError, config.is_object(),
               "{}: is not a JSON object, expected Transformers' tokenizer settings. {}",
               file.string(), kFix);
+  return config;
+}
+
+/// A length of the file; nullopt if it is absent, null, or as large as Transformers' way to say that
+/// there is no limit (10^30).
+std::optional<int64_t> read_length(const nlohmann::json& config, const char* key,
+                                   const std::string& file) {
+  constexpr double kNoLimit = 1e9;
+  const auto found = config.find(key);
+  if (found == config.end() || found->is_null()) return std::nullopt;
+  MB_CHECK_AS(DataError, found->is_number() && found->get<double>() >= 2,
+              "{}: {} is {}, expected a number of tokens, 2 or more. {}", file, key, found->dump(),
+              kFix);
+  const double length = found->get<double>();
+  if (length >= kNoLimit) return std::nullopt;
+  return static_cast<int64_t>(length);
+}
+
+}  // namespace
+
+TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / kTokenizerConfigFile;
+  const nlohmann::json config = read_object(file);
   TokenizerOptions options;
   options.lowercase = read_flag(config, "do_lower_case", true, file.string());
   options.strip_accents = read_flag(config, "strip_accents", options.lowercase, file.string());
   options.split_chinese = read_flag(config, "tokenize_chinese_chars", true, file.string());
   return options;
+}
+
+std::optional<int64_t> load_max_tokens(const std::filesystem::path& folder) {
+  const std::filesystem::path tokenizer = folder / kTokenizerConfigFile,
+                              sentences = folder / "sentence_bert_config.json";
+  const auto a = read_length(read_object(tokenizer), "model_max_length", tokenizer.string());
+  const auto b = read_length(read_object(sentences), "max_seq_length", sentences.string());
+  return a && b ? std::min(*a, *b) : a ? a : b;
 }
 
 std::string tokenizer_config_json(const TokenizerOptions& options, int64_t model_max_length) {

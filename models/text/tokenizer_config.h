@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "models/text/basic_tokenizer.h"
@@ -17,6 +18,11 @@ inline constexpr const char* kTokenizerConfigFile = "tokenizer_config.json";
 /// Options of the tokenizer in a model folder. recognise_special_tokens is true, as in
 /// Transformers. Errors: DataError if the file is not a JSON object or a key has the wrong type.
 TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder);
+
+/// Tokens that the model's makers allow in a text, [CLS] and [SEP] included: model_max_length of
+/// tokenizer_config.json and max_seq_length of sentence_bert_config.json (sentence-transformers), the
+/// smaller one; nullopt if neither says so. Errors: DataError as above.
+std::optional<int64_t> load_max_tokens(const std::filesystem::path& folder);
 
 /// The text of tokenizer_config.json (class BertTokenizer). `model_max_length` is in tokens, [CLS]
 /// and [SEP] included; 0 omits it.

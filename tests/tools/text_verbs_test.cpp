@@ -145,22 +145,92 @@ TEST_F(TextVerbs, PeopleGetAReadableTable) {
 }
 
 TEST_F(TextVerbs, RefuseWhatCannotBeDone) {
-  expect_refused(run({"fill-mask", "a [MASK]", "the cat"}), 3,
-                 "text 2 (\"the cat\") has no [MASK]");
   expect_refused(
       testing::run_process({std::getenv("MINIBERT_BINARY"), "tokenizer", "train", "--vocab-size",
                             "99", "--min-frequency", "0", "--output", folder_ / "v.txt"}),
       2, "--min-frequency: Value 0 not in range 1 to 1099511627776");
-  expect_refused(run({"embed", "a b a b a b a"}), 3, "has 9 tokens with [CLS] and [SEP], expected");
+  expect_refused(run({"embed", "--no-truncate", "a b a b a b a"}), 3,
+                 "has 9 tokens with [CLS] and [SEP], expected at most 8");
+  expect_refused(run({"fill-mask", "a b a b a b [MASK]"}), 3, "or give --truncate");
   expect_refused(run({"embed", "--pooling", "max", "a"}), 2, "pooling is \"max\"");
   expect_refused(run({"embed", "--nrmalize", "a"}), 2,
                  "there is no flag --nrmalize. Did you mean --normalize?");
   expect_refused(run({"fill-mask", "--top-k", "0", "[MASK]"}), 2, "--top-k");
   expect_refused(run({"embed", "--file", "/absent", "a"}), 2, "both as arguments and with --file");
-  expect_refused(run({"embed", "--file", "/absent"}), 3, "/absent: cannot be read");
+  expect_refused(run({"embed", "--file", "/absent"}), 3, "/absent: cannot be opened");
   expect_refused(run({"embed", "--file", folder_}), 3, "cannot be read");
   fs::remove(folder_ / "vocab.txt");
   expect_refused(run({"embed", "a"}), 3, "vocab.txt");
+}
+
+// One text that can't be used costs its own result; the others have theirs, in order.
+TEST_F(TextVerbs, ABadTextCostsItsOwnResult) {
+  const std::vector<std::string> texts = {"a [MASK]", "the cat", "b [MASK]"};
+  const ProcessResult skipped = run({"fill-mask", "--json", texts[0], texts[1], texts[2]});
+  EXPECT_EQ(skipped.exit_code, 3);
+  EXPECT_NE(skipped.err.find("text 2 (\"the cat\") has no [MASK]"), std::string::npos);
+  EXPECT_NE(skipped.err.find("1 of 3 texts could not be used"), std::string::npos) << skipped.err;
+  std::istringstream lines(skipped.out);
+  std::vector<json> objects;
+  for (std::string line; std::getline(lines, line);) objects.push_back(json::parse(line));
+  EXPECT_EQ(texts_of(objects), texts);
+  EXPECT_EQ(objects[0]["masks"].size(), 1u);
+  EXPECT_EQ(objects[1]["error"].get<std::string>().find("has no [MASK]"), 0u);
+  EXPECT_EQ(objects[2]["masks"].size(), 1u);
+
+  const ProcessResult stopped =
+      run({"fill-mask", "--json", "--on-error", "stop", texts[0], texts[1], texts[2]});
+  EXPECT_EQ(stopped.exit_code, 3);
+  EXPECT_EQ(std::count(stopped.out.begin(), stopped.out.end(), '\n'), 1);
+  EXPECT_EQ(json::parse(stopped.out), objects[0]);
+  EXPECT_NE(stopped.err.find("text 2 (\"the cat\") has no [MASK]"), std::string::npos);
+}
+
+TEST_F(TextVerbs, ABlankLineIsNoMistake) {
+  const auto objects = run_json({"fill-mask"}, "a [MASK]\n\nb [MASK]\n");
+  ASSERT_EQ(objects.size(), 3u);
+  EXPECT_EQ(objects[1]["ids"], (std::vector<int>{2, 3}));
+  EXPECT_EQ(objects[1]["masks"].size(), 0u);
+  EXPECT_EQ(objects[2]["masks"].size(), 1u);
+}
+
+// [CLS], six tokens and [SEP] fill the model's 8 positions.
+TEST_F(TextVerbs, LongTextsAreCut) {
+  const ProcessResult result = run({"embed", "--json", "a b a b a b a", "a b a b a b"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.err.find("1 of 2 texts were cut to 8 tokens"), std::string::npos) << result.err;
+  std::istringstream lines(result.out);
+  std::string first, second;
+  std::getline(lines, first);
+  std::getline(lines, second);
+  EXPECT_EQ(json::parse(first)["ids"], (std::vector<int>{2, 5, 6, 5, 6, 5, 6, 3}));
+  EXPECT_EQ(json::parse(first)["vector"], json::parse(second)["vector"]);
+
+  EXPECT_EQ(run_json({"fill-mask", "--truncate", "a [MASK] a b a b a"})[0]["masks"].size(), 1u);
+  expect_refused(run({"fill-mask", "--truncate", "a b a b a b [MASK]"}), 3,
+                 "has no [MASK] in the part that the model can read");
+
+  // The folder's own limit, as sentence-transformers takes it.
+  std::ofstream(folder_ / "sentence_bert_config.json") << R"({"max_seq_length": 4})";
+  EXPECT_EQ(run_json({"embed", "a b a b"})[0]["ids"], (std::vector<int>{2, 5, 6, 3}));
+  std::ofstream(folder_ / "tokenizer_config.json") << R"({"model_max_length": 3})";
+  EXPECT_EQ(run_json({"embed", "a b a b"})[0]["ids"], (std::vector<int>{2, 5, 3}));
+  std::ofstream(folder_ / "tokenizer_config.json")
+      << R"({"model_max_length": 1000000000000000019884624838656})";
+  EXPECT_EQ(run_json({"embed", "a b a b"})[0]["ids"].size(), 4u);
+}
+
+// The same reader as data build's: compression and UTF-16.
+TEST_F(TextVerbs, FilesAreReadAsByEveryVerb) {
+  const std::string utf16("\xFF\xFEt\0h\0e\0\n\0c\0a\0t\0\n\0", 18);
+  std::ofstream(folder_ / "utf16.txt", std::ios::binary) << utf16;
+  EXPECT_EQ(texts_of(run_json({"embed", "--file", folder_ / "utf16.txt"})),
+            (std::vector<std::string>{"the", "cat"}));
+  ASSERT_EQ(
+      std::system(fmt::format("printf 'the\ncat\n' | gzip > {}/t.gz", folder_.string()).c_str()),
+      0);
+  EXPECT_EQ(texts_of(run_json({"embed", "--file", folder_ / "t.gz"})),
+            (std::vector<std::string>{"the", "cat"}));
 }
 
 // A misspelt flag is named before the required flag that is missing because of it.
@@ -200,7 +270,8 @@ TEST_F(TextVerbs, RefuseModelsThatDoNotFit) {
 TEST_F(TextVerbs, MalformedUtf8IsCountedAndPrintedAsJson) {
   const ProcessResult result = run({"embed", "--json"}, "the \xff\xfe cat\n");
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_NE(result.err.find("2 malformed UTF-8"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("2 bytes are not UTF-8 (first in line 1)"), std::string::npos)
+      << result.err;
   const json object = json::parse(result.out);
   EXPECT_EQ(object["ids"], (std::vector<int>{2, 7, 8, 3}));
 }

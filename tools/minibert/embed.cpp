@@ -1,5 +1,6 @@
 // embed.cpp: `minibert embed`: one vector per text: the mean of its final hidden states, or the
 // state of [CLS].
+#include <algorithm>
 #include <cmath>
 #include <memory>
 
@@ -9,6 +10,7 @@
 #include "core/device_stream.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
+#include "models/text/tokenizer_config.h"
 #include "tools/minibert/compute_flags.h"
 #include "tools/minibert/model_input.h"
 #include "tools/minibert/verbs.h"
@@ -25,20 +27,29 @@ struct EmbedOptions {
   ComputeFlags compute;
 };
 
-void print_json(const std::string& text, const std::vector<int32_t>& ids,
-                std::span<const float> vector) {
+std::string as_json(const EncodedText& text, std::span<const float> vector) {
   const nlohmann::ordered_json object = {
-      {"text", text}, {"ids", ids}, {"vector", std::vector<float>(vector.begin(), vector.end())}};
-  fmt::print("{}\n", json_text(object));
+      {"text", text.text},
+      {"ids", text.ids},
+      {"vector", std::vector<float>(vector.begin(), vector.end())}};
+  return json_text(object) + "\n";
 }
 
-void print_summary(const std::string& text, std::span<const float> vector) {
+std::string summary(const EncodedText& text, std::span<const float> vector) {
   constexpr size_t kShown = 6;
   double square = 0;
   for (const float x : vector) square += static_cast<double>(x) * x;
-  fmt::print("{}\n  {} numbers, norm {:.4f}: ", text, vector.size(), std::sqrt(square));
-  for (const float x : vector.first(std::min(kShown, vector.size()))) fmt::print("{:.4f} ", x);
-  fmt::print("{}\n", vector.size() > kShown ? "... (all of them: --json)" : "");
+  std::string line =
+      fmt::format("{}\n  {} numbers, norm {:.4f}: ", text.text, vector.size(), std::sqrt(square));
+  for (const float x : vector.first(std::min(kShown, vector.size())))
+    line += fmt::format("{:.4f} ", x);
+  return line + (vector.size() > kShown ? "... (all of them: --json)\n" : "\n");
+}
+
+/// Tokens of a text at most: what sentence-transformers takes for the same folder.
+int64_t max_tokens(const ModelFolder& folder, const std::string& path) {
+  const int64_t positions = folder.model.config().max_position_embeddings;
+  return std::min(positions, load_max_tokens(path).value_or(positions));
 }
 
 void embed(const EmbedOptions& options) {
@@ -47,18 +58,20 @@ void embed(const EmbedOptions& options) {
   const DeviceStream stream(compute);
   const ModelFolder folder = ModelFolder::open(
       options.model, {.pooler = false, .mlm_head = false, .nsp_head = false}, compute);
-  const std::vector<std::string> texts = options.input.read();
-  const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);
-  encode_in_groups(
-      folder.model, ids, [&](size_t first, const PackedBatch& batch, const Variable& hidden) {
-        const Tensor vectors =
-            sentence_vectors(on_host(hidden.value()), batch, pooling, options.normalize);
-        for (int64_t b = 0; b < batch.sequences(); ++b) {
-          const size_t i = first + static_cast<size_t>(b);
-          const std::span<const float> vector = vectors.rows(b, 1).span<float>();
-          options.json ? print_json(texts[i], ids[i], vector) : print_summary(texts[i], vector);
-        }
-      });
+  TextUse use{.max_tokens = max_tokens(folder, options.model), .json = options.json};
+  use.print = [&](const std::vector<EncodedText>& texts, const PackedBatch& batch,
+                  const Variable& hidden) {
+    const Tensor vectors =
+        sentence_vectors(on_host(hidden.value()), batch, pooling, options.normalize);
+    std::vector<std::string> lines;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      const Tensor vector = vectors.rows(static_cast<int64_t>(i), 1);
+      lines.push_back(options.json ? as_json(texts[i], vector.span<float>())
+                                   : summary(texts[i], vector.span<float>()));
+    }
+    return lines;
+  };
+  run_on_texts(folder, options.input, use);
 }
 
 }  // namespace
@@ -76,7 +89,7 @@ void add_embed_verb(CLI::App& app) {
   verb->add_flag("--normalize", options->normalize, "divide by the Euclidean norm");
   verb->add_flag("--json", options->json, "one JSON object per text");
   options->compute.add_to(*verb);
-  options->input.add_options(*verb);
+  options->input.add_options(*verb, /* truncate= */ true);
   verb->footer("Example: minibert embed --model DIR --pooling mean --normalize --json 'A text.'");
   verb->callback([options] { embed(*options); });
 }

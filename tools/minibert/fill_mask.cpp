@@ -28,10 +28,10 @@ struct FilledMask {
   std::vector<Candidate> candidates;
 };
 
-void print_json(const Vocab& vocab, const std::string& text, const std::vector<int32_t>& ids,
-                const std::vector<FilledMask>& masks) {
+std::string as_json(const Vocab& vocab, const EncodedText& text,
+                    const std::vector<FilledMask>& masks) {
   nlohmann::ordered_json object = {
-      {"text", text}, {"ids", ids}, {"masks", nlohmann::json::array()}};
+      {"text", text.text}, {"ids", text.ids}, {"masks", nlohmann::json::array()}};
   for (const FilledMask& mask : masks) {
     nlohmann::ordered_json candidates = nlohmann::json::array();
     for (const Candidate& candidate : mask.candidates) {
@@ -41,35 +41,66 @@ void print_json(const Vocab& vocab, const std::string& text, const std::vector<i
     }
     object["masks"].push_back({{"position", mask.position}, {"candidates", candidates}});
   }
-  fmt::print("{}\n", json_text(object));
+  return json_text(object) + "\n";
 }
 
-void print_table(const Vocab& vocab, const std::string& text,
-                 const std::vector<FilledMask>& masks) {
-  fmt::print("{}\n", text);
+std::string table(const Vocab& vocab, const EncodedText& text,
+                  const std::vector<FilledMask>& masks) {
+  std::string lines = text.text + "\n";
   for (size_t m = 0; m < masks.size(); ++m) {
-    if (masks.size() > 1) fmt::print("  [MASK] {} of {}\n", m + 1, masks.size());
+    if (masks.size() > 1) lines += fmt::format("  [MASK] {} of {}\n", m + 1, masks.size());
     for (const Candidate& candidate : masks[m].candidates) {
-      fmt::print("  {:>6.2f} %  {}\n", 100 * candidate.probability, vocab.token(candidate.id));
+      lines +=
+          fmt::format("  {:>6.2f} %  {}\n", 100 * candidate.probability, vocab.token(candidate.id));
     }
   }
+  return lines;
 }
 
-/// Positions of [MASK] in each text. Errors: DataError naming the first text without one.
-std::vector<std::vector<int64_t>> find_masks(const Vocab& vocab,
-                                             const std::vector<std::string>& texts,
-                                             const std::vector<std::vector<int32_t>>& ids) {
-  std::vector<std::vector<int64_t>> masks(ids.size());
-  for (size_t i = 0; i < ids.size(); ++i) {
-    for (size_t t = 0; t < ids[i].size(); ++t) {
-      if (ids[i][t] == vocab.mask_id()) masks[i].push_back(static_cast<int64_t>(t));
-    }
-    MB_CHECK_AS(DataError, !masks[i].empty(),
-                "{} has no [MASK], expected at least one. Write [MASK], in capitals and brackets, "
-                "in place of the word to fill in",
-                describe_text(texts, i));
+/// Positions of [MASK] in a text.
+std::vector<int64_t> masks_of(const Vocab& vocab, const EncodedText& text) {
+  std::vector<int64_t> masks;
+  for (size_t t = 0; t < text.ids.size(); ++t) {
+    if (text.ids[t] == vocab.mask_id()) masks.push_back(static_cast<int64_t>(t));
   }
   return masks;
+}
+
+/// A line without text is no mistake: it has a result, without masks.
+std::string objection(const Vocab& vocab, const EncodedText& text) {
+  constexpr size_t kSpecialTokens = 2;  // [CLS] and [SEP]
+  if (text.ids.size() == kSpecialTokens || !masks_of(vocab, text).empty()) return "";
+  return text.cut ? "has no [MASK] in the part that the model can read, expected at least one. "
+                    "Shorten the text before it"
+                  : "has no [MASK], expected at least one. Write [MASK], in capitals and brackets, "
+                    "in place of the word to fill in";
+}
+
+/// What the texts of a group get.
+std::vector<std::string> results(const ModelFolder& folder, const FillMaskOptions& options,
+                                 const std::vector<EncodedText>& texts, const PackedBatch& batch,
+                                 const Variable& hidden) {
+  const Vocab& vocab = folder.tokenizer.vocab();
+  std::vector<int32_t> rows;
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const int32_t start = batch.cu_seqlens.data<int32_t>()[i];
+    for (const int64_t position : masks_of(vocab, texts[i]))
+      rows.push_back(start + static_cast<int32_t>(position));
+  }
+  std::vector<std::vector<Candidate>> candidates;
+  if (!rows.empty()) {
+    const Tensor row = Tensor::from<int32_t>(rows, {static_cast<int64_t>(rows.size())});
+    candidates = top_candidates(folder.model.mlm_logits(hidden, row), options.top_k, vocab.size());
+  }
+  std::vector<std::string> lines;
+  size_t next = 0;
+  for (const EncodedText& text : texts) {
+    std::vector<FilledMask> filled;
+    for (const int64_t position : masks_of(vocab, text))
+      filled.push_back({position, candidates[next++]});
+    lines.push_back(options.json ? as_json(vocab, text, filled) : table(vocab, text, filled));
+  }
+  return lines;
 }
 
 void fill_mask(const FillMaskOptions& options) {
@@ -78,30 +109,14 @@ void fill_mask(const FillMaskOptions& options) {
   const ModelFolder folder = ModelFolder::open(
       options.model, {.pooler = false, .mlm_head = true, .nsp_head = false}, compute);
   const Vocab& vocab = folder.tokenizer.vocab();
-  const std::vector<std::string> texts = options.input.read();
-  const std::vector<std::vector<int32_t>> ids = encode_texts(folder, texts);
-  const std::vector<std::vector<int64_t>> masks = find_masks(vocab, texts, ids);
-
-  encode_in_groups(
-      folder.model, ids, [&](size_t first, const PackedBatch& batch, const Variable& hidden) {
-        std::vector<int32_t> rows;
-        for (int64_t b = 0; b < batch.sequences(); ++b) {
-          const int32_t start = batch.cu_seqlens.data<int32_t>()[b];
-          for (const int64_t position : masks[first + static_cast<size_t>(b)]) {
-            rows.push_back(start + static_cast<int32_t>(position));
-          }
-        }
-        const Tensor row = Tensor::from<int32_t>(rows, {static_cast<int64_t>(rows.size())});
-        const auto candidates =
-            top_candidates(folder.model.mlm_logits(hidden, row), options.top_k, vocab.size());
-        size_t next = 0;
-        for (size_t i = first; i < first + static_cast<size_t>(batch.sequences()); ++i) {
-          std::vector<FilledMask> filled;
-          for (const int64_t position : masks[i]) filled.push_back({position, candidates[next++]});
-          options.json ? print_json(vocab, texts[i], ids[i], filled)
-                       : print_table(vocab, texts[i], filled);
-        }
-      });
+  run_on_texts(folder, options.input,
+               {.objection = [&](const EncodedText& text) { return objection(vocab, text); },
+                .print =
+                    [&](const auto& texts, const PackedBatch& batch, const Variable& hidden) {
+                      return results(folder, options, texts, batch, hidden);
+                    },
+                .max_tokens = folder.model.config().max_position_embeddings,
+                .json = options.json});
 }
 
 }  // namespace
@@ -118,7 +133,7 @@ void add_fill_mask_verb(CLI::App& app) {
       ->capture_default_str();
   verb->add_flag("--json", options->json, "one JSON object per text");
   options->compute.add_to(*verb);
-  options->input.add_options(*verb);
+  options->input.add_options(*verb, /* truncate= */ false);
   verb->footer("Example: minibert fill-mask --model DIR 'It is a truth universally [MASK].'");
   verb->callback([options] { fill_mask(*options); });
 }

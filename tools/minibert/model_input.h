@@ -1,15 +1,18 @@
-// model_input.h: what fill-mask and embed share: opening the model folder and reading the texts.
-// Easy to break: one text per line, one result per text, in order; all texts are checked before the
-// first result is printed. Test: ctest -R tools_text_verbs.
+// model_input.h: what fill-mask and embed share: opening the model folder, reading the texts, and
+// passing them through the encoder in groups. Easy to break: one text per line, one result per text,
+// in order; a text that can't be used costs its own result alone; a line from a live pipe gets its
+// result before the next one comes. Test: ctest -R tools_text_verbs.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 
 #include "models/bert/hugging_face.h"
+#include "models/text/text_reader.h"
 #include "models/text/wordpiece.h"
 
 namespace minibert {
@@ -25,33 +28,69 @@ struct ModelFolder {
                           ComputeOptions compute);
 };
 
-/// Where texts come from: TEXT..., --file, or standard input.
+/// Where texts come from (TEXT..., --file, or standard input), and what becomes of those that can't be
+/// used.
 class TextInput {
  public:
-  void add_options(CLI::App& verb);
-  /// One text per line. Errors: UsageError for both texts and a file, or an unknown flag; DataError
-  /// for a file that cannot be read. Reports malformed UTF-8 on standard error.
-  std::vector<std::string> read() const;
+  /// `truncate`: whether texts that are too long are cut, unless the flags say otherwise.
+  void add_options(CLI::App& verb, bool truncate);
+
+  bool truncate() const { return truncate_; }
+  /// --on-error stop: the first text that can't be used ends the verb.
+  bool stops() const { return on_error_ == "stop"; }
+
+  /// Texts one after the other, a line each.
+  class Source {
+   public:
+    /// False at the end. Errors: DataError for a file that can't be read.
+    bool next(std::string& text);
+    /// Whether next() need not wait for somebody to write a line.
+    bool ready() const { return !reader_ || reader_->ready(); }
+    /// Of the file; nothing for arguments.
+    const SourceStats* stats() const { return reader_ ? &reader_->stats() : nullptr; }
+
+   private:
+    friend class TextInput;
+    std::vector<std::string> arguments_;
+    size_t next_ = 0;
+    std::optional<LineReader> reader_;
+  };
+  /// Errors: UsageError for both texts and a file, or an unknown flag; DataError for a file that
+  /// cannot be opened.
+  Source open() const;
 
  private:
   std::vector<std::string> arguments() const;
 
   const CLI::App* verb_ = nullptr;
-  std::string first_, file_;
+  std::string first_, file_, on_error_ = "skip";
+  bool truncate_ = false;
 };
 
-/// Ids of every text with [CLS] and [SEP]. Errors: DataError naming the first text with more tokens
-/// than the model has positions.
-std::vector<std::vector<int32_t>> encode_texts(const ModelFolder& folder,
-                                               const std::vector<std::string>& texts);
+/// A text with its ids, [CLS] and [SEP] included.
+struct EncodedText {
+  std::string text;
+  std::vector<int32_t> ids;
+  bool cut = false;  // ids are of its beginning alone
+};
 
-/// "text 3 ("the old ...")": how errors name a text; `number` from 0.
-std::string describe_text(const std::vector<std::string>& texts, size_t number);
+/// What a verb does with texts.
+struct TextUse {
+  /// Why a text can't be used, as the end of a sentence that begins with the text; "" if it can.
+  std::function<std::string(const EncodedText&)> objection = [](const EncodedText&) { return ""; };
+  /// What is printed for each text of a group: `hidden` are the encoder's final states.
+  std::function<std::vector<std::string>(const std::vector<EncodedText>& texts,
+                                         const PackedBatch& batch, const Variable& hidden)>
+      print;
+  /// Tokens of a text at most, [CLS] and [SEP] included.
+  int64_t max_tokens = 0;
+  bool json = false;  // a text that can't be used is an object {"text", "error"}
+};
 
-/// Runs the encoder over the texts, a few thousand tokens at a time. `use` gets the number of the
-/// group's first text, the group's batch and its final hidden states.
-void encode_in_groups(
-    const BertForPreTraining& model, const std::vector<std::vector<int32_t>>& ids,
-    const std::function<void(size_t first, const PackedBatch& batch, const Variable& hidden)>& use);
+/// Passes all texts through the encoder, a few thousand tokens at a time or what a pipe holds now, and
+/// prints their results in order. Reports cut texts and malformed UTF-8 on standard error at the end.
+/// Errors: DataError if a text could not be used: at once with --on-error stop, else at the end, with
+/// their number.
+void run_on_texts(const ModelFolder& folder, const TextInput& input, const TextUse& use);
 
 }  // namespace minibert

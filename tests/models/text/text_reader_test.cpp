@@ -113,6 +113,44 @@ TEST_F(TextReader, SaysWhatIsWrongWithAFile) {
   EXPECT_NE(error_of(damaged).find("damaged"), std::string::npos);
 }
 
+// U+1F600 is a surrogate pair; half a pair and an odd byte become U+FFFD.
+TEST_F(TextReader, ConvertsUtf16WithAByteOrderMark) {
+  using Lines = std::vector<std::string>;
+  const std::u16string text = u"Zürich \U0001F600\r\nend";
+  for (const bool little : {true, false}) {
+    std::string bytes = little ? "\xFF\xFE" : "\xFE\xFF";
+    const auto add = [&](char16_t unit) {
+      const char low = static_cast<char>(unit & 0xFF), high = static_cast<char>(unit >> 8);
+      bytes += little ? std::string{low, high} : std::string{high, low};
+    };
+    for (const char16_t unit : text) add(unit);
+    const Lines expected = {"Zürich \U0001F600", "end"};
+    for (const std::string& stored : {bytes, gzipped(bytes), zstandard(bytes)}) {
+      EXPECT_EQ(lines(file(stored)), expected);
+      EXPECT_TRUE(stats_.utf16);
+    }
+    add(0xD83D);
+    add(u'x');
+    EXPECT_EQ(lines(file(bytes)), (Lines{expected[0], "end\uFFFDx"}));
+    EXPECT_EQ(lines(file(bytes + "y")), (Lines{expected[0], "end\uFFFDx\uFFFD"}));
+  }
+  lines(file("\xEF\xBB\xBFx\n"));
+  EXPECT_FALSE(stats_.utf16);
+}
+
+// Every length of a text that crosses the reader's chunk of 65,536 bytes inside a character.
+TEST_F(TextReader, ConvertsUtf16AcrossChunks) {
+  for (int filler = 32760; filler < 32772; ++filler) {
+    std::string bytes = "\xFF\xFE";
+    for (int i = 0; i < filler; ++i) bytes += std::string("a\0", 2);
+    bytes += std::string("\x3D\xD8\x00\xDE", 4);
+    EXPECT_EQ(
+        lines(file(bytes)),
+        (std::vector<std::string>{std::string(static_cast<size_t>(filler), 'a') + "\U0001F600"}))
+        << filler;
+  }
+}
+
 TEST_F(TextReader, FindsAZeroByteAnywhere) {
   const std::string text = std::string(200000, 'a') + '\0' + "b\n";
   for (const std::string& bytes : {text, gzipped(text), zstandard(text)})
