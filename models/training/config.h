@@ -88,6 +88,7 @@ struct TrainConfig {
 
   // [log]
   int64_t log_every = 10, evaluate_every = 500, evaluation_batches = 0, trust_ratio_every = 100;
+  bool tensorboard = true;
 
   /// [[phase]] tables, in order; empty: the run is one phase.
   std::vector<PhaseSettings> phases;

@@ -247,6 +247,8 @@ std::vector<ConfigKey> make_keys() {
       number("log", "trust_ratio_every", &C::trust_ratio_every, 0, kMost,
              "steps between lines of trust_ratios.jsonl (norms and trust ratio by tensor); 0 = "
              "never"),
+      word("log", "tensorboard", &C::tensorboard, {},
+           "write TensorBoard event files into the run folder, beside metrics.jsonl"),
   };
 }
 

@@ -133,11 +133,10 @@ LineWriter::~LineWriter() {
   if (file_ >= 0) ::close(file_);
 }
 
-void LineWriter::write(const std::string& line) {
-  const std::string text = line + "\n";
-  const ssize_t written = ::write(file_, text.data(), text.size());
-  MB_CHECK_AS(CheckpointError, written == static_cast<ssize_t>(text.size()),
-              "{}: a line can't be written: {}. Free some space, then go on with --resume auto.",
+void LineWriter::append(const std::string& bytes) {
+  const ssize_t written = ::write(file_, bytes.data(), bytes.size());
+  MB_CHECK_AS(CheckpointError, written == static_cast<ssize_t>(bytes.size()),
+              "{}: a record can't be written: {}. Free some space, then go on with --resume auto.",
               path_.string(), written < 0 ? std::strerror(errno) : "the disk is full");
 }
 

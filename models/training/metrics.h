@@ -46,7 +46,7 @@ std::string to_json(const StepRecord& record);
 /// Reads a line of to_json(StepRecord) back. Errors: DataError.
 StepRecord parse_step_record(const std::string& line);
 
-/// Appends lines to a file.
+/// Appends lines, or other records, to a file.
 class LineWriter {
  public:
   /// Opens for appending; creates the file if need be. Errors: UsageError.
@@ -56,7 +56,9 @@ class LineWriter {
   LineWriter& operator=(const LineWriter&) = delete;
 
   /// One write(2) of line and "\n". Errors: CheckpointError (disk full).
-  void write(const std::string& line);
+  void write(const std::string& line) { append(line + "\n"); }
+  /// One write(2) of the bytes as they are. Errors: as above.
+  void append(const std::string& bytes);
   /// fsync. Errors: CheckpointError.
   void sync();
 

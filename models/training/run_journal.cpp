@@ -25,8 +25,10 @@ void RunJournal::open(int64_t last_record, int64_t last_step) {
   if (rank_ == 0) {
     cut_back(folder_.metrics(), last_record);
     cut_back(folder_.trust_ratios(), last_step);
+    cut_event_files(folder_.path(), last_record, last_step);
     metrics_.emplace(folder_.metrics());
     if (config_.trust_ratio_every > 0) trust_ratios_.emplace(folder_.trust_ratios());
+    if (config_.tensorboard) events_.emplace(folder_.path(), last_step);
   }
   // By all at once, since ranks on one machine share it.
   peak_flops_ = world_ * probe_peak_flops(compute_options(config_));
@@ -53,10 +55,12 @@ void RunJournal::count(const StepRecord& record, double flops) {
 
 void RunJournal::sync() {
   if (metrics_) metrics_->sync();
+  if (events_) events_->sync();
 }
 
 void RunJournal::write(const StepRecord& record) {
   if (metrics_) metrics_->write(to_json(record));
+  if (events_) events_->write(record);
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
   const bool due = record.step % config_.log_every == 0 || !record.evaluations.empty() || !finite;
   if (due) log_step(record);
@@ -100,6 +104,11 @@ void RunJournal::write_trust_ratios(int64_t step, const ParameterTable& table,
         json_number(norms[i].update), json_number(norms[i].trust_ratio));
   }
   trust_ratios_->write(line + "}}");
+  if (!events_) return;
+  std::vector<std::pair<std::string, float>> ratios;
+  for (size_t i = 0; i < norms.size(); ++i)
+    ratios.emplace_back(table[static_cast<int>(i)].name, static_cast<float>(norms[i].trust_ratio));
+  events_->write_trust_ratios(step, std::move(ratios));
 }
 
 }  // namespace minibert

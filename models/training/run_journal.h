@@ -1,5 +1,5 @@
-// run_journal.h: what a run records step by step: metrics.jsonl, trust_ratios.jsonl, log lines and
-// the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the files are
+// run_journal.h: what a run records step by step: metrics.jsonl, trust_ratios.jsonl, TensorBoard's
+// event files, log lines and the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the files are
 // cut back to the checkpoint's step, so that the run has one curve without a repeated step.
 // Test: ctest -R trainer.
 #pragma once
@@ -17,6 +17,7 @@
 #include "models/training/phases.h"
 #include "models/training/run_folder.h"
 #include "models/training/run_log.h"
+#include "models/training/tensorboard.h"
 
 namespace minibert {
 
@@ -27,8 +28,8 @@ class RunJournal {
              bool json, int rank = 0, int world = 1);
 
   RunLog& log() { return log_; }
-  /// Cuts metrics.jsonl after `last_record` and trust_ratios.jsonl after `last_step`, and opens
-  /// both; probes the peak that rates are compared with. Errors: CheckpointError.
+  /// Cuts metrics.jsonl after `last_record` and trust_ratios.jsonl after `last_step`, event files
+  /// alike, and opens them; probes the peak that rates are compared with. Errors: CheckpointError.
   void open(int64_t last_record, int64_t last_step);
   /// Counts a step for the rates of the next log line.
   void count(const StepRecord& record, double flops);
@@ -51,6 +52,7 @@ class RunJournal {
   Device device_;
   RunLog log_;
   std::optional<LineWriter> metrics_, trust_ratios_;
+  std::optional<TensorBoardWriter> events_;
   double peak_flops_ = 0;     // FLOP/s of all ranks, probed
   int64_t memory_limit_ = 0;  // bytes that the device has
   double last_line_ = 0;      // seconds; and since then:
