@@ -95,15 +95,54 @@ Difference lines_difference(const fs::path& path, const fs::path& expected_path,
   return fmt::format("{} lines, expected {}", lines.size(), expected.size());
 }
 
-/// What stands behind the numbers of a step: evaluations.
-std::string evaluations_of(const std::string& line) {
-  const size_t begin = line.find("\"eval\"");
-  return begin == line.npos ? "no evaluation" : line.substr(begin);
+/// What a record says of its evaluations.
+std::string evaluations_text(const StepRecord& record) {
+  if (record.evaluations.empty()) return "no evaluation";
+  const std::string line = to_json(record);
+  return line.substr(line.find("\"eval\""));
+}
+
+StepRecord whole_record(const std::string& line) {
+  StepRecord record = parse_step_record(line);
+  record.evaluations = parse_evaluations(line, "");
+  return record;
 }
 
 Difference record_difference(const std::string& line, const std::string& expected_line,
                              double loss_tolerance) {
-  const StepRecord a = parse_step_record(line), b = parse_step_record(expected_line);
+  const StepRecord record = whole_record(line), expected = whole_record(expected_line);
+  const auto found = field_difference(record, expected, loss_tolerance);
+  if (!found) return std::nullopt;
+  if (found->field == "eval")
+    return fmt::format("after step {}: {}, expected {}", expected.step, found->value,
+                       found->expected);
+  return fmt::format("{} of step {} is {}, expected {}", found->field, expected.step, found->value,
+                     found->expected);
+}
+
+Difference text_difference(const std::string& line, const std::string& expected) {
+  if (line == expected) return std::nullopt;
+  const size_t at = static_cast<size_t>(std::ranges::mismatch(line, expected).in1 - line.begin());
+  const size_t begin = at < 40 ? 0 : at - 40;
+  return fmt::format("\"{}\", expected \"{}\"", line.substr(begin, 80), expected.substr(begin, 80));
+}
+
+}  // namespace
+
+std::optional<RunState> newest_state(const fs::path& run) {
+  const fs::path checkpoint = newest_checkpoint(run);
+  if (checkpoint.empty()) return std::nullopt;
+  verify_checkpoint(checkpoint);
+  const auto manifest = nlohmann::json::parse(read_text(checkpoint / kCheckpointManifest));
+  const auto sum = [&](const char* file) {
+    return manifest.at("files").at(file).at("crc32").get<std::string>();
+  };
+  return RunState{manifest.at("step").get<int64_t>(), sum("model.safetensors"),
+                  sum("optimizer.safetensors")};
+}
+
+std::optional<FieldDifference> field_difference(const StepRecord& a, const StepRecord& b,
+                                                double loss_tolerance) {
   struct Field {
     const char* name;
     std::optional<double> value, expected;
@@ -129,34 +168,11 @@ Difference record_difference(const std::string& line, const std::string& expecte
     const std::string found = json_number(f.value), wanted = json_number(f.expected);
     const bool near = f.value && f.expected &&
                       std::abs(*f.value - *f.expected) <= f.tolerance * std::abs(*f.expected);
-    if (found != wanted && !near)
-      return fmt::format("{} of step {} is {}, expected {}", f.name, b.step, found, wanted);
+    if (found != wanted && !near) return FieldDifference{f.name, found, wanted};
   }
-  if (evaluations_of(line) != evaluations_of(expected_line))
-    return fmt::format("after step {}: {}, expected {}", b.step, evaluations_of(line),
-                       evaluations_of(expected_line));
+  const std::string found = evaluations_text(a), wanted = evaluations_text(b);
+  if (found != wanted) return FieldDifference{"eval", found, wanted};
   return std::nullopt;
-}
-
-Difference text_difference(const std::string& line, const std::string& expected) {
-  if (line == expected) return std::nullopt;
-  const size_t at = static_cast<size_t>(std::ranges::mismatch(line, expected).in1 - line.begin());
-  const size_t begin = at < 40 ? 0 : at - 40;
-  return fmt::format("\"{}\", expected \"{}\"", line.substr(begin, 80), expected.substr(begin, 80));
-}
-
-}  // namespace
-
-std::optional<RunState> newest_state(const fs::path& run) {
-  const fs::path checkpoint = newest_checkpoint(run);
-  if (checkpoint.empty()) return std::nullopt;
-  verify_checkpoint(checkpoint);
-  const auto manifest = nlohmann::json::parse(read_text(checkpoint / kCheckpointManifest));
-  const auto sum = [&](const char* file) {
-    return manifest.at("files").at(file).at("crc32").get<std::string>();
-  };
-  return RunState{manifest.at("step").get<int64_t>(), sum("model.safetensors"),
-                  sum("optimizer.safetensors")};
 }
 
 std::optional<std::string> first_difference(const fs::path& run, const fs::path& expected,

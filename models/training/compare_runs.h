@@ -9,6 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "models/training/metrics.h"
+
 namespace minibert {
 
 /// Where the run's newest checkpoint stands, and the checksums of what it holds, as hexadecimal digits.
@@ -26,6 +28,15 @@ std::optional<RunState> newest_state(const std::filesystem::path& run);
 std::optional<std::string> first_difference(const std::filesystem::path& run,
                                             const std::filesystem::path& expected,
                                             double loss_tolerance = 0);
+
+/// The first field of two steps' records in which they differ, times apart, and evaluations last. Numbers
+/// as JSON has them. `loss_tolerance` as above.
+struct FieldDifference {
+  std::string field, value, expected;
+};
+std::optional<FieldDifference> field_difference(const StepRecord& record,
+                                                const StepRecord& expected,
+                                                double loss_tolerance = 0);
 
 /// Losses that several ranks have added up, in double: roundings of a sum of thousands.
 inline constexpr double kRankLossTolerance = 1e-12;

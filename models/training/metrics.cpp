@@ -24,16 +24,11 @@ std::optional<double> optional_field(std::string_view line, std::string_view key
   const size_t start = line.find(pattern);
   MB_CHECK_AS(DataError, start != std::string_view::npos,
               "metrics.jsonl: field \"{}\" is missing in: {}", key, line);
-  const std::string_view text = line.substr(start + pattern.size());
-  if (text.rfind("null", 0) == 0) return std::nullopt;
-  if (text.rfind("NaN", 0) == 0) return std::numeric_limits<double>::quiet_NaN();
-  if (text.rfind("Infinity", 0) == 0) return std::numeric_limits<double>::infinity();
-  if (text.rfind("-Infinity", 0) == 0) return -std::numeric_limits<double>::infinity();
-  double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  MB_CHECK_AS(DataError, error == std::errc(), "metrics.jsonl: field \"{}\" is not a number in: {}",
-              key, line);
-  return value;
+  try {
+    return parse_json_number(line.substr(start + pattern.size()));
+  } catch (const DataError&) {
+    fail<DataError>("metrics.jsonl: field \"{}\" is not a number in: {}", key, line);
+  }
 }
 
 double field(std::string_view line, std::string_view key) {
@@ -54,7 +49,30 @@ std::optional<int64_t> step_of(std::string_view line) {
   return step;
 }
 
+EvaluationResult parse_evaluation(std::string_view object) {
+  EvaluationResult r;
+  r.mlm_loss = field(object, "mlm_loss");
+  r.mlm_accuracy = field(object, "mlm_accuracy");
+  r.unigram_cross_entropy = field(object, "unigram_cross_entropy");
+  r.nsp_loss = optional_field(object, "nsp_loss");
+  r.nsp_accuracy = optional_field(object, "nsp_accuracy");
+  r.masked_tokens = static_cast<int64_t>(field(object, "masked_tokens"));
+  return r;
+}
+
 }  // namespace
+
+std::optional<double> parse_json_number(std::string_view text) {
+  if (text.rfind("null", 0) == 0) return std::nullopt;
+  if (text.rfind("NaN", 0) == 0) return std::numeric_limits<double>::quiet_NaN();
+  if (text.rfind("Infinity", 0) == 0) return std::numeric_limits<double>::infinity();
+  if (text.rfind("-Infinity", 0) == 0) return -std::numeric_limits<double>::infinity();
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  MB_CHECK_AS(DataError, error == std::errc(), "\"{}\" does not begin with a number",
+              text.substr(0, 20));
+  return value;
+}
 
 std::string json_number(std::optional<double> value) {
   if (!value) return "null";
@@ -121,6 +139,27 @@ StepRecord parse_step_record(const std::string& line) {
   r.exposed_communication_seconds =
       optional_field(line, "exposed_communication_seconds").value_or(0);  // younger than the rest
   return r;
+}
+
+std::vector<std::pair<std::string, EvaluationResult>> parse_evaluations(
+    std::string_view line, const std::string& only_name) {
+  std::vector<std::pair<std::string, EvaluationResult>> evaluations;
+  const size_t first = line.find("\"eval\": {"), all = line.find("\"eval_by_name\": {");
+  if (first == line.npos) return evaluations;
+  if (all == line.npos) {
+    evaluations.emplace_back(only_name, parse_evaluation(line.substr(first)));
+    return evaluations;
+  }
+  std::string_view rest = line.substr(line.find('{', all) + 1);  // "NAME": {...}, ...
+  while (rest.rfind('"', 0) == 0) {
+    const size_t name_end = rest.find('"', 1), end = rest.find('}');
+    MB_CHECK_AS(DataError, name_end != rest.npos && end != rest.npos,
+                "metrics.jsonl: \"eval_by_name\" is cut in: {}", line);
+    evaluations.emplace_back(std::string(rest.substr(1, name_end - 1)),
+                             parse_evaluation(rest.substr(name_end, end - name_end + 1)));
+    rest.remove_prefix(rest.substr(end + 1).rfind(", ", 0) == 0 ? end + 3 : end + 1);
+  }
+  return evaluations;
 }
 
 LineWriter::LineWriter(const std::filesystem::path& path) : path_(path) {

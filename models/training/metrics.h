@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -38,13 +39,20 @@ struct StepRecord {
 
 /// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity; null if absent.
 std::string json_number(std::optional<double> value);
+/// The number at the beginning of a text that json_number wrote, whatever follows; nothing for null.
+/// Errors: DataError, without the file's name.
+std::optional<double> parse_json_number(std::string_view text);
 /// {"mlm_loss": ..., ..., "masked_tokens": ...}
 std::string to_json(const EvaluationResult& result);
 /// The line, without its end. With several evaluation sets, "eval" is the first's and
 /// "eval_by_name" has them all.
 std::string to_json(const StepRecord& record);
-/// Reads a line of to_json(StepRecord) back. Errors: DataError.
+/// Reads a line of to_json(StepRecord) back, but for its evaluations. Errors: DataError.
 StepRecord parse_step_record(const std::string& line);
+/// The evaluations in a line of to_json(StepRecord), none in most. Of a single one the line has no
+/// name: `only_name`. Errors: DataError.
+std::vector<std::pair<std::string, EvaluationResult>> parse_evaluations(
+    std::string_view line, const std::string& only_name);
 
 /// Appends lines, or other records, to a file.
 class LineWriter {

@@ -86,6 +86,8 @@ int run(int argc, char** argv) {
   add_data_verb(app);
   add_train_verb(app);
   add_verify_resume_verb(app);
+  add_report_verb(app);
+  add_compare_verb(app);
   add_eval_verb(app);
   add_fill_mask_verb(app);
   add_embed_verb(app);

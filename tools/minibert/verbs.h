@@ -21,6 +21,8 @@ void add_tokenizer_verb(CLI::App& app);  // tokenizer train | encode
 void add_data_verb(CLI::App& app);       // data build | inspect
 void add_train_verb(CLI::App& app);
 void add_verify_resume_verb(CLI::App& app);
+void add_report_verb(CLI::App& app);
+void add_compare_verb(CLI::App& app);
 void add_eval_verb(CLI::App& app);  // eval mlm
 void add_fill_mask_verb(CLI::App& app);
 void add_embed_verb(CLI::App& app);
