@@ -67,6 +67,7 @@ svg text { fill: var(--soft); font: 11px system-ui, -apple-system, "Segoe UI", R
 .b8 { background: #6bfe64 } .b9 { background: #a2fc3c } .b10 { background: #cded34 } .b11 { background: #edd03a } .b12 { background: #fdac34 } .b13 { background: #fa7d20 } .b14 { background: #e3440a } .b15 { background: #a91601 }
 .r0 { color: #4a2f6b } .r1 { color: #4b47b8 } .r2 { color: #455bcd } .r3 { color: #467df4 } .r4 { color: #3e9bfe } .r5 { color: #28bbec } .r6 { color: #18d6cb } .r7 { color: #31f199 }
 .r8 { color: #6bfe64 } .r9 { color: #a2fc3c } .r10 { color: #cded34 } .r11 { color: #edd03a } .r12 { color: #fdac34 } .r13 { color: #fa7d20 } .r14 { color: #e3440a } .r15 { color: #a91601 }
+path[class^="h"] { shape-rendering: crispEdges; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; margin-top: 6px; min-width: 50%; }
 th, td { text-align: left; padding: 4px 14px 4px 0; border-bottom: 1px solid var(--grid); vertical-align: top; max-width: 460px; overflow-wrap: anywhere; }

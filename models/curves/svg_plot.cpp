@@ -259,14 +259,15 @@ std::vector<double> log_ticks(double low, double high) {
 
 std::string tick_text(double value) {
   const double size = std::abs(value);
-  if (size != 0 && (size < 1e-3 || size >= 1e7)) return fmt::format("{:.3g}", value);
-  std::string text = fmt::format("{:.6g}", value);
-  if (size < 1e4 || text.find('e') != std::string::npos) {
-    if (text.find('e') == std::string::npos) return text;
-    text = fmt::format("{:.0f}", value);
+  if (size != 0 && (size < 1e-3 || size >= 1e7)) {
+    const std::string text = fmt::format("{:.3g}", value);  // "1.5e-05": without sign + and zeros
+    const size_t e = text.find('e');
+    if (e == std::string::npos) return text;
+    return text.substr(0, e) + fmt::format("e{}", std::stoi(text.substr(e + 1)));
   }
-  const size_t digits = std::min(text.find('.'), text.size());
-  for (size_t i = digits; i > 3 && text[i - 4] != '-'; i -= 3) text.insert(i - 3, ",");
+  if (size < 1e4) return fmt::format("{:.6g}", value);
+  std::string text = fmt::format("{:.0f}", value);
+  for (size_t i = text.size(); i > 3 && text[i - 4] != '-'; i -= 3) text.insert(i - 3, ",");
   return text;
 }
 

@@ -55,7 +55,7 @@ struct Plot {
 std::vector<double> linear_ticks(double low, double high, int wanted);
 /// Powers of ten in [low, high], or of their 1, 2 and 5 folds if they are few.
 std::vector<double> log_ticks(double low, double high);
-/// "0.002", "1.5e-05", "12,000"
+/// "0.002", "1.5e-5", "12,000"
 std::string tick_text(double value);
 
 /// Text for HTML and SVG: & < > " as entities.

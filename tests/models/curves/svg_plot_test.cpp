@@ -34,12 +34,12 @@ TEST(SvgPlot, LogTicksArePowersOfTenOrFoldsOfThem) {
 TEST(SvgPlot, TickTexts) {
   EXPECT_EQ(tick_text(0), "0");
   EXPECT_EQ(tick_text(0.002), "0.002");
-  EXPECT_EQ(tick_text(1.5e-5), "1.5e-05");
+  EXPECT_EQ(tick_text(1.5e-5), "1.5e-5");
   EXPECT_EQ(tick_text(2500), "2500");
   EXPECT_EQ(tick_text(12000), "12,000");
   EXPECT_EQ(tick_text(1250000), "1,250,000");
   EXPECT_EQ(tick_text(-12000), "-12,000");
-  EXPECT_EQ(tick_text(65536.0 * 65536), "4.29e+09");
+  EXPECT_EQ(tick_text(65536.0 * 65536), "4.29e9");
 }
 
 TEST(SvgPlot, TextIsEscaped) {
