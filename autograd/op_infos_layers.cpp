@@ -2,8 +2,10 @@
 // code: formula in double, composed twin, random inputs at several sizes, what is saved. One
 // function a sample, one entry an op in the list at the end, in the order of autograd/ops.h. Read
 // through op_info.h. Easy to break: as in op_infos_simple.cpp. Test: ctest -R autograd_op_info.
+#include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numeric>
 
 #include "autograd/composed.h"
 #include "autograd/loss_meter.h"
@@ -248,6 +250,44 @@ OpSample masked_lm_loss_sample(SampleMaker make, int64_t P, int64_t H, int64_t V
       .saved_bytes = make.bytes(P * V) + 4 * P};
 }
 
+// Lines of sequences of these lengths, in scores [N, 2] with `tail` rows of no sequence.
+SpanLines some_lines(SampleMaker& make, const Lengths& lengths, int64_t tail) {
+  const int64_t B = std::ssize(lengths), S = std::ranges::max(lengths);
+  const int64_t N = std::accumulate(lengths.begin(), lengths.end(), tail);
+  std::vector<int32_t> source(static_cast<size_t>(2 * B * S), static_cast<int32_t>(2 * N));
+  std::vector<int32_t> place(static_cast<size_t>(2 * N), -1), label;
+  int64_t row = 0;
+  for (int64_t b = 0; b < B; row += lengths[static_cast<size_t>(b++)]) {
+    const int64_t length = lengths[static_cast<size_t>(b)];
+    for (int64_t which = 0; which < 2; ++which) {
+      for (int64_t s = 0; s < length; ++s) {
+        const int64_t score = 2 * (row + s) + which, to = (2 * b + which) * S + s;
+        source[static_cast<size_t>(to)] = static_cast<int32_t>(score);
+        place[static_cast<size_t>(score)] = static_cast<int32_t>(to);
+      }
+      const bool ignored = b == 1 && which == 1;
+      label.push_back(ignored ? -1 : make.indices(1, length).span<int32_t>()[0]);
+    }
+  }
+  return {Tensor::from<int32_t>(source, {2 * B, S}), Tensor::from<int32_t>(place, {N, 2}),
+          Tensor::from<int32_t>(label, {2 * B})};
+}
+
+OpSample span_loss_sample(SampleMaker make, Lengths lengths, int64_t tail, float scale) {
+  const SpanLines lines = some_lines(make, lengths, tail);
+  const int64_t N = lines.place.dim(0), L = lines.source.dim(0), S = lines.source.dim(1);
+  const SpanLines there{make.there(lines.source), make.there(lines.place), make.there(lines.label)};
+  const auto meter = std::make_shared<LossMeter>(scale, make.device());
+  return {.sizes = fmt::format("B={} S={} N={}", L / 2, S, N),
+          .inputs = {make.values({N, 2})},
+          .forward = [there, meter](
+                         const Variables& in) { return span_loss(in[0], there, meter->site()); },
+          .reference = {[=](const Inputs& in) {
+            return Doubles{scale * plain::span_loss(in[0], lengths, lines.label)};
+          }},
+          .saved_bytes = 4 * (L * S + L)};
+}
+
 }  // namespace
 
 // ---- The list ----------------------------------------------------------------------------------
@@ -397,6 +437,16 @@ std::vector<OpInfo> layer_ops() {
                      {{0, 3, 5, 4, 1}, {1, 1, 1, 1, 1}, {5, 7, 64, 37, 0.2f}, {13, 9, 33, 33, 1}}),
        .bert_base = once(masked_lm_loss_sample, {BertBase::P, BertBase::H, BertBase::V,
                                                  BertBase::classes, 1.0f / BertBase::P})},
+      {.name = "span_loss",
+       .formula =
+           "loss = scale * sum of softmax cross-entropy over each sequence's starts and ends",
+       .shapes = "scores [N, 2]; source [2B, S]; place [N, 2]; label [2B]; loss []",
+       .saved = "lines [2B, S] f32, log-sum-exp [2B]",
+       .inputs = {{"scores", activation}},
+       .tolerance = reduction,
+       .samples =
+           at(span_loss_sample, {{{1}, 0, 1}, {{7, 1, 12}, 3, 0.25f}, {{5, 17, 16, 33}, 0, 0.5f}}),
+       .bert_base = once(span_loss_sample, {Lengths(BertBase::B, BertBase::S), 0, 1})},
   };
 }
 

@@ -102,5 +102,15 @@ Variable cross_entropy(const Variable& logits, const Tensor& label, const LossSi
 /// probability, zero gradient.
 Variable masked_lm_loss(const Variable& x, const Variable& weight, const Variable& bias,
                         const Tensor& label, int64_t classes, const LossSite& site);
+/// Where the scores of question answering lie as lines of a matrix: one line of starts and one of
+/// ends for each sequence, S places each (BatchFields has them).
+struct SpanLines {
+  Tensor source;  // [2B, S] i32: element of the scores, or 2N: beyond the sequence's end
+  Tensor place;   // [N, 2] i32: element of the lines, or -1: a row of no sequence
+  Tensor label;   // [2B] i32: the right position in its line, or -1
+};
+/// *site.scale * sum over the lines of softmax cross-entropy over the sequence's own positions.
+/// scores [N, 2]; a scalar, f32. Lines with label -1 are ignored. `site` as cross_entropy's.
+Variable span_loss(const Variable& scores, const SpanLines& lines, const LossSite& site);
 
 }  // namespace minibert

@@ -37,5 +37,8 @@ Doubles layer_norm(const Doubles& x, const Doubles& weight, const Doubles& beta,
 Step attention(const Sequences& sequences, int64_t N, int64_t A, int64_t D, const Dropout& dropout);
 /// Sum over the rows with a label (not -1) of the cross-entropy of the first `classes` of V columns.
 double cross_entropy(const Doubles& logits, const Tensor& label, int64_t V, int64_t classes);
+/// Sum over sequences of these lengths, one after the other in scores [N, 2], of the cross-entropies
+/// of their starts (column 0, label 2b) and ends (column 1, label 2b + 1).
+double span_loss(const Doubles& scores, const std::vector<int64_t>& lengths, const Tensor& label);
 
 }  // namespace minibert::plain

@@ -88,11 +88,14 @@ struct Heads {
 struct BertForPreTraining::Modules {
   Bert bert;
   Heads cls;
+  std::optional<Linear> qa_outputs, classifier;
 
   Modules(const BertConfig& c, const BertParts& parts);
   void parameters(ParameterWalk& walk) {
     walk.child("bert", bert);
     walk.child("cls", cls);
+    if (qa_outputs) walk.child("qa_outputs", *qa_outputs);
+    if (classifier) walk.child("classifier", *classifier);
   }
 };
 
@@ -113,6 +116,18 @@ BertForPreTraining::Modules::Modules(const BertConfig& c, const BertParts& parts
     cls.predictions = Predictions{c.vocab_size, c.padded_vocab_size(), {square, norm}, {}};
   }
   if (parts.nsp_head) cls.seq_relationship = Linear{H, 2, {}, {}};
+  if (parts.span_head) qa_outputs = Linear{H, 2, {}, {}};
+  if (parts.classes > 0) classifier = Linear{H, parts.classes, {}, {}};
+}
+
+BertParts parts_for(Objective objective, int64_t classes) {
+  MB_ASSERT(objective != Objective::pre_training, "bert: pre-training has more than one head");
+  const bool spans = objective == Objective::question_answering;
+  return {.pooler = !spans,
+          .mlm_head = false,
+          .nsp_head = false,
+          .span_head = spans,
+          .classes = spans ? 0 : classes};
 }
 
 ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts) {
@@ -150,7 +165,8 @@ void BertForPreTraining::initialize(uint64_t seed, PositionInitializer positions
 }
 
 BatchLimits BertForPreTraining::limits() const {
-  return {config_.vocab_size, config_.max_position_embeddings, config_.type_vocab_size};
+  return {config_.vocab_size, config_.max_position_embeddings, config_.type_vocab_size,
+          std::max<int64_t>(2, parts_.classes)};
 }
 
 // ---- The way of a batch ------------------------------------------------------------------------
@@ -236,8 +252,45 @@ Variable BertForPreTraining::mlm_transform(const Variable& hidden, const Tensor&
       linear_gelu(masked, transform.dense.weight, transform.dense.bias, config_.gelu()));
 }
 
+Variable BertForPreTraining::score_spans(const Variable& hidden) const {
+  MB_CHECK(parts_.span_head,
+           "bert: the model has no head for question answering (qa_outputs). Make one with "
+           "minibert finetune squad --init-from");
+  return (*modules_->qa_outputs)(hidden);
+}
+
+Variable BertForPreTraining::score_classes(const Variable& pooled) const {
+  MB_CHECK(parts_.classes > 0,
+           "bert: the model has no head for classification (classifier). Make one with minibert "
+           "finetune classify --init-from");
+  return (*modules_->classifier)(pooled);
+}
+
+PreTrainingOutput BertForPreTraining::answer_loss(const DeviceBatch& batch,
+                                                  const StepContext& context) const {
+  MB_CHECK(batch.sizes.spans, "bert: the batch has no answers, expected some (pack with spans)");
+  const Variable scores = score_spans(encode_rows(batch, context, /* last= */ {}));  // [N, 2]
+  return {span_loss(scores, {batch.span_source, batch.span_place, batch.span_label}, context.mlm)};
+}
+
+PreTrainingOutput BertForPreTraining::class_loss(const DeviceBatch& batch,
+                                                 const StepContext& context) const {
+  MB_CHECK(batch.sizes.nsp, "bert: the batch has no labels, expected one a sequence");
+  const RowPlaces places{batch.head_position, batch.head_row_sample};
+  const Variable hidden = encode_rows(batch, context, {batch.head_row, places});  // [B', H]
+  Variable pooled = pool(hidden, batch.nsp_index);
+  const float p = active(config_.hidden_dropout_prob, context);
+  if (p > 0)
+    pooled = dropout(
+        pooled, places,
+        make_dropout(p, context.seed, context.data_step, /* layer= */ 0, DropoutPurpose::pooled));
+  return {cross_entropy(score_classes(pooled), batch.nsp_label, context.mlm)};
+}
+
 PreTrainingOutput BertForPreTraining::forward(const DeviceBatch& batch,
                                               const StepContext& context) const {
+  if (context.objective == Objective::question_answering) return answer_loss(batch, context);
+  if (context.objective == Objective::classification) return class_loss(batch, context);
   PreTrainingOutput output;
   const bool nsp = context.nsp.scale != nullptr;
   MB_CHECK(!nsp || batch.sizes.nsp,
@@ -269,6 +322,16 @@ Tensor BertForPreTraining::pooled(const Variable& hidden, const DeviceBatch& bat
 Tensor BertForPreTraining::nsp_logits(const Variable& hidden, const DeviceBatch& batch) const {
   const NoGrad guard;
   return on_host(score_pairs(pool(hidden, batch.first_row)).value());
+}
+
+Tensor BertForPreTraining::span_scores(const Variable& hidden) const {
+  const NoGrad guard;
+  return on_host(score_spans(hidden).value());
+}
+
+Tensor BertForPreTraining::class_scores(const Variable& hidden, const DeviceBatch& batch) const {
+  const NoGrad guard;
+  return on_host(score_classes(pool(hidden, batch.first_row)).value());
 }
 
 Tensor BertForPreTraining::mlm_logits(const Variable& hidden, const Tensor& row) const {

@@ -1,11 +1,13 @@
-// bert.h: BERT for pre-training, exactly Google's: embeddings, post-LayerNorm encoder, pooler, and
-// the two heads, on packed batches in the device's memory. Called by models/training (forward,
-// backward through the returned loss), eval, and models/bert/inference.h. All parameters lie in one
-// arena; names are Transformers' BertForPreTraining's. Easy to break: the masked-token head runs on
+// bert.h: BERT, exactly Google's: embeddings, post-LayerNorm encoder, pooler, and the heads of
+// pre-training, question answering and classification, on packed batches in the device's memory.
+// Called by models/training (forward, backward through the returned loss), eval, and
+// models/bert/inference.h. All parameters lie in one arena; names are those of Transformers'
+// BertForPreTraining, BertForQuestionAnswering and BertForSequenceClassification. Easy to break: the masked-token head runs on
 // masked rows only, its decoder is the word embeddings themselves, vocabulary rows beyond vocab_size
 // are padding that stays zero, and all rows of a batch flow through, tail rows too: their gradients
 // are exact zeros, because attention gives zeros there and labels are -1.
-// Source: google-research/bert modeling.py, run_pretraining.py. Test: ctest -R models_bert.
+// Source: google-research/bert modeling.py, run_pretraining.py, run_squad.py, run_classifier.py.
+// Test: ctest -R models_bert.
 #pragma once
 
 #include <memory>
@@ -23,18 +25,28 @@ namespace minibert {
 /// forward pass of each layer, for a fraction of the memory and with the same bits.
 enum class Recompute { none, layer };
 
+/// What a model is trained for: which heads give the loss.
+enum class Objective {
+  pre_training,        // masked tokens and, where the step has a scale for it, sentence pairs
+  question_answering,  // the answer's first and last token: two rows a sequence
+  classification,      // a label: one row a sequence
+};
+
 /// What one forward pass has to know beside the batch.
 struct StepContext {
   bool training = false;                // dropout on
   uint64_t seed = 0;                    // of dropout
   const uint32_t* data_step = nullptr;  // of dropout, in the device's memory; null: step 0
-  LossSite mlm;  // scale of the sum over masked rows: loss scale / P of the whole step
+  /// Scale of the sum over masked rows: loss scale / P of the whole step. Of the other objectives,
+  /// over the rows that they have.
+  LossSite mlm;
   LossSite nsp;  // scale of the sum over sequences: loss scale / B of the whole step; none: no NSP
   Recompute recompute = Recompute::none;
+  Objective objective = Objective::pre_training;
 };
 
 struct PreTrainingOutput {
-  Variable loss;  // scalar: scaled sum of MLM losses + scaled sum of NSP losses
+  Variable loss;  // scalar: scaled sum of MLM losses + scaled sum of NSP losses; or the objective's
 };
 
 /// How position embeddings start; they are trained either way.
@@ -45,8 +57,13 @@ struct BertParts {
   bool pooler = true;
   bool mlm_head = true;
   bool nsp_head = true;
+  bool span_head = false;  // question answering: qa_outputs
+  int64_t classes = 0;     // classification: rows of `classifier`; 0: none
   bool operator==(const BertParts&) const = default;
 };
+
+/// The encoder with just the head that an objective other than pre-training needs.
+BertParts parts_for(Objective objective, int64_t classes = 0);
 
 /// The parameters of a BERT, without memory for them.
 ParameterTable bert_parameters(const BertConfig& config, const BertParts& parts = {});
@@ -77,9 +94,9 @@ class BertForPreTraining {
   Device device() const { return arena_->device(); }
 
   /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. After attention, the last layer
-  /// computes only the rows that the heads read, about one sixth.
+  /// computes only the rows that the heads read: of pre-training about one sixth.
   /// Errors: UsageError for a batch packed with wider limits, without NSP where the step has a
-  /// scale for it, or for heads that the model lacks. Values of the batch are not looked at: pack()
+  /// scale for it, without the objective's labels, or for heads that the model lacks. Values of the batch are not looked at: pack()
   /// did that.
   PreTrainingOutput forward(const DeviceBatch& batch, const StepContext& context) const;
   /// Final hidden states of all rows, [N, H] in E; what stands in tail rows means nothing.
@@ -90,6 +107,10 @@ class BertForPreTraining {
   Tensor pooled(const Variable& hidden, const DeviceBatch& batch) const;
   /// Scores of next-sentence prediction, [B', 2] (0: is next).
   Tensor nsp_logits(const Variable& hidden, const DeviceBatch& batch) const;
+  /// Scores of being the answer's first and last token, [N, 2].
+  Tensor span_scores(const Variable& hidden) const;
+  /// Scores of the classes, [B', classes].
+  Tensor class_scores(const Variable& hidden, const DeviceBatch& batch) const;
   /// Scores over the vocabulary of the given rows.  row [P] i32, on the host; result [P, V], the
   /// padding cut off. Errors: UsageError for a row outside hidden.
   Tensor mlm_logits(const Variable& hidden, const Tensor& row) const;
@@ -102,6 +123,10 @@ class BertForPreTraining {
                        const PickedRows& last) const;
   Variable pool(const Variable& hidden, const Tensor& row) const;
   Variable score_pairs(const Variable& pooled) const;
+  Variable score_spans(const Variable& hidden) const;
+  Variable score_classes(const Variable& pooled) const;
+  PreTrainingOutput answer_loss(const DeviceBatch& batch, const StepContext& context) const;
+  PreTrainingOutput class_loss(const DeviceBatch& batch, const StepContext& context) const;
   Variable mlm_transform(const Variable& hidden, const Tensor& row) const;
 
   BertConfig config_;

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/json_text.h"
 
 namespace minibert {
 namespace {
@@ -97,6 +98,19 @@ struct Fields {
                 key, field->dump(), wanted.dump(), why);
   }
 };
+
+/// id2label: {"0": "card_arrival", ...}. Without a name for each of 0 .. n - 1, no label is known.
+std::vector<std::string> read_labels(const Fields& fields) {
+  const json* names = fields.find("id2label");
+  if (!names || !names->is_object()) return {};
+  std::vector<std::string> labels;
+  for (size_t id = 0; id < names->size(); ++id) {
+    const auto name = names->find(std::to_string(id));
+    if (name == names->end() || !name->is_string()) return {};
+    labels.push_back(name->get<std::string>());
+  }
+  return labels;
+}
 
 /// The shortest decimal text of a float, so that 1e-12f is written as 1e-12.
 json decimal(float x) {
@@ -193,12 +207,13 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   fields.read("initializer_range", config.initializer_range);
   fields.read("layer_norm_eps", config.layer_norm_eps);
   fields.read("pad_token_id", config.pad_token_id);
+  config.labels = read_labels(fields);
   config.validate(source);
   return config;
 }
 
 std::string BertConfig::to_json(const std::string& architecture) const {
-  const json object = {
+  json object = {
       {"architectures", {architecture}},
       {"model_type", "bert"},
       {"vocab_size", vocab_size},
@@ -218,7 +233,17 @@ std::string BertConfig::to_json(const std::string& architecture) const {
       {"tie_word_embeddings", true},
       {"dtype", "float32"},
   };
-  return object.dump(2) + "\n";
+  if (!labels.empty()) {
+    json names = json::object(), ids = json::object();
+    for (size_t id = 0; id < labels.size(); ++id) {
+      names[std::to_string(id)] = labels[id];
+      ids[labels[id]] = id;
+    }
+    object["id2label"] = names;
+    object["label2id"] = ids;
+    object["problem_type"] = "single_label_classification";
+  }
+  return json_text(object, 2) + "\n";
 }
 
 }  // namespace minibert

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/kernels/gemm.h"
 
@@ -27,6 +28,7 @@ struct BertConfig {
   float initializer_range = 0.02f;
   float layer_norm_eps = 1e-12f;
   int64_t pad_token_id = 0;
+  std::vector<std::string> labels;  // id2label: names of a classifier's classes; may be empty
 
   /// Rows of the word embeddings as stored: the next multiple of 64.
   int64_t padded_vocab_size() const { return (vocab_size + 63) / 64 * 64; }

@@ -99,10 +99,20 @@ void check_tied_copies(const Contents& contents) {
   }
 }
 
-BertParts parts_in(const Contents& contents) {
+/// Rows of a linear layer NAME on H states; 0 where there is none.
+int64_t rows_of_head(const Contents& contents, const std::string& name, int64_t hidden_size) {
+  const auto weight = contents.by_name.find(name + ".weight");
+  if (weight == contents.by_name.end() || !contents.has(name + ".bias")) return 0;
+  const std::vector<int64_t>& shape = weight->second->shape;
+  return shape.size() == 2 && shape[1] == hidden_size ? shape[0] : 0;
+}
+
+BertParts parts_in(const Contents& contents, int64_t hidden_size) {
   return {.pooler = contents.has("bert.pooler.dense.weight"),
           .mlm_head = contents.has("cls.predictions.transform.dense.weight"),
-          .nsp_head = contents.has("cls.seq_relationship.weight")};
+          .nsp_head = contents.has("cls.seq_relationship.weight"),
+          .span_head = rows_of_head(contents, "qa_outputs", hidden_size) == 2,
+          .classes = rows_of_head(contents, "classifier", hidden_size)};
 }
 
 std::vector<std::string> load_contents(const Contents& contents, BertForPreTraining& model) {
@@ -228,11 +238,13 @@ LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertPar
   const BertConfig config = load_hugging_face_config(folder);
   const SafetensorsFile file = open_weights(folder);
   const Contents contents(file);
-  BertParts parts = parts_in(contents);
+  BertParts parts = parts_in(contents, config.hidden_size);
   // A required part that is absent stays in the model: loading then lists its tensors as missing.
   parts.pooler |= required.pooler;
   parts.mlm_head |= required.mlm_head;
   parts.nsp_head |= required.nsp_head;
+  parts.span_head |= required.span_head;
+  if (parts.classes == 0) parts.classes = required.classes;
   LoadedBert loaded{BertForPreTraining(config, use, parts, compute), {}};
   loaded.unused = load_contents(contents, loaded.model);
   return loaded;
@@ -254,15 +266,12 @@ std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor&
   return tensors;
 }
 
-namespace {
-
-/// Transformers' class with just these parts.
 const char* architecture_of(const BertParts& parts) {
+  if (parts.span_head) return "BertForQuestionAnswering";
+  if (parts.classes > 0) return "BertForSequenceClassification";
   if (parts.mlm_head) return parts.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";
   return parts.nsp_head ? "BertForNextSentencePrediction" : "BertModel";
 }
-
-}  // namespace
 
 void save_hugging_face(const fs::path& folder, const BertForPreTraining& model) {
   write_file_atomically(folder / "config.json",

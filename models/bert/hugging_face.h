@@ -48,6 +48,9 @@ bool all_finite(std::span<const float> values);
 /// buffer laid out by the model's table: the arena, or the optimizer's moments.
 std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat);
 
+/// Transformers' class with just these parts.
+const char* architecture_of(const BertParts& parts);
+
 /// Writes config.json and model.safetensors into an existing folder, each flushed to the disk.
 /// `BertForPreTraining.from_pretrained` loads the folder. Errors: CheckpointError naming the path.
 void save_hugging_face(const std::filesystem::path& folder, const BertForPreTraining& model);

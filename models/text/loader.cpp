@@ -9,10 +9,8 @@
 #include "core/random.h"
 
 namespace minibert {
-namespace {
 
-LoaderOptions checked(LoaderOptions options, const ShardSet& shards) {
-  const int64_t length = shards.traits().sequence_length;
+LoaderOptions checked_sizes(LoaderOptions options, int64_t length, const std::string& whose) {
   MB_CHECK(options.global_batch_size >= 1,
            "loader: global batch size is {}, expected at least 1. Set --global-batch-size.",
            options.global_batch_size);
@@ -23,16 +21,28 @@ LoaderOptions checked(LoaderOptions options, const ShardSet& shards) {
       "--global-batch-size.",
       options.micro_batch_size, options.global_batch_size);
   if (options.token_capacity == 0) options.token_capacity = options.micro_batch_size * length;
-  MB_CHECK(
-      options.token_capacity >= length,
-      "loader: token capacity is {}, expected at least {} (the sequence length of {}). Raise it.",
-      options.token_capacity, length, shards.folder().string());
+  MB_CHECK(options.token_capacity >= length,
+           "loader: token capacity is {}, expected at least {} ({}). Raise it.",
+           options.token_capacity, length, whose);
+  return options;
+}
+
+namespace {
+
+LoaderOptions checked(LoaderOptions options, const ShardSet& shards) {
+  options = checked_sizes(options, shards.traits().sequence_length,
+                          "the sequence length of " + shards.folder().string());
   MB_CHECK(!options.nsp || shards.traits().nsp,
            "{}: data has no next-sentence pairs, expected pairs (training with NSP). Train with "
            "--no-nsp, or build the data "
            "without --no-nsp.",
            shards.folder().string());
   return options;
+}
+
+/// Number in the stream of the first sample of a step.
+int64_t first_sample_in(int64_t data_step, const LoaderOptions& options) {
+  return options.first_sample + (data_step - options.first_step) * options.global_batch_size;
 }
 
 /// How many of `lengths`, from `first` on, make the next micro-batch. At least one.
@@ -120,51 +130,61 @@ Loader::Loader(std::shared_ptr<const ShardSet> shards, const LoaderOptions& opti
     : shards_(std::move(shards)), options_(checked(options, *shards_)) {}
 
 double Loader::epoch_of(int64_t data_step) const {
-  return static_cast<double>(first_sample_of(data_step)) / static_cast<double>(shards_->examples());
+  return static_cast<double>(first_sample_in(data_step, options_)) /
+         static_cast<double>(shards_->examples());
 }
 
-int64_t Loader::first_sample_of(int64_t data_step) const {
-  return options_.first_sample + (data_step - options_.first_step) * options_.global_batch_size;
-}
+namespace {
 
-std::vector<StepPlan::Sample> Loader::samples_of(int64_t data_step) const {
-  const int64_t first = first_sample_of(data_step), end = first + options_.global_batch_size;
-  const int64_t examples = shards_->examples();
+std::vector<StepPlan::Sample> samples_of(int64_t data_step, const LoaderOptions& options,
+                                         int64_t examples) {
+  const int64_t first = first_sample_in(data_step, options),
+                end = first + options.global_batch_size;
   std::vector<StepPlan::Sample> samples;
-  samples.reserve(static_cast<size_t>(options_.global_batch_size));
+  samples.reserve(static_cast<size_t>(options.global_batch_size));
   for (int64_t n = first; n < end;) {
     const int64_t epoch = n / examples, epoch_end = (epoch + 1) * examples;
-    const EpochOrder order(options_.seed, static_cast<uint32_t>(epoch), examples);
+    const EpochOrder order(options.seed, static_cast<uint32_t>(epoch), examples);
     for (; n < std::min(end, epoch_end); ++n)
       samples.push_back({order(n - epoch * examples), static_cast<uint32_t>(epoch)});
   }
   return samples;
 }
 
-StepPlan Loader::plan(int64_t data_step) const {
+}  // namespace
+
+StepPlan plan_of_stream(int64_t data_step, const LoaderOptions& options, int64_t examples,
+                        const std::function<int64_t(int64_t)>& length_of) {
   MB_ASSERT(data_step >= 0, "loader: data step {}", data_step);
   StepPlan plan;
   plan.data_step = data_step;
-  plan.first_sample = first_sample_of(data_step);
-  plan.sequences = options_.global_batch_size;
-  plan.samples = samples_of(data_step);
+  plan.first_sample = first_sample_in(data_step, options);
+  plan.sequences = options.global_batch_size;
+  plan.samples = samples_of(data_step, options, examples);
   std::vector<int32_t> lengths;
   lengths.reserve(plan.samples.size());
-  for (const auto& [example, epoch] : plan.samples) {
-    const int64_t length = shards_->length(example);
+  for (const StepPlan::Sample& sample : plan.samples) {
+    const int64_t length = length_of(sample.example);
     lengths.push_back(static_cast<int32_t>(length));
     plan.tokens += length;
     plan.squared_lengths += length * length;
-    plan.masked_rows += shards_->masked(example, options_.seed, epoch);
   }
   for (size_t first = 0; first < lengths.size();) {
-    const size_t count = fitting(lengths, first, options_);
+    const size_t count = fitting(lengths, first, options);
     const auto cut = std::span(lengths).subspan(first, count);
     plan.cuts.push_back({.first = static_cast<int64_t>(first),
                          .sequences = static_cast<int64_t>(count),
                          .tokens = std::accumulate(cut.begin(), cut.end(), int64_t{0})});
     first += count;
   }
+  return plan;
+}
+
+StepPlan Loader::plan(int64_t data_step) const {
+  StepPlan plan = plan_of_stream(data_step, options_, shards_->examples(),
+                                 [this](int64_t example) { return shards_->length(example); });
+  for (const auto& [example, epoch] : plan.samples)
+    plan.masked_rows += shards_->masked(example, options_.seed, epoch);
   return plan;
 }
 

@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "models/text/packed_batch.h"
@@ -70,18 +72,42 @@ struct StepPlan {
   std::vector<Cut> cuts;
 };
 
+/// What step `data_step` holds of the infinite stream over `examples` examples: sample n is place n mod
+/// N of epoch n div N. Cut in that order, into micro-batches of micro_batch_size sequences and
+/// token_capacity tokens at most. masked_rows stays 0: the caller knows them.
+/// length: tokens of an example.
+StepPlan plan_of_stream(int64_t data_step, const LoaderOptions& options, int64_t examples,
+                        const std::function<int64_t(int64_t example)>& length);
+
 /// A step with the micro-batches that this rank computes: all of them, if it is the only one.
 struct GlobalStep : StepPlan {
   std::vector<int64_t> numbers;            // which of `cuts`, ascending
   std::vector<PackedBatch> micro_batches;  // these
 };
 
+/// Where a run's steps come from. What a step holds depends on its number alone.
+class StepSource {
+ public:
+  virtual ~StepSource() = default;
+  /// Step `data_step`, from 0.
+  virtual StepPlan plan(int64_t data_step) const = 0;
+  /// These micro-batches of a plan, and no others.
+  virtual GlobalStep load(StepPlan plan, std::vector<int64_t> numbers) const = 0;
+  /// Pass over the data in which step `data_step` begins, with the share done: 2.25 = a quarter of the
+  /// third pass.
+  virtual double epoch_of(int64_t data_step) const = 0;
+};
+
+/// `options` with a token capacity. Errors: UsageError for a size below 1, a micro-batch that does not
+/// divide the global batch, or a capacity below `length` tokens, which `whose` names.
+LoaderOptions checked_sizes(LoaderOptions options, int64_t length, const std::string& whose);
+
 /// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
 /// examples of the set. Step s takes the G samples from first_sample + (s - first_step) * G on; `sample` of a sequence is its
 /// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
 /// in that order, as many as fit into both limits; their values are checked against the data's
 /// traits. A rank reads only the micro-batches that it computes. Const and safe to share.
-class Loader {
+class Loader : public StepSource {
  public:
   /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below
   ///         the sequence length, NSP asked of data without it.
@@ -91,19 +117,14 @@ class Loader {
   const ShardSet& shards() const { return *shards_; }
   /// Step `data_step`, from first_step on, from the records' lengths alone.
   /// Errors: DataError if a record does not lie inside its file.
-  StepPlan plan(int64_t data_step) const;
+  StepPlan plan(int64_t data_step) const override;
   /// Reads these micro-batches of a plan, and no others. Errors: DataError if a record is damaged.
-  GlobalStep load(StepPlan plan, std::vector<int64_t> numbers) const;
+  GlobalStep load(StepPlan plan, std::vector<int64_t> numbers) const override;
   /// All of step `data_step`.
   GlobalStep load(int64_t data_step) const;
-  /// Pass over the data in which step `data_step` begins, with the share done: 2.25 = a quarter of
-  /// the third pass.
-  double epoch_of(int64_t data_step) const;
+  double epoch_of(int64_t data_step) const override;
 
  private:
-  int64_t first_sample_of(int64_t data_step) const;
-  std::vector<StepPlan::Sample> samples_of(int64_t data_step) const;
-
   std::shared_ptr<const ShardSet> shards_;
   LoaderOptions options_;
 };

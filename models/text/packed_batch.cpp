@@ -31,6 +31,11 @@ void for_each_field(BatchFields& batch, const Visit& visit) {
   if (sizes.nsp) {
     for (Tensor* field : {&batch.nsp_index, &batch.nsp_label}) visit(*field, B);
   }
+  if (sizes.spans) {
+    visit(batch.span_source, 2 * B * sizes.span_capacity);
+    visit(batch.span_place, 2 * N);
+    visit(batch.span_label, 2 * B);
+  }
   const auto visit_groups = [&](RowGroups& groups, int64_t rows) {
     const int64_t U = std::min(N, rows);
     visit(groups.order, N);
@@ -63,6 +68,9 @@ BatchFields::BatchFields(const BatchSizes& sizes, Tensor block)
     field = this->block.slice(next, {count});
     next += aligned(count);
   });
+  if (!sizes.spans) return;
+  span_source = span_source.reshape({2 * sizes.sequence_capacity, sizes.span_capacity});
+  span_place = span_place.reshape({sizes.row_capacity, 2});
 }
 
 // ---- Checking ----------------------------------------------------------------------------------
@@ -106,12 +114,22 @@ void check_masks(const SequenceToPack& sequence, size_t number, const BatchLimit
   }
 }
 
-void check_nsp(const SequenceToPack& sequence, size_t number) {
+void check_nsp(const SequenceToPack& sequence, size_t number, const BatchLimits& limits) {
   MB_CHECK_AS(DataError, !sequence.ids.empty(),
               "batch: sequence {} has no tokens, expected at least [CLS]", number);
-  MB_CHECK_AS(DataError, sequence.nsp_label == 0 || sequence.nsp_label == 1,
+  const bool known = sequence.nsp_label >= 0 && sequence.nsp_label < limits.classes;
+  MB_CHECK_AS(DataError, known || limits.classes != 2,
               "batch: next-sentence label of sequence {} is {}, expected 0 or 1", number,
               sequence.nsp_label);
+  MB_CHECK_AS(DataError, known, "batch: class of sequence {} is {}, expected 0 to {}", number,
+              sequence.nsp_label, limits.classes - 1);
+}
+
+void check_span(const SequenceToPack& sequence, size_t number) {
+  const int32_t start = sequence.span_start, end = sequence.span_end;
+  MB_CHECK_AS(DataError, start >= 0 && start <= end && end < std::ssize(sequence.ids),
+              "batch: the answer of sequence {} is tokens {} to {}, expected some inside its {}",
+              number, start, end, sequence.ids.size());
 }
 
 }  // namespace
@@ -124,14 +142,18 @@ namespace {
 class Packer {
  public:
   explicit Packer(const PackedBatch& batch) : batch_(batch) {
-    for (const Tensor* list : {&batch.first_row, &batch.head_row, &batch.mlm_index,
-                               &batch.mlm_label, &batch.nsp_index, &batch.nsp_label}) {
+    for (const Tensor* list :
+         {&batch.first_row, &batch.head_row, &batch.mlm_index, &batch.mlm_label, &batch.nsp_index,
+          &batch.nsp_label, &batch.span_place, &batch.span_label}) {
       if (list->defined()) std::ranges::fill(list->span<int32_t>(), -1);
     }
+    if (batch.sizes.spans)
+      std::ranges::fill(batch.span_source.span<int32_t>(), static_cast<int32_t>(2 * batch.rows()));
   }
 
   void add(const SequenceToPack& sequence) {
     add_heads(sequence);
+    if (batch_.sizes.spans) add_span(sequence);
     const auto length = static_cast<int32_t>(sequence.ids.size());
     if (length > 0) at(batch_.first_row, sequence_) = row_;
     for (int32_t j = 0; j < length; ++j, ++row_) {
@@ -175,6 +197,21 @@ class Packer {
     }
   }
 
+  // The lines of a sequence that starts at row_.
+  void add_span(const SequenceToPack& sequence) {
+    const auto S = static_cast<int32_t>(batch_.sizes.span_capacity);
+    const auto length = static_cast<int32_t>(sequence.ids.size());
+    for (int32_t which = 0; which < 2; ++which) {
+      const int32_t line = 2 * sequence_ + which;
+      at(batch_.span_label, line) = which == 0 ? sequence.span_start : sequence.span_end;
+      for (int32_t s = 0; s < length; ++s) {
+        const int32_t score = 2 * (row_ + s) + which, place = line * S + s;
+        at(batch_.span_source, place) = score;
+        at(batch_.span_place, score) = place;
+      }
+    }
+  }
+
   // The place of a position's row in head_row. A first row may be masked too.
   int32_t head(const SequenceToPack& sequence, int32_t position) {
     const int32_t row = row_ + position;
@@ -190,10 +227,11 @@ class Packer {
 };
 
 BatchSizes sizes_of(std::span<const SequenceToPack> sequences, const BatchLimits& limits, bool nsp,
-                    const BatchCapacity& capacity) {
+                    const BatchCapacity& capacity, bool spans) {
   BatchSizes sizes;
   sizes.limits = limits;
   sizes.nsp = nsp;
+  sizes.spans = spans;
   sizes.sequences = static_cast<int64_t>(sequences.size());
   int64_t heads = 0;
   for (const SequenceToPack& sequence : sequences) {
@@ -202,6 +240,7 @@ BatchSizes sizes_of(std::span<const SequenceToPack> sequences, const BatchLimits
     sizes.tokens += length;
     sizes.squared_lengths += length * length;
     sizes.masked_rows += masked;
+    if (spans) sizes.span_capacity = std::max(sizes.span_capacity, length);
     const bool first_is_masked = masked > 0 && sequence.masked_positions[0] == 0;
     heads += masked + (nsp && length > 0 && !first_is_masked);
   }
@@ -225,13 +264,14 @@ BatchSizes sizes_of(std::span<const SequenceToPack> sequences, const BatchLimits
 }  // namespace
 
 PackedBatch pack(std::span<const SequenceToPack> sequences, const BatchLimits& limits, bool nsp,
-                 const BatchCapacity& capacity) {
+                 const BatchCapacity& capacity, bool spans) {
   for (size_t b = 0; b < sequences.size(); ++b) {
     check_ids(sequences[b], b, limits);
     check_masks(sequences[b], b, limits);
-    if (nsp) check_nsp(sequences[b], b);
+    if (nsp) check_nsp(sequences[b], b, limits);
+    if (spans) check_span(sequences[b], b);
   }
-  const BatchSizes sizes = sizes_of(sequences, limits, nsp, capacity);
+  const BatchSizes sizes = sizes_of(sequences, limits, nsp, capacity, spans);
   PackedBatch batch(
       sizes, Tensor::empty({BatchFields::elements(sizes)}, DType::i32, MemoryCategory::data));
   std::ranges::fill(batch.block.span<int32_t>(), 0);

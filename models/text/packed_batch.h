@@ -23,7 +23,8 @@ struct SequenceToPack {
   int32_t sample = 0;         // number of the sequence within the global step
   std::span<const int32_t> masked_positions;  // ascending, 0-based in the sequence
   std::span<const int32_t> masked_labels;     // ids to predict there
-  int32_t nsp_label = -1;                     // 0 = is next, 1 = random
+  int32_t nsp_label = -1;                     // 0 = is next, 1 = random; or a class
+  int32_t span_start = -1, span_end = -1;     // tokens of the answer, both included
 };
 
 /// Room of a micro-batch. 0: as much as its sequences need. Batches of the same room have the same
@@ -39,12 +40,13 @@ struct BatchLimits {
   int64_t vocab_size = 0;     // ids and masked labels
   int64_t max_positions = 0;  // tokens of a sequence, at most
   int64_t segments = 2;
+  int64_t classes = 2;  // nsp_label
   bool operator==(const BatchLimits&) const = default;
 
   /// Whether values below `other` are below these too.
   bool include(const BatchLimits& other) const {
     return other.vocab_size <= vocab_size && other.max_positions <= max_positions &&
-           other.segments <= segments;
+           other.segments <= segments && other.classes <= classes;
   }
 };
 
@@ -55,18 +57,21 @@ struct BatchSizes {
   int64_t masked_rows = 0;      // P
   int64_t squared_lengths = 0;  // sum of S^2 over the sequences: what attention costs
   bool nsp = false;
+  bool spans = false;
   BatchLimits limits;  // its values were found to stay below these
   // Room for it
   int64_t row_capacity = 0;       // N >= T
   int64_t sequence_capacity = 0;  // B' >= B
   int64_t masked_capacity = 0;    // P' >= P
   int64_t head_capacity = 0;      // R: P' + B' at most
+  int64_t span_capacity = 0;      // S: tokens of the longest sequence; 0 without spans
 
   /// Whether batches of both have the same shapes everywhere in the model.
   bool same_room(const BatchSizes& other) const {
     return row_capacity == other.row_capacity && sequence_capacity == other.sequence_capacity &&
            masked_capacity == other.masked_capacity && head_capacity == other.head_capacity &&
-           nsp == other.nsp && limits == other.limits;
+           nsp == other.nsp && spans == other.spans && span_capacity == other.span_capacity &&
+           limits == other.limits;
   }
 };
 
@@ -91,7 +96,12 @@ struct BatchFields {
   Tensor mlm_index;        // [P'] places of the masked rows in head_row, ascending, then -1
   Tensor mlm_label;        // [P'] ids to predict, then -1
   Tensor nsp_index;  // [B'] places of the first rows in head_row, or -1; undefined without NSP
-  Tensor nsp_label;  // [B'] 0 = is next, 1 = random, or -1; undefined without NSP
+  Tensor nsp_label;  // [B'] 0 = is next, 1 = random, or a class; -1; undefined without NSP
+  // Scores [N, 2] of question answering as lines of a matrix, and back; undefined without spans. Line
+  // 2b has the scores of being the answer's first token of sequence b's rows, 2b + 1 those of the last.
+  Tensor span_source;  // [2B', S] element of the scores; 2N beyond the sequence's end
+  Tensor span_place;   // [N, 2] element of the lines; -1 in tail rows
+  Tensor span_label;   // [2B'] position inside the sequence, or -1
   // For the gradients of the embedding tables: the T rows by id, position and segment.
   RowGroups ids_groups, position_groups, segment_groups;
 
@@ -116,13 +126,14 @@ struct DeviceBatch : BatchFields {
   using BatchFields::BatchFields;
 };
 
-/// Packs sequences in the given order. `nsp`: with next-sentence labels.
+/// Packs sequences in the given order. `nsp`: with a label of each sequence: next-sentence labels, or
+/// a classifier's. `spans`: with the answers' places.
 /// Errors  DataError naming value, place and limit: an id, segment or masked label outside the
 ///         limits, a sequence that is too long, masked positions that do not ascend inside their
-///         sequence, more of them than there is room for; with `nsp`, a label other than 0 or 1, or
-///         an empty sequence.
+///         sequence, more of them than there is room for; with `nsp`, a label outside the limits, or
+///         an empty sequence; with `spans`, an answer outside its sequence.
 PackedBatch pack(std::span<const SequenceToPack> sequences, const BatchLimits& limits, bool nsp,
-                 const BatchCapacity& capacity = {});
+                 const BatchCapacity& capacity = {}, bool spans = false);
 
 /// A copy in the device's memory: one transfer.
 DeviceBatch upload(const PackedBatch& batch, Device device);

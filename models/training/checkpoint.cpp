@@ -231,8 +231,7 @@ std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
                             return write_bytes(path, text);
                           }};
   };
-  const char* architecture = s->parts_.nsp_head ? "BertForPreTraining" : "BertForMaskedLM";
-  return {text_file("config.json", s->config_.to_json(architecture)),
+  return {text_file("config.json", s->config_.to_json(architecture_of(s->parts_))),
           {"model.safetensors",
            [s](const fs::path& path) {
              return write_safetensors(path.string(), s->weights_, format_metadata());

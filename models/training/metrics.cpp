@@ -95,10 +95,14 @@ std::string to_json(const StepRecord& r) {
     text += fmt::format(", \"{}\": {}", key, json_number(value));
   };
   add("loss", r.loss);
-  add("mlm_loss", r.mlm_loss);
-  add("mlm_accuracy", r.mlm_accuracy);
-  add("nsp_loss", r.nsp_loss);
-  add("nsp_accuracy", r.nsp_accuracy);
+  if (r.fine_tuning) {
+    add("accuracy", r.mlm_accuracy);
+  } else {
+    add("mlm_loss", r.mlm_loss);
+    add("mlm_accuracy", r.mlm_accuracy);
+    add("nsp_loss", r.nsp_loss);
+    add("nsp_accuracy", r.nsp_accuracy);
+  }
   add("learning_rate", r.learning_rate);
   add("grad_norm", r.grad_norm);
   add("loss_scale", r.loss_scale);
@@ -108,6 +112,7 @@ std::string to_json(const StepRecord& r) {
   add("data_seconds", r.data_seconds);
   add("communication_seconds", r.communication_seconds);
   add("exposed_communication_seconds", r.exposed_communication_seconds);
+  if (!r.scores.empty()) text += ", \"eval\": " + r.scores;
   if (!r.evaluations.empty()) text += ", \"eval\": " + to_json(r.evaluations.front().second);
   if (r.evaluations.size() > 1) {
     text += ", \"eval_by_name\": {";
@@ -123,10 +128,13 @@ StepRecord parse_step_record(const std::string& line) {
   r.step = static_cast<int64_t>(field(line, "step"));
   r.phase = static_cast<int64_t>(field(line, "phase"));
   r.loss = field(line, "loss");
-  r.mlm_loss = field(line, "mlm_loss");
-  r.mlm_accuracy = field(line, "mlm_accuracy");
-  r.nsp_loss = optional_field(line, "nsp_loss");
-  r.nsp_accuracy = optional_field(line, "nsp_accuracy");
+  r.fine_tuning = line.find("\"accuracy\": ") != std::string::npos;
+  r.mlm_loss = field(line, r.fine_tuning ? "loss" : "mlm_loss");
+  r.mlm_accuracy = field(line, r.fine_tuning ? "accuracy" : "mlm_accuracy");
+  if (!r.fine_tuning) {
+    r.nsp_loss = optional_field(line, "nsp_loss");
+    r.nsp_accuracy = optional_field(line, "nsp_accuracy");
+  }
   r.learning_rate = field(line, "learning_rate");
   r.grad_norm = field(line, "grad_norm");
   r.loss_scale = field(line, "loss_scale");

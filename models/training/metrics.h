@@ -35,6 +35,10 @@ struct StepRecord {
   double communication_seconds = 0;  // in which gradients were summed over ranks; 0 with one rank
   double exposed_communication_seconds = 0;  // of them, not hidden behind backward
   std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
+  /// Of fine-tuning: mlm_loss and mlm_accuracy are those of its labels, and are written as "loss" and
+  /// "accuracy", without the four of pre-training.
+  bool fine_tuning = false;
+  std::string scores;  // of fine-tuning on held-out data: the object under "eval"; "": none
 };
 
 /// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity; null if absent.

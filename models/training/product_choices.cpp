@@ -17,7 +17,7 @@ std::string micro_batches(const TrainConfig& config, const RunInputs& inputs) {
   for (size_t i = 0; i < phases.size(); ++i) {
     const TrainConfig& c = phases[i].config;
     text += fmt::format("{}{} x {} {}", i > 0 ? "and " : "", c.micro_batch_size,
-                        inputs.phases[i].data->traits().sequence_length,
+                        inputs.phases[i].sequence_length,
                         c.token_capacity > 0 ? fmt::format("({} tokens) ", c.token_capacity) : "");
   }
   return text;

@@ -13,21 +13,20 @@ bool is_word(const std::string& resume) {
 }
 
 /// Loads a verified checkpoint. Token ids must mean the same in it and in the data.
-TrainerState load(const fs::path& folder, const ShardSet& data, BertForPreTraining& model,
+TrainerState load(const fs::path& folder, const RunInputs& inputs, BertForPreTraining& model,
                   Optimizer& optimizer) {
-  check_vocabulary(folder / "vocab.txt", data,
-                   "Resume with the data of that run, or start a new run in another --output-dir.");
+  inputs.check_vocabulary(folder / "vocab.txt");
   return load_checkpoint(folder, model, optimizer);
 }
 
 /// The newest checkpoint of the run that is complete and loads.
-std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, const ShardSet& data,
+std::optional<TrainerState> newest_that_loads(const CheckpointStore& store, const RunInputs& inputs,
                                               BertForPreTraining& model, Optimizer& optimizer,
                                               std::vector<std::string>& complaints) {
   for (const StoredCheckpoint& candidate : store.list()) {
     try {
       verify_checkpoint(candidate.path);
-      return load(candidate.path, data, model, optimizer);
+      return load(candidate.path, inputs, model, optimizer);
     } catch (const CheckpointError& error) {
       complaints.push_back(error.what());
     } catch (const NumericError& error) {
@@ -95,17 +94,16 @@ TrainerState resume_or_start(const TrainConfig& config, const RunInputs& inputs,
                              CheckpointStore& store, BertForPreTraining& model,
                              Optimizer& optimizer, std::vector<std::string>& notes) {
   if (config.resume == "never") return {};
-  const ShardSet& data = *inputs.phases.front().data;
   store.remove_leftovers();
   std::vector<std::string> complaints;
   std::optional<TrainerState> state;
   if (is_word(config.resume)) {
     const bool any = !store.list().empty();
-    state = newest_that_loads(store, data, model, optimizer, complaints);
+    state = newest_that_loads(store, inputs, model, optimizer, complaints);
     if (!state && any) fail_without_good_one(config, complaints);
     if (!state && config.resume == "must") fail_without_checkpoint(config);
   } else {
-    state = load(find_checkpoint(config.resume, complaints), data, model, optimizer);
+    state = load(find_checkpoint(config.resume, complaints), inputs, model, optimizer);
   }
   for (const std::string& complaint : complaints)
     notes.push_back("skipped a checkpoint: " + complaint);

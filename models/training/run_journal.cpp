@@ -62,12 +62,13 @@ void RunJournal::write(const StepRecord& record) {
   if (metrics_) metrics_->write(to_json(record));
   if (events_) events_->write(record);
   const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
-  const bool due = record.step % config_.log_every == 0 || !record.evaluations.empty() || !finite;
+  const bool evaluated = !record.evaluations.empty() || !record.scores.empty();
+  const bool due = record.step % config_.log_every == 0 || evaluated || !finite;
   if (due) log_step(record);
   for (const auto& [name, result] : record.evaluations)
     log_.info(log_line(record.step, name, result));
   if (due) log_.json(to_json(record));
-  log_.bar(record.step, total_steps(phases_), record.mlm_loss);
+  log_.bar(record.step, total_steps(phases_), record.loss);
 }
 
 void RunJournal::log_step(const StepRecord& record) {

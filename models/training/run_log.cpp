@@ -42,7 +42,7 @@ std::string scale_text(double scale) {
 std::string log_line(const StepRecord& record, const Progress& p) {
   std::string line = fmt::format("step {}/{}", record.step, p.max_steps);
   if (p.phases > 1) line += fmt::format(" | phase {}/{}", record.phase + 1, p.phases);
-  line += fmt::format(" | mlm {:.3f}", record.mlm_loss);
+  line += fmt::format(" | {} {:.3f}", record.fine_tuning ? "loss" : "mlm", record.mlm_loss);
   if (record.nsp_loss) line += fmt::format(" nsp {:.3f}", *record.nsp_loss);
   line += fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f}", 100 * record.mlm_accuracy,
                       record.learning_rate, record.grad_norm);
@@ -129,14 +129,13 @@ void RunLog::json(const std::string& line) {
   std::fflush(stdout);
 }
 
-void RunLog::bar(int64_t step, int64_t max_steps, double mlm_loss) {
+void RunLog::bar(int64_t step, int64_t max_steps, double loss) {
   if (!terminal_) return;
   constexpr int kWidth = 30;
   const auto full = static_cast<size_t>(kWidth * step / std::max<int64_t>(1, max_steps));
   std::string text = std::string(full, '#') + std::string(kWidth - full, '.');
   // Not fmt::print, which throws if the terminal is gone.
-  std::fputs(fmt::format("\r[{}] {}/{} mlm {:.3f} ", text, step, max_steps, mlm_loss).c_str(),
-             stdout);
+  std::fputs(fmt::format("\r[{}] {}/{} loss {:.3f} ", text, step, max_steps, loss).c_str(), stdout);
   std::fflush(stdout);
   bar_shown_ = true;
 }

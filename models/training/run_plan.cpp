@@ -49,7 +49,7 @@ PhasePlan plan_phase(const Phase& phase, const RunInputs* inputs, size_t number)
     const PhaseInputs& own = inputs->phases[number];
     plan.sequence_length = own.data->traits().sequence_length;
     plan.passes = samples / static_cast<double>(own.data->examples());
-    step = own.loader->plan(own.loader->options().first_step);
+    step = own.loader->plan(phase.first_step);
     model = inputs->model;
   } else {
     plan.sequence_length = c.sequence_length;

@@ -147,13 +147,15 @@ void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInp
   }
 }
 
-/// Copies the parameters that both models have, by name. Returns how many `source` lacks.
+/// Copies the parameters that both models have, by name; a classifier's only if its labels are the
+/// same. Returns how many `source` lacks.
 int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
   int missing = 0;
   const ParameterTable& table = target.arena().table();
+  const bool same_labels = source.config().labels == target.config().labels;
   for (int i = 0; i < table.count(); ++i) {
     const int found = source.arena().table().find(table[i].name);
-    if (found < 0) {
+    if (found < 0 || (table[i].name.starts_with("classifier.") && !same_labels)) {
       ++missing;
       continue;
     }
@@ -178,6 +180,11 @@ RunInputs open_inputs(const TrainConfig& config) {
   inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
   inputs.model = model_shape(first_phase, *first);
   inputs.tokenizer = open_tokenizer(first_phase, *first);
+  inputs.check_vocabulary = [first](const fs::path& vocab) {
+    check_vocabulary(
+        vocab, *first,
+        "Resume with the data of that run, or start a new run in another --output-dir.");
+  };
   const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
   if (!config.init_from.empty() && fs::exists(source_vocab))
     check_vocabulary(source_vocab, *first,
@@ -191,6 +198,11 @@ RunInputs open_inputs(const TrainConfig& config) {
     check_lengths(phase_prefix(phase.config), *own.data, inputs.model);
     check_nsp(phase_prefix(phase.config), *own.data, config.nsp);
     first_steps.push_back(phase.first_step);
+    own.fingerprint = fingerprint(*own.data);
+    own.sequence_length = own.data->traits().sequence_length;
+    own.description =
+        fmt::format("{} examples of up to {} tokens, {}", own.data->examples(), own.sequence_length,
+                    own.data->traits().masked ? "static masks" : "dynamic masks");
     own.loader =
         make_loader(phase.config, own.data, phase.first_step,
                     first_sample_of(phases, inputs, inputs.phases.size() - 1, first_steps));
@@ -308,9 +320,12 @@ double step_flops(const BertConfig& model, const BertParts& parts, const StepPla
   const double B = parts.pooler ? static_cast<double>(step.sequences) : 0;
   const auto squares = static_cast<double>(step.squared_lengths);
   const double attention = L * (T * 6 * H * H + 4 * H * squares);
-  const double rows = (L - 1) * T + P + B;  // the last layer has only the rows of the heads
+  // The last layer has only the rows of the heads.
+  const double last = parts.span_head ? T : (parts.mlm_head ? P : 0) + B;
+  const double rows = (L - 1) * T + last;
   const double rest = rows * (2 * H * H + 4 * H * F);
-  const double heads = P * (2 * H * H + 2 * H * V) + B * 2 * H * H;
+  const double scored = parts.mlm_head ? P * (2 * H * H + 2 * H * V) : 0;
+  const double heads = scored + B * 2 * H * H + (parts.span_head ? T * 4 * H : 0);
   return 3 * (attention + rest + heads);
 }
 
@@ -332,23 +347,21 @@ std::string describe_precision(const TrainConfig& config) {
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {
   const ParameterTable table = bert_parameters(inputs.model, inputs.parts);
   std::vector<std::string> lines;
-  lines.push_back(fmt::format("model: {} layers x {}, {} heads, vocabulary {}, {} parameters{}",
-                              inputs.model.num_hidden_layers, inputs.model.hidden_size,
-                              inputs.model.num_attention_heads, inputs.model.vocab_size,
-                              table.parameters(), inputs.parts.nsp_head ? "" : ", without NSP"));
+  lines.push_back(
+      fmt::format("model: {} layers x {}, {} heads, vocabulary {}, {} parameters{}",
+                  inputs.model.num_hidden_layers, inputs.model.hidden_size,
+                  inputs.model.num_attention_heads, inputs.model.vocab_size, table.parameters(),
+                  inputs.parts.mlm_head && !inputs.parts.nsp_head ? ", without NSP" : ""));
   const std::vector<Phase> phases = phases_of(config);
   for (size_t i = 0; i < phases.size(); ++i) {
     const TrainConfig& c = phases[i].config;
-    const Loader& loader = *inputs.phases[i].loader;
-    const ShardSet& data = loader.shards();
+    const StepSource& loader = *inputs.phases[i].loader;
     lines.push_back(fmt::format("{}batch: micro {} x accumulation {} = {} sequences per step",
                                 phase_prefix(c), c.micro_batch_size, accumulation_steps(c),
                                 c.global_batch_size));
-    lines.push_back(
-        fmt::format("{}data: {} examples of up to {} tokens, {}; {} steps are {:.2f} passes",
-                    phase_prefix(c), data.examples(), data.traits().sequence_length,
-                    data.traits().masked ? "static masks" : "dynamic masks", phases[i].steps,
-                    loader.epoch_of(phases[i].end()) - loader.epoch_of(phases[i].first_step)));
+    lines.push_back(fmt::format(
+        "{}data: {}; {} steps are {:.2f} passes", phase_prefix(c), inputs.phases[i].description,
+        phases[i].steps, loader.epoch_of(phases[i].end()) - loader.epoch_of(phases[i].first_step)));
   }
   lines.push_back(describe_precision(config));
   const DType E = compute_options(config).dtype;

@@ -4,7 +4,10 @@
 // Test: ctest -R trainer.
 #pragma once
 
+#include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,19 +21,37 @@
 
 namespace minibert {
 
+/// Figures of a fine-tuned model on held-out data.
+struct HeldOutScores {
+  std::string json;  // an object, for "eval" of metrics.jsonl
+  std::string line;  // for people
+};
+
 /// What one phase reads.
 struct PhaseInputs {
-  std::shared_ptr<const ShardSet> data;
-  std::shared_ptr<const Loader> loader;  // joined where no step before it was skipped
+  std::shared_ptr<const ShardSet> data;      // null in fine-tuning
+  std::shared_ptr<const StepSource> loader;  // joined where no step before it was skipped
   std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
+  std::string fingerprint;      // identifies the training data
+  std::string description;      // of the training data, for the plan
+  int64_t sequence_length = 0;  // tokens of the longest sequence, at most
 };
 
 /// What a run reads, opened and checked to fit together.
 struct RunInputs {
-  std::vector<PhaseInputs> phases;  // as phases_of(config)
+  std::vector<PhaseInputs> phases;  // as phases_of(config); fine-tuning has one
   TokenizerFiles tokenizer;
   BertConfig model;
   BertParts parts;
+  Objective objective = Objective::pre_training;
+  /// Throws unless this vocab.txt, of a checkpoint to go on from, is that of the data.
+  std::function<void(const std::filesystem::path& vocab)> check_vocabulary;
+  std::vector<std::string> notes;  // what a reader should know before the first step
+
+  /// Of fine-tuning with held-out data. `stop` is asked now and then; if it says so, nothing comes back.
+  std::function<std::optional<HeldOutScores>(const BertForPreTraining& model,
+                                             const std::function<bool()>& stop)>
+      score;
 };
 
 /// Errors: UsageError for settings that don't fit the data, or phases that don't fit each other; DataError for damaged data or
@@ -38,7 +59,7 @@ struct RunInputs {
 RunInputs open_inputs(const TrainConfig& config);
 
 /// The model with its initial weights: drawn from the seed, or read from `init_from` (heads that
-/// the folder lacks are drawn). Adds to `notes` what a reader should know.
+/// the folder lacks, or has for other labels, are drawn). Adds to `notes` what a reader should know.
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes);
 

@@ -81,7 +81,8 @@ void TrainStep::queue(const DeviceBatch& micro_batch) {
       .data_step = &state->data_step,
       .mlm = {&state->mlm_scale, &state->mlm},
       .nsp = options_.nsp ? LossSite{&state->nsp_scale, &state->nsp} : LossSite{},
-      .recompute = options_.recompute};
+      .recompute = options_.recompute,
+      .objective = options_.objective};
   const PreTrainingOutput output = [&] {
     const Range named("forward");
     return model_.forward(micro_batch, context);

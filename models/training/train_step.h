@@ -29,6 +29,7 @@ namespace minibert {
 struct TrainStepOptions {
   uint64_t seed = 0;  // of dropout
   bool nsp = true;
+  Objective objective = Objective::pre_training;  // others count the rows of `mlm`
   Recompute recompute = Recompute::none;
   /// run() captures the second of the steps whose batches have the same room and replays it from then
   /// on. Device cuda alone, and batches of fixed shapes: others are queued anew each time.

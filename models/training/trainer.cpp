@@ -61,7 +61,7 @@ class Trainer {
   void agree_on(StepState& after);
   bool stop_now() const;
   std::optional<GlobalStep> next_batch();
-  GlobalStep load(const Loader& loader, int64_t data_step) const;
+  GlobalStep load(const StepSource& loader, int64_t data_step) const;
   void expect_next_batch();
   StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
   bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
@@ -118,7 +118,7 @@ class Trainer {
   int64_t bucket_megabytes_;
   TrainStep step_;
   RunJournal journal_;
-  std::shared_ptr<const Loader> loader_;  // of the phase
+  std::shared_ptr<const StepSource> loader_;  // of the phase
   std::optional<Prefetcher> prefetcher_;
   std::optional<GlobalStep> only_batch_;  // --overfit-batch
   std::optional<GlobalStep> expected_;    // taken from the prefetcher, on its way to the device
@@ -201,6 +201,7 @@ StepRecord Trainer::record_of(const GlobalStep& batch, const StepState& after) c
   StepRecord record;
   record.step = state_.data_steps + 1;
   record.phase = static_cast<int64_t>(phase_number());
+  record.fine_tuning = inputs_.objective != Objective::pre_training;
   record.mlm_loss = per_row(after.mlm.loss_sum, after.mlm);
   record.mlm_accuracy = per_row(static_cast<double>(after.mlm.correct), after.mlm);
   record.loss = record.mlm_loss;
@@ -281,7 +282,7 @@ std::optional<GlobalStep> Trainer::next_batch() {
 }
 
 /// What this rank was dealt of a step. Called by the prefetcher's threads.
-GlobalStep Trainer::load(const Loader& loader, int64_t data_step) const {
+GlobalStep Trainer::load(const StepSource& loader, int64_t data_step) const {
   StepPlan plan = loader.plan(data_step);
   Deal deal = deal_of(plan, ranks_.world(), config_.deterministic);
   return loader.load(std::move(plan), std::move(deal[static_cast<size_t>(ranks_.rank())]));
@@ -339,7 +340,7 @@ void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& bat
 std::string fingerprint(const RunInputs& inputs) {
   std::string text;
   for (const PhaseInputs& phase : inputs.phases)
-    text += (text.empty() ? "" : " ") + fingerprint(*phase.data);
+    text += (text.empty() ? "" : " ") + phase.fingerprint;
   return text;
 }
 
@@ -406,8 +407,9 @@ TrainerState first_state(const TrainConfig& config, const RunInputs& inputs, Che
 Trainer::Trainer(const TrainRequest& request)
     : config_(request.config),
       request_(request),
-      inputs_(open_inputs(config_)),
+      inputs_(request.open(config_)),
       phases_(phases_of(config_)),
+      notes_(inputs_.notes),
       world_(request.launch, world_options(request, inputs_)),
       ranks_(world_.control()),
       stream_(compute_options(config_)),
@@ -421,6 +423,7 @@ Trainer::Trainer(const TrainRequest& request)
       step_(model_, optimizer_,
             {.seed = static_cast<uint64_t>(config_.seed),
              .nsp = config_.nsp,
+             .objective = inputs_.objective,
              .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none,
              .graph = config_.graph,
              .deterministic = config_.deterministic,
@@ -447,7 +450,7 @@ int64_t Trainer::choose_buckets() {
 void Trainer::rehearse() {
   for (size_t i = 0; i < phases_.size(); ++i) {
     const PhaseInputs& own = inputs_.phases[i];
-    const int64_t step = std::max(state_.data_steps, own.loader->options().first_step);
+    const int64_t step = std::max(state_.data_steps, phases_[i].first_step);
     step_.accumulate(load(*own.loader, step), step,
                      [](size_t micro_batch) { return micro_batch > 0; });
     if (!own.evaluation.empty())
@@ -464,10 +467,11 @@ void Trainer::join_data() {
   prefetcher_.reset();  // its threads load what the phase before would have had next
   only_batch_.reset();
   expected_.reset();
-  loader_ = make_loader(phase().config, data().data, first_steps.back(),
-                        first_sample_of(phases_, inputs_, phase_number(), first_steps));
+  const int64_t first_sample = first_sample_of(phases_, inputs_, phase_number(), first_steps);
+  loader_ = data().data ? make_loader(phase().config, data().data, first_steps.back(), first_sample)
+                        : data().loader;
   state_.global_batch_size = phase().config.global_batch_size;
-  state_.data_fingerprint = fingerprint(*data().data);
+  state_.data_fingerprint = data().fingerprint;
 }
 
 /// The phase is over and another follows. Weights, moments and loss scale go on as they are; the rate
@@ -485,7 +489,7 @@ std::string Trainer::describe_phase() const {
       "step {} | {} of {} begins | {} sequences of up to {} tokens a step, from sample {} on, {} "
       "steps | {}{}",
       state_.data_steps, phase().label(), phases_.size(), c.global_batch_size,
-      data().data->traits().sequence_length, loader_->options().first_sample, phase().steps,
+      data().sequence_length, loader_->plan(state_.data_steps).first_sample, phase().steps,
       schedule_.phases()[phase_number()].schedule.describe(),
       c.restart_step_count ? "; bias correction counts from 1 again" : "");
 }
@@ -570,7 +574,7 @@ void Trainer::after_step(StepRecord record) {
 }
 
 bool Trainer::evaluation_due(int64_t step) const {
-  if (data().evaluation.empty()) return false;
+  if (data().evaluation.empty() && !inputs_.score) return false;
   if (at_end_of_phase()) return true;
   return config_.evaluate_every > 0 && step % config_.evaluate_every == 0;
 }
@@ -595,6 +599,14 @@ bool Trainer::best_is_comparable() const {
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
   beat("evaluating");
+  if (inputs_.score) {
+    const auto scores =
+        inputs_.score(model_, [&] { return ranks_.world() == 1 && stop_requested(); });
+    if (!scores) return false;
+    record.scores = scores->json;
+    journal_.log().info(fmt::format("step {} | eval | {}", record.step, scores->line));
+    return true;
+  }
   for (const auto& [name, data] : data().evaluation) {
     const bool alone = ranks_.world() == 1;  // several finish what they begin
     const auto result = evaluate(

@@ -1,4 +1,5 @@
-// trainer.h: pre-training, from a configuration to a run folder. Start reading at Trainer::step()
+// trainer.h: training, from a configuration to a run folder: pre-training, and fine-tuning, which
+// differs in what it reads (RunInputs). Start reading at Trainer::step()
 // in trainer.cpp: the way of a batch in a dozen calls. Called by the verb `train` and by tests.
 // Easy to break: a step is either whole or has not happened (weights change in one call alone,
 // Optimizer::step, once all gradients are in), and what has happened is a function of
@@ -9,11 +10,13 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "dist/launch.h"
 #include "models/training/config.h"
+#include "models/training/run_setup.h"
 
 namespace minibert {
 
@@ -24,6 +27,7 @@ struct TrainRequest {
   const char* const* environment = nullptr;
   bool json = false;   // records of metrics.jsonl on standard output, at each log line
   Launch launch = {};  // which of the run's ranks this is; the only one, if nobody says otherwise
+  std::function<RunInputs(const TrainConfig& config)> open = open_inputs;  // fine-tuning: its own
 };
 
 enum class TrainEnd {

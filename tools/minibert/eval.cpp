@@ -1,5 +1,5 @@
 // eval.cpp: `minibert eval mlm`: how well a model fills in masks on held-out shards. The work is
-// done in models/training/evaluation.h. Try: minibert eval mlm --help. Test: ctest -R train_verb.
+// done in models/training/evaluation.h; eval squad and eval classify are in eval_finetuned.cpp. Try: minibert eval mlm --help. Test: ctest -R train_verb.
 #include <memory>
 
 #include <fmt/format.h>
@@ -86,6 +86,8 @@ void add_eval_verb(CLI::App& app) {
   flags->compute.add_to(*mlm);
   mlm->add_flag("--json", flags->json, "Print one JSON object");
   mlm->callback([flags] { run_mlm(*flags); });
+  add_eval_squad(*eval);
+  add_eval_classify(*eval);
 }
 
 }  // namespace minibert

@@ -88,6 +88,7 @@ int run(int argc, char** argv) {
   add_verify_resume_verb(app);
   add_report_verb(app);
   add_compare_verb(app);
+  add_finetune_verb(app);
   add_eval_verb(app);
   add_fill_mask_verb(app);
   add_embed_verb(app);

@@ -2,8 +2,6 @@
 // models/training. Every flag is in the table in models/training/config_keys.cpp.
 // Try: minibert train --help; minibert train --list-recipes;
 // minibert train --list-optimizers. Test: ctest -R train_verb.
-#include <algorithm>
-#include <cstdio>
 #include <memory>
 #include <optional>
 
@@ -11,27 +9,19 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "dist/launch.h"
-#include "models/training/config.h"
 #include "models/training/recipes.h"
 #include "models/training/resume.h"
 #include "models/training/run_plan.h"
-#include "models/training/run_setup.h"
-#include "models/training/trainer.h"
 #include "optim/optimizer_policies.h"
 #include "tools/minibert/local_ranks.h"
-#include "tools/minibert/train_flags.h"
+#include "tools/minibert/training_verb.h"
 
 namespace minibert {
 namespace {
 
-constexpr int kSavedAfterSignal = 75;  // EX_TEMPFAIL: a scheduler should start it again
-
 struct Options {
-  TrainFlags settings;
-  bool list_recipes = false, list_optimizers = false, print_config = false, dry_run = false,
-       json = false;
-  int ranks = 0, gpus = 0;  // --nproc, --gpus; 0: not given
+  TrainingVerb training;
+  bool list_recipes = false, list_optimizers = false;
 };
 
 void print_recipes() {
@@ -88,35 +78,18 @@ void print_plan(const ConfigBuilder& builder, bool json) {
         flag_text(phases_of(config).front().config, "data", "DIR"));
 }
 
-/// --gpus N is --nproc N with --device cuda.
-void choose_gpus(int gpus, ConfigBuilder& builder) {
-  if (gpus == 0) return;
-  const ConfigKey& key = *std::ranges::find(config_keys(), "train.device", &ConfigKey::name);
-  const std::string& device = builder.config().device;
-  MB_CHECK(builder.origin(key.name()) != key.flag() || device == "cuda",
-           "--gpus is {} with --device {}, expected cuda. Leave out one of them.", gpus, device);
-  builder.apply_text(key, "cuda", "--gpus");
-}
-
 void run_train(const Options& options, const std::vector<std::string>& arguments) {
   if (options.list_recipes) return print_recipes();
-  if (options.list_optimizers) return print_optimizers(options.json);
-  ConfigBuilder builder = options.settings.resolve();
-  choose_gpus(options.gpus, builder);
-  if (options.print_config) {
+  const TrainingVerb& flags = options.training;
+  if (options.list_optimizers) return print_optimizers(flags.json);
+  const ConfigBuilder builder = flags.resolve();
+  if (flags.print_config) {
     fmt::print("{}", builder.to_toml());
     return;
   }
-  if (options.dry_run) return print_plan(builder, options.json);
-  const Launch launch = launch_here();
-  start_ranks(std::max(options.ranks, options.gpus), launch, arguments,
-              1.5 * builder.config().communication_timeout + 30,
-              options.gpus > 0 ? "--gpus" : "--nproc");
-  const TrainResult result =
-      train({builder.config(), builder.to_toml(), arguments, environ, options.json, launch});
-  // A run survives its standard output: what was printed is also in its folder.
-  if (std::ferror(stdout) && !std::freopen("/dev/null", "w", stdout)) std::clearerr(stdout);
-  if (result.end == TrainEnd::signal) throw CLI::RuntimeError(kSavedAfterSignal);
+  if (flags.dry_run) return print_plan(builder, flags.json);
+  const Launch launch = flags.start(builder, arguments);
+  run_training({builder.config(), builder.to_toml(), arguments, environ, flags.json, launch});
 }
 
 }  // namespace
@@ -127,24 +100,14 @@ void add_train_verb(CLI::App& app) {
       "train",
       "Pre-train BERT, from scratch or resumed. Settings: defaults < --recipe < --config < "
       "environment < flags");
-  options->settings.add_to(*verb);
+  options->training.add_to(
+      *verb,
+      "Check settings and data, print the plan (with --json as one object), write nothing; "
+      "a recipe's plan needs no data");
   verb->add_flag("--list-recipes", options->list_recipes, "List the recipes and exit");
   verb->add_flag(
       "--list-optimizers", options->list_optimizers,
       "List the optimizers with formula, knobs and source, and exit (--json: a line each)");
-  verb->add_flag("--print-config", options->print_config,
-                 "Print the resolved settings as TOML and exit");
-  verb->add_flag(
-      "--dry-run", options->dry_run,
-      "Check settings and data, print the plan (with --json as one object), write nothing; "
-      "a recipe's plan needs no data");
-  verb->add_option("--nproc", options->ranks,
-                   "Processes that share the work on this machine: they train the same run, faster")
-      ->check(CLI::Range(1, 1024));
-  verb->add_option("--gpus", options->gpus, "The same on as many GPUs: --nproc with --device cuda")
-      ->check(CLI::Range(1, 1024))
-      ->excludes("--nproc");
-  verb->add_flag("--json", options->json, "Print one JSON object per log line on standard output");
   verb->callback([options] { run_train(*options, own_arguments()); });
 }
 

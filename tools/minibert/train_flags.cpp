@@ -1,9 +1,12 @@
 // train_flags.cpp: flags from the table of settings, and settings from the flags.
 #include "tools/minibert/train_flags.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include "core/error.h"
 #include "models/training/recipes.h"
 
 namespace minibert {
@@ -22,7 +25,15 @@ void TrainFlags::add_to(CLI::App& verb) {
   verb_ = &verb;
   verb.add_option("--config", config_file_,
                   "TOML file with settings (`minibert train --print-config` shows one)");
-  verb.add_option("--recipe", recipe_, "Built-in settings by name");
+  if (restriction_.recipe.empty()) {
+    verb.add_option("--recipe", recipe_, "Built-in settings by name");
+    add_phase_option(verb);
+  }
+  for (const ConfigKey& key : config_keys())
+    if (!is_fixed(key)) add_key(key);
+}
+
+void TrainFlags::add_phase_option(CLI::App& verb) {
   std::vector<std::string> keys;
   for (const ConfigKey& key : phase_keys()) keys.push_back(key.key);
   verb.add_option(
@@ -32,7 +43,10 @@ void TrainFlags::add_to(CLI::App& verb) {
                       "one of {} [MINIBERT_PHASE]",
                       fmt::join(keys, ", ")))
       ->allow_extra_args(false);
-  for (const ConfigKey& key : config_keys()) add_key(key);
+}
+
+bool TrainFlags::is_fixed(const ConfigKey& key) const {
+  return std::ranges::find(restriction_.fixed, key.name()) != restriction_.fixed.end();
 }
 
 void TrainFlags::add_key(const ConfigKey& key) {
@@ -56,10 +70,18 @@ void TrainFlags::add_key(const ConfigKey& key) {
 
 ConfigBuilder TrainFlags::resolve() const {
   ConfigBuilder builder;
+  if (!restriction_.recipe.empty()) builder.apply_toml(restriction_.recipe, restriction_.name);
   if (!recipe_.empty()) builder.apply_recipe(recipe_);
   if (!config_file_.empty()) builder.apply_file(config_file_);
   builder.apply_environment(environ);
   for (const ConfigKey& key : config_keys()) {
+    if (is_fixed(key)) {
+      const std::string& origin = builder.origin(key.name());
+      MB_CHECK(origin == "default" || origin.starts_with(restriction_.name + ":"),
+               "{} is set ({}), but {} takes it from its model and task. Remove it.", key.name(),
+               origin, restriction_.name);
+      continue;
+    }
     const bool given = key.is_switch() ? values_.count(key.name()) > 0
                                        : verb_->get_option(key.flag())->count() > 0;
     if (!given) continue;

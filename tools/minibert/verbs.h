@@ -23,7 +23,10 @@ void add_train_verb(CLI::App& app);
 void add_verify_resume_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);
 void add_compare_verb(CLI::App& app);
-void add_eval_verb(CLI::App& app);  // eval mlm
+void add_finetune_verb(CLI::App& app);  // finetune squad | classify
+void add_eval_verb(CLI::App& app);      // eval mlm | squad | classify
+void add_eval_squad(CLI::App& eval);
+void add_eval_classify(CLI::App& eval);
 void add_fill_mask_verb(CLI::App& app);
 void add_embed_verb(CLI::App& app);
 void add_env_verb(CLI::App& app);

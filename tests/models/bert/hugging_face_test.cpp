@@ -152,6 +152,8 @@ TEST_F(HuggingFace, SavesTheArchitectureOfItsParts) {
   EXPECT_EQ(architecture({true, true, true}), "BertForPreTraining");
   EXPECT_EQ(architecture({false, true, false}), "BertForMaskedLM");
   EXPECT_EQ(architecture({true, false, false}), "BertModel");
+  EXPECT_EQ(architecture(parts_for(Objective::question_answering)), "BertForQuestionAnswering");
+  EXPECT_EQ(architecture(parts_for(Objective::classification, 4)), "BertForSequenceClassification");
 }
 
 TEST_F(HuggingFace, AcceptsEqualCopiesOfTheDecoder) {

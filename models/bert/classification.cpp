@@ -1,0 +1,79 @@
+// classification.cpp: texts through the model, guesses counted.
+#include "models/bert/classification.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/bert/inference.h"
+
+namespace minibert {
+namespace {
+
+constexpr int64_t kTokensAtATime = 4096;  // limits the memory of activations
+
+int32_t best_class(std::span<const float> scores, size_t text) {
+  for (const float score : scores)
+    MB_CHECK_AS(NumericError, !std::isnan(score),
+                "classification: a score of text {} is NaN, expected a number. The model's weights "
+                "are damaged, or too large for their type",
+                text + 1);
+  return static_cast<int32_t>(std::ranges::max_element(scores) - scores.begin());
+}
+
+}  // namespace
+
+std::optional<std::vector<int32_t>> classify(const BertForPreTraining& model,
+                                             std::span<const std::vector<int32_t>> texts,
+                                             const std::function<bool()>& stop) {
+  const NoGrad guard;
+  std::vector<int32_t> guesses;
+  size_t first = 0;
+  for (const size_t end : group_by_tokens(texts, kTokensAtATime)) {
+    if (stop()) return std::nullopt;
+    const DeviceBatch batch =
+        upload(pack_sequences(texts.subspan(first, end - first), model.limits()), model.device());
+    const Tensor scores = model.class_scores(model.encode(batch, StepContext{}), batch);
+    for (int64_t b = 0; b < scores.dim(0); ++b)
+      guesses.push_back(best_class(scores.rows(b, 1).span<float>(), guesses.size()));
+    first = end;
+  }
+  return guesses;
+}
+
+ClassScores score_classes(std::span<const int32_t> guesses, std::span<const int32_t> labels,
+                          int64_t classes) {
+  MB_CHECK(guesses.size() == labels.size(), "classification: {} guesses, {} labels", guesses.size(),
+           labels.size());
+  struct Counts {
+    int64_t right = 0, guessed = 0, there = 0;
+  };
+  std::vector<Counts> counts(static_cast<size_t>(classes));
+  int64_t right = 0;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    Counts& label = counts[static_cast<size_t>(labels[i])];
+    ++label.there;
+    ++counts[static_cast<size_t>(guesses[i])].guessed;
+    if (guesses[i] != labels[i]) continue;
+    ++label.right;
+    ++right;
+  }
+  ClassScores scores;
+  scores.texts = std::ssize(labels);
+  double sum = 0, occurring = 0;
+  for (const Counts& c : counts) {
+    if (c.guessed + c.there == 0) continue;
+    ++occurring;
+    sum += 2 * static_cast<double>(c.right) / static_cast<double>(c.guessed + c.there);
+  }
+  if (scores.texts == 0) return scores;
+  scores.accuracy = static_cast<double>(right) / static_cast<double>(scores.texts);
+  scores.macro_f1 = sum / occurring;
+  return scores;
+}
+
+std::string to_json(const ClassScores& s) {
+  return fmt::format("{{\"accuracy\": {}, \"macro_f1\": {}, \"texts\": {}}}", s.accuracy,
+                     s.macro_f1, s.texts);
+}
+
+}  // namespace minibert

@@ -1,0 +1,34 @@
+// classification.h: a BERT with a classifier on its pooler labels texts, and how good the labels are.
+// Called by the verb `eval classify` and, while fine-tuning, by models/training. Easy to break: macro
+// F1 is the mean over the classes that occur, as a label or as a guess, whatever their sizes.
+// Test: ctest -R models_bert_classification. Source: scikit-learn f1_score(average="macro").
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "models/bert/bert.h"
+
+namespace minibert {
+
+/// The most probable class of each text, given as ids with [CLS] and [SEP]; of equals the first.
+/// `stop` is asked between forward passes; if it says so, nothing comes back.
+/// Errors: UsageError if the model lacks a classifier or a pooler; NumericError for a score that is NaN.
+std::optional<std::vector<int32_t>> classify(
+    const BertForPreTraining& model, std::span<const std::vector<int32_t>> texts,
+    const std::function<bool()>& stop = [] { return false; });
+
+struct ClassScores {
+  double accuracy = 0, macro_f1 = 0;  // shares of 1
+  int64_t texts = 0;
+};
+/// Errors: UsageError unless there is a label for each guess.
+ClassScores score_classes(std::span<const int32_t> guesses, std::span<const int32_t> labels,
+                          int64_t classes);
+/// {"accuracy": 0.93, "macro_f1": 0.92, "texts": 3080}
+std::string to_json(const ClassScores& scores);
+
+}  // namespace minibert

@@ -1,0 +1,194 @@
+// squad.cpp: JSON to questions, and what can be wrong with it.
+#include "models/text/squad.h"
+
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "models/text/data_faults.h"
+#include "models/text/text_reader.h"
+#include "models/text/unicode.h"
+
+namespace minibert {
+namespace {
+
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+constexpr const char* kWithoutImpossible =
+    "Leave them out: python3 -c \"import json; d = json.load(open('IN', encoding='utf-8')); "
+    "[p.update(qas=[q for q in p['qas'] if not q.get('is_impossible')]) for a in d['data'] for p "
+    "in "
+    "a['paragraphs']]; json.dump(d, open('OUT', 'w', encoding='utf-8'))\"";
+
+json parse_file(const fs::path& file, const char* expected) {
+  std::string text;
+  LineReader lines(file.string());
+  for (std::string line; lines.next(line);) text += line + "\n";
+  MB_CHECK_AS(DataError, lines.stats().invalid_bytes == 0,
+              "{}: line {} is not UTF-8, expected {}. Convert it: iconv -t UTF-8", file.string(),
+              lines.stats().first_invalid_line, expected);
+  try {
+    return json::parse(text);
+  } catch (const json::exception& error) {
+    fail<DataError>("{}: is not JSON, expected {} ({}). Fetch or copy it again", file.string(),
+                    expected, error.what());
+  }
+}
+
+/// Byte of the character `number` of a valid UTF-8 text; npos where there are fewer.
+size_t byte_of_character(std::string_view text, int64_t number) {
+  size_t at = 0;
+  for (; number > 0 && at < text.size(); --number) at += decode_utf8(text, at).length;
+  return number == 0 ? at : std::string_view::npos;
+}
+
+/// Walks the tree and gathers questions and faults.
+class Reader {
+ public:
+  Reader(SquadData& data, const SquadReading& reading) : data_(data), reading_(reading) {}
+
+  void read(const json& root) {
+    for_each(root, "data", "", [&](const json& article, const std::string& in) {
+      for_each(article, "paragraphs", in + ".", [&](const json& paragraph, const std::string& at) {
+        read_paragraph(paragraph, at);
+      });
+    });
+  }
+
+  void report() {
+    const std::string& file = data_.file;
+    shape_.check(file, "places do not have the form of SQuAD 1.1",
+                 "Expected data[].paragraphs[] with a \"context\" and qas[] with \"id\", "
+                 "\"question\" and answers[] of \"text\" and \"answer_start\"");
+    impossible_.check(file,
+                      "questions cannot be answered (is_impossible: this is SQuAD 2.0), "
+                      "expected SQuAD 1.1",
+                      kWithoutImpossible);
+    twice_.check(file, "ids occur more than once, expected one question for each",
+                 "Rename or remove the later ones");
+    unanswered_.check(file, "questions have no answer, expected at least one",
+                      "Add answers, or remove the questions");
+    constexpr const char* kElsewhere =
+        "answers are not where answer_start says (characters of the context before the answer, "
+        "from "
+        "0)";
+    if (reading_.skip_bad_answers && elsewhere_.count() > 0) {
+      data_.notes.push_back(elsewhere_.text(file, kElsewhere, "These questions are left out"));
+    } else {
+      elsewhere_.check(
+          file, kElsewhere,
+          "Correct answer_start, or leave these questions out with --skip-bad-answers");
+    }
+    MB_CHECK_AS(DataError, !data_.questions.empty(),
+                "{}: holds no questions, expected data[].paragraphs[].qas[] of SQuAD 1.1", file);
+  }
+
+ private:
+  template <typename Use>
+  void for_each(const json& parent, const char* key, const std::string& in, const Use& use) {
+    const json* list = member(parent, key, in, json::value_t::array, "a list");
+    if (!list) return;
+    for (size_t i = 0; i < list->size(); ++i) use((*list)[i], fmt::format("{}{}[{}]", in, key, i));
+  }
+
+  const json* member(const json& parent, const char* key, const std::string& in, json::value_t type,
+                     const char* what) {
+    const auto found = parent.is_object() ? parent.find(key) : parent.end();
+    const bool there = parent.is_object() && found != parent.end();
+    if (there && found->type() == type) return &*found;
+    shape_.add(fmt::format("{}{} is {}, expected {}", in, key,
+                           there ? std::string(found->type_name()) : "missing", what));
+    return nullptr;
+  }
+
+  void read_paragraph(const json& paragraph, const std::string& at) {
+    const json* context = member(paragraph, "context", at + ".", json::value_t::string, "text");
+    if (!context) return;
+    data_.contexts.push_back(context->get<std::string>());
+    for_each(paragraph, "qas", at + ".",
+             [&](const json& qa, const std::string& place) { read_question(qa, place); });
+  }
+
+  void read_question(const json& qa, const std::string& at) {
+    const json* id = member(qa, "id", at + ".", json::value_t::string, "text");
+    const json* text = member(qa, "question", at + ".", json::value_t::string, "text");
+    if (!id || !text) return;
+    SquadQuestion question{
+        id->get<std::string>(), text->get<std::string>(), data_.contexts.size() - 1, {}};
+    const std::string place = fmt::format("{} (id {})", at, question.id);
+    const auto impossible = qa.find("is_impossible");
+    if (impossible != qa.end() && *impossible == true) return impossible_.add(place);
+    if (!ids_.insert(question.id).second) return twice_.add(place);
+    for_each(qa, "answers", at + ".", [&](const json& answer, const std::string& in) {
+      const json* words = member(answer, "text", in + ".", json::value_t::string, "text");
+      const auto start = answer.is_object() ? answer.find("answer_start") : answer.end();
+      const bool whole = answer.is_object() && start != answer.end() && start->is_number_integer();
+      if (!whole && reading_.use == SquadUse::train)
+        shape_.add(fmt::format("{}.answer_start is missing or no whole number", in));
+      if (words)
+        question.answers.push_back({words->get<std::string>(), whole ? start->get<int64_t>() : -1});
+    });
+    if (question.answers.empty()) {
+      if (qa.contains("answers") && qa["answers"].is_array()) unanswered_.add(place);
+      return;
+    }
+    if (reading_.use == SquadUse::train && !stands(question, place)) return;
+    data_.questions.push_back(std::move(question));
+  }
+
+  /// Whether the first answer stands where it says.
+  bool stands(const SquadQuestion& question, const std::string& place) {
+    const SquadAnswer& answer = question.answers.front();
+    const std::string& context = data_.contexts[question.context];
+    const size_t at =
+        answer.start < 0 ? std::string::npos : byte_of_character(context, answer.start);
+    const bool there = at != std::string::npos && !answer.text.empty() &&
+                       std::string_view(context).substr(at).starts_with(answer.text);
+    if (there) return true;
+    const size_t elsewhere = answer.text.empty() ? std::string::npos : context.find(answer.text);
+    elsewhere_.add(fmt::format(
+        "{}: answer_start is {}, {}", place, answer.start,
+        answer.text.empty() ? "but the answer has no text"
+        : elsewhere == std::string::npos
+            ? fmt::format("but the context does not have \"{}\"", answer.text)
+            : fmt::format("expected {}, where the context has \"{}\"",
+                          count_characters(std::string_view(context).substr(0, elsewhere)),
+                          answer.text)));
+    return false;
+  }
+
+  SquadData& data_;
+  const SquadReading& reading_;
+  std::set<std::string> ids_;
+  DataFaults shape_, impossible_, twice_, unanswered_, elsewhere_;
+};
+
+}  // namespace
+
+SquadData read_squad(const fs::path& file, const SquadReading& reading) {
+  SquadData data;
+  data.file = file.string();
+  Reader reader(data, reading);
+  reader.read(parse_file(file, "a file of SQuAD 1.1"));
+  reader.report();
+  return data;
+}
+
+SquadPredictions read_predictions(const fs::path& file) {
+  const json root = parse_file(file, "predictions, {\"ID\": \"answer\", ...}");
+  MB_CHECK_AS(DataError, root.is_object(),
+              "{}: is a JSON {}, expected predictions: {{\"ID\": \"answer\", ...}}", file.string(),
+              root.type_name());
+  SquadPredictions predictions;
+  for (const auto& [id, answer] : root.items()) {
+    MB_CHECK_AS(DataError, answer.is_string(),
+                "{}: the prediction of {} is {}, expected text. An empty answer is \"\"",
+                file.string(), id, answer.dump());
+    predictions[id] = answer.get<std::string>();
+  }
+  return predictions;
+}
+
+}  // namespace minibert

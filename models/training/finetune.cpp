@@ -1,0 +1,284 @@
+// finetune.cpp: files and a model folder to the inputs of a run.
+#include "models/training/finetune.h"
+
+#include <cmath>
+
+#include "core/error.h"
+#include "core/simd.h"
+#include "models/bert/classification.h"
+#include "models/bert/hugging_face.h"
+#include "models/bert/question_answering.h"
+#include "models/text/squad_metrics.h"
+#include "models/text/tokenizer_config.h"
+
+namespace minibert {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kResumeFix =
+    "Resume with the --init-from of that run, or start a new run in another --output-dir.";
+
+/// What both tasks begin with: the model's shape and its tokenizer.
+RunInputs open_model(const TrainConfig& config, Objective objective, bool dropout) {
+  MB_CHECK(!config.init_from.empty(),
+           "model.init_from is empty, expected the model to fine-tune: a Transformers folder or a "
+           "checkpoint. Give it with --init-from.");
+  MB_CHECK(!config.data.empty(),
+           "data.data is empty, expected the file to learn from. Give it with --data.");
+  MB_CHECK(
+      phases_of(config).size() == 1,
+      "the settings have {} phases, expected one: fine-tuning has no others. Remove the [[phase]] "
+      "tables.",
+      phases_of(config).size());
+  validate(config);
+  simd_level();  // throws if MINIBERT_SIMD names a level that this CPU lacks
+  const fs::path folder = config.init_from;
+  RunInputs inputs;
+  inputs.objective = objective;
+  inputs.model = load_hugging_face_config(folder);
+  inputs.model.labels.clear();
+  if (dropout) {
+    inputs.model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
+    inputs.model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
+  }
+  inputs.parts = parts_for(objective);
+  inputs.tokenizer = {folder / "vocab.txt", load_tokenizer_config(folder)};
+  const uint64_t hash = Vocab::load(inputs.tokenizer.vocab).hash();
+  inputs.check_vocabulary = [hash, ours = inputs.tokenizer.vocab](const fs::path& vocab) {
+    MB_CHECK(Vocab::load(vocab).hash() == hash, "{}: is a different vocabulary from {}. {}",
+             vocab.string(), ours.string(), kResumeFix);
+  };
+  return inputs;
+}
+
+void check_length(int64_t length, const BertConfig& model, const std::string& folder) {
+  MB_CHECK(length <= model.max_position_embeddings,
+           "max_sequence_length is {}, expected at most {} (max_position_embeddings of {}). Use "
+           "--max-sequence-length {}",
+           length, model.max_position_embeddings, folder, model.max_position_embeddings);
+}
+
+/// The one file of held-out data, or "".
+std::string evaluation_file(const TrainConfig& config) {
+  const auto sets = evaluation_sets(config);
+  MB_CHECK(sets.size() <= 1,
+           "data.evaluation_data names {} files, expected one at most. Score others with minibert "
+           "eval",
+           sets.size());
+  return sets.empty() ? "" : sets[0].second;
+}
+
+BatchLimits limits_of(const RunInputs& inputs) {
+  return {inputs.model.vocab_size, inputs.model.max_position_embeddings,
+          inputs.model.type_vocab_size, std::max<int64_t>(2, inputs.parts.classes)};
+}
+
+void set_loader(const TrainConfig& config, std::vector<LabelledSequence> sequences, LabelKind kind,
+                const std::string& what, RunInputs& inputs) {
+  const auto loader =
+      std::make_shared<LabelledLoader>(std::move(sequences), kind, limits_of(inputs),
+                                       LoaderOptions{.global_batch_size = config.global_batch_size,
+                                                     .micro_batch_size = config.micro_batch_size,
+                                                     .token_capacity = config.token_capacity,
+                                                     .seed = static_cast<uint64_t>(config.seed)});
+  PhaseInputs& phase = inputs.phases.emplace_back();
+  phase.fingerprint = loader->fingerprint();
+  phase.sequence_length = loader->longest();
+  phase.description =
+      fmt::format("{} of up to {} tokens, {:.1f} on average", what, loader->longest(),
+                  static_cast<double>(loader->tokens()) / static_cast<double>(loader->examples()));
+  phase.loader = loader;
+}
+
+}  // namespace
+
+WordPieceTokenizer open_tokenizer(const fs::path& folder, const BertConfig& model) {
+  WordPieceTokenizer tokenizer(Vocab::load(folder / "vocab.txt"), load_tokenizer_config(folder));
+  MB_CHECK_AS(DataError, tokenizer.vocab().size() <= model.vocab_size,
+              "{}: has {} tokens, expected at most {} (vocab_size in config.json). Vocabulary and "
+              "model do not belong together",
+              (folder / "vocab.txt").string(), tokenizer.vocab().size(), model.vocab_size);
+  return tokenizer;
+}
+
+int64_t steps_of(double epochs, const StepSource& data) {
+  MB_CHECK(epochs > 0 && std::isfinite(epochs), "epochs is {}, expected more than 0", epochs);
+  constexpr double kRounding = 1e-6;  // of a quotient that is a whole number
+  const double steps = std::ceil(epochs / data.epoch_of(1) - kRounding);
+  return std::max<int64_t>(1, static_cast<int64_t>(steps));
+}
+
+// ---- Questions ---------------------------------------------------------------------------------
+
+namespace {
+
+/// What scoring needs; windows hold views of the data.
+struct HeldOutQuestions {
+  SquadData data;
+  WordPieceTokenizer tokenizer;
+  SquadWindows windows;
+
+  HeldOutQuestions(const std::string& file, const WordPieceTokenizer& tokenizer,
+                   const WindowOptions& options)
+      : data(read_squad(file, {.use = SquadUse::evaluate})),
+        tokenizer(tokenizer),
+        windows(data, tokenizer, options, SquadUse::evaluate) {}
+};
+
+}  // namespace
+
+RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool dropout) {
+  RunInputs inputs = open_model(config, Objective::question_answering, dropout);
+  check_length(task.windows.max_sequence_length, inputs.model, config.init_from);
+  const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
+  const SquadData data = read_squad(config.data, {SquadUse::train, task.skip_bad_answers});
+  inputs.notes = data.notes;
+  const SquadWindows windows(data, tokenizer, task.windows, SquadUse::train);
+  if (windows.cut_questions() > 0)
+    inputs.notes.push_back(
+        fmt::format("{} questions are longer than {} tokens and were cut off "
+                    "there (--max-query-length)",
+                    windows.cut_questions(), task.windows.max_query_length));
+  std::vector<LabelledSequence> sequences;
+  int64_t without = 0;
+  for (const SquadWindow& window : windows.all()) {
+    without += window.end == 0;
+    sequences.push_back({.ids = window.ids,
+                         .first_segment = window.first_segment,
+                         .span_start = window.start,
+                         .span_end = window.end});
+  }
+  const size_t count = sequences.size();
+  set_loader(config, std::move(sequences), LabelKind::span,
+             fmt::format("{} questions, {} windows ({} without the whole answer)",
+                         data.questions.size(), count, without),
+             inputs);
+  const std::string file = evaluation_file(config);
+  if (file.empty()) return inputs;
+  const auto held_out = std::make_shared<const HeldOutQuestions>(file, tokenizer, task.windows);
+  inputs.score = [held_out, options = task.answers](
+                     const BertForPreTraining& model,
+                     const std::function<bool()>& stop) -> std::optional<HeldOutScores> {
+    const auto answers =
+        answer_questions(model, held_out->windows, held_out->tokenizer, options, stop);
+    if (!answers) return std::nullopt;
+    const SquadScores scores =
+        score_squad(held_out->data, predictions_of(held_out->data, *answers));
+    return HeldOutScores{to_json(scores),
+                         fmt::format("F1 {:.2f} exact match {:.2f} | {} questions", scores.f1,
+                                     scores.exact_match, scores.questions)};
+  };
+  return inputs;
+}
+
+const char* squad_recipe() {
+  return R"([model]
+nsp = false
+[train]
+micro_batch_size = 12
+global_batch_size = 12
+[optim]
+optimizer = "adamw-google"
+schedule = "google-linear"
+learning_rate = 3e-5
+warmup = 0.1
+weight_decay = 0.01
+max_grad_norm = 1.0
+[log]
+evaluate_every = 0
+trust_ratio_every = 0
+)";
+}
+
+// ---- Labelled texts ----------------------------------------------------------------------------
+
+std::vector<std::vector<int32_t>> encode_texts(const std::vector<LabelledText>& texts,
+                                               const WordPieceTokenizer& tokenizer, int64_t longest,
+                                               int64_t& cut) {
+  std::vector<std::vector<int32_t>> all;
+  for (const LabelledText& text : texts) {
+    std::vector<int32_t>& ids = all.emplace_back(tokenizer.encode_with_special_tokens(text.text));
+    if (std::ssize(ids) <= longest) continue;
+    ids.resize(static_cast<size_t>(longest));
+    ids.back() = tokenizer.vocab().sep_id();
+    ++cut;
+  }
+  return all;
+}
+
+RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, bool dropout) {
+  RunInputs inputs = open_model(config, Objective::classification, dropout);
+  check_length(task.max_sequence_length, inputs.model, config.init_from);
+  const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
+  const std::vector<LabelledText> texts = read_labelled_texts(config.data, task.columns);
+  inputs.model.labels = labels_of(texts);
+  const auto classes = std::ssize(inputs.model.labels);
+  MB_CHECK_AS(DataError, classes >= 2,
+              "{}: has one label, \"{}\", expected at least two to tell apart", config.data,
+              inputs.model.labels[0]);
+  inputs.parts = parts_for(Objective::classification, classes);
+  inputs.check_vocabulary = [before = inputs.check_vocabulary, ours = inputs.model.labels,
+                             file = config.data](const fs::path& vocab) {
+    before(vocab);
+    MB_CHECK(
+        load_hugging_face_config(vocab.parent_path()).labels == ours,
+        "{}: has other labels than {}. Resume with the file of that run, or start a new run in "
+        "another --output-dir.",
+        (vocab.parent_path() / "config.json").string(), file);
+  };
+  const std::vector<int32_t> labels =
+      label_numbers(texts, inputs.model.labels, config.data, config.data);
+  int64_t cut = 0;
+  std::vector<std::vector<int32_t>> ids =
+      encode_texts(texts, tokenizer, task.max_sequence_length, cut);
+  if (cut > 0)
+    inputs.notes.push_back(
+        fmt::format("{} texts are longer than {} tokens and were cut off there "
+                    "(--max-sequence-length)",
+                    cut, task.max_sequence_length));
+  std::vector<LabelledSequence> sequences;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const auto length = static_cast<int32_t>(ids[i].size());
+    sequences.push_back({.ids = std::move(ids[i]), .first_segment = length, .label = labels[i]});
+  }
+  set_loader(config, std::move(sequences), LabelKind::class_of_sequence,
+             fmt::format("{} texts with {} labels", texts.size(), classes), inputs);
+  const std::string file = evaluation_file(config);
+  if (file.empty()) return inputs;
+  const std::vector<LabelledText> held_out = read_labelled_texts(file, task.columns);
+  const std::vector<int32_t> right =
+      label_numbers(held_out, inputs.model.labels, file, config.data);
+  inputs.score = [right, classes,
+                  ids = encode_texts(held_out, tokenizer, task.max_sequence_length, cut)](
+                     const BertForPreTraining& model,
+                     const std::function<bool()>& stop) -> std::optional<HeldOutScores> {
+    const auto guesses = classify(model, ids, stop);
+    if (!guesses) return std::nullopt;
+    const ClassScores scores = score_classes(*guesses, right, classes);
+    return HeldOutScores{to_json(scores),
+                         fmt::format("accuracy {:.2f}% macro F1 {:.2f}% | {} texts",
+                                     100 * scores.accuracy, 100 * scores.macro_f1, scores.texts)};
+  };
+  return inputs;
+}
+
+const char* classify_recipe() {
+  return R"([model]
+nsp = false
+[train]
+micro_batch_size = 32
+global_batch_size = 32
+[optim]
+optimizer = "adamw-google"
+schedule = "google-linear"
+learning_rate = 2e-5
+warmup = 0.1
+weight_decay = 0.01
+max_grad_norm = 1.0
+[log]
+evaluate_every = 0
+trust_ratio_every = 0
+)";
+}
+
+}  // namespace minibert

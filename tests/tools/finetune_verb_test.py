@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""`minibert finetune` and `eval squad | classify` as a shell sees them: learning, files, messages, exit codes, kill and resume.
+
+Run by ctest, which sets MINIBERT_BINARY. The model is a few steps of `train` on a few words; questions and texts are made of them.
+"""
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+import few_words  # beside this file
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "models/text"))
+import official_squad  # noqa: E402
+
+BINARY = os.environ.get("MINIBERT_BINARY", "build/cpu/bin/minibert")
+RECORD = ["step", "phase", "loss", "accuracy", "learning_rate", "grad_norm", "loss_scale", "skipped_steps", "sequences", "tokens",
+          "step_seconds", "data_seconds", "communication_seconds", "exposed_communication_seconds"]
+TIMES = RECORD[-4:]
+
+
+def run(*arguments, **environment):
+    return subprocess.run([BINARY, *map(str, arguments)], capture_output=True, text=True, timeout=200,
+                          env=dict(os.environ, **environment))
+
+
+def squad_file(path, paragraphs, seed):
+    """The answer to each question is the one w0 of its text."""
+    draw = random.Random(seed)
+    made = []
+    for number in range(paragraphs):
+        words = [f"w{draw.randrange(1, 30)}" for _ in range(draw.randint(8, 40))]
+        place = draw.randrange(len(words))
+        words[place] = "w0"
+        answer = {"text": "w0", "answer_start": len(" ".join([*words[:place], ""]))}
+        qas = [{"id": f"{number}-{k}", "question": f"w{draw.randrange(1, 30)}", "answers": [answer]} for k in range(3)]
+        made.append({"context": " ".join(words), "qas": qas})
+    path.write_text(json.dumps({"version": "1.1", "data": [{"title": "few words", "paragraphs": made}]}))
+
+
+def labelled_file(path, rows, seed):
+    """The label is that of the one word below w3."""
+    draw = random.Random(seed)
+    lines = ["label,text"]
+    for _ in range(rows):
+        kind = draw.randrange(3)
+        words = [f"w{draw.randrange(3, 30)}" for _ in range(draw.randint(2, 9))]
+        words.insert(draw.randrange(len(words)), f"w{kind}")
+        lines.append(f'kind-{kind},"{" ".join(words)}"')
+    path.write_text("\n".join(lines) + "\n")
+
+
+class FinetuneVerb(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory(prefix="minibert-finetune-")
+        cls.folder = folder = pathlib.Path(cls.scratch.name)
+        few_words.build(BINARY, folder)
+        trained = run("train", "--data", folder / "data", "--output-dir", folder / "pretrained", "--num-hidden-layers", 2,
+                      "--hidden-size", 64, "--num-attention-heads", 2, "--micro-batch-size", 8, "--global-batch-size", 8,
+                      "--initializer-range", 0.1, "--max-position-embeddings", 64, "--max-steps", 3)
+        assert trained.returncode == 0, trained.stderr
+        cls.model = folder / "pretrained/latest"
+        squad_file(folder / "train.json", 60, seed=1)
+        squad_file(folder / "dev.json", 10, seed=2)
+        labelled_file(folder / "train.csv", 200, seed=1)
+        labelled_file(folder / "dev.csv", 60, seed=2)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.scratch.cleanup()
+
+    def squad(self, name, *more):
+        return ["finetune", "squad", "--init-from", self.model, "--data", self.folder / "train.json", "--output-dir",
+                self.folder / name, "--max-sequence-length", 24, "--doc-stride", 8, "--max-query-length", 4, "--threads", 1,
+                "--log-every", 1, *more]
+
+    def classify(self, name, *more):
+        return ["finetune", "classify", "--init-from", self.model, "--data", self.folder / "train.csv", "--output-dir",
+                self.folder / name, "--threads", 1, "--max-sequence-length", 32, *more]
+
+    def windows(self):
+        return ["--max-sequence-length", 24, "--doc-stride", 8, "--max-query-length", 4]
+
+    def records(self, name):
+        return [json.loads(line) for line in (self.folder / name / "metrics.jsonl").read_text().splitlines()]
+
+    def refused(self, code, text, *arguments):
+        got = run(*arguments)
+        self.assertEqual(got.returncode, code, got.stdout + got.stderr)
+        self.assertIn(text, got.stderr)
+
+    def test_squad_learns_and_is_scored_as_the_official_script_does(self):
+        got = run(*self.squad("qa", "--evaluation-data", self.folder / "dev.json", "--learning-rate", "2e-3", "--epochs", 4))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        records = self.records("qa")
+        self.assertEqual(list(records[0]), RECORD)
+        first, last = (sum(r["loss"] for r in part) for part in (records[:5], records[-5:]))
+        self.assertLess(last, 0.5 * first)
+        self.assertGreater(records[-1]["eval"]["f1"], 70)
+        self.assertEqual(list(records[-1]["eval"]), ["exact_match", "f1", "questions", "unanswered"])
+        self.assertIn("eval | F1 ", got.stdout)
+        self.assertIn(f"max_steps = {len(records)} ", got.stdout)
+        config = json.loads((self.folder / "qa/latest/config.json").read_text())
+        self.assertEqual(config["architectures"], ["BertForQuestionAnswering"])
+        answers = self.folder / "answers"
+        scored = run("eval", "squad", "--model", self.folder / "qa/latest", "--data", self.folder / "dev.json", "--json",
+                     "--output-dir", answers, *self.windows())
+        self.assertEqual(scored.returncode, 0, scored.stderr)
+        self.assertEqual(json.loads(scored.stdout), records[-1]["eval"])
+        predictions = json.loads((answers / "predictions.json").read_text())
+        official = official_squad.evaluate(json.loads((self.folder / "dev.json").read_text())["data"], predictions)
+        self.assertEqual(official, {key: records[-1]["eval"][key] for key in official})
+        best = json.loads((answers / "nbest_predictions.json").read_text())
+        self.assertEqual(list(best), list(predictions))
+        for id, ranked in best.items():
+            self.assertEqual(ranked[0]["text"], predictions[id])
+            self.assertAlmostEqual(sum(answer["probability"] for answer in ranked), 1, places=6)
+        again = run("eval", "squad", "--predictions", answers / "predictions.json", "--data", self.folder / "dev.json", "--json")
+        self.assertEqual(again.stdout, scored.stdout)
+
+    def test_classify_learns_labels_of_the_file(self):
+        got = run(*self.classify("classes", "--evaluation-data", self.folder / "dev.csv", "--learning-rate", "2e-3", "--epochs", 8,
+                                 "--micro-batch-size", 8, "--global-batch-size", 8))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        result = self.records("classes")[-1]["eval"]
+        self.assertEqual(list(result), ["accuracy", "macro_f1", "texts"])
+        self.assertGreater(result["accuracy"], 0.8)  # by chance: a third
+        config = json.loads((self.folder / "classes/latest/config.json").read_text())
+        self.assertEqual(config["id2label"], {"0": "kind-0", "1": "kind-1", "2": "kind-2"})
+        self.assertEqual(config["label2id"], {"kind-0": 0, "kind-1": 1, "kind-2": 2})
+        scored = run("eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "dev.csv", "--json")
+        self.assertEqual(json.loads(scored.stdout), result)
+        (self.folder / "other.csv").write_text("text,label\nw1 w2,kind-9\n")
+        self.refused(3, '"kind-9"', "eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "other.csv")
+        self.refused(3, "labels are unknown", *self.classify("x", "--evaluation-data", self.folder / "other.csv"))
+
+    def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(self):
+        for verb in (self.squad, self.classify):
+            name = verb.__name__
+            settings = ["--epochs", 3, "--save-every", 2, "--keep-last", 2, "--global-batch-size", 12, "--micro-batch-size", 4]
+            self.assertEqual(run(*verb(name + "-whole", *settings)).returncode, 0)
+            killed = self.folder / (name + "-killed")
+            process = subprocess.Popen([BINARY, *map(str, verb(killed.name, *settings, "--resume", "auto"))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       env=dict(os.environ, MINIBERT_TEST_CHECKPOINT_DELAY_MS="20"))
+            deadline = time.monotonic() + 100
+            while not (killed / "checkpoint-4").exists() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.002)
+            process.send_signal(signal.SIGKILL)
+            self.assertEqual(process.wait(), -signal.SIGKILL, "the run ended before it was killed")
+            resumed = run(*verb(killed.name, *settings, "--resume", "auto"))
+            self.assertEqual(resumed.returncode, 0, resumed.stderr)
+            self.assertIn("going on at step", resumed.stdout)
+            for file in ("model.safetensors", "optimizer.safetensors", "config.json"):
+                whole = (self.folder / (name + "-whole") / "latest" / file).read_bytes()
+                self.assertEqual((killed / "latest" / file).read_bytes(), whole, file)
+            strip = lambda records: [{k: v for k, v in r.items() if k not in TIMES} for r in records]
+            self.assertEqual(strip(self.records(killed.name)), strip(self.records(name + "-whole")))
+
+    def test_ranks_share_the_work(self):
+        got = run(*self.squad("ranks", "--epochs", 0.2, "--nproc", 2, "--global-batch-size", 12, "--micro-batch-size", 6))
+        self.assertEqual(got.returncode, 0, got.stderr)
+        one = run(*self.squad("one-rank", "--epochs", 0.2, "--global-batch-size", 12, "--micro-batch-size", 6))
+        self.assertEqual(one.returncode, 0, one.stderr)
+        for a, b in zip(self.records("ranks"), self.records("one-rank")):
+            self.assertAlmostEqual(a["loss"], b["loss"], places=4)
+
+    def test_precisions(self):
+        for precision in ("bf16", "fp16"):
+            got = run(*self.squad(precision, "--epochs", 0.1, "--precision", precision))
+            self.assertEqual(got.returncode, 0, got.stderr)
+            scored = run("eval", "squad", "--model", self.folder / precision / "latest", "--data", self.folder / "dev.json",
+                         "--precision", precision, *self.windows())
+            self.assertEqual(scored.returncode, 0, scored.stderr)
+
+    def test_dry_run_writes_nothing(self):
+        for verb, text in ((self.squad, "180 questions"), (self.classify, "200 texts with 3 labels")):
+            got = run(*verb("dry", "--dry-run"))
+            self.assertEqual(got.returncode, 0, got.stderr)
+            self.assertIn(text, got.stdout)
+            self.assertIn("optimizer = 'adamw-google' ", got.stdout)
+            self.assertFalse((self.folder / "dry").exists())
+
+    def test_mistakes_name_the_fix(self):
+        self.refused(2, "--init-from", "finetune", "squad", "--data", "x", "--output-dir", "y")
+        self.refused(2, "--max-sequence-length 64", "finetune", "squad", "--init-from", self.model, "--data",
+                     self.folder / "train.json", "--output-dir", self.folder / "x")
+        self.refused(2, "Did you mean --doc-stride?", *self.squad("x", "--doc-strid", 3))
+        self.refused(2, "epochs is 0", *self.squad("x", "--epochs", 0))
+        (self.folder / "c.toml").write_text("[model]\nhidden_size = 32\n")
+        self.refused(2, "c.toml:2", *self.squad("x", "--config", self.folder / "c.toml"))
+        self.refused(3, '--text-column NAME', *self.classify("x", "--text-column", "txt"))
+        (self.folder / "bad.json").write_text((self.folder / "train.json").read_text().replace('"answer_start": ', '"answer_start": 1'))
+        self.refused(3, "--skip-bad-answers", "finetune", "squad", "--init-from", self.model, "--data", self.folder / "bad.json",
+                     "--output-dir", self.folder / "x", *self.windows())
+        self.refused(3, "tensors are missing: qa_outputs", "eval", "squad", "--model", self.model, "--data", self.folder / "dev.json",
+                     *self.windows())
+        self.refused(2, "either --model", "eval", "squad", "--data", self.folder / "dev.json")
+        self.assertFalse((self.folder / "x").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
