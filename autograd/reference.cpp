@@ -162,12 +162,11 @@ double span_loss(const Doubles& scores, const std::vector<int64_t>& lengths, con
   int64_t row = 0;
   for (size_t b = 0; b < lengths.size(); row += lengths[b++]) {
     for (int64_t which = 0; which < 2; ++which) {
-      const int64_t right = label.data<int32_t>()[2 * static_cast<int64_t>(b) + which];
-      if (right < 0) continue;
-      double sum = 0;
+      Doubles line;
       for (int64_t s = 0; s < lengths[b]; ++s)
-        sum += std::exp(scores[static_cast<size_t>(2 * (row + s) + which)]);
-      loss += std::log(sum) - scores[static_cast<size_t>(2 * (row + right) + which)];
+        line.push_back(scores[static_cast<size_t>(2 * (row + s) + which)]);
+      const Tensor right = label.rows(2 * static_cast<int64_t>(b) + which, 1);
+      loss += cross_entropy(line, right, lengths[b], lengths[b]);
     }
   }
   return loss;

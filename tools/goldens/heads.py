@@ -2,7 +2,8 @@
 
     .venv/bin/python tools/goldens/heads.py tests/goldens/bert.safetensors tests/goldens/heads.safetensors
 
-Encoder, pooler and batch are those of tools/goldens/bert.py, read from its file; head weights, answers and labels are drawn here.
+The loss of answers is Transformers' with the scores of padding at minus infinity: there is no padding here. Transformers itself lets
+padding take part in the softmax. Encoder, pooler and batch are those of tools/goldens/bert.py, read from its file; head weights, answers and labels are drawn here.
 HEAD is qa or classifier. Tensors: weights/NAME of the heads; span_start, span_end, label [B];
 HEAD/plain/logits and HEAD/CASE/loss; HEAD/dropout/gradient/NAME in float64 rounded to float32;
 HEAD/dropout/fp32_error/NAME = |g32 - g64| / |g64| of PyTorch's own float32. CASE is plain, or dropout: p = 0.1 at every site, with
@@ -59,10 +60,15 @@ def run(head, weights, inputs, labels, dtype, dropout):
         bert.install_dropout(model)
         model.dropout = PooledDropout()
     output = model(**inputs, **labels[head])
-    output.loss.backward()
+    loss, logits = output.loss, output.logits if head == "classifier" else None
+    if head == "qa":
+        padding = inputs["attention_mask"] == 0
+        rows = zip((output.start_logits, output.end_logits), labels[head].values())
+        losses = [torch.nn.functional.cross_entropy(x.masked_fill(padding, -torch.inf), right) for x, right in rows]
+        loss, logits = sum(losses) / 2, torch.stack([output.start_logits, output.end_logits], dim=-1)
+    loss.backward()
     modeling_bert.eager_attention_forward = original
-    logits = torch.stack([output.start_logits, output.end_logits], dim=-1) if head == "qa" else output.logits
-    return logits.detach(), output.loss.detach(), {name: p.grad for name, p in model.named_parameters()}
+    return logits.detach(), loss.detach(), {name: p.grad for name, p in model.named_parameters()}
 
 
 def main(source, path):

@@ -3,7 +3,9 @@
 // gradient, without and with dropout (of the pooled states, too). The goldens are made by
 // tools/goldens/heads.py, on encoder and batch of tools/goldens/bert.py. Bounds: tests/tolerance.h.
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
+#include <map>
 
 #include <gtest/gtest.h>
 
@@ -112,7 +114,14 @@ void expect_loss_and_gradients(const Head& head) {
     EXPECT_EQ(counts.rows, head.rows * 16);
     EXPECT_NEAR(counts.loss_sum / static_cast<double>(counts.rows), expected[0], Tolerance::model);
   }
-  testing::expect_golden_gradients(heads(), head.name + "/dropout/", model);
+  // The gradients of a sequence's scores add up to zero, and so does what adds to all of them alike.
+  const std::map<std::string, std::string> zero = {
+      {"qa_outputs.bias", "qa_outputs.weight"},
+      {"bert.encoder.layer.1.output.LayerNorm.bias",
+       "bert.encoder.layer.1.output.LayerNorm.weight"}};
+  const bool spans = head.objective == Objective::question_answering;
+  testing::expect_golden_gradients(heads(), head.name + "/dropout/", model,
+                                   spans ? zero : std::map<std::string, std::string>{});
 }
 
 TEST(HeadsParity, AnswersScoresEqualTransformers) {
@@ -140,17 +149,22 @@ TEST(HeadsParity, LossAndGradientsOfClassesEqualTransformers) {
   expect_loss_and_gradients(kClassification);
 }
 
-// The whole vocabulary of 16-bit errors is in parity_test.cpp; here that the heads run in them at all.
-TEST(HeadsParity, LossesIn16BitsAreNear) {
+// parity_test.cpp holds gradients in 16 bits to PyTorch's errors. Here: a loss is off by twice the error
+// of a score at most, and that of the rounding alone is u |score|; as much again for the encoder.
+TEST(HeadsParity, LossesIn16BitsAreAsNearAsTheirScores) {
   for (const Head& head : {kQuestionAnswering, kClassification}) {
     std::vector<float> expected(1);
     heads().read_f32(head.name + "/dropout/loss", expected);
+    double largest = 0;
+    const Tensor scores = heads().read(head.name + "/plain/logits");
+    for (const float score : scores.span<float>())
+      largest = std::max<double>(largest, std::abs(score));
     for (const DType dtype : {DType::bf16, DType::f16}) {
       LossCounts counts;
       const float loss = step(head, golden_model(head, dtype), /* training= */ true, counts);
-      const double allowed =
-          dtype == DType::bf16 ? Tolerance::model_loss_bf16 : Tolerance::model_loss_f16;
-      EXPECT_NEAR(loss / expected[0], 1, allowed) << head.name << " " << name_of(dtype);
+      const double u =
+          std::exp2(dtype == DType::bf16 ? -9 : -12);  // half of a unit in the last place
+      EXPECT_NEAR(loss, expected[0], 4 * u * largest) << head.name << " " << name_of(dtype);
     }
   }
 }

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+#include "core/error.h"
 #include "tests/process.h"
 
 namespace minibert {
@@ -93,8 +94,8 @@ TEST(SquadWindows, CountCharactersNotBytes) {
   EXPECT_EQ(tokens.words[2], "b");
   EXPECT_EQ(tokens.word_of_character, (Ints{0, 0, 0, 1, 1, 1, 2, 2, 3}));
   const SquadData data = one_question(context, "a", {"c", 8});
-  const SquadWindow& window =
-      SquadWindows(data, letters(), {384, 128, 64}, SquadUse::train).all().front();
+  const SquadWindows windows(data, letters(), {384, 128, 64}, SquadUse::train);
+  const SquadWindow& window = windows.all().front();
   EXPECT_EQ(window.ids[static_cast<size_t>(window.start)], 7);
 }
 
