@@ -17,6 +17,22 @@ PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences,
   return pack(all, limits, /* nsp= */ false);
 }
 
+std::vector<size_t> group_by_tokens(std::span<const std::vector<int32_t>> sequences,
+                                    int64_t capacity) {
+  std::vector<size_t> ends;
+  int64_t tokens = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const auto length = static_cast<int64_t>(sequences[i].size());
+    if (i > 0 && tokens + length > capacity) {
+      ends.push_back(i);
+      tokens = 0;
+    }
+    tokens += length;
+  }
+  if (!sequences.empty()) ends.push_back(sequences.size());
+  return ends;
+}
+
 std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t k,
                                                    int64_t ids_below) {
   const int64_t V = logits.dim(1), listed = std::min(ids_below, V);

@@ -18,6 +18,11 @@ namespace minibert {
 PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences,
                            const BatchLimits& limits);
 
+/// Ends of consecutive groups of sequences (each end is the next group's start), so that a group
+/// has at most `capacity` tokens; a longer sequence is a group of its own.
+std::vector<size_t> group_by_tokens(std::span<const std::vector<int32_t>> sequences,
+                                    int64_t capacity);
+
 struct Candidate {
   int32_t id;
   float probability;  // softmax over the vocabulary

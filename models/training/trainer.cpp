@@ -269,7 +269,7 @@ TrainResult Trainer::loop() {
 
 std::optional<GlobalStep> Trainer::next_batch() {
   if (config_.overfit_batch) {
-    if (!only_batch_) only_batch_ = load(*loader_, loader_->options().first_step);
+    if (!only_batch_) only_batch_ = load(*loader_, state_.phase_starts.back().data_steps);
     return only_batch_;
   }
   if (expected_) return std::exchange(expected_, std::nullopt);

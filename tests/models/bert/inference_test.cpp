@@ -27,6 +27,17 @@ TEST(PackSequences, LaysThemOneAfterTheOther) {
   EXPECT_EQ(pack_sequences({}, kLimits).tokens(), 0);
 }
 
+TEST(GroupByTokens, KeepsOrderAndCapacity) {
+  const auto lengths = [](std::vector<size_t> all) {
+    std::vector<std::vector<int32_t>> sequences;
+    for (const size_t n : all) sequences.emplace_back(n, 1);
+    return sequences;
+  };
+  EXPECT_EQ(group_by_tokens(lengths({3, 3, 4, 1, 12, 2}), 10), (std::vector<size_t>{3, 4, 5, 6}));
+  EXPECT_EQ(group_by_tokens(lengths({11}), 10), (std::vector<size_t>{1}));
+  EXPECT_EQ(group_by_tokens(lengths({}), 10), (std::vector<size_t>{}));
+}
+
 TEST(TopCandidates, AreSortedAndSumOverTheWholeVocabulary) {
   // exp of the first row: 1, 3, 3, 8, 1; of the second, after a shift of 1000, the same.
   const float l3 = std::log(3.0f), l8 = std::log(8.0f);
