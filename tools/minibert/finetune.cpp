@@ -32,6 +32,8 @@ const std::vector<std::string> kFixed = {"model.model",
                                          "data.vocab",
                                          "train.fixed_shapes",
                                          "train.graph",
+                                         "data.sequence_length",
+                                         "data.sequences",
                                          "log.evaluation_batches"};
 
 struct FinetuneFlags {
