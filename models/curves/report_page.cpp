@@ -111,9 +111,8 @@ std::string plots_html(const Runs& runs, const std::vector<Plot>& more) {
 // ---- Tables ------------------------------------------------------------------------------------
 
 std::string setting_cell(const RunData& run, const std::string& name) {
-  const auto found = std::find_if(run.settings.begin(), run.settings.end(),
-                                  [&](const Setting& setting) { return setting.name == name; });
-  if (found == run.settings.end()) return "<td class=\"absent\">not set</td>";
+  const Setting* found = run.setting(name);
+  if (!found) return "<td class=\"absent\">not set</td>";
   return fmt::format("<td title=\"{}\"{}>{}</td>", escaped(found->origin),
                      found->origin == "default" ? " class=\"default\"" : "", escaped(found->value));
 }
@@ -126,12 +125,6 @@ std::string setting_rows(const Runs& runs, const std::vector<std::string>& names
     html += "</tr>";
   }
   return html;
-}
-
-bool is_default(const RunData& run, const std::string& name) {
-  return std::any_of(run.settings.begin(), run.settings.end(), [&](const Setting& setting) {
-    return setting.name == name && setting.origin == "default";
-  });
 }
 
 /// What somebody looks for: the differences between runs, or, of one run, what is not a default.
@@ -148,7 +141,7 @@ std::string settings_html(const Runs& runs) {
         return std::count(names.begin(), names.end(), setting.name) > 0;
       };
       if (has(shown) || has(folded)) continue;
-      const bool chosen = runs.size() == 1 && !is_default(run, setting.name);
+      const bool chosen = runs.size() == 1 && setting.origin != "default";
       (chosen ? shown : folded).push_back(setting.name);
     }
   }

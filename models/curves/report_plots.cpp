@@ -61,7 +61,7 @@ std::vector<PlotMark> marks_of(const std::vector<RunData>& runs) {
       const StepRecord &before = run.records[i - 1], &record = run.records[i];
       const double border = 0.5 * static_cast<double>(before.step + record.step);
       if (record.phase != before.phase && borders.insert({border, record.phase}).second)
-        marks.push_back({border, fmt::format("phase {}", record.phase), true});
+        marks.push_back({border, run.phase_name(record.phase), true});
     }
     for (const RecordedLaunch& launch : run.launches)
       if (launch.first_step > 0)

@@ -50,27 +50,26 @@ void read_lines(const fs::path& file, std::vector<std::string>& notes, Read read
                                 file.string(), damaged, first_damaged));
 }
 
-/// The name of a run's only evaluation set.
-std::string only_evaluation_name(const std::vector<Setting>& settings) {
-  for (const Setting& setting : settings) {
-    if (setting.name != "data.evaluation_data") continue;
-    const size_t begin = setting.value.find_first_of("'\""), equals = setting.value.find('=');
-    const size_t end = setting.value.find_last_of("'\"");
-    if (begin == std::string::npos || end <= begin) break;
-    if (equals != std::string::npos) return setting.value.substr(begin + 1, equals - begin - 1);
-    return fs::path(setting.value.substr(begin + 1, end - begin - 1)).filename().string();
-  }
-  return "held-out";
+/// The name of a phase's only evaluation set: what stands before "=", or else the folder's.
+std::string only_evaluation_name(const RunData& run, int64_t phase) {
+  const Setting* sets = run.setting(fmt::format("phase.{}.evaluation_data", phase + 1));
+  if (!sets) sets = run.setting("data.evaluation_data");
+  const std::string text = sets ? sets->value : "";
+  const size_t begin = text.find_first_of("'\""), end = text.find_last_of("'\"");
+  if (begin == std::string::npos || begin == end) return "held-out";
+  const std::string set = text.substr(begin + 1, end - begin - 1);
+  const size_t equals = set.find('=');
+  return equals == std::string::npos ? fs::path(set).filename().string() : set.substr(0, equals);
 }
 
 void read_metrics(RunData& run) {
   const fs::path file = run.folder / "metrics.jsonl";
-  const std::string name = only_evaluation_name(run.settings);
   int64_t repeated = 0;
   read_lines(file, run.notes, [&](const std::string& line) {
     MB_CHECK_AS(DataError, !line.empty() && line.back() == '}', "cut");
     StepRecord record = parse_step_record(line);
-    record.evaluations = parse_evaluations(line, name);
+    if (line.find("\"eval\"") != std::string::npos)
+      record.evaluations = parse_evaluations(line, only_evaluation_name(run, record.phase));
     for (; !run.records.empty() && run.records.back().step >= record.step; ++repeated)
       run.records.pop_back();
     run.records.push_back(std::move(record));
@@ -145,7 +144,7 @@ std::string origin_on(const std::vector<std::string>& lines, const toml::node& n
   return comment == std::string::npos ? "" : lines[number - 1].substr(comment + 4);
 }
 
-/// "section.key" for every value, "phase[0].key" in a list of tables.
+/// "section.key" for every value; in a list of tables "phase.1.key", as --phase counts them.
 void add_settings(const toml::table& table, const std::string& prefix,
                   const std::vector<std::string>& lines, std::vector<Setting>& settings) {
   std::vector<std::pair<std::string, const toml::node*>> entries;  // in the file's order
@@ -160,7 +159,8 @@ void add_settings(const toml::table& table, const std::string& prefix,
       add_settings(*inner, name, lines, settings);
     } else if (array && array->is_array_of_tables()) {
       for (size_t i = 0; i < array->size(); ++i)
-        add_settings(*array->get(i)->as_table(), fmt::format("{}[{}]", name, i), lines, settings);
+        add_settings(*array->get(i)->as_table(), fmt::format("{}.{}", name, i + 1), lines,
+                     settings);
     } else {
       settings.push_back({name, text_of(*node), origin_on(lines, *node)});
     }
@@ -276,15 +276,34 @@ std::string folder_meant(const fs::path& path) {
 
 }  // namespace
 
+const Setting* RunData::setting(const std::string& wanted) const {
+  const auto found = std::find_if(settings.begin(), settings.end(),
+                                  [&](const Setting& setting) { return setting.name == wanted; });
+  return found == settings.end() ? nullptr : &*found;
+}
+
 std::optional<int64_t> RunData::max_steps() const {
-  for (const Setting& setting : settings) {
+  const auto steps_of = [&](const std::string& key) -> std::optional<int64_t> {
+    const Setting* found = setting(key);
     int64_t steps = 0;
-    if (setting.name != "train.max_steps") continue;
-    const auto [end, error] =
-        std::from_chars(setting.value.data(), setting.value.data() + setting.value.size(), steps);
-    if (error == std::errc()) return steps;
+    if (!found) return std::nullopt;
+    const std::string& text = found->value;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), steps);
+    return error == std::errc() ? std::optional(steps) : std::nullopt;
+  };
+  int64_t sum = 0;
+  for (int phase = 1;; ++phase) {
+    const auto steps = steps_of(fmt::format("phase.{}.max_steps", phase));
+    if (!steps) break;
+    sum += *steps;
   }
-  return std::nullopt;
+  return sum > 0 ? sum : steps_of("train.max_steps");
+}
+
+std::string RunData::phase_name(int64_t phase) const {
+  const Setting* name = setting(fmt::format("phase.{}.name", phase + 1));
+  if (!name || name->value.size() < 3) return fmt::format("phase {}", phase + 1);
+  return fmt::format("phase {}, {}", phase + 1, name->value.substr(1, name->value.size() - 2));
 }
 
 std::vector<RunData> read_runs(const std::vector<fs::path>& folders) {

@@ -18,7 +18,7 @@ namespace minibert {
 
 /// A line of config.resolved.toml.
 struct Setting {
-  std::string name;    // "train.max_steps"
+  std::string name;    // "train.max_steps"; "phase.1.max_steps" of the first [[phase]]
   std::string value;   // as TOML has it
   std::string origin;  // "default", "recipe austen:8", "--max-steps"; "" if the line names none
 };
@@ -53,8 +53,12 @@ struct RunData {
   std::vector<RecordedCheckpoint> checkpoints;  // by step
   std::vector<std::string> notes;  // each names the file, what is wrong with it, what follows
 
-  /// Of train.max_steps; nothing if the settings can't be read.
+  /// Null if there is none of that name.
+  const Setting* setting(const std::string& name) const;
+  /// Of all phases; nothing if the settings can't be read.
   std::optional<int64_t> max_steps() const;
+  /// "phase 2, long" or "phase 2", for 1 in metrics.jsonl.
+  std::string phase_name(int64_t phase) const;
 };
 
 /// Reads run folders. Errors: UsageError if a folder is given twice; DataError naming every path that

@@ -92,7 +92,7 @@ class Report(unittest.TestCase):
         minibert("train", "--data", cls.folder / "data", "--evaluation-data", f"first={held_out}", "--evaluation-data", f"other={held_out}",
                  "--output-dir", cls.folder / name, "--num-hidden-layers", 1, "--hidden-size", 32, "--num-attention-heads", 2,
                  "--micro-batch-size", 4, "--global-batch-size", 8, "--threads", 1, "--evaluate-every", 7, "--trust-ratio-every", 4,
-                 "--save-every", 10, "--max-steps", 30, *more)
+                 "--save-every", 10, *(more if "--config" in more else ("--max-steps", 30, *more)))
         return cls.folder / name
 
     def copy(self, run, name):
@@ -226,16 +226,26 @@ class Report(unittest.TestCase):
         self.assertFalse((self.folder / "no.html").exists())
 
     def test_a_border_of_phases_is_drawn(self):
-        run = self.copy(self.one, "phases")
-        lines = lines_of(run / "metrics.jsonl")
-        for line in lines[12:]:
-            line["phase"] = 1
-        (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        (self.folder / "phases.toml").write_text("[[phase]]\nmax_steps = 12\nlearning_rate = 1e-3\nwarmup = 2\n"
+                                                 "[[phase]]\nname = 'long'\nmax_steps = 6\nlearning_rate = 2e-3\nwarmup = 2\n")
+        run = self.train("phases", "--config", self.folder / "phases.toml")
         page, text = self.page(run)
         box, x = page.data[0]["box"], page.data[0]["x"]
         at = box[0] + (box[2] - box[0]) * (12.5 - x[0]) / (x[1] - x[0])
-        drawn = re.search(r'<path class="mark" d="M([\d.]+) [\d.]+V[\d.]+"><title>phase 1</title>', text)
+        drawn = re.search(r'<path class="mark" d="M([\d.]+) [\d.]+V[\d.]+"><title>phase 2, long</title>', text)
         self.assertAlmostEqual(float(drawn[1]), at, places=2)
+        self.assertEqual(json.loads(minibert("report", run, "--dry-run", "--json").stdout)["max_steps"], 18)
+        self.assertRegex(text, "<th>phase.2.max_steps</th><td[^>]*>6</td>")
+
+    def test_a_resumed_run_shows_where(self):
+        self.train("resumed", "--stop-after", 10)
+        run = self.train("resumed", "--resume", "auto")
+        page, text = self.page(run)
+        box, x = page.data[0]["box"], page.data[0]["x"]
+        drawn = re.search(r'<path class="mark pale" d="M([\d.]+) [\d.]+V[\d.]+"><title>resumed: resumed at step 10</title>', text)
+        self.assertAlmostEqual(float(drawn[1]), box[0] + (box[2] - box[0]) * (10.5 - x[0]) / (x[1] - x[0]), places=2)
+        self.assertEqual(json.loads(minibert("report", run, "--dry-run", "--json").stdout)["launches"], 2)
+        self.assertIn("all 30 common steps are equal", minibert("compare", self.train("undisturbed"), run).stdout)
 
     def test_a_run_of_thousands_of_steps_keeps_its_spikes(self):
         run = self.copy(self.one, "long")
