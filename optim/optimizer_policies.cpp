@@ -183,6 +183,9 @@ void set_word(std::optional<Value>& knob, const Word<Value> (&words)[N], const s
 std::string number(double value) {
   return fmt::format("{:g}", value);
 }
+std::string bound(double value) {
+  return value > 0 ? number(value) : "none";
+}
 
 bool is_momentum(const OptimizerPolicies& p) {
   return p.direction == Direction::momentum;
@@ -315,19 +318,19 @@ const std::vector<OptimizerKnob>& optimizer_knobs() {
       {"weight_norm_min",
        {},
        "|w| in the trust ratio is at least this; 0 = no bound",
-       [](const P& p) { return has_ratio(p) ? number(p.weight_norm_min) : ""; }},
+       [](const P& p) { return has_ratio(p) ? bound(p.weight_norm_min) : ""; }},
       {"weight_norm_max",
        {},
        "|w| in the trust ratio is at most this; 0 = no bound",
-       [](const P& p) { return has_ratio(p) ? number(p.weight_norm_max) : ""; }},
+       [](const P& p) { return has_ratio(p) ? bound(p.weight_norm_max) : ""; }},
       {"trust_ratio_min",
        {},
        "the trust ratio is at least this; 0 = no bound",
-       [](const P& p) { return has_ratio(p) ? number(p.trust_ratio_min) : ""; }},
+       [](const P& p) { return has_ratio(p) ? bound(p.trust_ratio_min) : ""; }},
       {"trust_ratio_max",
        {},
        "the trust ratio is at most this; 0 = no bound",
-       [](const P& p) { return has_ratio(p) ? number(p.trust_ratio_max) : ""; }},
+       [](const P& p) { return has_ratio(p) ? bound(p.trust_ratio_max) : ""; }},
   };
   return knobs;
 }

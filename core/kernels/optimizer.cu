@@ -48,6 +48,12 @@ namespace {
 //   3  production: packs of four elements.
 
 constexpr int kThreads = 256;
+/// Blocks that share a multiprocessor: 6 of 40 registers a thread. LANS has two updates to keep, and a
+/// rung that takes single elements more addresses.
+template <int kWidth, Direction kDirection>
+inline constexpr int kBlocks = kDirection == Direction::lans ? 4
+                               : kWidth == 4                 ? 6
+                                                             : 5;
 constexpr int kTensorBlocks =
     64;  // of a launch in rung 1: the host does not know the tensor's size
 
@@ -63,65 +69,70 @@ struct Update {
   const StepState* state;
   const float* gradient_scales;
   UpdateRule rule;
-  float b1, b2, one_minus_b2, eps, eps_inside;
+  float b1, share, b2, one_minus_b2, eps,
+      eps_inside;  // share: of a gradient in m, if no rate is in it
 };
 
-/// A piece and section 1's letters.
+/// A piece and section 1's letters. Without what only a pass that writes weights needs: PieceFactors.
+template <Direction kDirection>
 struct Piece {
   __device__ __forceinline__ Piece(const Update& u, const OptimizerPiece& piece)
       : w(u.w + piece.offset),
         g(u.g + piece.offset),
         m(u.m + piece.offset),
-        v(u.v ? u.v + piece.offset : nullptr),
+        v(kDirection == Direction::momentum ? nullptr : u.v + piece.offset),
         n(piece.count),
+        c(u.gradient_scales ? u.gradient_scales[piece.tensor] : u.state->gradient_scale),
         cm(u.state->m_correction),
         cv(u.state->v_correction),
-        decay(u.rule.decay_first ? 0 : u.tables.tensors[piece.tensor].decay),
-        f(piece_factors(
-            u.rule, *u.state, u.tables.tensors[piece.tensor],
-            u.gradient_scales ? u.gradient_scales[piece.tensor] : u.state->gradient_scale,
-            u.rule.ratio_of == RatioOf::none ? nullptr : u.norms + piece.tensor)) {}
+        decay(u.tables.tensors[piece.tensor].decay) {}
 
   float* w;
   const float* g;
   float *m, *v;
   int n;
-  float cm, cv, decay;
-  PieceFactors f;
+  float c, cm, cv, decay;
 };
+
+__device__ __forceinline__ PieceFactors factors_of(const Update& u, const OptimizerPiece& piece) {
+  const TensorNorms* norms = u.rule.ratio_of == RatioOf::none ? nullptr : u.norms + piece.tensor;
+  return piece_factors(u.rule, *u.state, u.tables.tensors[piece.tensor], 0, norms);
+}
 
 // ---- Elements. The products that are fused are written as fmaf and no others can be: moments and the
 // weights of optimizer_step have the bits of the CPU's levels v3 and v4.
 
-/// Moments of an element. Turns its gradient g into g', or of momentum into d with its share.
+/// Moments of an element. Turns its gradient g into g', or of momentum into d with its `share`.
 template <Direction kDirection>
-__device__ __forceinline__ void update_moments(const Update& u, const Piece& p, float w, float& g,
-                                               float& m, float& v) {
-  g *= p.f.c;
+__device__ __forceinline__ void update_moments(const Update& u, const Piece<kDirection>& p,
+                                               float share, float w, float& g, float& m, float& v) {
+  g *= p.c;
   if constexpr (kDirection == Direction::momentum) {
-    g = p.f.share * fmaf(p.decay, w, g);
+    g = share * fmaf(p.decay, w, g);
     m = fmaf(u.b1, m, g);
   } else {
-    m = fmaf(u.b1, m, p.f.share * g);
+    m = fmaf(u.b1, m, share * g);
     v = fmaf(u.b2, v, u.one_minus_b2 * (g * g));
   }
 }
 
 /// sqrt(v cv) + eps, or sqrt(v cv + eps).
-__device__ __forceinline__ float root(const Update& u, const Piece& p, float v) {
+template <Direction kDirection>
+__device__ __forceinline__ float root(const Update& u, const Piece<kDirection>& p, float v) {
   return sqrtf(fmaf(v, p.cv, u.eps_inside)) + u.eps;
 }
 
 /// u.
 template <Direction kDirection>
-__device__ __forceinline__ float update_of(const Update& u, const Piece& p, float m, float v,
-                                           float w) {
+__device__ __forceinline__ float update_of(const Update& u, const Piece<kDirection>& p, float m,
+                                           float v, float w) {
   if constexpr (kDirection == Direction::momentum) return m;
   return fmaf(p.decay, w, m * p.cm / root(u, p, v));
 }
 
 /// q, of lans.
-__device__ __forceinline__ float gradient_update_of(const Update& u, const Piece& p, float g,
+__device__ __forceinline__ float gradient_update_of(const Update& u,
+                                                    const Piece<Direction::lans>& p, float g,
                                                     float v, float w) {
   return fmaf(p.decay, w, g / root(u, p, v));
 }
@@ -158,20 +169,20 @@ template <int kWidth, typename T>
 __device__ __forceinline__ bool aligned_to(const T* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % (sizeof(T) * kWidth) == 0;
 }
-template <int kWidth>
-__device__ __forceinline__ bool aligned_to(const Piece& p) {
+template <int kWidth, Direction kDirection>
+__device__ __forceinline__ bool aligned_to(const Piece<kDirection>& p) {
   return aligned_to<kWidth>(p.w) && aligned_to<kWidth>(p.g) && aligned_to<kWidth>(p.m) &&
-         aligned_to<kWidth>(p.v);
+         (kDirection == Direction::momentum || aligned_to<kWidth>(p.v));
 }
 
 template <Direction kDirection, int N>
-__device__ __forceinline__ Pack<float, N> load_second_moment(const Piece& p, int i) {
+__device__ __forceinline__ Pack<float, N> load_second_moment(const Piece<kDirection>& p, int i) {
   if constexpr (kDirection == Direction::momentum) return {};
   return load_pack<N>(p.v + i);
 }
 template <Direction kDirection, int N>
-__device__ __forceinline__ void store_moments(const Piece& p, int i, const Pack<float, N>& m,
-                                              const Pack<float, N>& v) {
+__device__ __forceinline__ void store_moments(const Piece<kDirection>& p, int i,
+                                              const Pack<float, N>& m, const Pack<float, N>& v) {
   store_pack(p.m + i, m);
   if constexpr (kDirection != Direction::momentum) store_pack(p.v + i, v);
 }
@@ -191,7 +202,7 @@ __device__ __forceinline__ void store_working(float*, const Pack<float, N>&) {}
 template <int kWidth, Direction kDirection>
 __device__ __forceinline__ void moments_of_piece(const Update& u, int32_t number) {
   MB_SHARED(double, s_scratch, kWarpSize);
-  const Piece p(u, u.tables.pieces[number]);
+  const Piece<kDirection> p(u, u.tables.pieces[number]);
   double weight = 0, update = 0, gradient_update = 0;
   for_elements<kWidth, 1>(p.n, aligned_to<kWidth>(p), [&](int i, auto width) {
     constexpr int N = decltype(width)::value;
@@ -200,7 +211,7 @@ __device__ __forceinline__ void moments_of_piece(const Update& u, int32_t number
     Pack<float, N> v = load_second_moment<kDirection, N>(p, i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      update_moments<kDirection>(u, p, w[j], g[j], m[j], v[j]);
+      update_moments<kDirection>(u, p, u.share, w[j], g[j], m[j], v[j]);
       weight = add_square(weight, w[j]);
       update = add_square(update, update_of<kDirection>(u, p, m[j], v[j], w[j]));
       if constexpr (kDirection == Direction::lans)
@@ -218,7 +229,8 @@ __device__ __forceinline__ void moments_of_piece(const Update& u, int32_t number
 template <int kWidth, Direction kDirection, typename E>
 __device__ __forceinline__ void apply_to_piece(const Update& u, E* working, int32_t number) {
   const OptimizerPiece piece = u.tables.pieces[number];
-  const Piece p(u, piece);
+  const Piece<kDirection> p(u, piece);
+  const PieceFactors f = factors_of(u, piece);
   E* const copy = working + piece.offset;
   const bool aligned = aligned_to<kWidth>(p) && aligned_to<kWidth>(copy);
   for_elements<kWidth, 1>(p.n, aligned, [&](int i, auto width) {
@@ -230,9 +242,9 @@ __device__ __forceinline__ void apply_to_piece(const Update& u, E* working, int3
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       const float old = w[j];
-      w[j] = fmaf(-p.f.step, update_of<kDirection>(u, p, m[j], v[j], old), old);
+      w[j] = fmaf(-f.step, update_of<kDirection>(u, p, m[j], v[j], old), old);
       if constexpr (kDirection == Direction::lans)
-        w[j] = fmaf(-p.f.gradient_step, gradient_update_of(u, p, g[j] * p.f.c, v[j], old), w[j]);
+        w[j] = fmaf(-f.gradient_step, gradient_update_of(u, p, g[j] * p.c, v[j], old), w[j]);
     }
     store_pack(p.w + i, w);
     store_working(copy + i, w);
@@ -249,13 +261,14 @@ __device__ __forceinline__ void for_pieces_of(const Update& u, int32_t tensor, c
 }
 
 template <Direction kDirection>
-__global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_moments_of_tensor(Update u, int32_t tensor) {
+__global__ void MB_LAUNCH_BOUNDS(kThreads, kBlocks<1, kDirection>)
+    optimizer_moments_of_tensor(Update u, int32_t tensor) {
   if (u.state->applied == 0) return;
   for_pieces_of(u, tensor, [&](int32_t i) { moments_of_piece<1, kDirection>(u, i); });
 }
 
 template <Direction kDirection, typename E>
-__global__ void MB_LAUNCH_BOUNDS(kThreads)
+__global__ void MB_LAUNCH_BOUNDS(kThreads, kBlocks<1, kDirection>)
     optimizer_apply_to_tensor(Update u, E* working, int32_t tensor) {
   if (u.state->applied == 0) return;
   for_pieces_of(u, tensor, [&](int32_t i) { apply_to_piece<1, kDirection>(u, working, i); });
@@ -264,22 +277,28 @@ __global__ void MB_LAUNCH_BOUNDS(kThreads)
 // ---- 10. Production kernels ---------------------------------------------------------------------
 // kWidth 4; 1 is rung 2.
 template <int kWidth, Direction kDirection>
-__global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_moments_kernel(Update u) {
+__global__ void MB_LAUNCH_BOUNDS(kThreads, kBlocks<kWidth, kDirection>)
+    optimizer_moments_kernel(Update u) {
   if (u.state->applied == 0) return;
   moments_of_piece<kWidth, kDirection>(u, u.end - 1 - static_cast<int32_t>(blockIdx.x));
 }
 
 template <int kWidth, Direction kDirection, typename E>
-__global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_apply_kernel(Update u, E* working) {
+__global__ void MB_LAUNCH_BOUNDS(kThreads, kBlocks<kWidth, kDirection>)
+    optimizer_apply_kernel(Update u, E* working) {
   if (u.state->applied == 0) return;
   apply_to_piece<kWidth, kDirection>(u, working, u.first + static_cast<int32_t>(blockIdx.x));
 }
 
 template <Direction kDirection, typename E>
-__global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_step_kernel(Update u, E* working) {
+__global__ void MB_LAUNCH_BOUNDS(kThreads, kBlocks<4, kDirection>)
+    optimizer_step_kernel(Update u, E* working) {
   if (u.state->applied == 0) return;
   const OptimizerPiece piece = u.tables.pieces[u.end - 1 - static_cast<int32_t>(blockIdx.x)];
-  const Piece p(u, piece);
+  Piece<kDirection> p(u, piece);
+  const PieceFactors f = factors_of(u, piece);
+  if (u.rule.decay_first) p.decay = 0;  // it is in f.keep
+  const float share = kDirection == Direction::momentum ? f.share : u.share;
   E* const copy = working + piece.offset;
   for_elements<4, 1>(p.n, aligned_to<4>(p) && aligned_to<4>(copy), [&](int i, auto width) {
     constexpr int N = decltype(width)::value;
@@ -287,11 +306,11 @@ __global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_step_kernel(Update u, E* wo
     Pack<float, N> m = load_pack<N>(p.m + i), v = load_second_moment<kDirection, N>(p, i);
 #pragma unroll
     for (int j = 0; j < N; ++j) {
-      update_moments<kDirection>(u, p, w[j], g[j], m[j], v[j]);
+      update_moments<kDirection>(u, p, share, w[j], g[j], m[j], v[j]);
       float change = update_of<kDirection>(u, p, m[j], v[j], w[j]);
       if constexpr (kDirection == Direction::momentum)
         if (u.rule.nesterov) change = fmaf(u.b1, m[j], g[j]);
-      w[j] = fmaf(-p.f.step, change, p.f.keep * w[j]);
+      w[j] = fmaf(-f.step, change, f.keep * w[j]);
     }
     store_moments<kDirection, N>(p, i, m, v);
     store_pack(p.w + i, w);
@@ -303,7 +322,7 @@ __global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_norms_kernel(Update u) {
   MB_SHARED(double, s_scratch, kWarpSize);
   if (u.state->applied == 0) return;
   const int32_t number = u.end - 1 - static_cast<int32_t>(blockIdx.x);
-  const Piece p(u, u.tables.pieces[number]);
+  const Piece<Direction::momentum> p(u, u.tables.pieces[number]);
   double weight = 0, gradient = 0;
   for_elements<4, 2>(p.n, aligned_to<4>(p.w) && aligned_to<4>(p.g), [&](int i, auto width) {
     constexpr int N = decltype(width)::value;
@@ -311,7 +330,7 @@ __global__ void MB_LAUNCH_BOUNDS(kThreads) optimizer_norms_kernel(Update u) {
 #pragma unroll
     for (int j = 0; j < N; ++j) {
       weight = add_square(weight, w[j]);
-      gradient = add_square(gradient, g[j] * p.f.c);
+      gradient = add_square(gradient, g[j] * p.c);
     }
   });
   weight = block_sum(weight, s_scratch);
@@ -361,7 +380,7 @@ __global__ void MB_LAUNCH_BOUNDS(kSumThreads)
   if (threadIdx.x == 0) tensor_sums[blockIdx.x] = sum;
 }
 
-__global__ void MB_LAUNCH_BOUNDS(kSumThreads)
+__global__ void MB_LAUNCH_BOUNDS(kSumThreads, 8)
     optimizer_ratios_kernel(OptimizerTables tables, const SquareSums* piece_sums,
                             const StepState* state, UpdateRule rule, TensorNorms* norms) {
   MB_SHARED(double, s_weight, kStaged);
@@ -413,6 +432,7 @@ Update arguments_of(const OptimizerArgs& args) {
           .gradient_scales = args.gradient_scales,
           .rule = rule,
           .b1 = static_cast<float>(rule.beta1),
+          .share = static_cast<float>(gradient_share(rule)),
           .b2 = static_cast<float>(rule.beta2),
           .one_minus_b2 = static_cast<float>(1 - rule.beta2),
           .eps = rule.eps_inside_root ? 0 : rule.eps,

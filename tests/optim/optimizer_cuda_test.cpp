@@ -49,7 +49,7 @@ TEST_F(CudaTest, TensorsAreClippedByTheirOwnNormsUnderALossScale) {
   OptimizerOptions options = options_of("sgd");
   options.knobs.clipping = GradientClipping::tensor;
   TrainingRun run(arena, options,
-                  Schedule({.name = "constant", .learning_rate = 1, .total_steps = 1}),
+                  minibert::Schedule({.name = "constant", .learning_rate = 1, .total_steps = 1}),
                   {.enabled = true, .initial = 64});
   EXPECT_TRUE(run.step().applied);
   const Tensor weights = arena.masters().host_copy();

@@ -62,13 +62,14 @@ inline void load_gradients(const Arena& arena, int step) {
 }
 
 /// The golden's learning rates: 5e-3 min(1, (t + 1) / 5).
-inline Schedule golden_schedule() {
-  return Schedule({.name = "constant", .learning_rate = 5e-3f, .warmup = 5, .total_steps = kSteps});
+inline minibert::Schedule golden_schedule() {
+  return minibert::Schedule(
+      {.name = "constant", .learning_rate = 5e-3f, .warmup = 5, .total_steps = kSteps});
 }
 
 /// An optimizer and the state that its steps work on.
 struct TrainingRun {
-  TrainingRun(Arena& arena, const OptimizerOptions& options, const Schedule& schedule,
+  TrainingRun(Arena& arena, const OptimizerOptions& options, const minibert::Schedule& schedule,
               const LossScaling& scaling = {})
       : optimizer(arena, options, schedule, scaling),
         state(optimizer.initial_state(), arena.device()) {}
