@@ -2,7 +2,7 @@
 // A run may still be going, or have ended in any way: what is missing, cut or damaged is a note, not
 // an error, so long as there is a curve. Easy to break: nothing is left out without a note, and
 // numbers that are not finite stay. Written by models/training/run_journal.cpp and run_folder.cpp.
-// Test: ctest -R curves_run_data.
+// Test: ctest -R report.
 #pragma once
 
 #include <cstdint>

@@ -141,7 +141,7 @@ TEST_F(Squad, RefusesWhatIsNotSquad) {
   without["answers"] = json::array();
   write("the north", {without});
   expect_refused({"1 questions have no answer"}, SquadUse::evaluate);
-  write("\xff\xfe{}");
+  write("{\xff}");
   expect_refused({"UTF-8"});
   fs::remove(file_);
   expect_refused({});
