@@ -41,7 +41,7 @@ class RendezvousServer {
 
 /// What both sides must know.
 namespace rendezvous_protocol {
-inline constexpr size_t kHelloLimit = 4096;       // bytes of a message from a stranger
+inline constexpr size_t kHelloLimit = 1 << 18;  // bytes of a message from a stranger: all settings
 inline constexpr size_t kMessageLimit = 1 << 20;  // bytes of one from a rank
 inline constexpr double kBlameSeconds =
     2;  // after the first failed rank: wait for others to report

@@ -23,12 +23,12 @@ struct SourceStats {
   int64_t file_bytes = 0;  // as on disk, before decompression
   uint32_t crc32 = 0;      // zlib's crc32 of those bytes
   int64_t text_bytes = 0;  // after decompression
+  bool utf16 = false;      // began with UTF-16's byte order mark: was converted
   int64_t lines = 0;
   int64_t invalid_bytes = 0;       // bytes that are not UTF-8, replaced by U+FFFD
   int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
   int64_t skipped_lines = 0;       // text before the first match of document_break
   int64_t documents = 0;           // those that are not empty
-  bool utf16 = false;              // began with UTF-16's byte order mark: was converted
 };
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid

@@ -31,7 +31,7 @@ Manifest filled() {
   m.held_out = true;
   m.vocabulary_hash = "00ff00ff00ff00ff";
   m.tokens = {1234, 5, 6, 7, 8, {}};
-  m.sources = {{"a b.txt", 10, 0xFFFFFFFF, 20, 3, 2, 1, 4, 5}};
+  m.sources = {{"a b.txt", 10, 0xFFFFFFFF, 20, /* utf16= */ false, 3, 2, 1, 4, 5}};
   m.shards = {{"shard-00000.mbs", 11, 12, 13}, {"shard-00001.mbs", 14, 15, 0xABCDEF01}};
   m.counts = {1, 2, 3, 4, 5, 6, 7, 8, 9, {0, 1, 2}};
   m.unigram_source = "elsewhere";
