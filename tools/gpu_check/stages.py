@@ -40,7 +40,7 @@ OPS = {
     "gemm": ["linear", "linear_gelu", "linear_tanh", "linear_add_norm", "feed_forward_add_norm"],
     "layer_norm": ["layer_norm", "add_norm"],
     "attention": ["attention", "qkv_attention"],
-    "cross_entropy": ["cross_entropy", "masked_lm_loss"],
+    "cross_entropy": ["cross_entropy", "masked_lm_loss", "span_loss"],
 }
 
 
