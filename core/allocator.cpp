@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/device_marks.h"
@@ -49,16 +50,42 @@ struct Allocator::State {
   MemoryUsage total;
   std::array<std::array<MemoryUsage, kMemoryCategories + 1>, 2> on_device{};  // the last: in all
   int64_t reserved = 0;
+  std::array<MemoryUsage, 2> reserved_on_device{};
   int64_t system_allocations = 0;
   int64_t limit = 0;
   bool direct = false;
+  bool has_memory = true;  // false: blocks are addresses alone
+  uintptr_t next_address = uintptr_t{1} << 52;
+  /// Of the host's blocks without memory, the most that was asked of each: the rest of a block is
+  /// rounding, whose pages nobody touches, so the system gives no memory for them.
+  std::map<void*, int64_t> touched;
   std::set<void*> direct_blocks;  // made in direct mode and not freed yet
   bool pin_host_data = false;
   std::set<void*> pinned_blocks;           // page-locked, held from the system
   std::optional<std::set<void*>> keeping;  // handed out since begin_keeping()
   std::map<void*, int> kept;               // by how many graphs
 
+  /// Addresses beyond those that a process has, each once: who follows one faults.
+  void* address_range(size_t bytes) {
+    const uintptr_t first = next_address;
+    next_address += bytes;
+    return reinterpret_cast<void*>(first);  // NOLINT: not to be followed
+  }
+
+  void reserve(int64_t bytes, Device device) {
+    MemoryUsage& there = reserved_on_device[static_cast<size_t>(device)];
+    reserved += bytes;
+    there.bytes += bytes;
+    there.peak_bytes = std::max(there.peak_bytes, there.bytes);
+  }
+
+  void touch(void* block, int64_t bytes) {
+    int64_t& before = touched[block];
+    if (bytes > before) reserve(bytes - std::exchange(before, bytes), Device::cpu);
+  }
+
   void* system_allocate(size_t bytes, MemoryCategory category, Device device) {
+    if (!has_memory) return address_range(bytes);
     if (device == Device::cuda) return cuda_allocate(bytes);
     if (HostGuard::enabled() && category != MemoryCategory::data) return HostGuard::allocate(bytes);
     if (pin_host_data && category == MemoryCategory::data) {
@@ -71,6 +98,7 @@ struct Allocator::State {
   }
 
   void system_free(void* pointer, Device device) noexcept {
+    if (!has_memory) return;
     if (device == Device::cuda) {
       cuda_free(pointer);
     } else if (pinned_blocks.erase(pointer) > 0) {
@@ -88,7 +116,8 @@ struct Allocator::State {
         system_free(block, device);
         return true;
       });
-      reserved -= static_cast<int64_t>(std::get<size_t>(key) * (before - blocks.size()));
+      reserve(-static_cast<int64_t>(std::get<size_t>(key) * (before - blocks.size())),
+              std::get<Device>(key));
     }
   }
 
@@ -116,15 +145,31 @@ struct Allocator::State {
   }
 };
 
-Allocator::Allocator() : state_(new State) {
+Allocator::Allocator(bool has_memory) : state_(new State) {
+  state_->has_memory = has_memory;
   const char* direct = std::getenv("MINIBERT_DIRECT_ALLOCATOR");
-  state_->direct = direct && std::string(direct) == "1";
+  state_->direct = has_memory && direct && std::string(direct) == "1";
 }
-Allocator::~Allocator() = default;
+Allocator::~Allocator() {
+  state_->release_cache();
+}
+
+namespace {
+thread_local Allocator* t_allocator = nullptr;
+}
 
 Allocator& Allocator::instance() {
-  static Allocator* allocator = new Allocator;
-  return *allocator;
+  // Leaked on purpose: tensors in static storage may outlive it.
+  static Allocator* process = new Allocator(/* has_memory= */ true);
+  return t_allocator ? *t_allocator : *process;
+}
+
+std::unique_ptr<Allocator> Allocator::without_memory() {
+  return std::unique_ptr<Allocator>(new Allocator(/* has_memory= */ false));
+}
+
+void Allocator::use(Allocator* allocator) {
+  t_allocator = allocator;
 }
 
 void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) {
@@ -146,7 +191,7 @@ void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) 
         block = s.system_allocate(asked, category, device);
       }
       if (block) {
-        s.reserved += static_cast<int64_t>(size);
+        if (s.has_memory || device == Device::cuda) s.reserve(static_cast<int64_t>(size), device);
         ++s.system_allocations;
         if (s.direct) s.direct_blocks.insert(block);
       }
@@ -160,6 +205,7 @@ void* Allocator::allocate(size_t bytes, MemoryCategory category, Device device) 
         static_cast<double>(bytes) / (1 << 20), name_of(category), name_of(device),
         s.table(device));
   }
+  if (!s.has_memory && device == Device::cpu) s.touch(block, static_cast<int64_t>(bytes));
   s.change_usage(static_cast<size_t>(category), device, [&](MemoryUsage& usage) {
     usage.bytes += static_cast<int64_t>(bytes);
     usage.peak_bytes = std::max(usage.peak_bytes, usage.bytes);
@@ -176,7 +222,7 @@ void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Devic
                  [&](MemoryUsage& usage) { usage.bytes -= static_cast<int64_t>(bytes); });
   if (s.direct || s.direct_blocks.erase(pointer) > 0) {
     s.system_free(pointer, device);
-    s.reserved -= static_cast<int64_t>(size);
+    s.reserve(-static_cast<int64_t>(size), device);
   } else {
     s.cache[{device, category == MemoryCategory::data, size}].push_back(pointer);
   }
@@ -197,6 +243,10 @@ int64_t Allocator::system_allocations() const {
 int64_t Allocator::reserved_bytes() const {
   std::lock_guard lock(state_->mutex);
   return state_->reserved;
+}
+int64_t Allocator::peak_reserved_bytes(Device device) const {
+  std::lock_guard lock(state_->mutex);
+  return state_->reserved_on_device[static_cast<size_t>(device)].peak_bytes;
 }
 void Allocator::reset_peak() {
   std::lock_guard lock(state_->mutex);
@@ -222,6 +272,10 @@ void Allocator::pin_host_data() {
 void Allocator::set_limit(int64_t bytes) {
   std::lock_guard lock(state_->mutex);
   state_->limit = bytes;
+}
+int64_t Allocator::limit() const {
+  std::lock_guard lock(state_->mutex);
+  return state_->limit;
 }
 MemoryUsage Allocator::total(Device device) const {
   std::lock_guard lock(state_->mutex);

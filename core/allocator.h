@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/device.h"
@@ -32,11 +33,19 @@ struct MemoryUsage {
   int64_t peak_bytes = 0;  // most in use at one time since the start or reset_peak()
 };
 
-/// One process-wide allocator. All functions may be called from any thread.
+/// One process-wide allocator, and one for each dry run (dry_run.h). All functions may be called from
+/// any thread.
 /// Errors: OutOfMemory with the table of categories and what to do, when the system refuses.
 class Allocator {
  public:
+  /// The process's, or the one that this thread is told to use.
   static Allocator& instance();
+  /// One whose blocks are addresses with no memory behind them: it counts alone. Called by DryRun.
+  static std::unique_ptr<Allocator> without_memory();
+  /// What instance() is on this thread from now on; null: the process's. Tensors go back to the
+  /// allocator that they came from. Called by DryRun.
+  static void use(Allocator* allocator);
+  ~Allocator();
 
   void* allocate(size_t bytes, MemoryCategory category, Device device);
   void free(void* pointer, size_t bytes, MemoryCategory category, Device device) noexcept;
@@ -47,6 +56,8 @@ class Allocator {
   MemoryUsage total(Device device) const;
   /// Bytes held from the system: in use plus cached.
   int64_t reserved_bytes() const;
+  /// On one device, the most since the start. Without memory, on the host: the pages touched (.cpp).
+  int64_t peak_reserved_bytes(Device device) const;
   /// Requests that were passed on to the system, since the start: a training step makes none once
   /// it has met its sizes.
   int64_t system_allocations() const;
@@ -61,6 +72,7 @@ class Allocator {
   /// Refuses requests that would pass this many bytes in use; 0 is no limit. Tests use it to
   /// provoke OutOfMemory.
   void set_limit(int64_t bytes);
+  int64_t limit() const;
   /// Blocks of device cuda handed out from begin to end, which returns them, do not go back to the
   /// system until they are let go, though those who had them have freed them: a graph's replay uses
   /// them. The allocator may hand them out again, since the stream orders their uses. Not where it is
@@ -70,10 +82,9 @@ class Allocator {
   void let_go(const std::vector<void*>& blocks) noexcept;
 
  private:
-  Allocator();
-  ~Allocator();
+  explicit Allocator(bool has_memory);
   struct State;
-  State* state_;  // leaked on purpose: tensors in static storage may outlive it
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace minibert

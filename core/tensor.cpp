@@ -34,9 +34,10 @@ Tensor Tensor::empty(Shape shape, DType dtype, MemoryCategory category, Device d
   t.dtype_ = dtype;
   t.device_ = device;
   const size_t bytes = static_cast<size_t>(t.bytes());
-  void* pointer = Allocator::instance().allocate(bytes, category, device);
-  t.storage_ = std::shared_ptr<void>(
-      pointer, [=](void* p) { Allocator::instance().free(p, bytes, category, device); });
+  Allocator* allocator = &Allocator::instance();  // it goes back to where it came from
+  void* pointer = allocator->allocate(bytes, category, device);
+  t.storage_ =
+      std::shared_ptr<void>(pointer, [=](void* p) { allocator->free(p, bytes, category, device); });
   t.data_ = static_cast<std::byte*>(pointer);
   return t;
 }

@@ -258,6 +258,15 @@ void for_each_head(const Args& args, int64_t (*scratch_floats)(int64_t, int64_t)
   });
 }
 
+// In a dry run lengths are not known: each sequence counts as long as the batch's mean.
+KernelMemory memory_of(const Operand& qkv, int64_t B, int64_t (*scratch_floats)(int64_t, int64_t),
+                       int64_t cuda_floats) {
+  const auto bytes = [](int64_t floats) { return floats * static_cast<int64_t>(sizeof(float)); };
+  if (qkv.device() == Device::cuda) return {.workspaces = {bytes(cuda_floats)}};
+  const int64_t S = B == 0 ? 0 : (qkv.dim(0) + B - 1) / B;
+  return {.thread_scratch = S == 0 ? 0 : bytes(scratch_floats(S, qkv.dim(3)))};
+}
+
 void forward_cpu(const AttentionForward& args, int64_t B) {
   const int64_t T = args.cu_seqlens.data<int32_t>()[B];
   zero_tail(args.out, T);
@@ -280,8 +289,8 @@ void attention_forward(const AttentionForward& args) {
   const Sizes s = check(args);
   dispatch(
       "attention_forward", args.qkv.device(), [&] { return attention_forward_cost(args); },
-      [&] { forward_cpu(args, s.B); },
-      [&](Stream stream) { attention_forward_cuda(args, stream); });
+      [&] { forward_cpu(args, s.B); }, [&](Stream stream) { attention_forward_cuda(args, stream); },
+      [&] { return memory_of(args.qkv, s.B, attention_forward_scratch, /* cuda_floats= */ 0); });
 }
 
 void attention_backward(const AttentionBackward& args) {
@@ -289,7 +298,8 @@ void attention_backward(const AttentionBackward& args) {
   dispatch(
       "attention_backward", args.qkv.device(), [&] { return attention_backward_cost(args); },
       [&] { backward_cpu(args, s.B); },
-      [&](Stream stream) { attention_backward_cuda(args, stream); });
+      [&](Stream stream) { attention_backward_cuda(args, stream); },
+      [&] { return memory_of(args.qkv, s.B, attention_backward_scratch, args.lse.numel()); });
 }
 
 }  // namespace minibert

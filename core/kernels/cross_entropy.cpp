@@ -165,6 +165,12 @@ void cross_entropy_forward(const CrossEntropyForward& args) {
       [&](Stream stream) {
         const Workspace<LossCounts> rows(args.logits.dim(0), Device::cuda);
         cross_entropy_forward_cuda(args, rows.data(), stream);
+      },
+      [&] {
+        const int64_t P = args.logits.dim(0), rows = grain(args.classes);
+        const bool cuda = args.logits.device() == Device::cuda;
+        const int64_t counts = cuda ? P : (P + rows - 1) / rows;
+        return KernelMemory{.workspaces = {counts * static_cast<int64_t>(sizeof(LossCounts))}};
       });
 }
 

@@ -185,9 +185,11 @@ bool uses_onednn(const GemmProblem& problem) {
 // Partial sums of columns in double: [parts of rows, N], each part's row at floor(row / 24).
 class ColumnSums {
  public:
-  ColumnSums(int64_t M, int64_t N)
-      : blocks_((M + kGemmPartRows - 1) / kGemmPartRows), N_(N), partial_(blocks_ * N) {
+  ColumnSums(int64_t M, int64_t N) : blocks_(blocks_of(M)), N_(N), partial_(blocks_ * N) {
     std::fill_n(partial_.data(), blocks_ * N, 0.0);
+  }
+  static int64_t bytes(int64_t M, int64_t N) {
+    return blocks_of(M) * N * static_cast<int64_t>(sizeof(double));
   }
   double* of(const GemmPart& part) const {
     return partial_.data() + part.row / kGemmPartRows * N_ + part.column;
@@ -197,6 +199,7 @@ class ColumnSums {
   }
 
  private:
+  static int64_t blocks_of(int64_t M) { return (M + kGemmPartRows - 1) / kGemmPartRows; }
   int64_t blocks_, N_;
   Workspace<double> partial_;
 };
@@ -218,23 +221,43 @@ void finish_zeros(const GemmProblem& p) {
   });
 }
 
+bool sums_columns(const GemmArgs& args) {
+  return args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
+}
+
+// The product alone, without `finish`.
+GemmProblem problem_of(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  GemmProblem problem{};
+  problem.M = M, problem.N = N, problem.K = K;
+  problem.type = args.a.dtype();
+  problem.a = args.a.raw(), problem.b = args.b.raw();
+  problem.transpose_a = args.transpose_a, problem.transpose_b = args.transpose_b;
+  if (args.c.dtype() == DType::f32) {
+    const bool in_pre =
+        args.epilogue == GemmArgs::Epilogue::bias_gelu && args.pre_activation.defined();
+    problem.c = (in_pre ? args.pre_activation : args.c).data<float>();
+    problem.accumulate = args.accumulate;
+  }
+  return problem;
+}
+
+KernelMemory gemm_memory(const GemmArgs& args) {
+  const auto [M, N, K] = sizes_of(args);
+  KernelMemory memory;
+  if (args.c.device() == Device::cuda || M == 0 || N == 0 || K == 0) return memory;
+  const GemmProblem problem = problem_of(args);
+  memory = uses_onednn(problem) ? gemm_onednn_memory(problem) : gemm_builtin_memory(problem);
+  if (sums_columns(args)) memory.workspaces.push_back(ColumnSums::bytes(M, N));
+  return memory;
+}
+
 void gemm_cpu(const GemmArgs& args) {
   const auto [M, N, K] = sizes_of(args);
-  const bool sums_columns = args.epilogue == GemmArgs::Epilogue::dgelu && args.column_sum.defined();
   std::optional<ColumnSums> sums;
-  if (sums_columns) sums.emplace(M, N);
+  if (sums_columns(args)) sums.emplace(M, N);
   if (M > 0 && N > 0) {
-    GemmProblem problem{};
-    problem.M = M, problem.N = N, problem.K = K;
-    problem.type = args.a.dtype();
-    problem.a = args.a.raw(), problem.b = args.b.raw();
-    problem.transpose_a = args.transpose_a, problem.transpose_b = args.transpose_b;
-    if (args.c.dtype() == DType::f32) {
-      const bool in_pre =
-          args.epilogue == GemmArgs::Epilogue::bias_gelu && args.pre_activation.defined();
-      problem.c = (in_pre ? args.pre_activation : args.c).data<float>();
-      problem.accumulate = args.accumulate;
-    }
+    GemmProblem problem = problem_of(args);
     if (has_finish(args)) {
       problem.finish = [&, finish = MB_SIMD(gemm_finish)](const GemmPart& part) {
         finish(args, part, sums ? sums->of(part) : nullptr);
@@ -261,13 +284,14 @@ void gemm(const GemmArgs& args) {
   }
   dispatch(
       "gemm", args.c.device(), [&] { return gemm_cost(args); }, [&] { gemm_cpu(args); },
-      [&](Stream stream) { gemm_cuda(args, stream); });
+      [&](Stream stream) { gemm_cuda(args, stream); }, [&] { return gemm_memory(args); });
 }
 
 bool gemm_fuses(const GemmArgs& args) {
   check(args);
   const OpRange named("gemm");
-  return args.c.device() == Device::cpu || gemm_cuda_fuses(args, current_stream());
+  // In a dry run our own kernels stand for cuBLASLt's, whose choice needs a GPU.
+  return args.c.device() == Device::cpu || DryRun::on() || gemm_cuda_fuses(args, current_stream());
 }
 
 std::string gemm_implementation(DType type) {

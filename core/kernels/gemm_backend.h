@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "core/dry_run.h"
 #include "core/dtype.h"
 #include "core/kernels/gemm_simd.h"
 
@@ -31,12 +32,17 @@ inline constexpr int64_t kGemmPartRows = 24;
 
 /// Our own blocked GEMM: the thread count does not change bits.
 void gemm_builtin(const GemmProblem& problem);
+/// What it takes beside the operands. Reads none of them.
+KernelMemory gemm_builtin_memory(const GemmProblem& problem);
 
 bool gemm_onednn_available();
 /// Whether oneDNN multiplies this type on this CPU by instructions made for it; f32 always.
 bool gemm_onednn_multiplies(DType type);
 /// Errors: InternalError if oneDNN refuses.
 void gemm_onednn(const GemmProblem& problem);
+/// What it takes of the allocator beside the operands. Reads none of them. oneDNN's sgemm takes memory
+/// of its own, too, for a few panels a thread.
+KernelMemory gemm_onednn_memory(const GemmProblem& problem);
 /// The part of gemm_onednn that 16-bit types take, for any type (tests). False if oneDNN has no
 /// kernel for it.
 bool gemm_onednn_primitive(const GemmProblem& problem);

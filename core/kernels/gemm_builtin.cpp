@@ -96,13 +96,29 @@ void multiply_chunk(const Packed& a, const Packed& b, float* c, int64_t c_stride
   });
 }
 
-// A buffer for the panels of up to kChunk of `lines`.
-Workspace<float> panel_buffer(int64_t lines, int64_t width, int64_t depth) {
-  const int64_t panels = ceil_div(std::min(lines, kChunk), width);
-  return Workspace<float>(panels * width * depth);
+// Floats for the panels of up to kChunk of `lines`.
+int64_t panel_floats(int64_t lines, int64_t width, int64_t depth) {
+  return ceil_div(std::min(lines, kChunk), width) * width * depth;
 }
 
+// Floats of the buffers of a product: panels of a and of b, and a chunk of c where c has no place.
+struct Buffers {
+  int64_t depth, a, b, chunk;
+  explicit Buffers(const GemmProblem& p) : depth(depth_of_blocks(p.K)) {
+    const GemmTile tile = MB_SIMD(gemm_tile)();
+    a = panel_floats(p.M, tile.rows, depth);
+    b = panel_floats(p.N, tile.columns, depth);
+    chunk = p.c ? 0 : std::min(p.M, kChunk) * std::min(p.N, kChunk);
+  }
+};
+
 }  // namespace
+
+KernelMemory gemm_builtin_memory(const GemmProblem& p) {
+  const Buffers buffers(p);
+  constexpr int64_t kFloat = sizeof(float);
+  return {.workspaces = {kFloat * buffers.a, kFloat * buffers.b, kFloat * buffers.chunk}};
+}
 
 void gemm_builtin(const GemmProblem& p) {
   const GemmTile tile = MB_SIMD(gemm_tile)();
@@ -110,10 +126,9 @@ void gemm_builtin(const GemmProblem& p) {
                     kChunk % kTileRows == 0 && kChunk % kTileColumns == 0,
                 "panels do not straddle tiles however often these are halved, nor tiles chunks");
   static_assert(kGemmPartRows == 24, "the smallest tile");
-  const int64_t depth = depth_of_blocks(p.K);
-  const Workspace<float> a_buffer = panel_buffer(p.M, tile.rows, depth);
-  const Workspace<float> b_buffer = panel_buffer(p.N, tile.columns, depth);
-  const Workspace<float> chunk(p.c ? 0 : std::min(p.M, kChunk) * std::min(p.N, kChunk));
+  const Buffers buffers(p);
+  const int64_t depth = buffers.depth;
+  const Workspace<float> a_buffer(buffers.a), b_buffer(buffers.b), chunk(buffers.chunk);
   const GemmOperand a_all{p.a, p.type, p.transpose_a ? 1 : p.K, p.transpose_a ? p.M : 1};
   const GemmOperand b_all{p.b, p.type, p.transpose_b ? p.K : 1, p.transpose_b ? 1 : p.N};
   for (int64_t n = 0; n < p.N; n += kChunk) {

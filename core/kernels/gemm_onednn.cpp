@@ -11,6 +11,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include <oneapi/dnnl/dnnl.hpp>
 
@@ -192,14 +193,19 @@ MatmulShape shape_of(const GemmProblem& p, const GemmPart& part) {
           p.type};
 }
 
+constexpr size_t kLine = 64;
+
+// Bytes of a part's product in a thread's scratch; none where it goes to c.
+size_t product_bytes_of(const GemmProblem& p, const GemmPart& part) {
+  return p.c ? 0 : (static_cast<size_t>(part.rows * part.columns) * 4 + kLine - 1) / kLine * kLine;
+}
+
 // The part's product goes to c, or else to this thread's scratch, followed by the primitive's own.
 void multiply_by_primitive(const GemmProblem& p, GemmPart part, const Matmul& matmul) {
-  constexpr size_t kLine = 64;
   const auto element = static_cast<int64_t>(size_of(p.type));
   const int64_t a_first = p.transpose_a ? part.row : part.row * p.K;
   const int64_t b_first = p.transpose_b ? part.column * p.K : part.column;
-  const size_t product_bytes =
-      p.c ? 0 : (static_cast<size_t>(part.rows * part.columns) * 4 + kLine - 1) / kLine * kLine;
+  const size_t product_bytes = product_bytes_of(p, part);
   auto* scratch =
       static_cast<std::byte*>(thread_scratch(product_bytes + matmul.scratch_bytes() + kLine));
   part.stride = p.c ? p.N : part.columns;
@@ -223,15 +229,39 @@ bool gemm_onednn_multiplies(DType type) {
   return (has & needs) == needs;  // an instruction set's bits contain those of its predecessors
 }
 
-bool gemm_onednn_primitive(const GemmProblem& p) {
+namespace {
+// Most bytes of thread scratch that a part takes; nothing if oneDNN has no kernel for the product.
+std::optional<size_t> primitive_scratch(const GemmProblem& p) {
   const Tile tile = tile_of(p);
+  size_t most = 0;
+  for (int64_t rows : {std::min(tile.rows, p.M), (p.M - 1) % tile.rows + 1}) {
+    for (int64_t columns : {std::min(tile.columns, p.N), (p.N - 1) % tile.columns + 1}) {
+      const GemmPart part{nullptr, 0, 0, rows, 0, columns};
+      const auto matmul = matmul_for(shape_of(p, part));
+      if (!matmul) return std::nullopt;
+      most = std::max(most, product_bytes_of(p, part) + matmul->scratch_bytes() + kLine);
+    }
+  }
+  return most;
+}
+}  // namespace
+
+KernelMemory gemm_onednn_memory(const GemmProblem& p) {
+  if (p.type == DType::f32) {
+    const Tile tile = tile_of(p);
+    return p.M <= tile.rows && p.N <= tile.columns ? gemm_builtin_memory(p) : KernelMemory{};
+  }
+  std::optional<size_t> scratch;
+  with_one_library_thread([&] { scratch = primitive_scratch(p); });
+  if (!scratch) return gemm_builtin_memory(p);
+  return {.thread_scratch = static_cast<int64_t>(*scratch)};
+}
+
+bool gemm_onednn_primitive(const GemmProblem& p) {
   bool all = true;
   // A primitive is planned for OpenMP's number of threads; each of ours runs on one.
   with_one_library_thread([&] {
-    for (int64_t rows : {std::min(tile.rows, p.M), (p.M - 1) % tile.rows + 1}) {
-      for (int64_t columns : {std::min(tile.columns, p.N), (p.N - 1) % tile.columns + 1})
-        all = all && matmul_for(shape_of(p, {nullptr, 0, 0, rows, 0, columns}));
-    }
+    all = primitive_scratch(p).has_value();
     if (!all) return;
     for_tiles(p, [&](const GemmPart& part) {
       multiply_by_primitive(p, part, *matmul_for(shape_of(p, part)));

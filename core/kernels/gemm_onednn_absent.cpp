@@ -16,6 +16,10 @@ void gemm_onednn(const GemmProblem&) {
   MB_ASSERT(false, "gemm: oneDNN was asked for in a build without it");
 }
 
+KernelMemory gemm_onednn_memory(const GemmProblem& problem) {
+  return gemm_builtin_memory(problem);
+}
+
 bool gemm_onednn_primitive(const GemmProblem&) {
   return false;
 }

@@ -205,11 +205,20 @@ int64_t backward_rows(int64_t T) {
   return std::max<int64_t>(32, (T + 127) / 128);
 }
 
-// A task's row of dropout factors: H rounded up to the columns that one call of Philox serves at
-// most. Null without dropout.
+// Floats of a task's row of dropout factors: H rounded up to the columns that one call of Philox
+// serves at most. None without dropout.
+int64_t factor_floats(const Dropout& dropout, int64_t H) {
+  return dropout.active() ? (H + 31) / 32 * 32 : 0;
+}
+
 float* factor_row(const Dropout& dropout, int64_t H) {
-  if (!dropout.active()) return nullptr;
-  return thread_scratch_of<float>(static_cast<size_t>((H + 31) / 32 * 32));
+  const int64_t floats = factor_floats(dropout, H);
+  return floats == 0 ? nullptr : thread_scratch_of<float>(static_cast<size_t>(floats));
+}
+
+KernelMemory forward_memory(const LayerNormForward& args) {
+  if (args.x.device() == Device::cuda) return {};
+  return {.thread_scratch = 4 * factor_floats(args.dropout, args.x.dim(1))};
 }
 
 void forward_cpu(const LayerNormForward& args) {
@@ -247,9 +256,27 @@ int64_t distance_of_sums(int64_t n) {
   return (n + kPage - 1) / kPage * kPage + kPage / 4;
 }
 
+// Blocks of rows of the backward pass, and their column sums.
+struct BackwardSums {
+  int64_t T, H, grain, blocks, room;  // room: distance_of_sums
+  explicit BackwardSums(const Operand& dy)
+      : T(dy.dim(0)),
+        H(dy.dim(1)),
+        grain(backward_rows(T)),
+        blocks((T + grain - 1) / grain),
+        room(distance_of_sums(blocks * H)) {}
+};
+
+KernelMemory backward_memory(const LayerNormBackward& args) {
+  const BackwardSums s(args.dy);
+  const int64_t floats = 3 * s.room;  // on CUDA about as many: 3 blocks H of blocks as long
+  if (args.dy.device() == Device::cuda) return {.workspaces = {4 * floats}};
+  return {.workspaces = {4 * floats, column_sum_workspace(s.blocks, s.H)},
+          .thread_scratch = 4 * factor_floats(args.dropout, s.H)};
+}
+
 void backward_cpu(const LayerNormBackward& args) {
-  const int64_t T = args.dy.dim(0), H = args.dy.dim(1), grain = backward_rows(T),
-                blocks = (T + grain - 1) / grain, room = distance_of_sums(blocks * H);
+  const auto [T, H, grain, blocks, room] = BackwardSums(args.dy);
   const Workspace<float> sums(3 * room);
   const ColumnSums dbias(args.dbias, args.accumulate_dbias, blocks, sums.data()),
       dweight(args.dweight, args.accumulate_dweight, blocks, sums.data() + room),
@@ -269,14 +296,16 @@ void layer_norm_forward(const LayerNormForward& args) {
   check(args);
   dispatch(
       "layer_norm_forward", args.x.device(), [&] { return layer_norm_forward_cost(args); },
-      [&] { forward_cpu(args); }, [&](Stream stream) { layer_norm_forward_cuda(args, stream); });
+      [&] { forward_cpu(args); }, [&](Stream stream) { layer_norm_forward_cuda(args, stream); },
+      [&] { return forward_memory(args); });
 }
 
 void layer_norm_backward(const LayerNormBackward& args) {
   check(args);
   dispatch(
       "layer_norm_backward", args.dy.device(), [&] { return layer_norm_backward_cost(args); },
-      [&] { backward_cpu(args); }, [&](Stream stream) { layer_norm_backward_cuda(args, stream); });
+      [&] { backward_cpu(args); }, [&](Stream stream) { layer_norm_backward_cuda(args, stream); },
+      [&] { return backward_memory(args); });
 }
 
 }  // namespace minibert

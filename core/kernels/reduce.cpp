@@ -67,11 +67,23 @@ void add_columns(const PartialSums& sums, float* y, bool accumulate) {
   });
 }
 
+namespace {
+constexpr int64_t kRows = 64;      // of a block of column_sum
+constexpr int64_t kChunk = 65536;  // elements of a chunk of sum
+
+int64_t blocks_of(int64_t n, int64_t size) {
+  return (n + size - 1) / size;
+}
+}  // namespace
+
+int64_t column_sum_workspace(int64_t T, int64_t H) {
+  return blocks_of(T, kRows) * H * static_cast<int64_t>(sizeof(double));
+}
+
 void column_sum(const ColumnSumArgs& args) {
   check(args);
-  constexpr int64_t kRows = 64;  // of a block
   const auto cpu = [&] {
-    const int64_t T = args.x.dim(0), H = args.x.dim(1), blocks = (T + kRows - 1) / kRows;
+    const int64_t T = args.x.dim(0), H = args.x.dim(1), blocks = blocks_of(T, kRows);
     const Workspace<double> sums(blocks * H);
     parallel_for(T, kRows, [&](int64_t begin, int64_t end) {
       MB_SIMD(sum_rows)(args, begin, end, sums.data() + begin / kRows * H);
@@ -80,14 +92,16 @@ void column_sum(const ColumnSumArgs& args) {
   };
   dispatch(
       "column_sum", args.x.device(), [&] { return column_sum_cost(args); }, cpu,
-      [&](Stream stream) { column_sum_cuda(args, stream); });
+      [&](Stream stream) { column_sum_cuda(args, stream); },
+      [&] {  // on CUDA about as much
+        return KernelMemory{.workspaces = {column_sum_workspace(args.x.dim(0), args.x.dim(1))}};
+      });
 }
 
 void sum(const SumArgs& args) {
   check(args);
-  constexpr int64_t kChunk = 65536;  // elements
   const auto cpu = [&] {
-    const int64_t chunks = (args.x.numel() + kChunk - 1) / kChunk;
+    const int64_t chunks = blocks_of(args.x.numel(), kChunk);
     const Workspace<double> sums(chunks);
     parallel_for(args.x.numel(), kChunk, [&](int64_t begin, int64_t end) {
       sums.data()[begin / kChunk] = MB_SIMD(sum_chunk)(args, begin, end);
@@ -98,7 +112,11 @@ void sum(const SumArgs& args) {
   };
   dispatch(
       "sum", args.x.device(), [&] { return sum_cost(args); }, cpu,
-      [&](Stream stream) { sum_cuda(args, stream); });
+      [&](Stream stream) { sum_cuda(args, stream); },
+      [&] {
+        const int64_t chunks = blocks_of(args.x.numel(), kChunk);
+        return KernelMemory{.workspaces = {chunks * static_cast<int64_t>(sizeof(double))}};
+      });
 }
 
 }  // namespace minibert

@@ -33,6 +33,8 @@ inline void column_sum(const Operand& x, const Operand& y, bool accumulate) {
 }
 void column_sum_reference(const ColumnSumArgs& args);
 Cost column_sum_cost(const ColumnSumArgs& args);
+/// Bytes of workspace that the sums of x [T, H] take on the CPU.
+int64_t column_sum_workspace(int64_t T, int64_t H);
 void column_sum_cuda(const ColumnSumArgs& args, Stream stream);
 /// Rung 1 .. kColumnSumRungs of reduce.cu, the last of which column_sum_cuda runs.
 inline constexpr int kColumnSumRungs = 3;
