@@ -1,6 +1,7 @@
 // ring_test.cpp: the ring's sums, the order of its additions, its steps and bytes as ring.h says; and its errors.
 #include "dist/ring.h"
 
+#include "dist/counting_group.h"
 #include "dist/memory_transport.h"
 #include "dist/ring_group.h"
 #include "tests/dist/ranks.h"
@@ -72,12 +73,14 @@ class CountingTransport : public Transport {
 
 using Function = std::function<void(Transport&, const Elements&)>;
 
-/// Steps and bytes of a function on `count` f32, against steps(R) and bytes(n, |r|, |r + 1|).
-void expect_cost(const char* what, const Function& function, const std::function<int(int)>& steps,
+/// Steps and bytes of a function on `count` f32, against steps(R) and bytes(n, |r|, |r + 1|); also
+/// those that a CountingGroup counts.
+void expect_cost(CollectiveKind what, const Function& function,
+                 const std::function<int(int)>& steps,
                  const std::function<size_t(size_t, size_t, size_t)>& bytes) {
   for (int world = 1; world <= 8; ++world)
     for (const size_t count : {0, 1, 37, 64}) {
-      SCOPED_TRACE(fmt::format("{}, world {}, {} f32", what, world, count));
+      SCOPED_TRACE(fmt::format("{}, world {}, {} f32", name_of(what), world, count));
       Line line(world);
       run_ranks(world, [&](int rank) {
         CountingTransport transport(line.take(rank));
@@ -87,19 +90,23 @@ void expect_cost(const char* what, const Function& function, const std::function
         EXPECT_EQ(transport.steps, steps(world));
         EXPECT_EQ(transport.sent, bytes(all.size(), all.block(rank, world).size(),
                                         all.block((rank + 1) % world, world).size()));
+        EXPECT_EQ(static_cast<int64_t>(transport.sent), ring_bytes_sent(what, all, rank, world));
       });
     }
 }
 
 TEST(Ring, StepsAndBytesAreThoseOfItsHeader) {
   expect_cost(
-      "reduce_scatter", [](Transport& t, const Elements& data) { ring_reduce_scatter(t, data, 1); },
+      CollectiveKind::reduce_scatter,
+      [](Transport& t, const Elements& data) { ring_reduce_scatter(t, data, 1); },
       [](int world) { return world - 1; }, [](size_t n, size_t own, size_t) { return n - own; });
   expect_cost(
-      "all_gather", [](Transport& t, const Elements& data) { ring_all_gather(t, data, 1); },
+      CollectiveKind::all_gather,
+      [](Transport& t, const Elements& data) { ring_all_gather(t, data, 1); },
       [](int world) { return world - 1; }, [](size_t n, size_t, size_t next) { return n - next; });
   expect_cost(
-      "all_reduce", [](Transport& t, const Elements& data) { ring_all_reduce(t, data, 1); },
+      CollectiveKind::all_reduce,
+      [](Transport& t, const Elements& data) { ring_all_reduce(t, data, 1); },
       [](int world) { return 2 * (world - 1); },
       [](size_t n, size_t own, size_t next) { return 2 * n - own - next; });
 }
@@ -126,7 +133,21 @@ TEST(Ring, BroadcastSendsOnceFromAllButTheLast) {
     ring_broadcast(transport, Elements{std::span(&value, 1)}, kRoot, 1);
     EXPECT_EQ(value, 7);
     EXPECT_EQ(transport.sent, rank == kRoot - 1 ? 0u : 4u);
+    EXPECT_EQ(ring_bytes_sent(CollectiveKind::broadcast, Elements{std::span(&value, 1)}, rank,
+                              kWorld, kRoot),
+              rank == kRoot - 1 ? 0 : 4);
   });
+}
+
+TEST(CountingGroup, AddsUpWhatTheRankSends) {
+  constexpr int kWorld = 4;
+  CountingGroup group(/* rank= */ 0, kWorld);
+  std::vector<float> data(1024, 1);
+  group.all_reduce(Elements{std::span(data)}).wait();
+  group.reduce_scatter(Elements{std::span(data)}).wait();
+  group.barrier().wait();
+  EXPECT_EQ(group.bytes_sent(), 4096 * (6 + 3) / 4);
+  EXPECT_EQ(data[0], 1) << "nothing is summed";
 }
 
 TEST(Ring, ABarrierHoldsEarlyRanksBack) {
