@@ -5,6 +5,7 @@
 
 #include "core/device.h"
 #include "core/device_marks.h"
+#include "core/dry_run.h"
 #include "core/kernels/copy.h"
 
 namespace minibert {
@@ -21,7 +22,8 @@ void follow(Stream stream, void*& mark) {
 }  // namespace
 
 BatchUploads::BatchUploads(Device device)
-    : device_(device), stream_(device == Device::cuda ? cuda_make_stream() : Stream{}) {}
+    : device_(device),
+      stream_(device == Device::cuda && !DryRun::on() ? cuda_make_stream() : Stream{}) {}
 
 BatchUploads::~BatchUploads() {
   if (!stream_.handle) return;
