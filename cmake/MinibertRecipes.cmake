@@ -1,12 +1,17 @@
-# Embeds recipes/*.toml into the models floor, so that `minibert train --recipe NAME` needs no file beside the binary.
-# Regenerated at the next build when a recipe changes.
-file(GLOB recipe_files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/recipes/*.toml)
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${recipe_files})
-set(MINIBERT_RECIPES "")
-foreach(file ${recipe_files})
-  get_filename_component(name ${file} NAME_WE)
-  file(READ ${file} text)
-  string(APPEND MINIBERT_RECIPES "    {\"${name}\", R\"recipe(${text})recipe\"},\n")
-endforeach()
+# Embeds recipes/*.toml and clusters/*.toml into the models floor, so that `minibert train --recipe NAME` and `minibert plan --cluster NAME`
+# need no file beside the binary. Regenerated at the next build when one of them changes.
+function(minibert_embed folder variable)
+  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.toml)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${files})
+  set(entries "")
+  foreach(file ${files})
+    get_filename_component(name ${file} NAME_WE)
+    file(READ ${file} text)
+    string(APPEND entries "    {\"${name}\", R\"recipe(${text})recipe\"},\n")
+  endforeach()
+  set(${variable} "${entries}" PARENT_SCOPE)
+endfunction()
+minibert_embed(recipes MINIBERT_RECIPES)
+minibert_embed(clusters MINIBERT_CLUSTERS)
 configure_file(${CMAKE_CURRENT_SOURCE_DIR}/models/training/recipes.cpp.in ${CMAKE_BINARY_DIR}/generated/recipes.cpp @ONLY)
 target_sources(minibert_models_training PRIVATE ${CMAKE_BINARY_DIR}/generated/recipes.cpp)

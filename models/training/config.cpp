@@ -579,6 +579,12 @@ void check_optimizer(const TrainConfig& config) {
 
 void validate(const TrainConfig& config) {
   check_precision(parse_precision(config.precision), parse_device(config.device));
+  check_together(config, /* data_at_hand= */ true);
+  MB_CHECK(!config.output_dir.empty(),
+           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
+}
+
+void check_together(const TrainConfig& config, bool data_at_hand) {
   check_device_cuda(config);
   check_loss_scale(config);
   check_optimizer(config);
@@ -587,9 +593,7 @@ void validate(const TrainConfig& config) {
            "parts depends on the number of ranks). Use one of both.",
            config.reduce_precision);
   const std::vector<Phase> phases = phases_of(config);
-  check_phases(phases);
-  MB_CHECK(!config.output_dir.empty(),
-           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
+  check_phases(phases, data_at_hand);
   MB_CHECK(config.stop_after <= total_steps(phases),
            "train.stop_after is {}, expected at most {} = {}", config.stop_after,
            config.phases.empty() ? "train.max_steps" : "the steps of all phases",

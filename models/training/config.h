@@ -208,8 +208,10 @@ bool scales_loss(const TrainConfig& config);
 /// the folder's). Errors: UsageError for a name given twice.
 std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config);
 
-/// Checks what concerns several settings at once, and what this build or the device can't do.
-/// Errors: UsageError naming the settings, their values and the fix.
+/// Checks what concerns several settings at once, whatever the machine. `data_at_hand`: the folders of
+/// the data must be named. Errors: UsageError naming the settings, their values and the fix.
+void check_together(const TrainConfig& config, bool data_at_hand = false);
+/// The same with data, what this build or the device can't do, and that an output folder is given.
 void validate(const TrainConfig& config);
 
 }  // namespace minibert

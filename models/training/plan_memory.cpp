@@ -10,8 +10,9 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kStepsInFlight = 3;  // on the host: the one at work, two ahead (loader_prefetch.h)
-constexpr int64_t kWalked = 2;         // micro-batches; more of them repeat the second
+constexpr int64_t kStepsInFlight =
+    3;                          // on the host: the one at work, two ahead (loader_prefetch.h)
+constexpr int64_t kWalked = 2;  // micro-batches; more of them repeat the second
 
 int64_t batch_bytes(const BatchSizes& sizes) {
   return BatchFields::elements(sizes) * static_cast<int64_t>(sizeof(int32_t));
@@ -46,7 +47,7 @@ void walk(const MemoryRequest& request, int64_t walked, CountingGroup& ranks, Dr
   BertForPreTraining model(request.model, ModelUse::training, request.parts, request.compute);
   ScheduleOptions schedule;
   schedule.name = "constant";
-  schedule.total_steps = request.steps;
+  schedule.total_steps = 1;  // the table of rates is counted apart: it takes time to fill
   Optimizer optimizer(model.arena(), request.optimizer, Schedule(schedule));
   TrainStepOptions options = request.step;
   options.graph = false;  // a graph uses the memory of the steps before it
@@ -98,6 +99,8 @@ MemoryPlan plan_memory(const MemoryRequest& request) {
   }
   const int64_t batches = batch_bytes(request.micro_batch) * request.micro_batches;
   plan.loader = kStepsInFlight * batches;
+  const int64_t rates = (request.steps - 1) * static_cast<int64_t>(sizeof(StepRates));
+  for (int64_t* bytes : {&plan.optimizer_state, &plan.peak, &plan.reserved}) *bytes += rates;
   if (request.step.deterministic) {
     const int64_t more = more_levels(request.micro_batches, walked) * plan.weights;
     for (int64_t* bytes : {&plan.gradients, &plan.peak, &plan.reserved}) *bytes += more;

@@ -22,9 +22,9 @@ struct MemoryRequest {
   ComputeOptions compute;
   OptimizerOptions optimizer;
   TrainStepOptions step;
-  int64_t steps = 1;         // of the schedule, whose rates lie in a table
-  BatchSizes micro_batch;    // each of the rank's
-  int64_t micro_batches = 1; // of the rank, in a step
+  int64_t steps = 1;          // of the schedule, whose rates lie in a table
+  BatchSizes micro_batch;     // each of the rank's
+  int64_t micro_batches = 1;  // of the rank, in a step
   int ranks = 1;
   int threads = 0;  // 0: num_threads()
 };
@@ -45,7 +45,7 @@ struct MemoryPlan {
   int64_t snapshot = 0;         // of weights and moments on the host, while a checkpoint is written
   /// The most at one time on the device: less than the sum, since peaks do not meet.
   int64_t peak = 0;
-  /// What the allocator holds of the device then: blocks are rounded up, and freed ones are kept.
+  /// What the allocator holds in the end: freed blocks are kept, and on a GPU all are rounded up.
   int64_t reserved = 0;
   /// Bytes that a rank sends in a step (ring.h): the rank that sends the most.
   int64_t bytes_sent = 0;

@@ -1,4 +1,5 @@
-// recipes.h: the training recipes built into the binary: recipes/*.toml, unchanged.
+// recipes.h: the texts built into the binary, unchanged: training recipes, recipes/*.toml, and machines
+// to plan for, clusters/*.toml.
 // Embedded by cmake/MinibertRecipes.cmake; read by the verb `train`. A recipe is an ordinary
 // configuration file whose comments explain each value. Test: ctest -R training_config.
 #pragma once
@@ -15,6 +16,9 @@ struct Recipe {
 
 /// All recipes, by name.
 const std::vector<Recipe>& recipes();
+
+/// The machines to plan for, clusters/*.toml, by name: cluster.h reads them.
+const std::vector<Recipe>& clusters();
 
 /// Errors: UsageError naming the nearest recipe.
 const Recipe& find_recipe(const std::string& name);

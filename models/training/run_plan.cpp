@@ -19,13 +19,12 @@ constexpr int32_t kBertVocabulary = 30522;  // of bert-base-uncased
 constexpr int64_t kPlottedSteps = 400;
 
 /// A step of full sequences.
-StepPlan full_step(const TrainConfig& c, int64_t sequence_length) {
+StepPlan full_step(const TrainConfig& c, int64_t sequence_length, int64_t masked) {
   StepPlan step;
   step.sequences = c.global_batch_size;
   step.tokens = c.global_batch_size * sequence_length;
   step.squared_lengths = step.tokens * sequence_length;
-  const auto masked = std::ceil(kMaskedShare * static_cast<double>(sequence_length));
-  step.masked_rows = c.global_batch_size * static_cast<int64_t>(masked);
+  step.masked_rows = c.global_batch_size * masked;
   return step;
 }
 
@@ -49,12 +48,12 @@ PhasePlan plan_phase(const Phase& phase, const RunInputs* inputs, size_t number)
     const PhaseInputs& own = inputs->phases[number];
     plan.sequence_length = own.data->traits().sequence_length;
     plan.passes = samples / static_cast<double>(own.data->examples());
-    step = own.loader->plan(phase.first_step);
+    step = mean_step(phase, &own, 0, 0);
     model = inputs->model;
   } else {
     plan.sequence_length = c.sequence_length;
     if (c.sequences > 0) plan.passes = samples / static_cast<double>(c.sequences);
-    step = full_step(c, c.sequence_length);
+    step = mean_step(phase, nullptr, c.sequence_length, masked_of_full(c.sequence_length));
     model = configured_shape(c);
     model.vocab_size = kBertVocabulary;
   }
@@ -117,6 +116,29 @@ nlohmann::ordered_json rates_of(const Phase& phase) {
 }
 
 }  // namespace
+
+int64_t masked_of_full(int64_t sequence_length) {
+  return static_cast<int64_t>(std::ceil(kMaskedShare * static_cast<double>(sequence_length)));
+}
+
+StepPlan mean_step(const Phase& phase, const PhaseInputs* inputs, int64_t sequence_length,
+                   int64_t masked) {
+  const int64_t batch = phase.config.global_batch_size;
+  if (!inputs) return full_step(phase.config, sequence_length, masked);
+  constexpr int64_t kSequences = 65536;  // about as many are looked at
+  const int64_t looks =
+      std::clamp<int64_t>(kSequences / batch, 1, std::min<int64_t>(32, phase.steps));
+  StepPlan mean;
+  mean.sequences = batch;
+  for (int64_t i = 0; i < looks; ++i) {
+    const StepPlan one = inputs->loader->plan(phase.first_step + i * phase.steps / looks);
+    mean.tokens += one.tokens;
+    mean.masked_rows += one.masked_rows;
+    mean.squared_lengths += one.squared_lengths;
+  }
+  for (int64_t* sum : {&mean.tokens, &mean.masked_rows, &mean.squared_lengths}) *sum /= looks;
+  return mean;
+}
 
 bool is_described(const TrainConfig& config) {
   return std::ranges::all_of(phases_of(config), [](const Phase& phase) {

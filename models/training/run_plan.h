@@ -32,6 +32,14 @@ struct PhasePlan {
 /// `inputs` null: the data are not at hand. Errors: UsageError, for settings.
 std::vector<PhasePlan> plan_run(const TrainConfig& config, const RunInputs* inputs);
 
+/// Predicted tokens of a full sequence: 15 %, rounded up, as google-research/bert's settings have it.
+int64_t masked_of_full(int64_t sequence_length);
+
+/// A step of the phase, of all ranks: the mean of steps that lie evenly in it. `inputs` null: full
+/// sequences of `sequence_length` tokens, `masked` of them predicted. Without samples and cuts.
+StepPlan mean_step(const Phase& phase, const PhaseInputs* inputs, int64_t sequence_length,
+                   int64_t masked);
+
 /// Whether a plan can be made of the settings alone: no phase has data, each says its sequence length.
 bool is_described(const TrainConfig& config);
 

@@ -11,6 +11,7 @@
 #include "models/bert/hugging_face.h"
 #include "models/text/checksum.h"
 #include "models/text/vocab.h"
+#include "models/training/plan.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -53,26 +54,6 @@ void check_heads(const BertConfig& model) {
       "model.num_attention_heads is {}, expected at least {} for model.hidden_size = {} (a head "
       "is at most {} units wide). Use more --num-attention-heads.",
       heads, (hidden + kMaxHeadSize - 1) / kMaxHeadSize, hidden, kMaxHeadSize);
-}
-
-BertConfig model_shape(const TrainConfig& config, const ShardSet& data) {
-  const int32_t vocab_size = data.traits().vocab_size;
-  BertConfig model = configured_shape(config);
-  if (config.init_from.empty()) {
-    model.vocab_size = vocab_size;
-  } else {
-    model = load_hugging_face_config(config.init_from);
-    MB_CHECK(model.vocab_size == vocab_size,
-             "{}: vocab_size is {}, expected {} (the vocabulary of the data in {}). Build the data "
-             "with the vocab.txt of that model.",
-             (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
-             config.data);
-  }
-  if (config.init_from.empty()) check_heads(model);
-  model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
-  model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
-  model.validate("configuration, section model");
-  return model;
 }
 
 /// vocab.txt of the run; the data must have been built with it.
@@ -169,8 +150,32 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
 
 }  // namespace
 
+BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
+  BertConfig model = configured_shape(config);
+  if (config.init_from.empty()) {
+    model.vocab_size = vocab_size;
+  } else {
+    model = load_hugging_face_config(config.init_from);
+    MB_CHECK(
+        model.vocab_size == vocab_size,
+        "{}: vocab_size is {}, expected {} (the vocabulary of the data{}). Build the data with "
+        "the vocab.txt of that model.",
+        (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
+        config.data.empty() ? "" : " in " + config.data);
+  }
+  if (config.init_from.empty()) check_heads(model);
+  model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
+  model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
+  model.validate("configuration, section model");
+  return model;
+}
+
 RunInputs open_inputs(const TrainConfig& config) {
   validate(config);
+  return open_data(config);
+}
+
+RunInputs open_data(const TrainConfig& config) {
   simd_level();  // throws if MINIBERT_SIMD names a level that this CPU lacks
   RunInputs inputs;
   const std::vector<Phase> phases = phases_of(config);
@@ -178,7 +183,7 @@ RunInputs open_inputs(const TrainConfig& config) {
   const TrainConfig& first_phase = phases.front().config;
   const std::shared_ptr<const ShardSet> first = folders.open(first_phase.data);
   inputs.parts = {.pooler = config.nsp, .mlm_head = true, .nsp_head = config.nsp};
-  inputs.model = model_shape(first_phase, *first);
+  inputs.model = model_shape(first_phase, first->traits().vocab_size);
   inputs.tokenizer = open_tokenizer(first_phase, *first);
   inputs.check_vocabulary = [first](const fs::path& vocab) {
     check_vocabulary(
@@ -255,6 +260,19 @@ BertForPreTraining first_model(const TrainConfig& config, const RunInputs& input
   return model;
 }
 
+TrainStepOptions step_options(const TrainConfig& config, int64_t bucket_megabytes,
+                              Objective objective) {
+  return {.seed = static_cast<uint64_t>(config.seed),
+          .nsp = config.nsp,
+          .objective = objective,
+          .recompute = config.recompute == "layer" ? Recompute::layer : Recompute::none,
+          .graph = config.graph,
+          .deterministic = config.deterministic,
+          .bucket_bytes = bucket_megabytes << 20,
+          .wire = compute_options(parse_precision(config.reduce_precision), Device::cpu).dtype,
+          .shard_optimizer = config.shard_optimizer};
+}
+
 OptimizerOptions optimizer_options(const TrainConfig& config) {
   OptimizerOptions options;
   options.name = config.optimizer;
@@ -329,6 +347,15 @@ double step_flops(const BertConfig& model, const BertParts& parts, const StepPla
   return 3 * (attention + rest + heads);
 }
 
+double usual_step_flops(const BertConfig& model, const BertParts& parts, const StepPlan& step) {
+  const auto H = static_cast<double>(model.hidden_size);
+  const auto F = static_cast<double>(model.intermediate_size);
+  const double B = parts.pooler ? static_cast<double>(step.sequences) : 0;
+  const double left_out = static_cast<double>(step.tokens - step.masked_rows) - B;
+  const double pair_scores = parts.nsp_head ? B * 2 * 2 * H : 0;
+  return step_flops(model, parts, step) + 3 * (left_out * (2 * H * H + 4 * H * F) + pair_scores);
+}
+
 /// What computes in which type, and what multiplies: "bf16: ... products by built-in (v3)".
 std::string describe_precision(const TrainConfig& config) {
   const DType E = compute_options(config).dtype;
@@ -344,7 +371,8 @@ std::string describe_precision(const TrainConfig& config) {
   return fmt::format("precision: {}: {}; products: {}", config.precision, types, products);
 }
 
-std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs) {
+std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs,
+                                       int ranks) {
   const ParameterTable table = bert_parameters(inputs.model, inputs.parts);
   std::vector<std::string> lines;
   lines.push_back(
@@ -364,16 +392,10 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
         phases[i].steps, loader.epoch_of(phases[i].end()) - loader.epoch_of(phases[i].first_step)));
   }
   lines.push_back(describe_precision(config));
-  const DType E = compute_options(config).dtype;
-  const int64_t working = E == DType::f32 ? 0 : static_cast<int64_t>(size_of(E));  // bytes a weight
-  const int64_t moments = moment_count(config);
-  const double megabyte = 1 << 20;
-  lines.push_back(fmt::format(
-      "memory: {:.0f} MB weights, gradients and optimizer state, {:.0f} MB more while a checkpoint "
-      "is written; disk: {:.0f} MB per checkpoint",
-      static_cast<double>(table.size() * (8 + 4 * moments + working)) / megabyte,
-      static_cast<double>(table.size() * (4 + 4 * moments)) / megabyte,
-      static_cast<double>(checkpoint_bytes(table, moments)) / megabyte));
+  lines.push_back(describe_memory(config, inputs, ranks));
+  lines.push_back(
+      fmt::format("disk: {:.0f} MB per checkpoint",
+                  static_cast<double>(checkpoint_bytes(table, moment_count(config))) / (1 << 20)));
   return lines;
 }
 

@@ -18,6 +18,7 @@
 #include "models/training/checkpoint.h"
 #include "models/training/config.h"
 #include "models/training/phases.h"
+#include "models/training/train_step.h"
 
 namespace minibert {
 
@@ -57,6 +58,10 @@ struct RunInputs {
 /// Errors: UsageError for settings that don't fit the data, or phases that don't fit each other; DataError for damaged data or
 /// vocabularies. Both name the file or setting, what was found, what was expected, and the fix.
 RunInputs open_inputs(const TrainConfig& config);
+/// The same without asking for an output folder, nor whether the device is there: for plans.
+RunInputs open_data(const TrainConfig& config);
+/// The model that the settings describe, for a vocabulary of this size. Errors: UsageError.
+BertConfig model_shape(const TrainConfig& config, int64_t vocab_size);
 
 /// The model with its initial weights: drawn from the seed, or read from `init_from` (heads that
 /// the folder lacks, or has for other labels, are drawn). Adds to `notes` what a reader should know.
@@ -83,6 +88,9 @@ BertConfig configured_shape(const TrainConfig& config);
 OptimizerOptions optimizer_options(const TrainConfig& config);
 /// Moments that the run's optimizer keeps of each weight: 1 or 2.
 int64_t moment_count(const TrainConfig& config);
+/// `bucket_megabytes`: of the setting, or where that is 0 of a probe (bucket_probe.h).
+TrainStepOptions step_options(const TrainConfig& config, int64_t bucket_megabytes,
+                              Objective objective);
 LossScaling loss_scaling(const TrainConfig& config);
 ComputeOptions compute_options(const TrainConfig& config);
 /// Who multiplies on device cuda: train.gemm, and ours where choices must come from a fixed table.
@@ -94,8 +102,12 @@ std::string fingerprint(const ShardSet& data);
 /// FLOPs of one training step (forward and backward), of all ranks: matrix products of the
 /// encoder, attention over real tokens, heads on the masked rows.
 double step_flops(const BertConfig& model, const BertParts& parts, const StepPlan& step);
+/// The same as it is usually counted: with all rows of the last layer, and the scores of pairs. What
+/// published shares of a peak go by.
+double usual_step_flops(const BertConfig& model, const BertParts& parts, const StepPlan& step);
 
-/// The plan of a run in lines for people: model, batch arithmetic, data, memory, disk.
-std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs);
+/// The plan of a run in lines for people: model, batch arithmetic, data, a rank's memory, disk.
+std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs,
+                                       int ranks);
 
 }  // namespace minibert

@@ -26,6 +26,7 @@
 #include "models/training/heartbeat.h"
 #include "models/training/non_finite.h"
 #include "models/training/phases.h"
+#include "models/training/plan.h"
 #include "models/training/product_choices.h"
 #include "models/training/resume.h"
 #include "models/training/run_journal.h"
@@ -420,16 +421,7 @@ Trainer::Trainer(const TrainRequest& request)
       store_(folder_.path(), files_),
       state_(first_state(config_, inputs_, store_, model_, optimizer_, notes_, ranks_)),
       bucket_megabytes_(choose_buckets()),
-      step_(model_, optimizer_,
-            {.seed = static_cast<uint64_t>(config_.seed),
-             .nsp = config_.nsp,
-             .objective = inputs_.objective,
-             .recompute = config_.recompute == "layer" ? Recompute::layer : Recompute::none,
-             .graph = config_.graph,
-             .deterministic = config_.deterministic,
-             .bucket_bytes = bucket_megabytes_ << 20,
-             .wire = compute_options(parse_precision(config_.reduce_precision), Device::cpu).dtype,
-             .shard_optimizer = config_.shard_optimizer},
+      step_(model_, optimizer_, step_options(config_, bucket_megabytes_, inputs_.objective),
             &world_.group()),
       journal_(folder_, config_, phases_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
@@ -537,7 +529,7 @@ void Trainer::begin() {
   journal_.open(logged, state_.data_steps);
   RunLog& log = journal_.log();
   log.info(request_.resolved_config);
-  for (const std::string& line : describe_plan(config_, inputs_)) log.info(line);
+  for (const std::string& line : describe_plan(config_, inputs_, ranks_.world())) log.info(line);
   if (ranks_.world() > 1) log.info(describe_ranks());
   for (const std::string& line : products) log.info(line);
   log.info("optimizer: " + optimizer_.describe());
@@ -715,8 +707,13 @@ int threads_of(const TrainConfig& config, const Launch& launch) {
 
 TrainResult train(const TrainRequest& request) {
   set_num_threads(threads_of(request.config, request.launch));
-  Trainer trainer(request);
-  return trainer.run();
+  try {
+    Trainer trainer(request);
+    return trainer.run();
+  } catch (const OutOfMemory& error) {  // what the run had is free again
+    throw OutOfMemory(error.what() +
+                      advice_after_out_of_memory(request.config, request.launch.world));
+  }
 }
 
 }  // namespace minibert
