@@ -24,6 +24,7 @@ struct Room {
   BertConfig model;
   BertParts parts;
   int64_t sequence_length, masked;
+  Objective objective = Objective::pre_training;
 };
 
 /// Predicted tokens of a full sequence, as the data's settings have it (masking.h).
@@ -34,6 +35,8 @@ int64_t masked_of(const MaskingOptions& masking, int64_t length) {
 
 Room room_of(const PlanRequest& r) {
   if (const PhaseInputs* own = r.data()) {
+    if (!own->data)
+      return {r.inputs->model, r.inputs->parts, own->sequence_length, 0, r.inputs->objective};
     const int64_t length = own->data->traits().sequence_length;
     return {r.inputs->model, r.inputs->parts, length,
             masked_of(own->data->manifest().settings.masking, length)};
@@ -57,10 +60,11 @@ ComputeOptions planned_compute(const TrainConfig& config) {
   return {compute_type(precision), parse_device(config.device), precision == Precision::tf32};
 }
 
-TrainStepOptions planned_step(const TrainConfig& config) {
+TrainStepOptions planned_step(const TrainConfig& config,
+                              Objective objective = Objective::pre_training) {
   const int64_t probed = TrainConfig().bucket_megabytes;  // a probe's choice is not known yet
   return step_options(config, config.bucket_megabytes > 0 ? config.bucket_megabytes : probed,
-                      Objective::pre_training);
+                      objective);
 }
 
 int64_t micro_batches_of(const PlanRequest& r, int64_t micro_batch) {
@@ -73,10 +77,10 @@ MemoryPlan memory_of(const PlanRequest& r, const Room& shape, int64_t micro_batc
   request.parts = shape.parts;
   request.compute = planned_compute(r.config());
   request.optimizer = optimizer_options(r.config());
-  request.step = planned_step(r.config());
+  request.step = planned_step(r.config(), shape.objective);
   request.steps = r.total_steps;
   request.micro_batch = full_micro_batch(micro_batch, shape.sequence_length, shape.masked,
-                                         shape.model, r.config().nsp);
+                                         shape.model, r.config().nsp, shape.objective);
   if (const int64_t room = r.config().token_capacity; room > 0) {
     BatchSizes& sizes = request.micro_batch;
     sizes.row_capacity = sizes.tokens =
@@ -122,7 +126,8 @@ PhaseNeeds needs_of(const PlanRequest& request) {
   needs.steps = request.phase.steps;
   const auto samples = static_cast<double>(request.phase.sequences());
   if (const PhaseInputs* own = request.data())
-    needs.passes = samples / static_cast<double>(own->data->examples());
+    needs.passes = own->loader->epoch_of(request.phase.end()) -
+                   own->loader->epoch_of(request.phase.first_step);
   else if (config.sequences > 0)
     needs.passes = samples / static_cast<double>(config.sequences);
   needs.step_flops = step_flops(needs.model, needs.parts, needs.step);
@@ -142,7 +147,7 @@ int64_t largest_micro_batch(const PlanRequest& request, int64_t limit, int64_t p
 }
 
 PhaseWork phase_work(const PlanRequest& request, const PhaseNeeds& needs) {
-  const TrainConfig& config = request.config;
+  const TrainConfig& config = request.config();
   const int64_t working = static_cast<int64_t>(size_of(planned_compute(config).dtype));
   const auto wire = static_cast<double>(size_of(planned_step(config).wire));
   const auto parameters = static_cast<double>(needs.parameters);

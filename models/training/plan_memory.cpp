@@ -66,14 +66,18 @@ void walk(const MemoryRequest& request, int64_t walked, CountingGroup& ranks, Dr
 }  // namespace
 
 BatchSizes full_micro_batch(int64_t sequences, int64_t length, int64_t masked,
-                            const BertConfig& model, bool nsp) {
+                            const BertConfig& model, bool nsp, Objective objective) {
   BatchSizes sizes;
   sizes.sequences = sizes.sequence_capacity = sequences;
   sizes.tokens = sizes.row_capacity = sequences * length;
-  sizes.masked_rows = sizes.masked_capacity = sequences * masked;
+  sizes.nsp =
+      objective == Objective::classification || (objective == Objective::pre_training && nsp);
+  if (objective == Objective::pre_training)
+    sizes.masked_rows = sizes.masked_capacity = sequences * masked;
+  sizes.spans = objective == Objective::question_answering;
+  if (sizes.spans) sizes.span_capacity = length;
   sizes.squared_lengths = sequences * length * length;
-  sizes.head_capacity = sequences * (masked + (nsp ? 1 : 0));
-  sizes.nsp = nsp;
+  sizes.head_capacity = sizes.masked_capacity + (sizes.nsp ? sequences : 0);
   sizes.limits = {model.vocab_size, model.max_position_embeddings, model.type_vocab_size};
   return sizes;
 }

@@ -29,9 +29,11 @@ struct MemoryRequest {
   int threads = 0;  // 0: num_threads()
 };
 
-/// A micro-batch of full sequences. `masked`: rows of each that are predicted.
+/// A micro-batch of full sequences, with the labels of `objective`. Of pre-training alone: `masked`, the
+/// rows of each that are predicted, and `nsp`.
 BatchSizes full_micro_batch(int64_t sequences, int64_t length, int64_t masked,
-                            const BertConfig& model, bool nsp);
+                            const BertConfig& model, bool nsp,
+                            Objective objective = Objective::pre_training);
 
 /// Bytes of one rank. In the device's memory, but for the last two, which lie in the host's.
 struct MemoryPlan {

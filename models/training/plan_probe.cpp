@@ -35,8 +35,8 @@ class Source {
 
  private:
   GlobalStep loaded() const {
-    const Loader& loader = *request_.data()->loader;
-    StepPlan plan = loader.plan(loader.options().first_step + number_ / kCutsOfStep);
+    const StepSource& loader = *request_.data()->loader;
+    StepPlan plan = loader.plan(request_.phase.first_step + number_ / kCutsOfStep);
     const auto cuts = static_cast<int64_t>(plan.cuts.size());
     return loader.load(std::move(plan), {number_ % kCutsOfStep % cuts});
   }
@@ -95,7 +95,8 @@ int64_t probe_process_bytes(const PlanRequest& request) {
   small.inputs = nullptr;
   small.masked = 0;
   small.vocab_size = 100;
-  TrainConfig& config = small.config;
+  TrainConfig& config = small.phase.config;
+  config.sequence_length = kTokens;
   config.init_from.clear();
   config.num_hidden_layers = 1;
   config.hidden_size = kHidden;
@@ -118,7 +119,7 @@ PlanProbe probe_steps(const PlanRequest& request, const PhaseNeeds& needs, doubl
   Optimizer optimizer(model.arena(), optimizer_options(request.config()), constant_schedule(),
                       loss_scaling(request.config()));
   TrainStep step(model, optimizer, plain_step(request.config()));
-  Source source(request, plan);
+  Source source(request, needs);
   PlanProbe probe;
   const double begin = seconds_now();
   for (int64_t i = 0; i < kWarmUp + kLeast || seconds_now() - begin < seconds; ++i) {

@@ -27,8 +27,10 @@ struct PublishedFit {
   std::vector<PublishedRow> rows;
 };
 
-/// Phases of a recipe as work: full sequences. Errors: UsageError for an unknown recipe.
-std::vector<PhaseWork> recipe_work(const Cluster& cluster, const std::string& recipe);
+/// Phases of a recipe as work: full sequences. `overlaps`: sums begin behind the last backward, bucket
+/// by bucket, as ours do; else after it. Errors: UsageError for an unknown recipe.
+std::vector<PhaseWork> recipe_work(const Cluster& cluster, const std::string& recipe,
+                                   bool overlaps);
 
 /// Errors: UsageError if the cluster has no published runs; as fitted_share().
 PublishedFit fit_published(const Cluster& cluster);

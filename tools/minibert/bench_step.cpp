@@ -7,7 +7,6 @@
 #include <cmath>
 #include <fstream>
 #include <memory>
-#include <numeric>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -20,9 +19,9 @@
 #include "core/parallel.h"
 #include "core/precision.h"
 #include "core/profile.h"
-#include "core/random.h"
 #include "core/range.h"
 #include "core/version.h"
+#include "models/training/random_batch.h"
 #include "models/training/train_step.h"
 #include "tools/minibert/bench.h"
 #include "tools/minibert/compute_flags.h"
@@ -82,49 +81,13 @@ std::vector<int64_t> read_lengths(const std::string& path) {
   return lengths;
 }
 
-struct RandomSequence {
-  std::vector<int32_t> ids, masked, labels;
-  int32_t is_random = 0;
-};
-
-// Random ids, 15 % of them masked (at least one), as the peer makes them.
-RandomSequence random_sequence(int64_t length, int64_t vocab, RandomStream& random) {
-  const auto below = [&](int64_t n) {
-    return static_cast<int32_t>(random.below(static_cast<uint32_t>(n)));
-  };
-  RandomSequence s;
-  for (int64_t t = 0; t < length; ++t) s.ids.push_back(5 + below(vocab - 5));
-  s.masked.resize(s.ids.size());
-  std::iota(s.masked.begin(), s.masked.end(), 0);
-  const auto count = std::max<int64_t>(1, std::lround(0.15 * static_cast<double>(length)));
-  for (int64_t k = 0; k < count; ++k) std::swap(s.masked[k], s.masked[k + below(length - k)]);
-  s.masked.resize(static_cast<size_t>(count));
-  std::sort(s.masked.begin(), s.masked.end());
-  for (const int32_t position : s.masked) s.labels.push_back(s.ids[position]);
-  s.is_random = below(2);
-  return s;
-}
-
-PackedBatch random_batch(const Options& o, const std::vector<int64_t>& lengths, int64_t number,
-                         const BatchLimits& limits) {
-  RandomStream random(o.seed, StreamPurpose::user, static_cast<uint64_t>(number));
-  std::vector<RandomSequence> made;
-  for (int64_t b = 0; b < o.batch; ++b) {
-    const int64_t i = number * o.batch + b, size = static_cast<int64_t>(lengths.size());
-    const int64_t length =
-        size == 0 ? o.seq : std::min(o.seq, lengths[static_cast<size_t>(i % size)]);
-    made.push_back(random_sequence(length, o.vocab, random));
-  }
-  std::vector<SequenceToPack> sequences;
-  for (const RandomSequence& s : made) {
-    sequences.push_back({.ids = s.ids,
-                         .first_segment = static_cast<int64_t>(s.ids.size()),
-                         .sample = static_cast<int32_t>(sequences.size()),
-                         .masked_positions = s.masked,
-                         .masked_labels = s.labels,
-                         .nsp_label = s.is_random});
-  }
-  return pack(sequences, limits, /* nsp= */ true);
+PackedBatch batch_of(const Options& o, const std::vector<int64_t>& lengths, int64_t number,
+                     const BatchLimits& limits) {
+  std::vector<int64_t> own;
+  const auto size = static_cast<int64_t>(lengths.size());
+  for (int64_t i = number * o.batch; i < (number + 1) * o.batch; ++i)
+    own.push_back(size == 0 ? o.seq : std::min(o.seq, lengths[static_cast<size_t>(i % size)]));
+  return random_batch(own, o.vocab, limits, /* nsp= */ true, {o.seed, number});
 }
 
 /// Model and optimizer, and one step of them.
@@ -152,7 +115,7 @@ class Trainer {
     const Range named("step");
     GlobalStep batch;
     batch.data_step = number;
-    batch.micro_batches.push_back(random_batch(options_, lengths_, number, model_.limits()));
+    batch.micro_batches.push_back(batch_of(options_, lengths_, number, model_.limits()));
     batch.masked_rows = batch.micro_batches[0].masked_rows();
     batch.sequences = batch.micro_batches[0].sequences();
     batch.tokens = batch.micro_batches[0].tokens();

@@ -52,10 +52,11 @@ struct FinetuneFlags {
 };
 
 /// Settings and plan, for --dry-run.
-void print_plan(const ConfigBuilder& builder, const RunInputs& inputs) {
+void print_plan(const ConfigBuilder& builder, const RunInputs& inputs, int ranks) {
   check_start(builder.config(), inputs);
   fmt::print("{}\n", builder.to_toml());
-  for (const std::string& line : describe_plan(builder.config(), inputs)) fmt::print("{}\n", line);
+  for (const std::string& line : describe_plan(builder.config(), inputs, ranks))
+    fmt::print("{}\n", line);
   for (const std::string& note : inputs.notes) fmt::print("note: {}\n", note);
 }
 
@@ -84,7 +85,8 @@ void run_finetune(const FinetuneFlags& flags, const Open& open,
     fmt::print("{}", builder.to_toml());
     return;
   }
-  if (flags.training.dry_run) return print_plan(builder, inputs);
+  if (flags.training.dry_run)
+    return print_plan(builder, inputs, std::max({flags.training.ranks, flags.training.gpus, 1}));
   run_training({builder.config(), builder.to_toml(), arguments, environ, flags.training.json,
                 launch, [&inputs](const TrainConfig&) { return inputs; }});
 }

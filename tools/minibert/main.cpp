@@ -84,6 +84,7 @@ int run(int argc, char** argv) {
   add_env_verb(app);
   add_doctor_verb(app);
   add_data_verb(app);
+  add_plan_verb(app);
   add_train_verb(app);
   add_verify_resume_verb(app);
   add_report_verb(app);

@@ -54,7 +54,7 @@ void print_optimizers(bool json) {
 }
 
 /// What the settings and the data say, or the settings alone where they describe the data.
-void print_plan(const ConfigBuilder& builder, bool json) {
+void print_plan(const ConfigBuilder& builder, int ranks, bool json) {
   const TrainConfig& config = builder.config();
   std::optional<RunInputs> inputs;
   if (!is_described(config)) {
@@ -68,7 +68,7 @@ void print_plan(const ConfigBuilder& builder, bool json) {
   }
   fmt::print("{}\n", builder.to_toml());
   if (inputs)
-    for (const std::string& line : describe_plan(config, *inputs)) fmt::print("{}\n", line);
+    for (const std::string& line : describe_plan(config, *inputs, ranks)) fmt::print("{}\n", line);
   for (const std::string& line : describe_run(config, plan, builder.recipe()))
     fmt::print("{}\n", line);
   if (!inputs)
@@ -87,7 +87,7 @@ void run_train(const Options& options, const std::vector<std::string>& arguments
     fmt::print("{}", builder.to_toml());
     return;
   }
-  if (flags.dry_run) return print_plan(builder, flags.json);
+  if (flags.dry_run) return print_plan(builder, std::max({flags.ranks, flags.gpus, 1}), flags.json);
   const Launch launch = flags.start(builder, arguments);
   run_training({builder.config(), builder.to_toml(), arguments, environ, flags.json, launch});
 }

@@ -19,6 +19,7 @@ inline std::vector<std::string> flags_of(const CLI::App& verb) {
 
 void add_tokenizer_verb(CLI::App& app);  // tokenizer train | encode
 void add_data_verb(CLI::App& app);       // data build | inspect
+void add_plan_verb(CLI::App& app);
 void add_train_verb(CLI::App& app);
 void add_verify_resume_verb(CLI::App& app);
 void add_report_verb(CLI::App& app);

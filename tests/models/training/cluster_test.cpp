@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "models/training/phases.h"
 #include "models/training/recipes.h"
 #include "tests/usage_error.h"
 
@@ -42,26 +43,23 @@ TEST(Cluster, BuiltInOnesHaveTheirUnits) {
   EXPECT_EQ(h100.memory_bytes_per_second, 3.35e12);
   EXPECT_EQ(h100.devices_a_node, 8);
   EXPECT_DOUBLE_EQ(h100.latency_seconds, 5e-6);
-  EXPECT_TRUE(h100.published.runs.empty());
+  EXPECT_TRUE(h100.published.recipes.empty());
   EXPECT_NE(h100.description.find("NVIDIA H100"), std::string::npos);
 }
 
-TEST(Cluster, ThePapersRunsAddUp) {
+TEST(Cluster, ThePapersRunsAreRecipesThatAddUp) {
   const Cluster tpu = find_cluster("tpu-v3");
-  ASSERT_EQ(tpu.published.runs.size(), 8u);
-  for (const PublishedRun& run : tpu.published.runs) {
-    SCOPED_TRACE(run.name);
-    ASSERT_EQ(run.phases.size(), 2u);
-    const auto sequences = [&](size_t i) {
-      return static_cast<double>(run.phases[i].global_batch_size * run.phases[i].steps);
-    };
+  ASSERT_EQ(tpu.published.recipes.size(), 8u);
+  for (const std::string& recipe : tpu.published.recipes) {
+    SCOPED_TRACE(recipe);
+    const std::vector<Phase> phases = phases_of(recipe_config(recipe));
+    ASSERT_EQ(phases.size(), 2u);
+    const auto sequences = [&](size_t i) { return static_cast<double>(phases[i].sequences()); };
     // 512 million sequences, the first 9/10 of them short.
     EXPECT_NEAR(sequences(0) + sequences(1), 512e6, 0.001 * 512e6);
     EXPECT_NEAR(sequences(0), 9 * sequences(1), 0.002 * 512e6);
   }
-  const PublishedRun& mixed = tpu.published.runs.back();
-  EXPECT_EQ(mixed.phases[0].steps + mixed.phases[1].steps, 8599);
-  EXPECT_EQ(mixed.minutes, 76.19);
+  EXPECT_EQ(total_steps(phases_of(recipe_config(tpu.published.recipes.back()))), 8599);
 }
 
 TEST(Cluster, RefusesWhatItCantRead) {
@@ -75,9 +73,14 @@ TEST(Cluster, RefusesWhatItCantRead) {
   EXPECT_NE(range.find("device.attained_share is 40, expected a number of 1e-09 to 1"),
             std::string::npos)
       << range;
-  const std::string fit = error_of(replaced("fit = \"512\"", "fit = \"521\""));
-  EXPECT_NE(fit.find("published.fit is \"521\", expected the name of a run"), std::string::npos);
-  EXPECT_NE(error_of(replaced("steps = 900_000", "steps = \"many\"")).find("expected an integer"),
+  const std::string fit = error_of(replaced("lamb-512\"", "lamb-521\""));
+  EXPECT_NE(fit.find("published.fit is \"bert-large-lamb-521\", expected one of"),
+            std::string::npos)
+      << fit;
+  const std::string run = error_of(replaced("\"bert-large-lamb-8k\"", "\"bert-mini\""));
+  EXPECT_NE(run.find("has \"bert-mini\", expected recipes whose time"), std::string::npos) << run;
+  EXPECT_NE(error_of(replaced("gradient_bytes = 4", "gradient_bytes = \"four\""))
+                .find("expected an integer"),
             std::string::npos);
   EXPECT_NE(error_of("format_version = 2").find("format_version is 2"), std::string::npos);
   EXPECT_NE(error_of("format_version = ").find("my.toml:1"), std::string::npos);

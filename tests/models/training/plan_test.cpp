@@ -27,10 +27,7 @@ class PlanTest : public ::testing::Test {
   static void TearDownTestSuite() { delete scratch_; }
   static TrainConfig config(const std::string& run) { return tiny_config(data_, *scratch_ / run); }
   static PlanRequest request(const TrainConfig& config) {
-    PlanRequest request;
-    request.config = config;
-    request.inputs = std::make_shared<RunInputs>(open_data(config));
-    return request;
+    return plan_requests(config, std::make_shared<RunInputs>(open_data(config)), {}).front();
   }
   static TemporaryFolder* scratch_;
   static fs::path data_;
@@ -42,31 +39,33 @@ TEST_F(PlanTest, CountsWhatTheDataHold) {
   TrainConfig settings = config("counts");
   settings.max_steps = 1000;
   const PlanRequest r = request(settings);
-  const RunPlan plan = plan_run(r);
-  const DataCounts& counts = r.inputs->data->manifest().counts;
+  const PhaseNeeds plan = needs_of(r);
+  const DataCounts& counts = r.data()->data->manifest().counts;
   const double mean =
       static_cast<double>(counts.example_tokens) / static_cast<double>(counts.examples);
   EXPECT_NEAR(static_cast<double>(plan.step.tokens) / 8, mean, 0.1 * mean);
   EXPECT_NEAR(plan.sequences(), 8000, 0);
-  EXPECT_NEAR(*plan.epochs, 8000.0 / static_cast<double>(counts.examples), 1e-9);
+  EXPECT_NEAR(*plan.passes, 8000.0 / static_cast<double>(counts.examples), 1e-9);
   EXPECT_EQ(plan.sequence_length, 24);
   EXPECT_EQ(plan.masked, 4);  // max_predictions; 15 % are 3.6
   EXPECT_EQ(plan.micro_batches, 2);
 }
 
 TEST_F(PlanTest, NeedsNeitherDataNorOutputNorTheDevice) {
-  PlanRequest r;
-  r.config.model = "bert-large";
-  r.config.device = "cuda";
-  r.config.precision = "bf16";
-  r.config.micro_batch_size = 8;
-  r.config.global_batch_size = 64;
-  r.ranks = 4;
-  const RunPlan plan = plan_run(r);
+  TrainConfig settings;
+  settings.model = "bert-large";
+  settings.device = "cuda";
+  settings.precision = "bf16";
+  settings.micro_batch_size = 8;
+  settings.global_batch_size = 64;
+  PlanRequest common;
+  common.ranks = 4;
+  const PlanRequest r = plan_requests(settings, nullptr, common).front();
+  const PhaseNeeds plan = needs_of(r);
   EXPECT_EQ(plan.parameters, 336226108);  // as published, with both heads
   EXPECT_EQ(plan.micro_batches, 2);
   EXPECT_EQ(plan.step.tokens, 64 * 128);
-  EXPECT_FALSE(plan.epochs.has_value());
+  EXPECT_FALSE(plan.passes.has_value());
   const auto n = static_cast<double>(plan.parameters);
   EXPECT_NEAR(static_cast<double>(plan.memory.weights), 4 * n, 0.001 * 4 * n);
   EXPECT_NEAR(static_cast<double>(plan.memory.working_copy), 2 * n, 0.001 * 2 * n);
@@ -128,7 +127,7 @@ TEST_F(PlanTest, TrainSaysWhatThePlanSays) {
 
 TEST_F(PlanTest, ProbesStepsOfTheRun) {
   const PlanRequest r = request(config("probe"));
-  const RunPlan plan = plan_run(r);
+  const PhaseNeeds plan = needs_of(r);
   const PlanProbe probe = probe_steps(r, plan, /* seconds= */ 0);
   EXPECT_EQ(probe.flop_seconds.size(), 3u);
   EXPECT_GT(probe.step_seconds(plan.step_flops), 0);
@@ -151,16 +150,31 @@ TEST(ParseBytes, TakesBothKindsOfUnit) {
     EXPECT_TRUE(has(usage_error_of([&] { parse_bytes(bad, "--memory"); }), "--memory is")) << bad;
 }
 
-TEST(PlanRequest, RefusesWhatDoesNotFit) {
+TEST(PlanRequests, AreThePhases) {
+  PlanRequest common;
+  common.ranks = 1024;
+  const std::vector<PlanRequest> phases =
+      plan_requests(recipe_config("bert-large-lamb-64k"), nullptr, common);
+  ASSERT_EQ(phases.size(), 2u);
+  const PhaseNeeds first = needs_of(phases[0]), second = needs_of(phases[1]);
+  EXPECT_EQ(first.steps, 7037);
+  EXPECT_EQ(second.steps, 1562);
+  EXPECT_EQ(first.sequence_length, 128);
+  EXPECT_EQ(second.sequence_length, 512);
+  EXPECT_EQ(first.step.tokens, 65536 * 128);
+  EXPECT_EQ(second.micro_batches, 2) << "32,768 / 1,024 / 16";
+  EXPECT_EQ(phases[0].total_steps, 8599);
+  EXPECT_EQ(first.memory.optimizer_state, second.memory.optimizer_state);
+}
+
+TEST(PlanRequests, RefuseWhatDoesNotFit) {
   PlanRequest r;
-  r.sequence_length = 1024;
-  EXPECT_TRUE(has(usage_error_of([&] { plan_run(r); }), "Use --max-position-embeddings 1024"));
-  r.sequence_length = 64;
+  r.phase.steps = 1;
+  r.phase.config.sequence_length = 1024;
+  EXPECT_TRUE(has(usage_error_of([&] { needs_of(r); }), "Use --max-position-embeddings 1024"));
+  r.phase.config.sequence_length = 64;
   r.masked = 65;
-  EXPECT_TRUE(has(usage_error_of([&] { plan_run(r); }), "--masked is 65"));
-  r.masked = 0;
-  r.config.global_batch_size = 33;
-  EXPECT_TRUE(has(usage_error_of([&] { plan_run(r); }), "multiple of train.micro_batch_size"));
+  EXPECT_TRUE(has(usage_error_of([&] { needs_of(r); }), "--masked is 65"));
 }
 
 }  // namespace

@@ -119,12 +119,13 @@ TEST(Published, FitsOneRunAndPredictsTheOthers) {
   const double updates = 1e6 * 336.2e6 * 46 / 900e9 / (82.8 * 3600);
   EXPECT_NEAR(fit.share * (1 - updates - fit.rows[0].exposed_share), 0.278, 0.001);
   for (const PublishedRow& row : fit.rows) {
-    EXPECT_GT(row.predicted_minutes, 0.5 * row.run.minutes) << row.run.name;
-    EXPECT_LT(row.predicted_minutes, 1.5 * row.run.minutes) << row.run.name;
+    EXPECT_GT(row.predicted_minutes, 0.5 * row.published_minutes()) << row.run.recipe;
+    EXPECT_LT(row.predicted_minutes, 1.5 * row.published_minutes()) << row.run.recipe;
   }
   EXPECT_EQ(fit.rows.back().steps, 8599);
   expect_usage_error([&] { fit_published(find_cluster("h100")); }, "no published runs");
-  expect_usage_error([&] { find_run(find_cluster("tpu-v3"), "64K"); }, "expected one of: 512, 1K");
+  expect_usage_error([&] { find_run(find_cluster("tpu-v3"), "lamb-64k"); },
+                     "expected one of: bert-large-lamb-512");
 }
 
 }  // namespace
