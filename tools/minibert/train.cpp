@@ -2,6 +2,7 @@
 // models/training. Every flag is in the table in models/training/config_keys.cpp.
 // Try: minibert train --help; minibert train --list-recipes;
 // minibert train --list-optimizers. Test: ctest -R train_verb.
+#include <algorithm>
 #include <memory>
 #include <optional>
 

@@ -2,6 +2,8 @@
 // what many ranks would keep follows from the formulas of their settings.
 #include "models/training/plan_memory.h"
 
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include "core/parallel.h"
@@ -29,12 +31,13 @@ MemoryRequest request_of(DType dtype = DType::f32) {
   return request;
 }
 
-PackedBatch full_batch(const BertConfig& model, uint64_t seed) {
+PackedBatch full_batch(const BertConfig& model, Objective objective, uint64_t seed) {
   RandomStream random(seed, StreamPurpose::user, 0);
   std::vector<int32_t> ids(static_cast<size_t>(kSequences * kLength)), places, labels;
+  const int32_t masked = objective == Objective::pre_training ? kMasked : 0;
   for (int32_t& id : ids)
     id = static_cast<int32_t>(random.below(static_cast<uint32_t>(model.vocab_size)));
-  for (int32_t i = 0; i < kMasked; ++i) places.push_back(2 * i + 1), labels.push_back(i);
+  for (int32_t i = 0; i < masked; ++i) places.push_back(2 * i + 1), labels.push_back(i);
   std::vector<SequenceToPack> sequences;
   for (int64_t b = 0; b < kSequences; ++b)
     sequences.push_back({.ids = std::span(ids).subspan(static_cast<size_t>(b * kLength), kLength),
@@ -42,9 +45,12 @@ PackedBatch full_batch(const BertConfig& model, uint64_t seed) {
                          .sample = static_cast<int32_t>(b),
                          .masked_positions = places,
                          .masked_labels = labels,
-                         .nsp_label = 0});
+                         .nsp_label = 0,
+                         .span_start = 2,
+                         .span_end = 3});
   const BatchLimits limits{model.vocab_size, model.max_position_embeddings, model.type_vocab_size};
-  return pack(sequences, limits, /* nsp= */ true);
+  const bool spans = objective == Objective::question_answering;
+  return pack(sequences, limits, /* nsp= */ !spans, {}, spans);
 }
 
 /// Trains for real, from an allocator that holds nothing else.
@@ -65,9 +71,10 @@ MemoryPlan measured(const MemoryRequest& request) {
     for (int64_t i = 0; i < request.micro_batches; ++i) {
       batch.numbers.push_back(i);
       batch.cuts.push_back({i * kSequences, kSequences, kSequences * kLength});
-      batch.micro_batches.push_back(full_batch(request.model, static_cast<uint64_t>(i)));
+      batch.micro_batches.push_back(
+          full_batch(request.model, request.step.objective, static_cast<uint64_t>(i)));
     }
-    batch.masked_rows = request.micro_batches * kSequences * kMasked;
+    batch.masked_rows = request.micro_batches * kSequences * kMasked;  // > 0 for any objective
     batch.sequences = request.micro_batches * kSequences;
     step.run(batch, number);
     EXPECT_EQ(step.read().skipped_steps, 0);
@@ -85,7 +92,11 @@ MemoryPlan measured(const MemoryRequest& request) {
 
 void expect_as_measured(const MemoryRequest& request) {
   set_num_threads(1);  // of two, one may get no task that needs scratch
-  const MemoryPlan plan = plan_memory(request), real = measured(request);
+  const MemoryPlan plan = plan_memory(request);
+  MemoryPlan real;
+  std::jthread([&] {
+    real = measured(request);
+  }).join();  // a thread without scratch of former steps
   EXPECT_EQ(plan.weights + plan.working_copy, real.weights);
   EXPECT_EQ(plan.gradients, real.gradients);
   EXPECT_EQ(plan.optimizer_state, real.optimizer_state);
@@ -124,6 +135,21 @@ TEST(PlanMemory, IsThatOfAdamwWithoutPairs) {
   request.optimizer.name = "adamw";
   request.model.hidden_dropout_prob = request.model.attention_probs_dropout_prob = 0;
   expect_as_measured(request);
+}
+
+MemoryRequest fine_tuning(Objective objective) {
+  MemoryRequest request = request_of();
+  request.step.objective = objective;
+  request.parts = parts_for(objective, /* classes= */ 7);
+  request.micro_batch =
+      full_micro_batch(kSequences, kLength, kMasked, request.model, /* nsp= */ true, objective);
+  return request;
+}
+TEST(PlanMemory, IsThatOfAStepThatLearnsToAnswer) {
+  expect_as_measured(fine_tuning(Objective::question_answering));
+}
+TEST(PlanMemory, IsThatOfAStepThatLearnsClasses) {
+  expect_as_measured(fine_tuning(Objective::classification));
 }
 
 TEST(PlanMemory, CountsWhatRanksKeepAndSend) {
