@@ -16,6 +16,7 @@ if(MINIBERT_CUDA STREQUAL cuda)
     set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
   endif()
   set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)  # as cuBLASLt and NCCL: one runtime a process
   set(MINIBERT_CUDA_LIBRARIES CUDA::cudart CUDA::cublasLt)
   find_package(CUDAToolkit REQUIRED)
   set(CMAKE_CUDA_ARCHITECTURES OFF)  # in full instead: ptxas takes wgmma for 90a only; PTX of compute_80 serves later chips

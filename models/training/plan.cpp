@@ -177,10 +177,10 @@ std::string describe_memory(const TrainConfig& config, const RunInputs& inputs, 
   const auto megabytes = [](int64_t bytes) { return static_cast<double>(bytes) / (1 << 20); };
   return fmt::format(
              "memory{}: {:.0f} MB at most, {:.0f} MB with what the allocator keeps: {:.0f} MB "
-             "weights{}, "
-             "{:.0f} MB gradients, {:.0f} MB optimizer state, {:.0f} MB activations, {:.0f} MB "
-             "workspace; on "
-             "the host {:.0f} MB of batches, and {:.0f} MB while a checkpoint is written",
+             "weights{}, {:.0f} MB gradients, {:.0f} MB optimizer state, {:.0f} MB activations, "
+             "{:.0f} MB "
+             "workspace; on the host {:.0f} MB of batches, and {:.0f} MB while a checkpoint is "
+             "written",
              ranks > 1 ? " of a rank" : "", megabytes(m.peak), megabytes(m.reserved),
              megabytes(m.weights),
              m.working_copy > 0
@@ -199,10 +199,6 @@ int64_t memory_here(Device device, int ranks) {
   return device == Device::cuda ? cuda_device().memory_bytes
                                 : memory_limit() / ranks - process_bytes();
 }
-
-}  // namespace
-
-namespace {
 
 /// The advice for a phase that does not fit; "" if it does.
 std::string advice_of(const PlanRequest& r, int64_t limit) {

@@ -70,7 +70,14 @@ class CudaStep {
     return {*gradients, tables(), range, piece_squares.get(), tensor_squares.get()};
   }
   /// The passes that the rule needs, as optim/optimizer.cpp queues them.
-  void run(int rung = kOptimizerRungs) const {
+  void run() const {
+    if (rule.ratio_of != RatioOf::update) return run(kOptimizerRungs);
+    optimizer_moments(args());
+    optimizer_ratios(args());
+    optimizer_apply(args());
+  }
+  /// The same by one rung of the passes that have several.
+  void run(int rung) const {
     if (rule.ratio_of == RatioOf::none) return optimizer_step(args());
     if (rule.ratio_of == RatioOf::gradient) {
       optimizer_norms(args());
