@@ -2,6 +2,7 @@
 // google-research/bert step by step.
 #include "models/text/examples.h"
 
+#include <algorithm>
 #include <deque>
 
 #include "core/error.h"
@@ -10,6 +11,8 @@ namespace minibert {
 namespace {
 
 using Tokens = std::deque<int32_t>;  // cut at both ends
+
+constexpr size_t kNearBorder = 8;  // tokens: longer words are cut
 
 /// Cuts the longer of the two, one token at a time, at the front or the back with equal
 /// probability. b may be empty.
@@ -48,7 +51,7 @@ class DocumentPass {
         table_(table),
         options_(options),
         draws_(draws),
-        budget_(options.sequence_length - (options.nsp ? 3 : 2)),
+        budget_(token_budget(options)),
         target_(budget_) {}
 
   std::vector<Example> run() {
@@ -83,8 +86,11 @@ class DocumentPass {
     } else {
       for (int64_t j = begin + a_size; j < end; ++j) append(b, document_, j);
     }
+    const size_t own = a.size() + (random_next ? 0 : b.size());
     truncate_pair(a, b, budget_, draws_);
     examples_.push_back(join(a, b, table_, random_next ? kNspRandom : kNspNext));
+    examples_.back().lost_tokens =
+        static_cast<int32_t>(own - a.size() - (random_next ? 0 : b.size()));
     return random_next ? size - a_size : 0;
   }
 
@@ -105,8 +111,10 @@ class DocumentPass {
   int64_t finish_single(int64_t begin, int64_t end) {
     Tokens a, none;
     for (int64_t j = begin; j < end; ++j) append(a, document_, j);
+    const size_t own = a.size();
     truncate_pair(a, none, budget_, draws_);
     examples_.push_back(join(a, none, table_, kNspNone));
+    examples_.back().lost_tokens = static_cast<int32_t>(own - a.size());
     return 0;
   }
 
@@ -121,6 +129,26 @@ class DocumentPass {
 };
 
 }  // namespace
+
+void cut_sentence(std::span<const int32_t> ids, const TokenTable& table,
+                  const ExampleOptions& options, std::vector<std::span<const int32_t>>& pieces) {
+  const int64_t budget = token_budget(options);
+  const int64_t limit = options.max_sentence_tokens == ExampleOptions::kWhatFits
+                            ? budget
+                            : options.max_sentence_tokens;
+  if (limit == 0 || static_cast<int64_t>(ids.size()) <= limit) return pieces.push_back(ids);
+  const auto wanted = static_cast<size_t>(std::min(limit, options.nsp ? (budget + 1) / 2 : budget));
+  const auto continues = [&](size_t at) {
+    return table.continues_word[static_cast<size_t>(ids[at])] != 0;
+  };
+  for (size_t begin = 0; begin < ids.size();) {
+    size_t end = std::min(begin + wanted, ids.size());
+    while (end < ids.size() && end < begin + wanted + kNearBorder && continues(end)) ++end;
+    if (end < ids.size() && continues(end)) end = begin + wanted;  // no border is near
+    pieces.push_back(ids.subspan(begin, end - begin));
+    begin = end;
+  }
+}
 
 std::vector<Example> create_examples(const DocumentSet& documents, int64_t document,
                                      const TokenTable& table, const ExampleOptions& options,

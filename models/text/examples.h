@@ -56,7 +56,23 @@ struct ExampleOptions {
   int sequence_length = 128;         // tokens with [CLS] and [SEP], at most
   double short_sequence_prob = 0.1;  // share of passes over documents with a shorter, random target
   bool nsp = true;                   // false: only [CLS] A [SEP], one segment, no label
+  /// Sentences of more tokens are cut into pieces (cut_sentence). kWhatFits: those that an example
+  /// cannot hold; 0: none, as in Google's script, which then drops what does not fit.
+  int32_t max_sentence_tokens = kWhatFits;
+  static constexpr int32_t kWhatFits = -1;
 };
+
+/// Tokens of text in a full example: the sequence without [CLS] and [SEP].
+constexpr int64_t token_budget(const ExampleOptions& options) {
+  return options.sequence_length - (options.nsp ? 3 : 2);
+}
+
+/// Appends the pieces of a sentence to `pieces`: the sentence itself where it is short enough. A piece
+/// has half a budget with NSP (two of them fill a pair), else a whole one, or max_sentence_tokens
+/// where that is less. It ends at the next border of a word if one is near, for a piece that is too
+/// short would let the next one in, and that would be truncated.
+void cut_sentence(std::span<const int32_t> ids, const TokenTable& table,
+                  const ExampleOptions& options, std::vector<std::span<const int32_t>>& pieces);
 
 inline constexpr int8_t kNspNext = 0, kNspRandom = 1, kNspNone = -1;
 
@@ -65,6 +81,7 @@ struct Example {
   std::vector<int32_t> ids;     // [CLS] A [SEP] B [SEP], or [CLS] A [SEP]
   int32_t first_segment = 0;    // tokens of segment 0: [CLS] A [SEP]
   int8_t nsp_label = kNspNone;  // 0 = B follows A, 1 = B is random, -1 = there is no B
+  int32_t lost_tokens = 0;      // of its own document, truncated: in no other example of the pass
 };
 
 /// All examples of one document in one pass over it. The draws, in this order:

@@ -63,6 +63,7 @@ DataSettings settings_from_json(const json& value) {
   settings.examples.sequence_length = value.at("sequence_length");
   settings.examples.short_sequence_prob = value.at("short_sequence_prob");
   settings.examples.nsp = value.at("nsp");
+  settings.examples.max_sentence_tokens = value.value("max_sentence_tokens", 0);  // once: never cut
   settings.masking.max_predictions = value.at("max_predictions");
   settings.masking.masked_lm_prob = value.at("masked_lm_prob");
   settings.masking.whole_word = value.at("whole_word_masking");
@@ -94,6 +95,7 @@ Manifest manifest_from_json(const json& value) {
       manifest.shards.back().identity = from_hex(shard.at("identity"));
   }
   manifest.counts = value.at("counts").get<DataCounts>();
+  if (value.contains("facts")) manifest.facts = corpus_facts_from_json(value.at("facts"));
   manifest.unigram_source = value.at("unigram_source");
   return manifest;
 }
@@ -108,6 +110,7 @@ json to_json(const DataSettings& settings) {
           {"sequence_length", settings.examples.sequence_length},
           {"short_sequence_prob", settings.examples.short_sequence_prob},
           {"nsp", settings.examples.nsp},
+          {"max_sentence_tokens", settings.examples.max_sentence_tokens},
           {"max_predictions", settings.masking.max_predictions},
           {"masked_lm_prob", settings.masking.masked_lm_prob},
           {"whole_word_masking", settings.masking.whole_word},
@@ -131,22 +134,24 @@ json to_json(const Manifest& manifest) {
                       {"crc32", to_hex(shard.crc32)}});
     if (shard.identity) shards.back()["identity"] = to_hex(*shard.identity);
   }
-  return {{"format", kFormatName},
-          {"format_version", manifest.format_version},
-          {"made_by", fmt::format("minibert {}", version())},
-          {"settings", to_json(manifest.settings)},
-          {"held_out", manifest.held_out},
-          {"vocabulary",
-           {{"size", manifest.tokens.vocab_size},
-            {"hash", manifest.vocabulary_hash},
-            {"[CLS]", manifest.tokens.cls},
-            {"[SEP]", manifest.tokens.sep},
-            {"[MASK]", manifest.tokens.mask},
-            {"[UNK]", manifest.tokens.unk}}},
-          {"sources", sources},
-          {"shards", shards},
-          {"counts", to_json(manifest.counts)},
-          {"unigram_source", manifest.unigram_source}};
+  json value = {{"format", kFormatName},
+                {"format_version", manifest.format_version},
+                {"made_by", fmt::format("minibert {}", version())},
+                {"settings", to_json(manifest.settings)},
+                {"held_out", manifest.held_out},
+                {"vocabulary",
+                 {{"size", manifest.tokens.vocab_size},
+                  {"hash", manifest.vocabulary_hash},
+                  {"[CLS]", manifest.tokens.cls},
+                  {"[SEP]", manifest.tokens.sep},
+                  {"[MASK]", manifest.tokens.mask},
+                  {"[UNK]", manifest.tokens.unk}}},
+                {"sources", sources},
+                {"shards", shards},
+                {"counts", to_json(manifest.counts)},
+                {"unigram_source", manifest.unigram_source}};
+  if (manifest.facts) value["facts"] = to_json(*manifest.facts);
+  return value;
 }
 
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest) {

@@ -12,6 +12,7 @@
 
 #include <nlohmann/json_fwd.hpp>
 
+#include "models/text/corpus_facts.h"
 #include "models/text/examples.h"
 #include "models/text/masking.h"
 #include "models/text/text_reader.h"
@@ -58,6 +59,7 @@ struct Manifest {
   std::vector<SourceStats> sources;
   std::vector<ShardEntry> shards;
   DataCounts counts;
+  std::optional<CorpusFacts> facts = {};  // older folders have none
   std::string unigram_source;  // "this folder", or the folder whose text unigram.bin counts
 };
 

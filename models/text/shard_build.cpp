@@ -40,6 +40,10 @@ void check_options(const BuildOptions& options) {
            s.masking.max_predictions, s.examples.sequence_length - 1);
   check_share("--masked-lm-prob", s.masking.masked_lm_prob);
   check_share("--short-sequence-prob", s.examples.short_sequence_prob);
+  MB_CHECK(s.examples.max_sentence_tokens >= 0 ||
+               s.examples.max_sentence_tokens == ExampleOptions::kWhatFits,
+           "--max-sentence-tokens: is {}, expected at least 1, or 0 (sentences are not cut).",
+           s.examples.max_sentence_tokens);
   MB_CHECK(s.duplicate_factor >= 1 && s.duplicate_factor <= 10000,
            "--duplicate-factor: is {}, expected 1 to 10000.", s.duplicate_factor);
   MB_CHECK(s.hold_out_every == 0 || s.hold_out_every >= 2,
@@ -55,6 +59,7 @@ void check_options(const BuildOptions& options) {
 struct Part {
   DocumentSet documents;
   DataCounts counts;
+  CorpusFacts facts;
   std::vector<uint64_t> unigrams;  // [V]
 };
 
@@ -62,8 +67,9 @@ struct Part {
 /// held-out part.
 class TextStage {
  public:
-  TextStage(const WordPieceTokenizer& tokenizer, int64_t hold_out_every)
-      : tokenizer_(tokenizer), hold_out_every_(hold_out_every) {
+  TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
+            const DataSettings& settings)
+      : tokenizer_(tokenizer), table_(table), settings_(settings) {
     for (Part& part : parts_) part.unigrams.resize(static_cast<size_t>(tokenizer.vocab().size()));
   }
 
@@ -102,12 +108,12 @@ class TextStage {
     const auto has_tokens = [](const auto& sentence) { return !sentence.empty(); };
     if (std::none_of(sentences.begin(), sentences.end(), has_tokens)) return;
     ++dealt_;
-    Part& part = parts_[is_held_out(dealt_, hold_out_every_)];
+    Part& part = parts_[is_held_out(dealt_, settings_.hold_out_every)];
     part.documents.begin_document();
     ++part.counts.documents;
     for (const auto& sentence : sentences) {
       if (sentence.empty()) continue;
-      part.documents.add_sentence(sentence);
+      add_in_pieces(sentence, part);
       ++part.counts.sentences;
       for (const int32_t id : sentence) ++part.unigrams[static_cast<size_t>(id)];
       part.counts.tokens += static_cast<int64_t>(sentence.size());
@@ -116,8 +122,19 @@ class TextStage {
     }
   }
 
+  void add_in_pieces(std::span<const int32_t> sentence, Part& part) {
+    pieces_.clear();
+    cut_sentence(sentence, table_, settings_.examples, pieces_);
+    for (const auto piece : pieces_) part.documents.add_sentence(piece);
+    if (pieces_.size() == 1) return;
+    ++part.facts.cut_sentences;
+    part.facts.cut_tokens += static_cast<int64_t>(sentence.size());
+  }
+
   const WordPieceTokenizer& tokenizer_;
-  const int64_t hold_out_every_;
+  const TokenTable& table_;
+  const DataSettings& settings_;
+  std::vector<std::span<const int32_t>> pieces_;  // of the sentence at hand
   int64_t dealt_ = 0;
   std::vector<Document> pending_;
   int64_t pending_bytes_ = 0;
@@ -222,8 +239,11 @@ class ShardStage {
       recorder_.pass(first + static_cast<int64_t>(i), duplicate, draws[i]);
       for (Example& example : passes[i]) examples.push_back({std::move(example), {}, {}});
     }
-    if (!settings_.dynamic_masking) mask(examples, duplicate);
-    for (const StoredExample& example : examples) write(example);
+    if (!settings_.dynamic_masking && !options_.dry_run) mask(examples, duplicate);
+    for (const StoredExample& example : examples) {
+      tally(example);
+      if (!options_.dry_run) write(example);
+    }
   }
 
   void mask(std::vector<StoredExample>& examples, int duplicate) {
@@ -253,6 +273,10 @@ class ShardStage {
                                        !settings_.dynamic_masking, settings_.examples.nsp});
     }
     writer_->add(stored);
+    if (writer_->bytes() >= options_.shard_bytes) close_shard();
+  }
+
+  void tally(const StoredExample& stored) {
     DataCounts& counts = part_.counts;
     ++counts.examples;
     counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
@@ -260,7 +284,8 @@ class ShardStage {
     counts.nsp_next += stored.example.nsp_label == kNspNext;
     counts.nsp_random += stored.example.nsp_label == kNspRandom;
     ++counts.length_histogram[stored.example.ids.size()];
-    if (writer_->bytes() >= options_.shard_bytes) close_shard();
+    part_.facts.lost_tokens += stored.example.lost_tokens;
+    part_.facts.empty_masks += !settings_.dynamic_masking && stored.masked_positions.empty();
   }
 
   void close_shard() {
@@ -321,7 +346,7 @@ BuildReport build_shards(const BuildOptions& options) {
   manifest.tokens = table;
   manifest.unigram_source =
       options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
-  TextStage text(tokenizer, settings.hold_out_every);
+  TextStage text(tokenizer, table, settings);
   for (const std::string& file : options.files) {
     say(options, fmt::format("reading {}", file));
     manifest.sources.push_back(read_documents(
@@ -339,16 +364,15 @@ BuildReport build_shards(const BuildOptions& options) {
               training.counts.documents, settings.hold_out_every);
 
   BuildReport report;
-  report.estimated_examples =
-      training.counts.tokens / settings.examples.sequence_length * settings.duplicate_factor;
   const auto finish = [&](const std::filesystem::path& folder, Part& part, bool held_out,
                           Recorder& recorder) {
     Manifest result = manifest;
     result.held_out = held_out;
     if (held_out && options.unigram_from.empty())
       result.unigram_source = "the training folder this was held out of";
-    if (!options.dry_run) result.shards = ShardStage(folder, options, table, part, recorder).run();
+    result.shards = ShardStage(folder, options, table, part, recorder).run();
     result.counts = part.counts;
+    result.facts = part.facts;
     const auto& unigrams = given_unigrams.empty() ? training.unigrams : given_unigrams;
     if (!options.dry_run) finish_folder(folder, options, unigrams, result);
     return result;

@@ -23,7 +23,7 @@ struct BuildOptions {
   DataSettings settings;
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long
   bool force = false;                        // replace an earlier build in `output`
-  bool dry_run = false;                      // read and count, write nothing
+  bool dry_run = false;                      // read, create and count the examples, write nothing
   /// Training shards whose token counts to copy (for held-out text); may be empty.
   std::filesystem::path unigram_from;
   /// Writes documents and draws for tools/goldens/examples_reference.py; may be empty.
@@ -32,10 +32,8 @@ struct BuildOptions {
 };
 
 struct BuildReport {
-  Manifest data;                     // of a dry run: only sources and counts of the text
+  Manifest data;                     // a dry run has no shards and no static masks
   std::optional<Manifest> held_out;  // settings.hold_out_every > 0
-  /// Tokens / sequence length * duplicate factor: an estimate that a dry run can give.
-  int64_t estimated_examples = 0;
   double seconds = 0;
 };
 

@@ -19,26 +19,48 @@ namespace {
 
 // ---- data build --------------------------------------------------------------------------------
 
+double percent(int64_t part, int64_t whole) {
+  return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+}
+
 struct BuildFlags {
   BuildOptions options;
   std::string format = name_of(TextFormat::lines), masking = "static";
   bool no_nsp = false, json = false;
   int threads = 0;
+  int32_t max_sentence_tokens = 0;
+  CLI::Option* cut = nullptr;  // --max-sentence-tokens
 };
+
+/// What did not fit: text that was cut into pieces, and text that is in no example.
+void print_lost_text(const Manifest& manifest) {
+  const DataCounts& c = manifest.counts;
+  const CorpusFacts& facts = *manifest.facts;
+  if (facts.cut_sentences > 0) {
+    fmt::print("  {} sentences were too long and were cut into pieces ({:.1f} % of the tokens)\n",
+               facts.cut_sentences, percent(facts.cut_tokens, c.tokens));
+  }
+  if (facts.lost_tokens > 0) {
+    const int64_t read = c.tokens * manifest.settings.duplicate_factor;
+    fmt::print("  {} of {} tokens ({:.1f} %) are in no example: they were truncated\n",
+               facts.lost_tokens, read, percent(facts.lost_tokens, read));
+  }
+}
 
 void print_part(const char* title, const Manifest& manifest) {
   const DataCounts& c = manifest.counts;
   fmt::print("{}: {} documents, {} sentences, {} tokens ({} unknown)\n", title, c.documents,
              c.sentences, c.tokens, c.unknown_tokens);
   if (c.examples == 0) return;
-  fmt::print("  {} examples in {} shards, mean length {:.1f} tokens", c.examples,
-             manifest.shards.size(),
+  fmt::print("  {} examples", c.examples);
+  if (!manifest.shards.empty()) fmt::print(" in {} shards", manifest.shards.size());
+  fmt::print(", mean length {:.1f} tokens",
              static_cast<double>(c.example_tokens) / static_cast<double>(c.examples));
   if (manifest.settings.examples.nsp) {
-    fmt::print(", true next sentence in {:.1f} %",
-               100.0 * static_cast<double>(c.nsp_next) / static_cast<double>(c.examples));
+    fmt::print(", true next sentence in {:.1f} %", percent(c.nsp_next, c.examples));
   }
   fmt::print("\n");
+  print_lost_text(manifest);
 }
 
 void print_sources(const Manifest& manifest) {
@@ -59,7 +81,7 @@ void print_report(const BuildFlags& flags, const BuildReport& report) {
   if (flags.json) {
     nlohmann::json value = {{"output", flags.options.output.string()},
                             {"dry_run", flags.options.dry_run},
-                            {"estimated_examples", report.estimated_examples},
+                            {"estimated_examples", report.data.counts.examples},
                             {"seconds", report.seconds},
                             {"data", to_json(report.data)}};
     if (report.held_out) value["held_out"] = to_json(*report.held_out);
@@ -70,8 +92,8 @@ void print_report(const BuildFlags& flags, const BuildReport& report) {
   print_part("training text", report.data);
   if (report.held_out) print_part("held-out text", *report.held_out);
   if (flags.options.dry_run) {
-    fmt::print("dry run: nothing was written; a build would write about {} examples\n",
-               report.estimated_examples);
+    fmt::print("dry run: nothing was written; a build would write {} examples\n",
+               report.data.counts.examples);
   } else {
     fmt::print("wrote {} in {:.1f} s\n", flags.options.output.string(), report.seconds);
   }
@@ -86,6 +108,7 @@ void run_build(BuildFlags& flags) {
            flags.masking);
   settings.dynamic_masking = flags.masking == "dynamic";
   settings.examples.nsp = !flags.no_nsp;
+  if (flags.cut->count() > 0) settings.examples.max_sentence_tokens = flags.max_sentence_tokens;
   if (flags.threads != 0) set_num_threads(flags.threads);
   flags.options.progress = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
   print_report(flags, build_shards(flags.options));
@@ -113,6 +136,10 @@ void add_build(CLI::App& data) {
       ->add_option("--sequence-length", settings.examples.sequence_length,
                    "Maximum length of an example, tokens")
       ->capture_default_str();
+  flags->cut = build->add_option("--max-sentence-tokens", flags->max_sentence_tokens,
+                                 "Sentences (lines) of more tokens are cut into pieces; 0: none, "
+                                 "as in Google's script (default: what an example holds)");
+  flags->cut->check(CLI::NonNegativeNumber);
   build
       ->add_option("--max-predictions", settings.masking.max_predictions,
                    "Maximum number of masked tokens per example")

@@ -142,6 +142,68 @@ TEST(Examples, ShortTargetsHaveTheirShareAndAreEven) {
   }
 }
 
+// ---- Long sentences ----------------------------------------------------------------------------
+
+std::vector<size_t> piece_sizes(const std::vector<int32_t>& ids, const ExampleOptions& options) {
+  TokenTable table{100000, kCls, kSep, 4, 1, std::vector<uint8_t>(100000)};
+  for (size_t id = 50000; id < 100000; ++id) table.continues_word[id] = 1;
+  std::vector<std::span<const int32_t>> pieces;
+  cut_sentence(ids, table, options, pieces);
+  std::vector<size_t> sizes;
+  std::vector<int32_t> joined;
+  for (const auto piece : pieces) {
+    sizes.push_back(piece.size());
+    joined.insert(joined.end(), piece.begin(), piece.end());
+  }
+  EXPECT_EQ(joined, ids);
+  return sizes;
+}
+
+TEST(Examples, SentencesThatDoNotFitAreCut) {
+  using Sizes = std::vector<size_t>;
+  const auto words = [](size_t n) { return std::vector<int32_t>(n, 10); };
+  const ExampleOptions pairs{/* sequence_length= */ 23, 0.0, true};     // 20 tokens of text
+  const ExampleOptions singles{/* sequence_length= */ 22, 0.0, false};  // 20, too
+  EXPECT_EQ(piece_sizes(words(20), pairs), Sizes{20});
+  EXPECT_EQ(piece_sizes(words(21), pairs), (Sizes{10, 10, 1}));
+  EXPECT_EQ(piece_sizes(words(20), singles), Sizes{20});
+  EXPECT_EQ(piece_sizes(words(41), singles), (Sizes{20, 20, 1}));
+  ExampleOptions shorter = singles;
+  shorter.max_sentence_tokens = 7;
+  EXPECT_EQ(piece_sizes(words(7), shorter), Sizes{7});
+  EXPECT_EQ(piece_sizes(words(15), shorter), (Sizes{7, 7, 1}));
+  shorter.max_sentence_tokens = 0;
+  EXPECT_EQ(piece_sizes(words(1000), shorter), Sizes{1000});
+  // A word of three pieces across the border stays whole; one of fifty does not.
+  std::vector<int32_t> text = words(30);
+  text[20] = text[21] = 50000;
+  EXPECT_EQ(piece_sizes(text, singles), (Sizes{22, 8}));
+  std::fill(text.begin() + 1, text.end(), 50000);
+  EXPECT_EQ(piece_sizes(text, singles), (Sizes{20, 10}));
+}
+
+TEST(Examples, CountWhatTheyLose) {
+  // Chunks of 15 + 15 tokens for 20: without pairs a third of each is cut off.
+  const DocumentSet set = documents({std::vector<int>(40, 15), {5}});
+  int64_t lost = 0, kept = 0;
+  for (const Example& example : examples_of(set, 0, {22, 0.0, false})) {
+    lost += example.lost_tokens;
+    kept += static_cast<int64_t>(example.ids.size()) - 2;
+  }
+  EXPECT_EQ(lost, 20 * 10);
+  EXPECT_EQ(kept, 20 * 20);
+  // With pairs: every token is in A or in a true B, or counted.
+  lost = kept = 0;
+  for (const Example& example : examples_of(set, 0, {23, 0.3, true})) {
+    lost += example.lost_tokens;
+    kept += example.first_segment - 2;
+    if (example.nsp_label == kNspNext)
+      kept += static_cast<int64_t>(example.ids.size()) - example.first_segment - 1;
+  }
+  EXPECT_GT(lost, 0);
+  EXPECT_EQ(lost + kept, 40 * 15);
+}
+
 // ---- The independent version -------------------------------------------------------------------
 
 std::string python() {

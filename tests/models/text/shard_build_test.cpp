@@ -173,6 +173,7 @@ TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   rejects([](BuildOptions& o) { o.settings.masking.masked_lm_prob = 1.5; });
   rejects([](BuildOptions& o) { o.settings.masking.masked_lm_prob = NAN; });
   rejects([](BuildOptions& o) { o.settings.examples.short_sequence_prob = -0.1; });
+  rejects([](BuildOptions& o) { o.settings.examples.max_sentence_tokens = -2; });
   rejects([](BuildOptions& o) { o.settings.duplicate_factor = 0; });
   rejects([](BuildOptions& o) { o.settings.hold_out_every = 1; });
   rejects([](BuildOptions& o) { o.settings.hold_out_every = -1; });
@@ -188,6 +189,50 @@ TEST_F(DataBuild, ADryRunWritesNothing) {
   EXPECT_EQ(report.data.counts.documents, 12);
   EXPECT_FALSE(std::filesystem::exists(options_.output));
   EXPECT_FALSE(std::filesystem::exists(options_.record_draws));
+  options_.dry_run = false;
+  const DataCounts counts = build_shards(options_).data.counts;
+  EXPECT_EQ(report.data.counts.examples, counts.examples);
+  EXPECT_EQ(report.data.counts.nsp_next, counts.nsp_next);
+  EXPECT_EQ(report.data.counts.length_histogram, counts.length_histogram);
+}
+
+// Twenty lines of 3,000 words, a document each: Google's script keeps 2 % of them.
+TEST_F(DataBuild, KeepsTheTextOfLinesLongerThanASequence) {
+  const std::vector<std::string> words = {"the", "to", "and", "of", "in", "was", "her", "it"};
+  RandomStream random(1, StreamPurpose::user, 0);
+  std::string text;
+  for (int line = 0; line < 20; ++line) {
+    for (int i = 0; i < 3000; ++i) text += words[static_cast<size_t>(random.integer(0, 7))] + " ";
+    text += "\n\n";
+  }
+  write_bytes(folder_ / "long.txt", text);
+  options_.files = {in("long.txt")};
+  options_.force = true;
+  for (const bool nsp : {true, false}) {
+    options_.settings.examples = {128, 0.1, nsp};
+    options_.settings.masking.max_predictions = 20;
+    const Manifest cut = build_shards(options_).data;
+    EXPECT_EQ(cut.counts.tokens, 60000);
+    EXPECT_EQ(cut.facts->cut_sentences, 20);
+    EXPECT_EQ(cut.facts->cut_tokens, 60000);
+    EXPECT_GT(cut.counts.examples, 60000 / 126);
+    EXPECT_LT(cut.facts->lost_tokens, 60000 / 50);
+    EXPECT_EQ(read_manifest(options_.output).facts->lost_tokens, cut.facts->lost_tokens);
+    options_.settings.examples.max_sentence_tokens = 0;
+    const Manifest whole = build_shards(options_).data;
+    EXPECT_EQ(whole.counts.examples, 20);
+    EXPECT_EQ(whole.facts->cut_sentences, 0);
+    EXPECT_GT(whole.facts->lost_tokens, 60000 - 20 * 127);
+  }
+  const auto said = minibert("data build --dry-run --max-sentence-tokens 0 --vocab " +
+                             in("vocab.txt") + " " + in("long.txt"));
+  EXPECT_EQ(said.status, 0);
+  EXPECT_NE(said.output.find("would write 20 examples"), std::string::npos) << said.output;
+  EXPECT_NE(said.output.find("of 60000 tokens (9"), std::string::npos) << said.output;
+  const auto kept =
+      minibert("data build --dry-run --vocab " + in("vocab.txt") + " " + in("long.txt"));
+  EXPECT_NE(kept.output.find("20 sentences were too long and were cut"), std::string::npos)
+      << kept.output;
 }
 
 TEST_F(DataBuild, InspectFindsTheSharesOfTheMasks) {
