@@ -38,7 +38,11 @@ json to_json(const SourceStats& source) {
           {"lines", source.lines},
           {"documents", source.documents},
           {"front_matter_lines", source.skipped_lines},
-          {"invalid_utf8_bytes", source.invalid_bytes}};
+          {"invalid_utf8_bytes", source.invalid_bytes},
+          {"invalid_c1_bytes", source.invalid_c1_bytes},
+          {"first_invalid_line", source.first_invalid_line},
+          {"non_ascii_characters", source.valid_non_ascii},
+          {"empty_documents", source.empty_documents}};
 }
 
 SourceStats source_from_json(const json& value) {
@@ -51,6 +55,10 @@ SourceStats source_from_json(const json& value) {
   source.documents = value.at("documents");
   source.skipped_lines = value.at("front_matter_lines");
   source.invalid_bytes = value.at("invalid_utf8_bytes");
+  source.invalid_c1_bytes = value.value("invalid_c1_bytes", int64_t{0});
+  source.first_invalid_line = value.value("first_invalid_line", int64_t{0});
+  source.valid_non_ascii = value.value("non_ascii_characters", int64_t{0});
+  source.empty_documents = value.value("empty_documents", int64_t{0});
   return source;
 }
 
@@ -59,6 +67,7 @@ DataSettings settings_from_json(const json& value) {
   settings.documents.format = parse_text_format(value.at("format"));
   settings.documents.document_break = value.at("document_break");
   settings.documents.keep_front_matter = value.at("keep_front_matter");
+  settings.documents.field = value.value("field", DocumentOptions{}.field);
   settings.cased = value.at("cased");
   settings.examples.sequence_length = value.at("sequence_length");
   settings.examples.short_sequence_prob = value.at("short_sequence_prob");
@@ -71,6 +80,7 @@ DataSettings settings_from_json(const json& value) {
   settings.duplicate_factor = value.at("duplicate_factor");
   settings.seed = value.at("seed");
   settings.hold_out_every = value.at("hold_out_every");
+  settings.shuffle = value.value("shuffle", false);
   return settings;
 }
 
@@ -106,6 +116,7 @@ json to_json(const DataSettings& settings) {
   return {{"format", name_of(settings.documents.format)},
           {"document_break", settings.documents.document_break},
           {"keep_front_matter", settings.documents.keep_front_matter},
+          {"field", settings.documents.field},
           {"cased", settings.cased},
           {"sequence_length", settings.examples.sequence_length},
           {"short_sequence_prob", settings.examples.short_sequence_prob},
@@ -117,7 +128,8 @@ json to_json(const DataSettings& settings) {
           {"masking", settings.dynamic_masking ? "dynamic" : "static"},
           {"duplicate_factor", settings.duplicate_factor},
           {"seed", settings.seed},
-          {"hold_out_every", settings.hold_out_every}};
+          {"hold_out_every", settings.hold_out_every},
+          {"shuffle", settings.shuffle}};
 }
 
 json to_json(const DataCounts& counts) {

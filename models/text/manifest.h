@@ -31,6 +31,7 @@ struct DataSettings {
   int duplicate_factor = 1;
   uint64_t seed = 12345;
   int64_t hold_out_every = 0;  // documents; 0 = none
+  bool shuffle = false;        // examples in a random order, else in that of the documents
 };
 
 struct ShardEntry {

@@ -12,14 +12,14 @@
 #include "models/text/atomic_file.h"
 #include "models/text/partial_folder.h"
 #include "models/text/shard.h"
+#include "models/text/text_sources.h"
+#include "models/text/text_stage.h"
 #include "models/text/wordpiece.h"
 
 namespace minibert {
 namespace {
 
-constexpr int64_t kTokenizeBatchBytes = 8 << 20;  // text tokenised at once
-constexpr int64_t kSentenceGrain = 64;            // sentences per block
-constexpr int64_t kPassDocuments = 256;           // documents whose examples are in memory at once
+constexpr int64_t kPassDocuments = 256;  // documents whose examples are in memory at once
 
 // ---- 1. Options --------------------------------------------------------------------------------
 
@@ -38,6 +38,7 @@ void check_options(const BuildOptions& options) {
   MB_CHECK(s.masking.max_predictions >= 1 && s.masking.max_predictions < s.examples.sequence_length,
            "--max-predictions: is {}, expected 1 to {} (below the sequence length).",
            s.masking.max_predictions, s.examples.sequence_length - 1);
+  check_document_options(s.documents);
   check_share("--masked-lm-prob", s.masking.masked_lm_prob);
   check_share("--short-sequence-prob", s.examples.short_sequence_prob);
   MB_CHECK(s.examples.max_sentence_tokens >= 0 ||
@@ -53,95 +54,7 @@ void check_options(const BuildOptions& options) {
            options.shard_bytes);
 }
 
-// ---- 2. Text to ids ----------------------------------------------------------------------------
-
-/// The tokenised text of one folder.
-struct Part {
-  DocumentSet documents;
-  DataCounts counts;
-  CorpusFacts facts;
-  std::vector<uint64_t> unigrams;  // [V]
-};
-
-/// Takes documents in order, tokenises them in batches, and deals each to the training part or the
-/// held-out part.
-class TextStage {
- public:
-  TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
-            const DataSettings& settings)
-      : tokenizer_(tokenizer), table_(table), settings_(settings) {
-    for (Part& part : parts_) part.unigrams.resize(static_cast<size_t>(tokenizer.vocab().size()));
-  }
-
-  void add(Document&& document) {
-    for (const std::string& sentence : document)
-      pending_bytes_ += static_cast<int64_t>(sentence.size());
-    pending_.push_back(std::move(document));
-    if (pending_bytes_ >= kTokenizeBatchBytes) flush();
-  }
-
-  void flush() {
-    std::vector<const std::string*> sentences;
-    for (const Document& document : pending_) {
-      for (const std::string& sentence : document) sentences.push_back(&sentence);
-    }
-    std::vector<std::vector<int32_t>> ids(sentences.size());
-    parallel_for(
-        static_cast<int64_t>(sentences.size()), kSentenceGrain, [&](int64_t begin, int64_t end) {
-          for (int64_t i = begin; i < end; ++i)
-            ids[static_cast<size_t>(i)] = tokenizer_.encode(*sentences[static_cast<size_t>(i)]);
-        });
-    size_t first = 0;
-    for (const Document& document : pending_) {
-      deal(std::span(ids).subspan(first, document.size()));
-      first += document.size();
-    }
-    pending_.clear();
-    pending_bytes_ = 0;
-  }
-
-  Part& training() { return parts_[0]; }
-  Part& held_out() { return parts_[1]; }
-
- private:
-  void deal(std::span<const std::vector<int32_t>> sentences) {
-    const auto has_tokens = [](const auto& sentence) { return !sentence.empty(); };
-    if (std::none_of(sentences.begin(), sentences.end(), has_tokens)) return;
-    ++dealt_;
-    Part& part = parts_[is_held_out(dealt_, settings_.hold_out_every)];
-    part.documents.begin_document();
-    ++part.counts.documents;
-    for (const auto& sentence : sentences) {
-      if (sentence.empty()) continue;
-      add_in_pieces(sentence, part);
-      ++part.counts.sentences;
-      for (const int32_t id : sentence) ++part.unigrams[static_cast<size_t>(id)];
-      part.counts.tokens += static_cast<int64_t>(sentence.size());
-      part.counts.unknown_tokens +=
-          std::count(sentence.begin(), sentence.end(), tokenizer_.vocab().unk_id());
-    }
-  }
-
-  void add_in_pieces(std::span<const int32_t> sentence, Part& part) {
-    pieces_.clear();
-    cut_sentence(sentence, table_, settings_.examples, pieces_);
-    for (const auto piece : pieces_) part.documents.add_sentence(piece);
-    if (pieces_.size() == 1) return;
-    ++part.facts.cut_sentences;
-    part.facts.cut_tokens += static_cast<int64_t>(sentence.size());
-  }
-
-  const WordPieceTokenizer& tokenizer_;
-  const TokenTable& table_;
-  const DataSettings& settings_;
-  std::vector<std::span<const int32_t>> pieces_;  // of the sentence at hand
-  int64_t dealt_ = 0;
-  std::vector<Document> pending_;
-  int64_t pending_bytes_ = 0;
-  Part parts_[2];
-};
-
-// ---- 3. The recording hook ---------------------------------------------------------------------
+// ---- 2. The recording hook ---------------------------------------------------------------------
 
 /// One JSON object per line: {"document", "sentences"}, then {"document", "duplicate", "draws"} for
 /// each pass over a document and {"example", "draws"} for each static mask, in the order of the
@@ -193,13 +106,13 @@ class Recorder {
   std::ofstream out_;
 };
 
-// ---- 4. Ids to shards --------------------------------------------------------------------------
+// ---- 3. Ids to shards --------------------------------------------------------------------------
 
 /// Creates the examples of one part, some documents at a time, and writes them to one folder.
 class ShardStage {
  public:
   ShardStage(const std::filesystem::path& folder, const BuildOptions& options,
-             const TokenTable& table, Part& part, Recorder& recorder)
+             const TokenTable& table, TextPart& part, Recorder& recorder)
       : folder_(folder),
         options_(options),
         settings_(options.settings),
@@ -239,7 +152,7 @@ class ShardStage {
       recorder_.pass(first + static_cast<int64_t>(i), duplicate, draws[i]);
       for (Example& example : passes[i]) examples.push_back({std::move(example), {}, {}});
     }
-    if (!settings_.dynamic_masking && !options_.dry_run) mask(examples, duplicate);
+    if (!settings_.dynamic_masking) mask(examples, duplicate);
     for (const StoredExample& example : examples) {
       tally(example);
       if (!options_.dry_run) write(example);
@@ -301,14 +214,14 @@ class ShardStage {
   const BuildOptions& options_;
   const DataSettings& settings_;
   const TokenTable& table_;
-  Part& part_;
+  TextPart& part_;
   Recorder& recorder_;
   std::unique_ptr<ShardWriter> writer_;
   std::string name_;
   std::vector<ShardEntry> entries_;
 };
 
-// ---- 5. All of it ------------------------------------------------------------------------------
+// ---- 4. All of it ------------------------------------------------------------------------------
 
 void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
                    const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
@@ -347,24 +260,25 @@ BuildReport build_shards(const BuildOptions& options) {
   manifest.unigram_source =
       options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
   TextStage text(tokenizer, table, settings);
-  for (const std::string& file : options.files) {
+  const std::vector<std::string> files = expand_sources(options.files);
+  for (const std::string& file : files) {
     say(options, fmt::format("reading {}", file));
     manifest.sources.push_back(read_documents(
         file, settings.documents, [&](Document&& document) { text.add(std::move(document)); }));
   }
-  text.flush();
-  Part& training = text.training();
+  text.finish();
+  TextPart& training = text.training();
   MB_CHECK_AS(DataError, training.counts.documents > 0,
               "data build: {} files hold no document of at least one token, expected some. Check "
               "--format and the files.",
-              options.files.size());
+              files.size());
   MB_CHECK_AS(DataError, settings.hold_out_every == 0 || text.held_out().counts.documents > 0,
               "data build: {} documents are too few for --hold-out-every {}, expected at least as "
               "many. Check --document-break, or lower --hold-out-every.",
               training.counts.documents, settings.hold_out_every);
 
   BuildReport report;
-  const auto finish = [&](const std::filesystem::path& folder, Part& part, bool held_out,
+  const auto finish = [&](const std::filesystem::path& folder, TextPart& part, bool held_out,
                           Recorder& recorder) {
     Manifest result = manifest;
     result.held_out = held_out;

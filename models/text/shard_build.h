@@ -18,7 +18,7 @@ namespace minibert {
 
 struct BuildOptions {
   std::filesystem::path vocabulary;
-  std::vector<std::string> files;  // "-" is standard input
+  std::vector<std::string> files;  // or folders, patterns, "-": see text_sources.h
   std::filesystem::path output;
   DataSettings settings;
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long
@@ -32,7 +32,7 @@ struct BuildOptions {
 };
 
 struct BuildReport {
-  Manifest data;                     // a dry run has no shards and no static masks
+  Manifest data;                     // a dry run has no shards
   std::optional<Manifest> held_out;  // settings.hold_out_every > 0
   double seconds = 0;
 };

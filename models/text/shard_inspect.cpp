@@ -75,6 +75,7 @@ ShardInspection inspect_shards(const std::filesystem::path& folder) {
               "minibert data build.",
               folder.string(), counted.examples, counted.example_tokens, claimed.examples,
               claimed.example_tokens);
+  found.findings = lint(found.manifest, found.empty_masks);
   return found;
 }
 
@@ -91,7 +92,8 @@ nlohmann::json to_json(const ShardInspection& found) {
       {"share_random", share(found.shown_as_random, found.counts.masked_tokens)},
       {"share_masked_of_tokens", share(found.counts.masked_tokens, found.counts.example_tokens)},
       {"share_next_sentence", share(found.counts.nsp_next, found.counts.examples)},
-      {"examples_without_masks", found.empty_masks}};
+      {"examples_without_masks", found.empty_masks},
+      {"findings", to_json(found.findings)}};
 }
 
 std::string describe(const ShardInspection& found) {
@@ -119,6 +121,11 @@ std::string describe(const ShardInspection& found) {
     text += fmt::format("\n  up to {:5} {:9} {}", last, count,
                         std::string(static_cast<size_t>(50 * share(count, c.examples)), '#'));
   }
+  if (found.empty_masks > 0)
+    text += fmt::format("\nexamples without a masked token: {}", found.empty_masks);
+  for (const std::string& line : describe(found.findings, found.findings.size()))
+    text += "\nfinding: " + line;
+  if (found.findings.empty()) text += "\nno findings about the text";
   return text;
 }
 

@@ -20,6 +20,7 @@
 #include "core/nearest_name.h"
 #include "models/text/checksum.h"
 #include "models/text/sentence_splitter.h"
+#include "models/text/structured_documents.h"
 #include "models/text/unicode.h"
 
 namespace minibert {
@@ -255,19 +256,46 @@ std::string_view trimmed(std::string_view line) {
 
 }  // namespace
 
-int64_t replace_invalid_utf8(std::string& text) {
+namespace {
+
+struct Utf8Check {
+  int64_t invalid = 0, invalid_c1 = 0;  // bytes
+  int64_t non_ascii = 0;                // well-formed characters
+};
+
+Utf8Check clean_utf8(std::string& text) {
+  Utf8Check check;
   const auto ascii = [](char c) { return static_cast<unsigned char>(c) < 0x80; };
-  if (std::all_of(text.begin(), text.end(), ascii)) return 0;
+  if (std::all_of(text.begin(), text.end(), ascii)) return check;
   std::string clean;
-  int64_t invalid = 0;
   for (size_t at = 0; at < text.size();) {
     const DecodedCharacter character = decode_utf8(text, at);
     append_utf8(character.code_point, clean);
-    if (!character.valid) invalid += character.length;
+    check.non_ascii += character.valid && character.length > 1;
+    for (size_t i = at; i < at + character.length && !character.valid; ++i) {
+      ++check.invalid;
+      check.invalid_c1 += static_cast<unsigned char>(text[i]) < 0xA0;
+    }
     at += character.length;
   }
-  if (invalid > 0) text = std::move(clean);
-  return invalid;
+  if (check.invalid > 0) text = std::move(clean);
+  return check;
+}
+
+}  // namespace
+
+int64_t replace_invalid_utf8(std::string& text) {
+  return clean_utf8(text).invalid;
+}
+
+std::string latin1_conversion(const SourceStats& stats) {
+  const std::string& path = stats.path;
+  const char* from = stats.invalid_c1_bytes > 0 ? "CP1252" : "LATIN1";
+  if (path.ends_with(".gz") || path.ends_with(".zst")) {
+    return fmt::format("{} {} | iconv -f {} -t UTF-8 > clean.txt",
+                       path.ends_with(".gz") ? "zcat" : "zstdcat", path, from);
+  }
+  return fmt::format("iconv -f {} -t UTF-8 {} > clean.txt", from, path == "-" ? "" : path);
 }
 
 // ---- Lines -------------------------------------------------------------------------------------
@@ -367,9 +395,11 @@ bool LineReader::next(std::string& line) {
   s.begin = end == std::string::npos ? stop : end + 1;
   if (line.ends_with('\r')) line.pop_back();
   ++s.stats.lines;
-  const int64_t invalid = replace_invalid_utf8(line);
-  if (invalid > 0 && s.stats.invalid_bytes == 0) s.stats.first_invalid_line = s.stats.lines;
-  s.stats.invalid_bytes += invalid;
+  const Utf8Check check = clean_utf8(line);
+  if (check.invalid > 0 && s.stats.invalid_bytes == 0) s.stats.first_invalid_line = s.stats.lines;
+  s.stats.invalid_bytes += check.invalid;
+  s.stats.invalid_c1_bytes += check.invalid_c1;
+  s.stats.valid_non_ascii += check.non_ascii;
   return true;
 }
 
@@ -450,6 +480,9 @@ class DocumentCollector {
         if (!paragraph_.empty()) paragraph_ += ' ';
         paragraph_ += trimmed(line);
         break;
+      case TextFormat::wiki:
+      case TextFormat::jsonl:
+        break;  // structured_documents.cpp
     }
   }
   void blank_line() {
@@ -459,6 +492,9 @@ class DocumentCollector {
         break;
       case TextFormat::paragraphs:
         end_paragraph();
+        break;
+      case TextFormat::wiki:
+      case TextFormat::jsonl:
         break;
     }
   }
@@ -498,6 +534,8 @@ std::span<const TextFormatName> text_formats() {
       {TextFormat::lines, "lines", "one sentence per line, a blank line between documents"},
       {TextFormat::paragraphs, "paragraphs",
        "wrapped prose, a blank line between paragraphs; sentences are found by rules"},
+      {TextFormat::wiki, "wiki", "WikiExtractor's output, <doc> blocks or --json, a document each"},
+      {TextFormat::jsonl, "jsonl", "a JSON object a line, a document each; --field names its text"},
   };
   return kFormats;
 }
@@ -527,10 +565,46 @@ std::string describe_text_formats() {
   return text;
 }
 
+void check_document_options(const DocumentOptions& options) {
+  const bool structured = options.format == TextFormat::wiki || options.format == TextFormat::jsonl;
+  MB_CHECK(
+      !structured || (options.document_break.empty() && !options.keep_front_matter),
+      "--document-break: has no meaning with --format {}, whose documents are marked. Leave it "
+      "out.",
+      name_of(options.format));
+  MB_CHECK(!options.field.empty(), "--field: is empty, expected a name such as text.");
+  MB_CHECK(
+      options.format == TextFormat::jsonl || options.field == DocumentOptions{}.field,
+      "--field: names a field of JSON objects, expected --format jsonl beside it, not {}. Give "
+      "--format jsonl.",
+      name_of(options.format));
+}
+
+namespace {
+
+SourceStats read_structured(LineReader& reader, const DocumentOptions& options,
+                            const std::function<void(Document&&)>& sink) {
+  const DocumentCounts counts = options.format == TextFormat::wiki
+                                    ? read_wiki_documents(reader, sink)
+                                    : read_json_documents(reader, options.field, sink);
+  SourceStats stats = reader.stats();
+  stats.documents = counts.documents;
+  stats.empty_documents = counts.empty_documents;
+  MB_CHECK_AS(DataError, stats.documents > 0,
+              "{}: holds no text ({} documents, all empty). Leave the file out.", stats.path,
+              stats.empty_documents);
+  return stats;
+}
+
+}  // namespace
+
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
                            const std::function<void(Document&&)>& sink) {
+  check_document_options(options);
   const Heading heading(options.document_break);
   LineReader reader(path);
+  if (options.format == TextFormat::wiki || options.format == TextFormat::jsonl)
+    return read_structured(reader, options, sink);
   DocumentCollector collector(options, sink);
   std::string line;
   bool in_front = heading.given();

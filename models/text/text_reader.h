@@ -29,7 +29,18 @@ struct SourceStats {
   int64_t first_invalid_line = 0;  // 1-based; 0 if there is none
   int64_t skipped_lines = 0;       // text before the first match of document_break
   int64_t documents = 0;           // those that are not empty
+  int64_t empty_documents = 0;     // of formats that mark documents: those without text
+  int64_t valid_non_ascii = 0;     // well-formed characters beyond ASCII
+  int64_t invalid_c1_bytes = 0;    // invalid bytes 0x80 to 0x9F: letters and quotes of Windows-1252
+
+  /// Whether what is not UTF-8 is text in an encoding of one byte a character.
+  bool looks_like_latin1() const {
+    return invalid_bytes > 0 && valid_non_ascii < invalid_bytes / 10 + 1;
+  }
 };
+
+/// The command that converts a file that looks_like_latin1() to UTF-8.
+std::string latin1_conversion(const SourceStats& stats);
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
 /// UTF-8.
@@ -62,6 +73,10 @@ enum class TextFormat {
   lines,
   /// Prose wrapped in lines, a blank line between paragraphs; sentence_splitter.h finds sentences.
   paragraphs,
+  /// Output of WikiExtractor: a document a <doc> block, or a JSON object a line.
+  wiki,
+  /// A JSON object a line, a document each.
+  jsonl,
 };
 
 /// A format as flags, manifests and messages name it.
@@ -90,6 +105,8 @@ struct DocumentOptions {
   /// lines and a file of `paragraphs` is one document.
   std::string document_break;
   bool keep_front_matter = false;
+  /// The text of a document of jsonl: a key, or a path such as "article.body".
+  std::string field = "text";
 };
 
 /// One document: its sentences in order, none empty.
@@ -100,6 +117,9 @@ using Document = std::vector<std::string>;
 constexpr bool is_held_out(int64_t document_number, int64_t hold_out_every) {
   return hold_out_every > 0 && document_number % hold_out_every == 0;
 }
+
+/// Errors: UsageError for options that have no meaning together.
+void check_document_options(const DocumentOptions& options);
 
 /// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
 /// the end of a file.

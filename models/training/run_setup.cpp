@@ -10,6 +10,7 @@
 #include "core/simd.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/checksum.h"
+#include "models/text/corpus_lint.h"
 #include "models/text/vocab.h"
 #include "models/training/plan.h"
 
@@ -371,6 +372,8 @@ std::string describe_precision(const TrainConfig& config) {
   return fmt::format("precision: {}: {}; products: {}", config.precision, types, products);
 }
 
+constexpr size_t kPlanFindings = 3;  // data inspect has all
+
 std::vector<std::string> describe_plan(const TrainConfig& config, const RunInputs& inputs,
                                        int ranks) {
   const ParameterTable table = bert_parameters(inputs.model, inputs.parts);
@@ -390,6 +393,9 @@ std::vector<std::string> describe_plan(const TrainConfig& config, const RunInput
     lines.push_back(fmt::format(
         "{}data: {}; {} steps are {:.2f} passes", phase_prefix(c), inputs.phases[i].description,
         phases[i].steps, loader.epoch_of(phases[i].end()) - loader.epoch_of(phases[i].first_step)));
+    if (inputs.phases[i].data == nullptr) continue;  // fine-tuning
+    for (const std::string& line : describe(lint(inputs.phases[i].data->manifest()), kPlanFindings))
+      lines.push_back(fmt::format("{}data, finding: {}", phase_prefix(c), line));
   }
   lines.push_back(describe_precision(config));
   lines.push_back(describe_memory(config, inputs, ranks));

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "models/text/corpus_lint.h"
 #include "models/text/json_text.h"
 #include "models/text/shard_build.h"
 #include "models/text/shard_inspect.h"
@@ -77,13 +78,27 @@ void print_sources(const Manifest& manifest) {
   }
 }
 
+constexpr size_t kShownFindings = 5;  // data inspect has all
+
+/// The findings of both folders, those of the held-out one marked.
+std::vector<Finding> findings_of(const BuildReport& report) {
+  std::vector<Finding> findings = lint(report.data);
+  if (!report.held_out) return findings;
+  for (Finding& finding : lint(*report.held_out)) {
+    finding.message = "held-out text: " + finding.message;
+    findings.push_back(std::move(finding));
+  }
+  return findings;
+}
+
 void print_report(const BuildFlags& flags, const BuildReport& report) {
   if (flags.json) {
     nlohmann::json value = {{"output", flags.options.output.string()},
                             {"dry_run", flags.options.dry_run},
                             {"estimated_examples", report.data.counts.examples},
                             {"seconds", report.seconds},
-                            {"data", to_json(report.data)}};
+                            {"data", to_json(report.data)},
+                            {"findings", to_json(findings_of(report))}};
     if (report.held_out) value["held_out"] = to_json(*report.held_out);
     fmt::print("{}\n", json_text(value));
     return;
@@ -97,6 +112,8 @@ void print_report(const BuildFlags& flags, const BuildReport& report) {
   } else {
     fmt::print("wrote {} in {:.1f} s\n", flags.options.output.string(), report.seconds);
   }
+  for (const std::string& line : describe(findings_of(report), kShownFindings))
+    fmt::print("finding: {}\n", line);
 }
 
 void run_build(BuildFlags& flags) {
@@ -119,13 +136,21 @@ void add_build(CLI::App& data) {
   BuildOptions& options = flags->options;
   DataSettings& settings = options.settings;
   CLI::App* build = data.add_subcommand("build", "Turn raw text into shards of MLM+NSP examples");
-  build->add_option("FILES", options.files, "Text files, plain, .gz or .zst; - is standard input")
+  build
+      ->add_option(
+          "FILES", options.files,
+          "Text, plain, .gz or .zst: files, folders (all files in them), quoted patterns such "
+          "as 'wiki/*.gz'; - is standard input")
       ->required();
   build->add_option("--vocab", options.vocabulary, "vocab.txt, as written by tokenizer train")
       ->required();
   build->add_option("--output", options.output, "Folder for the shards; new or empty");
   build->add_flag("--cased", settings.cased, "Keep case and accents");
   build->add_option("--format", flags->format, describe_text_formats())->capture_default_str();
+  build
+      ->add_option("--field", settings.documents.field,
+                   "jsonl: the key of the text, or a path such as article.body")
+      ->capture_default_str();
   build->add_option("--document-break", settings.documents.document_break,
                     fmt::format("A line of at most {} bytes that matches this ECMAScript regular "
                                 "expression starts a new document and is not text itself",
@@ -185,7 +210,7 @@ void add_build(CLI::App& data) {
 
 struct InspectFlags {
   std::filesystem::path folder;
-  bool json = false;
+  bool strict = false, json = false;
 };
 
 void add_inspect(CLI::App& data) {
@@ -193,10 +218,16 @@ void add_inspect(CLI::App& data) {
   CLI::App* inspect =
       data.add_subcommand("inspect", "Check a folder of shards and describe its contents");
   inspect->add_option("FOLDER", flags->folder, "Output of data build")->required();
+  inspect->add_flag("--strict", flags->strict, "Exit with 3 if there are findings about the text");
   inspect->add_flag("--json", flags->json, "Print one JSON object");
   inspect->callback([flags] {
     const ShardInspection found = inspect_shards(flags->folder);
     fmt::print("{}\n", flags->json ? json_text(to_json(found)) : describe(found));
+    MB_CHECK_AS(
+        DataError, !flags->strict || found.findings.empty(),
+        "{}: has {} findings, expected none (--strict). Mend the text as they say and build "
+        "again, or leave out --strict.",
+        flags->folder.string(), found.findings.size());
   });
 }
 

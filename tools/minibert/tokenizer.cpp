@@ -15,6 +15,7 @@
 #include "core/error.h"
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
+#include "models/text/text_sources.h"
 #include "models/text/wordpiece.h"
 #include "models/text/wordpiece_trainer.h"
 #include "tools/minibert/verbs.h"
@@ -66,18 +67,18 @@ void count_file(const std::string& path, WordCounter& counter) {
 
 // Counts the words of the documents that data build would train on with the same flags.
 void count_training_documents(const TrainFlags& flags, WordCounter& counter) {
-  DocumentOptions options = flags.documents;
-  options.format = parse_text_format(flags.format);
   int64_t number = 0;
   for (const std::string& file : flags.files) {
-    report_invalid(read_documents(file, options, [&](Document&& document) {
+    report_invalid(read_documents(file, flags.documents, [&](Document&& document) {
       if (!is_held_out(++number, flags.hold_out_every)) counter.add(document);
     }));
   }
 }
 
 void count_words(const TrainFlags& flags, WordCounter& counter) {
-  if (flags.hold_out_every > 0) return count_training_documents(flags, counter);
+  const TextFormat format = flags.documents.format;
+  const bool lines_are_text = format == TextFormat::lines || format == TextFormat::paragraphs;
+  if (flags.hold_out_every > 0 || !lines_are_text) return count_training_documents(flags, counter);
   for (const std::string& file : flags.files) count_file(file, counter);
 }
 
@@ -134,26 +135,39 @@ void print_training(const TrainFlags& flags, const WordPieceTraining& training,
              training.last_merge_count);
 }
 
+void print_warnings(const TrainFlags& flags, const WordPieceTraining& training) {
+  const WordPieceTrainerOptions& options = flags.options;
+  const int64_t size = training.vocab.size();
+  if (training.characters_dropped > 0) {
+    fmt::print(stderr,
+               "{}: the {} rarest characters are not in the alphabet, and words with them are "
+               "[UNK].{} To keep them: --limit-alphabet {}.\n",
+               size < options.vocab_size ? "warning" : "note", training.characters_dropped,
+               size < options.vocab_size ? fmt::format(" There is room: {} tokens instead of {}.",
+                                                       size, options.vocab_size)
+                                         : "",
+               options.limit_alphabet + training.characters_dropped);
+  } else if (size < options.vocab_size) {
+    fmt::print(
+        stderr,
+        "warning: {} tokens instead of {}: no other pair is seen {} times. Give more text{}.\n",
+        size, options.vocab_size, options.min_frequency,
+        options.min_frequency > 1 ? ", or lower --min-frequency" : "");
+  }
+}
+
 void train(TrainFlags flags) {
   if (flags.files.empty()) flags.files = {"-"};
+  flags.documents.format = parse_text_format(flags.format);
+  check_document_options(flags.documents);
+  flags.files = expand_sources(flags.files);
   check_output(flags);
   if (flags.dry_run) return print_plan(flags);
   WordCounter counter(tokenizer_options(flags.cased));
   count_words(flags, counter);
   const std::vector<WordCount> words = counter.sorted();
   const WordPieceTraining training = train_wordpiece(words, flags.options);
-  if (training.vocab.size() < flags.options.vocab_size) {
-    fmt::print(
-        stderr,
-        "warning: {} tokens instead of {}: no other pair is seen {} times. Give more text, or "
-        "lower --min-frequency.\n",
-        training.vocab.size(), flags.options.vocab_size, flags.options.min_frequency);
-  }
-  if (training.characters_dropped > 0) {
-    fmt::print(stderr,
-               "note: the {} rarest characters are not in the alphabet (--limit-alphabet {}).\n",
-               training.characters_dropped, flags.options.limit_alphabet);
-  }
+  print_warnings(flags, training);
   training.vocab.save(flags.output);
   print_training(flags, training, words);
 }
@@ -184,11 +198,14 @@ void add_train(CLI::App& parent) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   sub->add_option("--format", flags->format, describe_text_formats() + " (as in data build)")
       ->capture_default_str();
+  sub->add_option("--field", flags->documents.field, "as in data build")->capture_default_str();
   sub->add_option("--document-break", flags->documents.document_break, "as in data build");
   sub->add_flag("--force", flags->force, "replace --output if it exists");
   sub->add_flag("--dry-run", flags->dry_run, "check flags and files, write nothing");
   sub->add_flag("--json", flags->json, "print the result as one JSON object");
-  sub->add_option("FILES", flags->files, "text, plain or .gz or .zst; none or - is standard input");
+  sub->add_option(
+      "FILES", flags->files,
+      "text, plain or .gz or .zst: files, folders, quoted patterns; none or - is standard input");
   sub->callback([flags] { train(*flags); });
 }
 

@@ -319,6 +319,38 @@ TEST_F(DataBuild, VerbReadsStandardInput) {
   EXPECT_EQ(ShardSet::open(folder_ / "shards")->manifest().counts.documents, 12);
 }
 
+// The same documents in every format, from files, a folder, a pattern and a pipe: the same shards.
+TEST_F(DataBuild, VerbReadsEveryFormatAndPlace) {
+  std::filesystem::create_directory(folder_ / "corpus");
+  std::string lines, wiki, rows;
+  for (char d = 'a'; d < 'm'; ++d) {
+    std::string text;
+    for (char s = 'a'; s < 'f'; ++s)
+      text +=
+          std::string(text.empty() ? "" : " ") + static_cast<char>(d - 32) + " " + s + " the end.";
+    for (size_t at = 0; at < text.size(); at += 13) lines += text.substr(at, 12) + "\n";
+    lines += "\n";
+    wiki += "<doc id=\"1\" url=\"\" title=\"T\">\nT\n\n" + text + "\n</doc>\n";
+    rows += json{{"body", text}}.dump() + "\n";
+  }
+  write_bytes(folder_ / "corpus/text.txt", lines);
+  write_bytes(folder_ / "wiki", wiki);
+  write_bytes(folder_ / "rows", rows);
+  const auto shard = [&](const std::string& before, const std::string& arguments) {
+    const auto built = testing::run_command(
+        before + std::string(std::getenv("MINIBERT_BINARY")) +
+        " data build --force --sequence-length 32 --max-predictions 5 --vocab " + in("vocab.txt") +
+        " --output " + in("shards") + " " + arguments);
+    EXPECT_EQ(built.status, 0) << built.output;
+    return read_bytes(folder_ / "shards/shard-00000.mbs");
+  };
+  const std::string expected = shard("", in("corpus/text.txt"));
+  EXPECT_TRUE(shard("", in("corpus")) == expected);
+  EXPECT_TRUE(shard("", "'" + in("corpus/*.txt") + "'") == expected);
+  EXPECT_TRUE(shard("", "--format wiki " + in("wiki")) == expected);
+  EXPECT_TRUE(shard("gzip -c " + in("rows") + " | ", "--format jsonl --field body -") == expected);
+}
+
 TEST_F(DataBuild, VerbSaysHowManyBytesWereReplaced) {
   write_bytes(folder_ / "bad.txt",
               "ok\nb\xFF"

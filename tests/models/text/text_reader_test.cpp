@@ -259,12 +259,144 @@ TEST_F(TextReader, RejectsTextWithoutTextAndBrokenExpressions) {
   EXPECT_THROW(documents("a\n", {.document_break = "(a)\\1"}), UsageError);
   EXPECT_THROW(documents("a\n", {.document_break = std::string(1001, 'a')}), UsageError);
   EXPECT_THROW(parse_text_format("wikipedia"), UsageError);
+  EXPECT_EQ(parse_text_format("wiki"), TextFormat::wiki);
+  EXPECT_EQ(parse_text_format("jsonl"), TextFormat::jsonl);
   EXPECT_EQ(parse_text_format("lines"), TextFormat::lines);
   EXPECT_EQ(parse_text_format("paragraphs"), TextFormat::paragraphs);
   for (const TextFormatName& row : text_formats()) {
     EXPECT_EQ(parse_text_format(row.name), row.format);
     EXPECT_STREQ(name_of(row.format), row.name);
   }
+}
+
+// ---- Documents that are marked -----------------------------------------------------------------
+
+/// Documents of several sentences as one string: "a|b||c".
+std::string flat(const std::vector<Document>& documents) {
+  std::string text;
+  for (const Document& document : documents) {
+    if (!text.empty()) text += "||";
+    for (size_t s = 0; s < document.size(); ++s) text += (s > 0 ? "|" : "") + document[s];
+  }
+  return text;
+}
+
+TEST_F(TextReader, DocBlocksAreDocumentsWithoutTheirTitles) {
+  const DocumentOptions options{.format = TextFormat::wiki, .document_break = ""};
+  const std::string text =
+      "<doc id=\"12\" url=\"https://en.wikipedia.org/wiki?curid=12\" title=\"Big &amp; \"old\"\">\n"
+      "Big & \"old\"\n\nIt stood here. It fell.\n\nNow it is sold.\n\n</doc>\n"
+      "<doc id=\"13\" url=\"u\" title=\"Empty\">\nEmpty\n\n</doc>\n"
+      "<doc id=\"14\" title=\"No end\">\nThe end is missing.\n"
+      "<doc id=\"15\" title=\"B\">\nB\n\nB\n</doc>\n";
+  EXPECT_EQ(flat(documents(text, options)),
+            "It stood here.|It fell.|Now it is sold.||The end is missing.||B");
+  EXPECT_EQ(stats_.documents, 3);
+  EXPECT_EQ(stats_.empty_documents, 1);
+}
+
+TEST_F(TextReader, TheJsonOfWikiExtractorIsReadAsItsBlocks) {
+  const DocumentOptions options{.format = TextFormat::wiki, .document_break = ""};
+  const std::string text =
+      R"({"id": "12", "url": "u", "title": "Bridge", "text": "Bridge\n\nIt stood. It fell.\nSold."})"
+      "\n\n"
+      R"({"id": "13", "url": "u", "title": "Bridge", "text": "Bridges are old."})"
+      "\n";
+  EXPECT_EQ(flat(documents(text, options)), "It stood.|It fell.|Sold.||Bridges are old.");
+}
+
+TEST_F(TextReader, JsonLinesAreDocumentsByTheirField) {
+  DocumentOptions options{.format = TextFormat::jsonl, .document_break = ""};
+  // Escapes: quotes, a backslash and n, a pair of surrogates, JSON within the text; unknown fields of
+  // any kind; a carriage return at the end of a line.
+  const std::string text =
+      R"({"text": "He said \"go\". C:\\new is \u00e9t\u00e9 \ud83d\ude00.", "meta": {"text": 1}})"
+      "\r\n"
+      R"({"id": [1, {"a": null}], "text": "{\"text\": \"inner\"}"})"
+      "\n\n"
+      R"({"text": ["One. Two.", "Three."]})"
+      "\n"
+      R"({"text": ""})";
+  EXPECT_EQ(flat(documents(text, options)),
+            "He said \"go\".|C:\\new is \u00e9t\u00e9 \U0001F600.||{\"text\": \"inner\"}||"
+            "One.|Two.|Three.");
+  EXPECT_EQ(stats_.empty_documents, 1);
+  options.field = "a.body";
+  EXPECT_EQ(flat(documents("{\"a\": {\"body\": \"Deep.\"}}\n{\"a.body\": \"Flat.\"}\n", options)),
+            "Deep.||Flat.");
+}
+
+TEST_F(TextReader, BadLinesOfMarkedDocumentsAreNamedAllAtOnce) {
+  const auto error = [&](const std::string& text, const DocumentOptions& options) {
+    try {
+      documents(text, options);
+    } catch (const DataError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const DocumentOptions json{.format = TextFormat::jsonl, .document_break = ""};
+  const std::string message = error(
+      "{\"text\": \"Good.\"}\n{\"text\": \"cut off\n[1]\n{\"txet\": \"a\"}\n{\"text\": 5}\n"
+      "{\"text\": [1]}\nplain\n",
+      json);
+  for (const char* part :
+       {"6 lines are not JSON", "line 2: no JSON", "line 3: a array, no object",
+        "line 4: no field \"text\" among txet. Did you mean txet?", "line 5: \"text\" is a number",
+        "line 6: \"text\" holds a number", "line 7: no JSON", "--field NAME"}) {
+    EXPECT_NE(message.find(part), std::string::npos) << part << "\n" << message;
+  }
+  std::string many;
+  for (int i = 0; i < 50; ++i) many += "{}\n";
+  EXPECT_NE(error(many, json).find("and 40 more"), std::string::npos);
+  const DocumentOptions wiki{.format = TextFormat::wiki, .document_break = ""};
+  const std::string outside = error("<doc id=\"1\">\nA.\n</doc>\nB.\n</doc>\n{\"a\": 1}\n", wiki);
+  for (const char* part : {"line 4: text outside", "line 5: </doc> without", "line 6: no field"})
+    EXPECT_NE(outside.find(part), std::string::npos) << part << "\n" << outside;
+  EXPECT_THROW(documents("{\"text\": \"\"}\n", json), DataError);
+}
+
+TEST_F(TextReader, OptionsOfOtherFormatsAreRefused) {
+  EXPECT_THROW(documents("a\n", {.document_break = "", .field = "body"}), UsageError);
+  EXPECT_THROW(documents("{}\n", {.format = TextFormat::jsonl, .document_break = "A"}), UsageError);
+  EXPECT_THROW(documents("{}\n", {.format = TextFormat::wiki, .document_break = "", .field = "a"}),
+               UsageError);
+  EXPECT_THROW(documents("{}\n", {.format = TextFormat::jsonl, .document_break = "", .field = ""}),
+               UsageError);
+}
+
+// The sample of Wikipedia that stands beside the project: an independent count by a regular expression.
+TEST_F(TextReader, ReadsEveryArticleOfTheSample) {
+  const char* shared = std::getenv("MINIBERT_SHARED_DATA");
+  const auto sample = std::filesystem::path(shared ? shared : "") / "corpus/wiki-sample";
+  if (!std::filesystem::exists(sample)) GTEST_SKIP() << "needs " << sample;
+  const DocumentOptions options{.format = TextFormat::wiki, .document_break = ""};
+  int64_t articles = 0, empty = 0;
+  for (const char* name : {"wiki_00.gz", "wiki_01.gz", "wiki_02.gz"}) {
+    empty += read_documents((sample / name).string(), options, [&](Document&& document) {
+               ++articles;
+               EXPECT_EQ(document[0].find("<doc"), std::string::npos);
+             }).empty_documents;
+  }
+  EXPECT_EQ(articles + empty, 121);  // its SOURCE.md
+  EXPECT_EQ(empty, 1);               // one is a title alone
+}
+
+TEST_F(TextReader, Latin1IsRecognised) {
+  const auto stats_of = [&](const std::string& text) {
+    lines(file(text));
+    return stats_;
+  };
+  EXPECT_TRUE(stats_of("caf\xE9 \xE0 la carte\n").looks_like_latin1());
+  EXPECT_FALSE(stats_of("caf\xC3\xA9\n").looks_like_latin1());
+  EXPECT_FALSE(stats_of("caf\xC3\xA9 na\xC3\xAFve \xFF\n").looks_like_latin1());
+  EXPECT_NE(latin1_conversion(stats_of("caf\xE9\n")).find("iconv -f LATIN1 -t UTF-8 "),
+            std::string::npos);
+  EXPECT_NE(latin1_conversion(stats_of("\x93old\x94\n")).find("iconv -f CP1252"),
+            std::string::npos);
+  SourceStats packed = stats_of("caf\xE9\n");
+  packed.path = "a.gz";
+  EXPECT_EQ(latin1_conversion(packed), "zcat a.gz | iconv -f LATIN1 -t UTF-8 > clean.txt");
 }
 
 TEST_F(TextReader, ReadsTheNovelsOfTheTree) {

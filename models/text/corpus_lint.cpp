@@ -1,0 +1,421 @@
+// corpus_lint.cpp: one function a finding, in groups; the thresholds come first. See corpus_lint.h.
+#include "models/text/corpus_lint.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "models/text/masking.h"
+#include "models/text/wordpiece.h"
+
+namespace minibert {
+namespace {
+
+// Shares from which on something is a finding. The novels of data/austen stay below each.
+constexpr double kRepeatedTokens = 0.05;
+constexpr double kRepeatedDocuments = 0.005;
+constexpr double kOneLine = 0.01;            // of all sentences, one sentence
+constexpr int64_t kOneLineTimes = 20;
+constexpr double kOneSentence = 0.2;         // of the documents
+constexpr double kEmptyDocuments = 0.01;
+constexpr double kGiant = 0.5;               // of the tokens, one document
+constexpr double kUnknown = 0.01;            // of the tokens
+constexpr double kLost = 0.2;                // of the tokens
+constexpr double kCut = 0.5;                 // of the tokens
+constexpr double kEmptyMasks = 0.01;         // of the examples
+constexpr double kFewMasks = 0.7;            // of the wanted share
+constexpr double kScript = 0.02;             // of the letters; and of the vocabulary's tokens below
+constexpr double kVocabularyScript = 0.005;
+constexpr double kUpperVocabulary = 0.02;    // of the vocabulary
+constexpr double kMarkup = 0.01;             // of the sentences
+constexpr double kJson = 0.1;
+constexpr double kTwiceEncoded = 0.002;
+constexpr double kBrokenOff = 0.2;
+constexpr double kWithoutLetters = 0.1;
+constexpr double kShort = 0.5;               // of the examples
+
+double share(int64_t part, int64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+}
+
+/// The files of a text as a command takes them: by name if they are few.
+std::string files_of(const Manifest& manifest) {
+  constexpr size_t kNamed = 3;
+  if (manifest.sources.empty() || manifest.sources.size() > kNamed) return "FILES";
+  std::string text;
+  for (const SourceStats& source : manifest.sources)
+    text += (text.empty() ? "" : " ") + (source.path == "-" ? "FILES" : source.path);
+  return text;
+}
+
+class Linter {
+ public:
+  Linter(const Manifest& manifest, std::optional<int64_t> empty_masks)
+      : manifest_(manifest),
+        settings_(manifest.settings),
+        counts_(manifest.counts),
+        facts_(manifest.facts.value_or(CorpusFacts{})),
+        empty_masks_(empty_masks.value_or(facts_.empty_masks)) {}
+
+  std::vector<Finding> run() {
+    documents();
+    repeats();
+    sources();
+    format();
+    characters();
+    unknown();
+    scripts();
+    lengths();
+    masks();
+    std::stable_sort(findings_.begin(), findings_.end(),
+                     [](const Finding& a, const Finding& b) { return a.share > b.share; });
+    return std::move(findings_);
+  }
+
+ private:
+  template <typename... Args>
+  void found(const char* name, double share, fmt::format_string<Args...> format, Args&&... args) {
+    findings_.push_back({name, share, fmt::format(format, std::forward<Args>(args)...)});
+  }
+  double of_sentences(int64_t count) const { return share(count, counts_.sentences); }
+  bool lines() const { return settings_.documents.format == TextFormat::lines; }
+
+  // ---- Documents -------------------------------------------------------------------------------
+
+  void documents() {
+    const int64_t documents = counts_.documents;
+    if (settings_.examples.nsp && documents == 1) {
+      found("single_document", 1.0,
+            "the text is one document, so \"random\" next sentences come from the document itself. "
+            "Say where documents begin: --document-break REGEX{}. Or build without pairs: "
+            "--no-nsp.",
+            lines() ? ", or blank lines between them" : "");
+    }
+    const double giant = share(facts_.largest_document_tokens, counts_.tokens);
+    if (settings_.examples.nsp && documents > 1 && giant > kGiant) {
+      found("giant_document", giant,
+            "one of {} documents holds {} of {} tokens. Say where documents begin: --document-break "
+            "REGEX. Or build without pairs: --no-nsp.",
+            documents, facts_.largest_document_tokens, counts_.tokens);
+    }
+    const double single = share(facts_.one_sentence_documents, documents);
+    if (settings_.examples.nsp && documents > 1 && single > kOneSentence) {
+      found("one_sentence_documents", single,
+            "{} of {} documents are one sentence, which has no next one: all their pairs are random. "
+            "{}. Or build without pairs: --no-nsp.",
+            facts_.one_sentence_documents, documents,
+            lines() ? "Remove the blank lines inside documents, or find sentences in the lines: "
+                      "--format paragraphs --document-break REGEX"
+                    : "Check --document-break");
+    }
+    int64_t empty = facts_.empty_documents;
+    for (const SourceStats& source : manifest_.sources) empty += source.empty_documents;
+    if (share(empty, documents + empty) > kEmptyDocuments) {
+      found("empty_documents", share(empty, documents + empty),
+            "{} of {} documents hold no token and were left out. Check the source{}, or remove "
+            "them.",
+            empty, documents + empty,
+            settings_.documents.format == TextFormat::jsonl ? " and --field" : "");
+    }
+    if (facts_.documents_in_both_parts > 0) {
+      found("held_out_copies", share(facts_.documents_in_both_parts, documents),
+            "{} documents are in the training text and held out as well, so held-out figures are too "
+            "good. {}",
+            facts_.documents_in_both_parts, remove_documents());
+    }
+  }
+
+  // ---- Repeated text ---------------------------------------------------------------------------
+
+  std::string remove_documents() const {
+    const std::string files = files_of(manifest_);
+    if (!lines() || !settings_.documents.document_break.empty())
+      return "Remove the copies from " + files + ".";
+    return fmt::format("Remove the copies: awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' {} > clean.txt",
+                       files);
+  }
+
+  void repeats() {
+    const double documents = share(facts_.repeated_documents, counts_.documents);
+    if (documents > kRepeatedDocuments) {
+      found("repeated_documents", documents, "{} of {} documents equal an earlier one. {}",
+            facts_.repeated_documents, counts_.documents, remove_documents());
+    }
+    const double tokens = share(facts_.repeated_tokens, counts_.tokens);
+    const std::string clean =
+        lines() ? fmt::format("Remove them: awk '!NF || !seen[$0]++' {} > clean.txt",
+                              files_of(manifest_))
+                : "Remove them from " + files_of(manifest_) + ".";
+    if (tokens > kRepeatedTokens) {
+      found("repeated_lines", tokens, "{} of {} tokens are in sentences that were there before. {}",
+            facts_.repeated_tokens, counts_.tokens, clean);
+    }
+    if (facts_.most_repeated >= kOneLineTimes && of_sentences(facts_.most_repeated) > kOneLine) {
+      found("frequent_line", of_sentences(facts_.most_repeated),
+            "\"{}\" is there {} times, among {} sentences. {}", facts_.most_repeated_text,
+            facts_.most_repeated, counts_.sentences, clean);
+    }
+  }
+
+  // ---- Files -----------------------------------------------------------------------------------
+
+  void sources() {
+    std::set<std::pair<int64_t, uint32_t>> seen;
+    int64_t invalid = 0, bytes = 0, latin1 = 0;
+    const SourceStats* first = nullptr;
+    for (const SourceStats& source : manifest_.sources) {
+      if (!seen.insert({source.file_bytes, source.crc32}).second) {
+        found("repeated_files", 1.0 / static_cast<double>(manifest_.sources.size()),
+              "{} has the same bytes as another file. Leave it out.", source.path);
+      }
+      bytes += source.text_bytes;
+      invalid += source.invalid_bytes;
+      if (source.invalid_bytes > 0 && first == nullptr) first = &source;
+      latin1 += source.looks_like_latin1();
+    }
+    if (first == nullptr) return;
+    if (latin1 > 0) {
+      found("not_utf8", share(invalid, bytes),
+            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops; {} looks like "
+            "Latin-1. {}",
+            invalid, first->path, "Convert it: " + latin1_conversion(*first));
+    } else {
+      found("not_utf8", share(invalid, bytes),
+            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
+            "{}). Remove them: iconv -c -f UTF-8 -t UTF-8 {} > clean.txt",
+            invalid, first->path, first->first_invalid_line, first->path);
+    }
+  }
+
+  // ---- A format that was not given -------------------------------------------------------------
+
+  void format() {
+    const double json = of_sentences(facts_.json_lines);
+    if (lines() && json > kJson) {
+      found("json_lines", json, "{} of {} lines are JSON objects. Read them: --format jsonl.",
+            facts_.json_lines, counts_.sentences);
+      return;  // what follows is only its consequence
+    }
+    if (facts_.document_tags > 0) {
+      found("document_tags", of_sentences(facts_.document_tags),
+            "{} lines are <doc ...> or </doc>, as WikiExtractor writes them. Read them: --format "
+            "wiki.",
+            facts_.document_tags);
+    }
+    const double tags = of_sentences(facts_.with_tags - facts_.document_tags);
+    if (tags > kMarkup) {
+      found("tags", tags,
+            "{} of {} sentences hold tags, such as <p> or </a>. Remove them: sed -E "
+            "'s/<[^>]*>//g' {} > clean.txt",
+            facts_.with_tags, counts_.sentences, files_of(manifest_));
+    }
+    const double entities = of_sentences(facts_.with_entities);
+    if (entities > kMarkup) {
+      found("entities", entities,
+            "{} of {} sentences hold entities, such as &amp;. Decode them: python3 -c 'import "
+            "html,sys; sys.stdout.write(html.unescape(sys.stdin.read()))' < {} > clean.txt",
+            facts_.with_entities, counts_.sentences, files_of(manifest_));
+    }
+    const double broken = of_sentences(facts_.broken_off);
+    if (lines() && broken > kBrokenOff) {
+      found("wrapped_lines", broken,
+            "{} of {} lines break off and go on in the next with a small letter: this is wrapped "
+            "prose. Read it: --format paragraphs.",
+            facts_.broken_off, counts_.sentences);
+    }
+  }
+
+  // ---- Characters ------------------------------------------------------------------------------
+
+  void characters() {
+    const double twice = of_sentences(facts_.twice_encoded);
+    if (twice > kTwiceEncoded) {
+      found("twice_encoded", twice,
+            "{} of {} sentences hold UTF-8 that was read as Windows-1252 and encoded once more, such "
+            "as \u00C3\u00A9 for \u00E9. Undo it: iconv -f UTF-8 -t CP1252 {} > clean.txt",
+            facts_.twice_encoded, counts_.sentences, files_of(manifest_));
+    }
+    int64_t invalid = 0;
+    for (const SourceStats& source : manifest_.sources) invalid += source.invalid_bytes;
+    const double replaced = of_sentences(facts_.with_replacements);
+    if (invalid == 0 && replaced > kTwiceEncoded) {
+      found("replacement_characters", replaced,
+            "{} of {} sentences hold U+FFFD: characters were lost when the file was made. Make it "
+            "again from its source, read in the right encoding.",
+            facts_.with_replacements, counts_.sentences);
+    }
+    const double bare = of_sentences(facts_.without_letters);
+    if (bare > kWithoutLetters) {
+      found("without_letters", bare,
+            "{} of {} sentences have no letter: tables, numbers or rules. Remove them: grep -v "
+            "'^[^[:alpha:]]\\{{1,\\}}$' {} > clean.txt",
+            facts_.without_letters, counts_.sentences, files_of(manifest_));
+    }
+  }
+
+  // ---- [UNK] -----------------------------------------------------------------------------------
+
+  void unknown() {
+    const double unknown = share(counts_.unknown_tokens, counts_.tokens);
+    if (unknown <= kUnknown) return;
+    const int64_t half = facts_.unknown_words / 2;
+    std::string fix;
+    if (facts_.unknown_words > 0 && facts_.unknown_upper_words > half) {
+      fix = "Most have capitals that the vocabulary lacks. Leave out --cased, or give a cased "
+            "vocabulary.";
+    } else if (facts_.unknown_words > 0 && facts_.unknown_long_words > half) {
+      fix = fmt::format(
+          "Most are longer than {} characters, such as encoded data. Remove them: sed -E "
+          "'s/[^[:space:]]{{{},}}//g' {} > clean.txt",
+          kMaxCharactersPerWord, kMaxCharactersPerWord + 1, files_of(manifest_));
+    } else {
+      fix = train_vocabulary();
+    }
+    found("unknown_tokens", unknown, "{} of {} tokens are [UNK]. {}", counts_.unknown_tokens,
+          counts_.tokens, fix);
+  }
+
+  /// The command that makes a vocabulary with the characters that are missing.
+  std::string train_vocabulary() const {
+    const int64_t alphabet = facts_.alphabet + facts_.missing_characters;
+    const int64_t least = 2 * alphabet + 5;  // each character alone and after ##, special tokens
+    return fmt::format(
+        "The vocabulary lacks {} characters of the text, such as {}. Train one on it: minibert "
+        "tokenizer train --limit-alphabet {} --vocab-size {} --output NEW.txt{} {}",
+        facts_.missing_characters, facts_.missing_character_sample, alphabet,
+        std::max<int64_t>(least, manifest_.tokens.vocab_size), settings_.cased ? " --cased" : "",
+        files_of(manifest_));
+  }
+
+  // ---- Languages -------------------------------------------------------------------------------
+
+  void scripts() {
+    int64_t letters = 0, pieces = 0;
+    for (const auto& [name, count] : facts_.letters) letters += count;
+    for (const auto& [name, count] : facts_.vocabulary_letters) pieces += count;
+    for (const auto& [name, count] : facts_.letters) {
+      const auto known = facts_.vocabulary_letters.find(name);
+      const double covered =
+          share(known == facts_.vocabulary_letters.end() ? 0 : known->second, pieces);
+      if (share(count, letters) <= kScript || covered >= kVocabularyScript) continue;
+      found("foreign_script", share(count, letters),
+            "{:.1f} % of the letters are {}, and {:.1f} % of the vocabulary's pieces: the text is "
+            "[UNK] or spelled letter by letter. Leave this text out, or train a vocabulary on it: "
+            "minibert tokenizer train --vocab-size {} --output NEW.txt{} {}",
+            100 * share(count, letters), name, 100 * covered, manifest_.tokens.vocab_size,
+            settings_.cased ? " --cased" : "", files_of(manifest_));
+    }
+    const double upper = share(facts_.vocabulary_upper, manifest_.tokens.vocab_size);
+    if (!settings_.cased && upper > kUpperVocabulary) {
+      found("cased_vocabulary", upper,
+            "{} of {} tokens of the vocabulary have capitals, which the text loses without --cased. "
+            "Build with --cased.",
+            facts_.vocabulary_upper, manifest_.tokens.vocab_size);
+    }
+  }
+
+  // ---- Lengths ---------------------------------------------------------------------------------
+
+  void lengths() {
+    const int64_t read = counts_.tokens * settings_.duplicate_factor;
+    const double lost = share(facts_.lost_tokens, read);
+    const int sequence = settings_.examples.sequence_length;
+    if (lost > kLost) {
+      found("truncated_text", lost,
+            "{} of {} tokens are in no example: sentences are nearly as long as a sequence, or "
+            "longer. Cut them into pieces: --max-sentence-tokens {}.",
+            facts_.lost_tokens, read, std::max(1, sequence / 8));
+    }
+    const double cut = share(facts_.cut_tokens, counts_.tokens);
+    if (cut > kCut && settings_.examples.max_sentence_tokens == ExampleOptions::kWhatFits) {
+      found("long_lines", cut,
+            "{} of {} tokens are in sentences that an example cannot hold; they were cut into "
+            "pieces anywhere. {}--sequence-length above {}.",
+            facts_.cut_tokens, counts_.tokens,
+            lines() ? "Find sentences in the lines: --format paragraphs, or give " : "Give ",
+            sequence);
+    }
+    int64_t brief = 0;
+    for (int length = 0; length <= sequence / 4 &&
+                         static_cast<size_t>(length) < counts_.length_histogram.size();
+         ++length)
+      brief += counts_.length_histogram[static_cast<size_t>(length)];
+    if (share(brief, counts_.examples) > kShort) {
+      found("short_examples", share(brief, counts_.examples),
+            "{} of {} examples have at most {} tokens, a quarter of --sequence-length. {}Or give a "
+            "lower --sequence-length.",
+            brief, counts_.examples, sequence / 4,
+            lines() ? "Remove the blank lines inside documents. " : "");
+    }
+  }
+
+  // ---- Masks -----------------------------------------------------------------------------------
+
+  void masks() {
+    const double empty = share(empty_masks_, counts_.examples);
+    if (empty > kEmptyMasks) {
+      found("empty_masks", empty,
+            "{} of {} examples have no masked token: each of their words has more pieces than are to "
+            "be masked. Leave out --whole-word-masking, or raise --masked-lm-prob{}.",
+            empty_masks_, counts_.examples,
+            settings_.masking.max_predictions < 5 ? " and --max-predictions" : "");
+    }
+    double wanted = 0, limited = 0;
+    for (size_t length = 1; length < counts_.length_histogram.size(); ++length) {
+      const auto examples = static_cast<double>(counts_.length_histogram[length]);
+      wanted += examples * static_cast<double>(length) * settings_.masking.masked_lm_prob;
+      limited +=
+          examples * masked_count(static_cast<int64_t>(length), settings_.masking);
+    }
+    if (wanted > 0 && limited < kFewMasks * wanted) {
+      const double full = settings_.examples.sequence_length * settings_.masking.masked_lm_prob;
+      found("few_masks", 1 - limited / wanted,
+            "--max-predictions {} masks {:.1f} % of the tokens instead of {:.1f} %. Raise it: "
+            "--max-predictions {}.",
+            settings_.masking.max_predictions,
+            100 * settings_.masking.masked_lm_prob * limited / wanted,
+            100 * settings_.masking.masked_lm_prob, static_cast<int>(std::ceil(full)));
+    }
+  }
+
+  const Manifest& manifest_;
+  const DataSettings& settings_;
+  const DataCounts& counts_;
+  const CorpusFacts facts_;
+  const int64_t empty_masks_;
+  std::vector<Finding> findings_;
+};
+
+}  // namespace
+
+std::vector<Finding> lint(const Manifest& manifest, std::optional<int64_t> empty_masks) {
+  return Linter(manifest, empty_masks).run();
+}
+
+std::vector<std::string> describe(const std::vector<Finding>& findings, size_t most) {
+  std::vector<std::string> lines;
+  for (const Finding& finding : findings) {
+    if (lines.size() == most) {
+      lines.push_back(fmt::format("and {} more: minibert data inspect", findings.size() - most));
+      break;
+    }
+    lines.push_back(
+        fmt::format("{} ({:.1f} %): {}", finding.name, 100 * finding.share, finding.message));
+  }
+  return lines;
+}
+
+nlohmann::json to_json(const std::vector<Finding>& findings) {
+  nlohmann::json values = nlohmann::json::array();
+  for (const Finding& finding : findings) {
+    values.push_back({{"name", finding.name},
+                      {"share", finding.share},
+                      {"message", finding.message}});
+  }
+  return values;
+}
+
+}  // namespace minibert
