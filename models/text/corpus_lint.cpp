@@ -17,25 +17,25 @@ namespace {
 // Shares from which on something is a finding. The novels of data/austen stay below each.
 constexpr double kRepeatedTokens = 0.05;
 constexpr double kRepeatedDocuments = 0.005;
-constexpr double kOneLine = 0.01;            // of all sentences, one sentence
+constexpr double kOneLine = 0.01;  // of all sentences, one sentence
 constexpr int64_t kOneLineTimes = 20;
-constexpr double kOneSentence = 0.2;         // of the documents
+constexpr double kOneSentence = 0.2;  // of the documents
 constexpr double kEmptyDocuments = 0.01;
-constexpr double kGiant = 0.5;               // of the tokens, one document
-constexpr double kUnknown = 0.01;            // of the tokens
-constexpr double kLost = 0.2;                // of the tokens
-constexpr double kCut = 0.5;                 // of the tokens
-constexpr double kEmptyMasks = 0.01;         // of the examples
-constexpr double kFewMasks = 0.7;            // of the wanted share
-constexpr double kScript = 0.02;             // of the letters; and of the vocabulary's tokens below
+constexpr double kGiant = 0.5;        // of the tokens, one document
+constexpr double kUnknown = 0.01;     // of the tokens
+constexpr double kLost = 0.2;         // of the tokens
+constexpr double kCut = 0.5;          // of the tokens
+constexpr double kEmptyMasks = 0.01;  // of the examples
+constexpr double kFewMasks = 0.7;     // of the wanted share
+constexpr double kScript = 0.02;      // of the letters; and of the vocabulary's tokens below
 constexpr double kVocabularyScript = 0.005;
-constexpr double kUpperVocabulary = 0.02;    // of the vocabulary
-constexpr double kMarkup = 0.01;             // of the sentences
+constexpr double kUpperVocabulary = 0.02;  // of the vocabulary
+constexpr double kMarkup = 0.01;           // of the sentences
 constexpr double kJson = 0.1;
 constexpr double kTwiceEncoded = 0.002;
 constexpr double kBrokenOff = 0.2;
 constexpr double kWithoutLetters = 0.1;
-constexpr double kShort = 0.5;               // of the examples
+constexpr double kShort = 0.5;  // of the examples
 
 double share(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
@@ -96,20 +96,22 @@ class Linter {
     }
     const double giant = share(facts_.largest_document_tokens, counts_.tokens);
     if (settings_.examples.nsp && documents > 1 && giant > kGiant) {
-      found("giant_document", giant,
-            "one of {} documents holds {} of {} tokens. Say where documents begin: --document-break "
-            "REGEX. Or build without pairs: --no-nsp.",
-            documents, facts_.largest_document_tokens, counts_.tokens);
+      found(
+          "giant_document", giant,
+          "one of {} documents holds {} of {} tokens. Say where documents begin: --document-break "
+          "REGEX. Or build without pairs: --no-nsp.",
+          documents, facts_.largest_document_tokens, counts_.tokens);
     }
     const double single = share(facts_.one_sentence_documents, documents);
     if (settings_.examples.nsp && documents > 1 && single > kOneSentence) {
-      found("one_sentence_documents", single,
-            "{} of {} documents are one sentence, which has no next one: all their pairs are random. "
-            "{}. Or build without pairs: --no-nsp.",
-            facts_.one_sentence_documents, documents,
-            lines() ? "Remove the blank lines inside documents, or find sentences in the lines: "
-                      "--format paragraphs --document-break REGEX"
-                    : "Check --document-break");
+      found(
+          "one_sentence_documents", single,
+          "{} of {} documents are one sentence, which has no next one: all their pairs are random. "
+          "{}. Or build without pairs: --no-nsp.",
+          facts_.one_sentence_documents, documents,
+          lines() ? "Remove the blank lines inside documents, or find sentences in the lines: "
+                    "--format paragraphs --document-break REGEX"
+                  : "Check --document-break");
     }
     int64_t empty = facts_.empty_documents;
     for (const SourceStats& source : manifest_.sources) empty += source.empty_documents;
@@ -121,10 +123,11 @@ class Linter {
             settings_.documents.format == TextFormat::jsonl ? " and --field" : "");
     }
     if (facts_.documents_in_both_parts > 0) {
-      found("held_out_copies", share(facts_.documents_in_both_parts, documents),
-            "{} documents are in the training text and held out as well, so held-out figures are too "
-            "good. {}",
-            facts_.documents_in_both_parts, remove_documents());
+      found(
+          "held_out_copies", share(facts_.documents_in_both_parts, documents),
+          "{} documents are in the training text and held out as well, so held-out figures are too "
+          "good. {}",
+          facts_.documents_in_both_parts, remove_documents());
     }
   }
 
@@ -183,10 +186,11 @@ class Linter {
             "Latin-1. {}",
             invalid, first->path, "Convert it: " + latin1_conversion(*first));
     } else {
-      found("not_utf8", share(invalid, bytes),
-            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
-            "{}). Remove them: iconv -c -f UTF-8 -t UTF-8 {} > clean.txt",
-            invalid, first->path, first->first_invalid_line, first->path);
+      found(
+          "not_utf8", share(invalid, bytes),
+          "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
+          "{}). Remove them: iconv -c -f UTF-8 -t UTF-8 {} > clean.txt",
+          invalid, first->path, first->first_invalid_line, first->path);
     }
   }
 
@@ -233,10 +237,11 @@ class Linter {
   void characters() {
     const double twice = of_sentences(facts_.twice_encoded);
     if (twice > kTwiceEncoded) {
-      found("twice_encoded", twice,
-            "{} of {} sentences hold UTF-8 that was read as Windows-1252 and encoded once more, such "
-            "as \u00C3\u00A9 for \u00E9. Undo it: iconv -f UTF-8 -t CP1252 {} > clean.txt",
-            facts_.twice_encoded, counts_.sentences, files_of(manifest_));
+      found(
+          "twice_encoded", twice,
+          "{} of {} sentences hold UTF-8 that was read as Windows-1252 and encoded once more, such "
+          "as \u00C3\u00A9 for \u00E9. Undo it: iconv -f UTF-8 -t CP1252 {} > clean.txt",
+          facts_.twice_encoded, counts_.sentences, files_of(manifest_));
     }
     int64_t invalid = 0;
     for (const SourceStats& source : manifest_.sources) invalid += source.invalid_bytes;
@@ -264,8 +269,9 @@ class Linter {
     const int64_t half = facts_.unknown_words / 2;
     std::string fix;
     if (facts_.unknown_words > 0 && facts_.unknown_upper_words > half) {
-      fix = "Most have capitals that the vocabulary lacks. Leave out --cased, or give a cased "
-            "vocabulary.";
+      fix =
+          "Most have capitals that the vocabulary lacks. Leave out --cased, or give a cased "
+          "vocabulary.";
     } else if (facts_.unknown_words > 0 && facts_.unknown_long_words > half) {
       fix = fmt::format(
           "Most are longer than {} characters, such as encoded data. Remove them: sed -E "
@@ -310,10 +316,11 @@ class Linter {
     }
     const double upper = share(facts_.vocabulary_upper, manifest_.tokens.vocab_size);
     if (!settings_.cased && upper > kUpperVocabulary) {
-      found("cased_vocabulary", upper,
-            "{} of {} tokens of the vocabulary have capitals, which the text loses without --cased. "
-            "Build with --cased.",
-            facts_.vocabulary_upper, manifest_.tokens.vocab_size);
+      found(
+          "cased_vocabulary", upper,
+          "{} of {} tokens of the vocabulary have capitals, which the text loses without --cased. "
+          "Build with --cased.",
+          facts_.vocabulary_upper, manifest_.tokens.vocab_size);
     }
   }
 
@@ -339,16 +346,16 @@ class Linter {
             sequence);
     }
     int64_t brief = 0;
-    for (int length = 0; length <= sequence / 4 &&
-                         static_cast<size_t>(length) < counts_.length_histogram.size();
+    for (int length = 0;
+         length <= sequence / 4 && static_cast<size_t>(length) < counts_.length_histogram.size();
          ++length)
       brief += counts_.length_histogram[static_cast<size_t>(length)];
     if (share(brief, counts_.examples) > kShort) {
       found("short_examples", share(brief, counts_.examples),
-            "{} of {} examples have at most {} tokens, a quarter of --sequence-length. {}Or give a "
+            "{} of {} examples have at most {} tokens, a quarter of --sequence-length. {} a "
             "lower --sequence-length.",
             brief, counts_.examples, sequence / 4,
-            lines() ? "Remove the blank lines inside documents. " : "");
+            lines() ? "Remove the blank lines inside documents, or give" : "Give");
     }
   }
 
@@ -357,18 +364,18 @@ class Linter {
   void masks() {
     const double empty = share(empty_masks_, counts_.examples);
     if (empty > kEmptyMasks) {
-      found("empty_masks", empty,
-            "{} of {} examples have no masked token: each of their words has more pieces than are to "
-            "be masked. Leave out --whole-word-masking, or raise --masked-lm-prob{}.",
-            empty_masks_, counts_.examples,
-            settings_.masking.max_predictions < 5 ? " and --max-predictions" : "");
+      found(
+          "empty_masks", empty,
+          "{} of {} examples have no masked token: each of their words has more pieces than are to "
+          "be masked. Leave out --whole-word-masking, or raise --masked-lm-prob{}.",
+          empty_masks_, counts_.examples,
+          settings_.masking.max_predictions < 5 ? " and --max-predictions" : "");
     }
     double wanted = 0, limited = 0;
     for (size_t length = 1; length < counts_.length_histogram.size(); ++length) {
       const auto examples = static_cast<double>(counts_.length_histogram[length]);
       wanted += examples * static_cast<double>(length) * settings_.masking.masked_lm_prob;
-      limited +=
-          examples * masked_count(static_cast<int64_t>(length), settings_.masking);
+      limited += examples * masked_count(static_cast<int64_t>(length), settings_.masking);
     }
     if (wanted > 0 && limited < kFewMasks * wanted) {
       const double full = settings_.examples.sequence_length * settings_.masking.masked_lm_prob;
@@ -411,9 +418,8 @@ std::vector<std::string> describe(const std::vector<Finding>& findings, size_t m
 nlohmann::json to_json(const std::vector<Finding>& findings) {
   nlohmann::json values = nlohmann::json::array();
   for (const Finding& finding : findings) {
-    values.push_back({{"name", finding.name},
-                      {"share", finding.share},
-                      {"message", finding.message}});
+    values.push_back(
+        {{"name", finding.name}, {"share", finding.share}, {"message", finding.message}});
   }
   return values;
 }

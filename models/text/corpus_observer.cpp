@@ -8,10 +8,10 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kCopyTokens = 8;         // shorter documents may well be equal
-constexpr int64_t kWordyTokens = 4;        // and shorter sentences
-constexpr size_t kShownBytes = 60;         // of the most frequent sentence
-constexpr size_t kMostMissing = 1 << 16;   // distinct characters that are counted
+constexpr int64_t kCopyTokens = 8;        // shorter documents may well be equal
+constexpr int64_t kWordyTokens = 4;       // and shorter sentences
+constexpr size_t kShownBytes = 60;        // of the most frequent sentence
+constexpr size_t kMostMissing = 1 << 16;  // distinct characters that are counted
 constexpr size_t kShownMissing = 8;
 
 bool is_ascii_letter(char c) {

@@ -6,6 +6,7 @@
 #include <deque>
 
 #include "core/error.h"
+#include "models/text/document_set.h"
 
 namespace minibert {
 namespace {

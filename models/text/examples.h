@@ -15,42 +15,7 @@
 
 namespace minibert {
 
-/// Tokenised documents in flat arrays: tokens, and where sentences and documents begin. No sentence
-/// and no document is empty.
-class DocumentSet {
- public:
-  void begin_document() { document_begin_.push_back(static_cast<int64_t>(sentence_begin_.size())); }
-  void add_sentence(std::span<const int32_t> ids) {
-    sentence_begin_.push_back(static_cast<int64_t>(tokens_.size()));
-    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
-  }
-
-  int64_t documents() const { return static_cast<int64_t>(document_begin_.size()); }
-  int64_t sentences() const { return static_cast<int64_t>(sentence_begin_.size()); }
-  int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
-  /// Number of sentences of a document.
-  int64_t sentences_of(int64_t document) const {
-    return end_of(document_begin_, document, sentences()) - first(document);
-  }
-  /// Token ids of sentence `sentence` (0-based in the document).
-  std::span<const int32_t> sentence(int64_t document, int64_t sentence) const {
-    const int64_t number = first(document) + sentence;
-    const int64_t begin = sentence_begin_[static_cast<size_t>(number)];
-    return {tokens_.data() + begin,
-            static_cast<size_t>(end_of(sentence_begin_, number, tokens()) - begin)};
-  }
-  std::span<const int32_t> all_tokens() const { return tokens_; }
-
- private:
-  int64_t first(int64_t document) const { return document_begin_[static_cast<size_t>(document)]; }
-  static int64_t end_of(const std::vector<int64_t>& begins, int64_t number, int64_t end) {
-    return static_cast<size_t>(number) + 1 < begins.size() ? begins[static_cast<size_t>(number) + 1]
-                                                           : end;
-  }
-  std::vector<int64_t> document_begin_;  // sentence numbers
-  std::vector<int64_t> sentence_begin_;  // token numbers
-  std::vector<int32_t> tokens_;
-};
+class DocumentSet;  // document_set.h: a tokenised corpus
 
 struct ExampleOptions {
   int sequence_length = 128;         // tokens with [CLS] and [SEP], at most

@@ -86,10 +86,10 @@ constexpr Block kBlocks[] = {
 };
 
 constexpr std::array<const char*, kScripts> kNames = {
-    "none",      "latin",   "greek",  "cyrillic", "armenian", "hebrew",  "arabic",
-    "devanagari", "bengali", "gujarati", "tamil",  "telugu",   "kannada", "malayalam",
-    "sinhala",   "thai",    "tibetan", "burmese", "georgian", "ethiopic", "khmer",
-    "hangul",    "kana",    "han",    "other"};
+    "none",       "latin",   "greek",    "cyrillic", "armenian", "hebrew",   "arabic",
+    "devanagari", "bengali", "gujarati", "tamil",    "telugu",   "kannada",  "malayalam",
+    "sinhala",    "thai",    "tibetan",  "burmese",  "georgian", "ethiopic", "khmer",
+    "hangul",     "kana",    "han",      "other"};
 
 }  // namespace
 
@@ -98,9 +98,9 @@ const char* name_of(Script script) {
 }
 
 Script script_of(uint32_t code_point) {
-  const auto* after = std::upper_bound(
-      std::begin(kBlocks), std::end(kBlocks), code_point,
-      [](uint32_t code, const Block& block) { return code < block.first; });
+  const auto* after =
+      std::upper_bound(std::begin(kBlocks), std::end(kBlocks), code_point,
+                       [](uint32_t code, const Block& block) { return code < block.first; });
   if (after == std::begin(kBlocks)) return Script::none;
   const Block& block = *(after - 1);
   return code_point <= block.last ? block.script : Script::none;

@@ -10,8 +10,31 @@
 namespace minibert {
 
 enum class Script : uint8_t {
-  none, latin, greek, cyrillic, armenian, hebrew, arabic, devanagari, bengali, gujarati, tamil, telugu,
-  kannada, malayalam, sinhala, thai, tibetan, burmese, georgian, ethiopic, khmer, hangul, kana, han, other
+  none,
+  latin,
+  greek,
+  cyrillic,
+  armenian,
+  hebrew,
+  arabic,
+  devanagari,
+  bengali,
+  gujarati,
+  tamil,
+  telugu,
+  kannada,
+  malayalam,
+  sinhala,
+  thai,
+  tibetan,
+  burmese,
+  georgian,
+  ethiopic,
+  khmer,
+  hangul,
+  kana,
+  han,
+  other
 };
 inline constexpr size_t kScripts = static_cast<size_t>(Script::other) + 1;
 

@@ -2,7 +2,7 @@
 // Called by tools/minibert/data.cpp. text_reader -> WordPiece -> examples -> masking -> shard, and
 // the manifest last, in a folder of partial_folder.h. Easy to break: document and example numbers
 // name all random draws, so the thread count changes no byte; the output gets its name only when it
-// is complete. Memory: the token ids, 4 bytes each. Test: ctest -R shard_build.
+// is complete, and neither threads nor memory change a byte. Test: ctest -R shard_build.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,13 @@ struct BuildOptions {
   std::filesystem::path output;
   DataSettings settings;
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long
-  bool force = false;                        // replace an earlier build in `output`
-  bool dry_run = false;                      // read, create and count the examples, write nothing
+  /// Bytes that the build may hold, about; what does not fit goes to files in `output`.partial. The
+  /// longest document, its sentences and examples come on top.
+  int64_t memory = int64_t{1} << 30;
+  /// Bytes of the arrays that grow with the text; 0: what `memory` leaves. For tests.
+  int64_t array_memory = 0;
+  bool force = false;    // replace an earlier build in `output`
+  bool dry_run = false;  // read, create and count the examples, write nothing
   /// Training shards whose token counts to copy (for held-out text); may be empty.
   std::filesystem::path unigram_from;
   /// Writes documents and draws for tools/goldens/examples_reference.py; may be empty.

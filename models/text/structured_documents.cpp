@@ -84,7 +84,8 @@ std::string add_value(const json& value, const std::string& field, Document& doc
   }
   if (!value.is_array()) return fmt::format("\"{}\" is a {}, no string", field, value.type_name());
   for (const json& part : value) {
-    if (!part.is_string()) return fmt::format("\"{}\" holds a {}, no string", field, part.type_name());
+    if (!part.is_string())
+      return fmt::format("\"{}\" holds a {}, no string", field, part.type_name());
     add_text(part.get_ref<const std::string&>(), document);
   }
   return "";
@@ -111,9 +112,9 @@ std::string read_object(const std::string& line, const std::string& field, Docum
   }
   const auto title = object.find(title_field);
   if (title != object.end() && title->is_string() && value->is_string()) {
-    add_text(without_title(value->get_ref<const std::string&>(),
-                           title->get_ref<const std::string&>()),
-             document);
+    add_text(
+        without_title(value->get_ref<const std::string&>(), title->get_ref<const std::string&>()),
+        document);
     return "";
   }
   return add_value(*value, field, document);
@@ -145,8 +146,7 @@ struct Block {
 
 }  // namespace
 
-DocumentCounts read_wiki_documents(LineReader& lines,
-                                   const std::function<void(Document&&)>& sink) {
+DocumentCounts read_wiki_documents(LineReader& lines, const std::function<void(Document&&)>& sink) {
   Collector collector(sink);
   DataFaults faults;
   Block block;
@@ -182,9 +182,10 @@ DocumentCounts read_wiki_documents(LineReader& lines,
     }
   }
   close();
-  faults.check(lines.stats().path, "lines are not as WikiExtractor writes them",
-               "Give its output, <doc ...> blocks or --json, or another --format: lines, paragraphs "
-               "or jsonl.");
+  faults.check(
+      lines.stats().path, "lines are not as WikiExtractor writes them",
+      "Give its output, <doc ...> blocks or --json, or another --format: lines, paragraphs "
+      "or jsonl.");
   return collector.counts();
 }
 
@@ -202,10 +203,11 @@ DocumentCounts read_json_documents(LineReader& lines, const std::string& field,
       faults.add(fmt::format("line {}: {}", lines.stats().lines, wrong));
     }
   }
-  faults.check(lines.stats().path, "lines are not JSON objects with text",
-               fmt::format("Expected an object a line with a string \"{}\". Name the field: --field "
-                           "NAME, or mend or remove these lines.",
-                           field));
+  faults.check(
+      lines.stats().path, "lines are not JSON objects with text",
+      fmt::format("Expected an object a line with a string \"{}\". Name the field: --field "
+                  "NAME, or mend or remove these lines.",
+                  field));
   return collector.counts();
 }
 

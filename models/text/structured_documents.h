@@ -21,8 +21,7 @@ struct DocumentCounts {
 /// A document a <doc ...> ... </doc> block, or a JSON object with a "text". The title that WikiExtractor
 /// repeats as the first line of the text is left out.
 /// Errors  DataError: text outside of a block; as read_json_documents.
-DocumentCounts read_wiki_documents(LineReader& lines,
-                                   const std::function<void(Document&&)>& sink);
+DocumentCounts read_wiki_documents(LineReader& lines, const std::function<void(Document&&)>& sink);
 
 /// A document a line: the value of `field` in its object, a string or an array of strings. A field
 /// that no object has by that name may be a path: "article.body".

@@ -41,7 +41,8 @@ std::vector<std::string> matches_of(const std::string& pattern) {
   std::vector<std::string> matches(found.gl_pathv, found.gl_pathv + found.gl_pathc);
   ::globfree(&found);
   MB_CHECK_AS(DataError, status == 0 && !matches.empty(),
-              "{}: no file matches this pattern. Check it; a folder may be given as it is.", pattern);
+              "{}: no file matches this pattern. Check it; a folder may be given as it is.",
+              pattern);
   std::sort(matches.begin(), matches.end());
   return matches;
 }
@@ -61,8 +62,8 @@ std::vector<std::string> expand_sources(const std::vector<std::string>& argument
   };
   for (const std::string& argument : arguments) {
     std::error_code ignored;
-    const bool pattern = argument.find_first_of("*?[") != std::string::npos &&
-                         !fs::exists(argument, ignored);
+    const bool pattern =
+        argument.find_first_of("*?[") != std::string::npos && !fs::exists(argument, ignored);
     if (!pattern) {
       add(argument);
       continue;

@@ -2,20 +2,25 @@
 #include "models/text/text_stage.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/parallel.h"
 
 namespace minibert {
 namespace {
 
-constexpr int64_t kBatchBytes = 8 << 20;  // text tokenised at once
+constexpr int64_t kBatchBytes = 4 << 20;  // text tokenised at once
 constexpr int64_t kSentenceGrain = 64;    // sentences per block
 
 }  // namespace
 
 TextStage::TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
-                     const DataSettings& settings)
+                     const DataSettings& settings, const std::filesystem::path& folder,
+                     int64_t memory)
     : tokenizer_(tokenizer), table_(table), settings_(settings), observer_(tokenizer) {
+  const bool holds_out = settings.hold_out_every > 0;
+  parts_[0].documents = DocumentSet(folder, "training", holds_out ? memory / 4 * 3 : memory);
+  if (holds_out) parts_[1].documents = DocumentSet(folder, "held-out", memory / 4);
   for (TextPart& part : parts_) part.unigrams.resize(static_cast<size_t>(table.vocab_size));
 }
 
@@ -28,6 +33,8 @@ void TextStage::add(Document&& document) {
 
 void TextStage::finish() {
   flush();
+  worker_.wait();
+  for (TextPart& part : parts_) part.documents.seal();
   for (int part = 0; part < 2; ++part) {
     const CorpusFacts cut = parts_[part].facts;
     parts_[part].facts = observer_.facts(part);
@@ -37,8 +44,15 @@ void TextStage::finish() {
 }
 
 void TextStage::flush() {
+  auto batch = std::make_shared<std::vector<Document>>(std::move(pending_));
+  worker_.give([this, batch] { tokenise(*batch); });
+  pending_.clear();
+  pending_bytes_ = 0;
+}
+
+void TextStage::tokenise(const std::vector<Document>& documents) {
   std::vector<const std::string*> texts;
-  for (const Document& document : pending_) {
+  for (const Document& document : documents) {
     for (const std::string& sentence : document) texts.push_back(&sentence);
   }
   std::vector<Sentence> sentences(texts.size());
@@ -49,12 +63,10 @@ void TextStage::flush() {
     }
   });
   size_t first = 0;
-  for (const Document& document : pending_) {
+  for (const Document& document : documents) {
     deal(document, std::span(sentences).subspan(first, document.size()));
     first += document.size();
   }
-  pending_.clear();
-  pending_bytes_ = 0;
 }
 
 void TextStage::deal(const Document& document, std::span<Sentence> sentences) {

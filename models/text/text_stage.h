@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "models/text/corpus_observer.h"
-#include "models/text/examples.h"
+#include "models/text/document_set.h"
+#include "models/text/in_order_worker.h"
 #include "models/text/manifest.h"
 #include "models/text/wordpiece.h"
 
@@ -23,12 +24,13 @@ struct TextPart {
   std::vector<uint64_t> unigrams;  // [V]
 };
 
-/// Takes documents in order, tokenises them in batches, and deals each to the training part or the
-/// held-out part. Keeps references to its arguments.
+/// Takes documents in order, tokenises them in batches while its caller reads on, and deals each to the
+/// training part or the held-out part. Keeps references to its arguments.
 class TextStage {
  public:
+  /// memory: bytes for the ids of both parts; beyond, they go to files in `folder`.
   TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
-            const DataSettings& settings);
+            const DataSettings& settings, const std::filesystem::path& folder, int64_t memory);
 
   void add(Document&& document);
   /// Must follow the last document.
@@ -43,6 +45,7 @@ class TextStage {
     SentenceLook look;
   };
   void flush();
+  void tokenise(const std::vector<Document>& documents);
   void deal(const Document& document, std::span<Sentence> sentences);
   void add_in_pieces(std::span<const int32_t> sentence, TextPart& part);
 
@@ -55,6 +58,7 @@ class TextStage {
   std::vector<Document> pending_;
   int64_t pending_bytes_ = 0;
   TextPart parts_[2];
+  InOrderWorker worker_;  // last: its tasks use the others
 };
 
 }  // namespace minibert

@@ -196,6 +196,15 @@ void add_build(CLI::App& data) {
                     "built on its own)");
   build->add_option("--shard-size", options.shard_bytes, "Size of a shard, such as 64MB")
       ->transform(CLI::AsSizeValue(false));
+  build->add_flag("--shuffle", settings.shuffle,
+                  "Store the examples in a random order (the loader of train draws one anyway)");
+  build
+      ->add_option(
+          "--memory", options.memory,
+          "Memory to use, such as 4GB; the rest goes to files beside OUTPUT (the result does "
+          "not depend on it)")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("1GB");
   build->add_option("--threads", flags->threads,
                     "CPU threads (the result does not depend on them)");
   build->add_option("--record-draws", options.record_draws,

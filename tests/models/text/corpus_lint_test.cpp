@@ -30,9 +30,9 @@ class Writer {
   explicit Writer(uint64_t seed) : random_(seed, StreamPurpose::user, 0) {}
   std::string word() {
     static const std::vector<std::string> kWords = {
-        "river", "bridge", "old",  "sold",  "walk",  "house", "the",   "miss", "garden",
+        "river", "bridge", "old",  "sold",  "walk",  "house", "the",     "miss", "garden",
         "of",    "letter", "and",  "to",    "ship",  "in",    "morning", "was",  "her",
-        "light", "stone",  "road", "music", "water", "never", "summer", "it",   "table"};
+        "light", "stone",  "road", "music", "water", "never", "summer",  "it",   "table"};
     return kWords[static_cast<size_t>(random_.integer(0, static_cast<int64_t>(kWords.size()) - 1))];
   }
   std::string words(int count) {
@@ -153,19 +153,17 @@ std::vector<Fault> faults() {
        },
        "3 of 33 documents", kRun},
       {"HeldOutCopies", "held_out_copies",
-       [] {
-         return of_lines(
-             [](Corpus& c, Writer&) { c[4] = c[0]; }, "--hold-out-every 5");
-       },
+       [] { return of_lines([](Corpus& c, Writer&) { c[4] = c[0]; }, "--hold-out-every 5"); },
        "awk", kRun},
-      {"SingleDocument", "single_document",
-       [] { return changed("\n\n", "\n"); }, "--document-break", "--no-nsp"},
+      {"SingleDocument", "single_document", [] { return changed("\n\n", "\n"); },
+       "--document-break", "--no-nsp"},
       {"SingleDocumentWithHeadings", "single_document",
        [] {
          return of_lines([](Corpus& c, Writer&) {
            for (auto& document : c) document.insert(document.begin(), "CHAPTER");
            Corpus one(1);
-           for (const auto& document : c) one[0].insert(one[0].end(), document.begin(), document.end());
+           for (const auto& document : c)
+             one[0].insert(one[0].end(), document.begin(), document.end());
            c = one;
          });
        },
@@ -177,8 +175,8 @@ std::vector<Fault> faults() {
          });
        },
        "one of 30 documents", "--no-nsp"},
-      {"OneSentenceDocuments", "one_sentence_documents",
-       [] { return changed("\n", "\n\n"); }, "Remove the blank lines", "--no-nsp"},
+      {"OneSentenceDocuments", "one_sentence_documents", [] { return changed("\n", "\n\n"); },
+       "Remove the blank lines", "--no-nsp"},
       {"EmptyDocuments", "empty_documents",
        [] {
          return of_documents(
@@ -198,8 +196,8 @@ std::vector<Fault> faults() {
          });
        },
        "minibert tokenizer train --limit-alphabet", kRun},
-      {"CapitalsAndAnUncasedVocabulary", "unknown_tokens",
-       [] { return Case{.flags = "--cased"}; }, "Leave out --cased", ""},
+      {"CapitalsAndAnUncasedVocabulary", "unknown_tokens", [] { return Case{.flags = "--cased"}; },
+       "Leave out --cased", ""},
       {"EncodedData", "unknown_tokens",
        [] {
          return of_lines([](Corpus& c, Writer&) {
@@ -269,8 +267,8 @@ std::vector<Fault> faults() {
        },
        "letters are cyrillic", kRun},
       {"Latin1", "not_utf8", [] { return changed("old", "\xE9t\xE9"); }, "iconv -f LATIN1", kRun},
-      {"Windows1252", "not_utf8",
-       [] { return changed("old", "\x93\xE9t\xE9\x94"); }, "iconv -f CP1252", kRun},
+      {"Windows1252", "not_utf8", [] { return changed("old", "\x93\xE9t\xE9\x94"); },
+       "iconv -f CP1252", kRun},
       {"StrayBytes", "not_utf8",
        [] {
          Case planted = changed("bridge", "caf\xC3\xA9");
@@ -278,8 +276,8 @@ std::vector<Fault> faults() {
          return planted;
        },
        "iconv -c", kRun},
-      {"TwiceEncoded", "twice_encoded",
-       [] { return changed("old", "caf\xC3\x83\xC2\xA9"); }, "iconv -f UTF-8 -t CP1252", kRun},
+      {"TwiceEncoded", "twice_encoded", [] { return changed("old", "caf\xC3\x83\xC2\xA9"); },
+       "iconv -f UTF-8 -t CP1252", kRun},
       {"ReplacementCharacters", "replacement_characters",
        [] { return changed("old", "caf\xEF\xBF\xBD"); }, "U+FFFD", kNone},
       {"TablesAndRules", "without_letters",
@@ -295,10 +293,9 @@ std::vector<Fault> faults() {
        "no letter", kRun},
       {"JsonLines", "json_lines",
        [] {
-         return of_documents(
-             [](size_t d, const std::string& text) {
-               return json{{"id", d}, {"text", text}}.dump();
-             });
+         return of_documents([](size_t d, const std::string& text) {
+           return json{{"id", d}, {"text", text}}.dump();
+         });
        },
        "--format jsonl", "--format jsonl"},
       {"WikiExtractor", "document_tags",
@@ -352,7 +349,8 @@ class CorpusLint : public testing::BuildFixture {
   /// Runs the command at the end of a message. True if it worked.
   bool run_advice(const std::string& message) const {
     size_t at = std::string::npos;
-    for (const char* program : {"awk ", "sed ", "iconv ", "grep ", "python3 ", "zcat ", "minibert "})
+    for (const char* program :
+         {"awk ", "sed ", "iconv ", "grep ", "python3 ", "zcat ", "minibert "})
       at = std::min(at, message.find(program));
     if (at == std::string::npos) return false;
     std::string command = message.substr(at);
@@ -435,8 +433,8 @@ TEST_F(CorpusLint, BuildInspectAndStrictSayTheSame) {
   const json report = json::parse(strict.output.substr(0, strict.output.find('\n')));
   ASSERT_EQ(report["findings"].size(), 1u);
   EXPECT_EQ(report["findings"][0]["name"], "single_document");
-  const auto planned = minibert("train --dry-run --data " + in("shards") +
-                                " --output-dir " + in("run") + " --model bert-tiny --max-steps 2");
+  const auto planned = minibert("train --dry-run --data " + in("shards") + " --output-dir " +
+                                in("run") + " --model bert-tiny --max-steps 2");
   EXPECT_NE(planned.output.find("finding: single_document"), std::string::npos) << planned.output;
 
   EXPECT_EQ(build(Case{}.text, "").status, 0);
@@ -450,9 +448,10 @@ TEST_F(CorpusLint, InspectFindsExamplesWithoutMasks) {
   for (const Fault& fault : faults()) {
     if (fault.finding != "empty_masks") continue;
     write_bytes(folder_ / "text.txt", fault.plant().text);
-    minibert("data build --masking dynamic --whole-word-masking --sequence-length 64 "
-             "--max-predictions 10 --vocab " +
-             in("vocab.txt") + " --output " + in("shards") + " " + in("text.txt"));
+    minibert(
+        "data build --masking dynamic --whole-word-masking --sequence-length 64 "
+        "--max-predictions 10 --vocab " +
+        in("vocab.txt") + " --output " + in("shards") + " " + in("text.txt"));
     const auto seen = minibert("data inspect --strict " + in("shards"));
     EXPECT_EQ(seen.status, 3);
     EXPECT_NE(seen.output.find("empty_masks"), std::string::npos) << seen.output;
@@ -465,8 +464,8 @@ TEST_F(CorpusLint, TheAdviceOfTokenizerTrainKeepsEveryCharacter) {
   std::string text;
   for (uint32_t i = 0; i < 2600; ++i) text += character(0x4E00 + i) + (i % 20 == 19 ? "\n" : "");
   write_bytes(folder_ / "han.txt", text + text);
-  const std::string train = "tokenizer train --vocab-size 3000 --force --output " + in("new.txt") +
-                            " " + in("han.txt");
+  const std::string train =
+      "tokenizer train --vocab-size 3000 --force --output " + in("new.txt") + " " + in("han.txt");
   const auto limited = minibert(train);
   EXPECT_EQ(limited.status, 0);
   const std::string advice = "--limit-alphabet 2600";
@@ -510,12 +509,12 @@ TEST(RepeatCounter, EstimatesTheShareInBoundedMemory) {
 
 TEST(Scripts, AreThoseOfUnicode) {
   const std::pair<uint32_t, Script> kLetters[] = {
-      {'a', Script::latin},       {0xE9, Script::latin},     {0x3B1, Script::greek},
-      {0x44F, Script::cyrillic},  {0x5D0, Script::hebrew},   {0x639, Script::arabic},
-      {0x915, Script::devanagari}, {0xE01, Script::thai},    {0xAC00, Script::hangul},
-      {0x3042, Script::kana},     {0x4E2D, Script::han},     {0x20000, Script::han},
-      {'1', Script::none},        {' ', Script::none},       {0x2019, Script::none},
-      {0x3002, Script::none},     {0x1F600, Script::none},   {0x301, Script::none}};
+      {'a', Script::latin},        {0xE9, Script::latin},   {0x3B1, Script::greek},
+      {0x44F, Script::cyrillic},   {0x5D0, Script::hebrew}, {0x639, Script::arabic},
+      {0x915, Script::devanagari}, {0xE01, Script::thai},   {0xAC00, Script::hangul},
+      {0x3042, Script::kana},      {0x4E2D, Script::han},   {0x20000, Script::han},
+      {'1', Script::none},         {' ', Script::none},     {0x2019, Script::none},
+      {0x3002, Script::none},      {0x1F600, Script::none}, {0x301, Script::none}};
   for (const auto& [code_point, script] : kLetters)
     EXPECT_STREQ(name_of(script_of(code_point)), name_of(script)) << code_point;
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/text/document_set.h"
 #include "models/text/shard_build.h"
 #include "tests/models/text/text_fixture.h"
 

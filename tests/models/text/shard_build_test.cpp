@@ -102,6 +102,51 @@ TEST_F(DataBuild, ThreadsAndShardSizeChangeNoExample) {
   }
 }
 
+// A build whose ids and examples all go to files: the same bytes.
+TEST_F(DataBuild, MemoryChangesNoByte) {
+  options_.files = {(testing::source_folder() / "data/austen/northangerabbey.txt.gz").string()};
+  options_.settings.documents = {TextFormat::paragraphs, "^CHAPTER"};
+  options_.settings.duplicate_factor = 2;
+  options_.settings.hold_out_every = 7;
+  options_.shard_bytes = 300000;
+  for (const bool shuffle : {false, true}) {
+    options_.settings.shuffle = shuffle;
+    const auto bytes_with = [&](int64_t memory, const std::string& name) {
+      options_.array_memory = memory;
+      options_.output = folder_ / name;
+      build_shards(options_);
+      std::string bytes;
+      for (const char* file : {"shard-00000.mbs", "shard-00001.mbs", "manifest.json",
+                               "held-out/shard-00000.mbs", "held-out/manifest.json"})
+        bytes += read_bytes(options_.output / file);
+      for (const auto& entry : std::filesystem::recursive_directory_iterator(options_.output))
+        EXPECT_NE(entry.path().extension(), ".spill");
+      std::filesystem::remove_all(options_.output);
+      return bytes;
+    };
+    const std::string roomy = bytes_with(/* memory= */ 0, "roomy");
+    EXPECT_TRUE(roomy == bytes_with(100000, "narrow"));
+  }
+}
+
+TEST_F(DataBuild, ShuffledExamplesAreThoseOfTheUnshuffledBuild) {
+  const auto examples_of = [&](bool shuffle) {
+    options_.settings.shuffle = shuffle;
+    options_.output = folder_ / (shuffle ? "shuffled" : "plain");
+    build_shards(options_);
+    const auto set = ShardSet::open(options_.output);
+    EXPECT_EQ(set->manifest().settings.shuffle, shuffle);
+    std::vector<std::vector<int32_t>> ids;
+    for (int64_t e = 0; e < set->examples(); ++e) ids.push_back(set->read(e).example.ids);
+    return ids;
+  };
+  auto plain = examples_of(false), shuffled = examples_of(true);
+  EXPECT_NE(plain, shuffled);
+  std::sort(plain.begin(), plain.end());
+  std::sort(shuffled.begin(), shuffled.end());
+  EXPECT_EQ(plain, shuffled);
+}
+
 TEST_F(DataBuild, AnotherSeedGivesOtherExamples) {
   build_shards(options_);
   const std::string first = read_bytes(options_.output / "shard-00000.mbs");
@@ -178,6 +223,7 @@ TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   rejects([](BuildOptions& o) { o.settings.hold_out_every = 1; });
   rejects([](BuildOptions& o) { o.settings.hold_out_every = -1; });
   rejects([](BuildOptions& o) { o.shard_bytes = 0; });
+  rejects([](BuildOptions& o) { o.memory = 255 << 20; });
   options_.settings.hold_out_every = 13;  // there are twelve documents
   EXPECT_THROW(build_shards(options_), DataError);
 }

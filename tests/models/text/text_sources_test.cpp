@@ -12,8 +12,8 @@ class TextSources : public ::testing::Test {
   TextSources() {
     for (const char* folder : {"b", "b/inner", "b/.git", "empty"})
       std::filesystem::create_directory(folder_ / folder);
-    for (const char* name :
-         {"a.txt", "z.txt", "b/2.txt", "b/10.txt", "b/inner/1.gz", "b/.hidden", "b/.git/x", "od[d].txt"})
+    for (const char* name : {"a.txt", "z.txt", "b/2.txt", "b/10.txt", "b/inner/1.gz", "b/.hidden",
+                             "b/.git/x", "od[d].txt"})
       testing::write_bytes(folder_ / name, "text\n");
   }
   std::string in(const std::string& name) const { return (folder_ / name).string(); }
@@ -38,7 +38,7 @@ TEST_F(TextSources, ArgumentsKeepTheirOrderAndFoldersAreSorted) {
             (Paths{"z.txt", "b/10.txt", "b/2.txt", "b/inner/1.gz", "a.txt"}));
   EXPECT_EQ(expand({"*.txt"}), (Paths{"a.txt", "od[d].txt", "z.txt"}));
   EXPECT_EQ(expand({"b/?.txt", "{z,a}.txt"}), (Paths{"b/2.txt", "{z,a}.txt"}));
-  EXPECT_EQ(expand({"od[d].txt"}), Paths{"od[d].txt"});  // a file, not a pattern
+  EXPECT_EQ(expand({"od[d].txt"}), Paths{"od[d].txt"});      // a file, not a pattern
   EXPECT_EQ(expand({"missing.txt"}), Paths{"missing.txt"});  // its reader will say so
 }
 

@@ -1,0 +1,170 @@
+// example_stage.cpp: all threads create and mask a group of documents' examples while one writes the group
+// before. See example_stage.h.
+#include "models/text/example_stage.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/parallel.h"
+
+namespace minibert {
+namespace {
+
+constexpr int64_t kGroupDocuments = 256;     // whose examples are in memory at once
+constexpr int64_t kGroupTokens = 1 << 20;    // of these documents, unless one alone has more
+constexpr int64_t kMaskGrain = 64;           // examples per block
+
+ShardTraits traits_of(const TokenTable& table, const DataSettings& settings) {
+  return {table.vocab_size, settings.examples.sequence_length, !settings.dynamic_masking,
+          settings.examples.nsp};
+}
+
+}  // namespace
+
+// ---- Shards ------------------------------------------------------------------------------------
+
+ShardSeries::ShardSeries(std::filesystem::path folder, const ShardTraits& traits,
+                         int64_t shard_bytes)
+    : folder_(std::move(folder)), traits_(traits), shard_bytes_(shard_bytes) {}
+
+void ShardSeries::add(const StoredExample& example) {
+  if (!writer_) {
+    name_ = fmt::format("shard-{:05}.mbs", entries_.size());
+    writer_ = std::make_unique<ShardWriter>(folder_ / name_, traits_);
+  }
+  writer_->add(example);
+  if (writer_->bytes() >= shard_bytes_) close_shard();
+}
+
+std::vector<ShardEntry> ShardSeries::finish() {
+  close_shard();
+  return std::move(entries_);
+}
+
+void ShardSeries::close_shard() {
+  if (!writer_) return;
+  const int64_t examples = writer_->examples();
+  const ShardWriter::Result result = writer_->finish();
+  const uint32_t identity = ShardReader(folder_ / name_).identity();
+  entries_.push_back({name_, examples, result.bytes, result.crc32, identity});
+  writer_.reset();
+}
+
+// ---- Examples ----------------------------------------------------------------------------------
+
+ExampleStage::ExampleStage(const std::filesystem::path& folder, const DataSettings& settings,
+                           const ExampleStageOptions& options, const TokenTable& table,
+                           TextPart& part, DrawRecorder& recorder)
+    : settings_(settings),
+      options_(options),
+      table_(table),
+      part_(part),
+      recorder_(recorder),
+      shards_(folder, traits_of(table, settings), options.shard_bytes) {
+  part_.counts.length_histogram.resize(static_cast<size_t>(settings.examples.sequence_length) + 1);
+  if (!settings.shuffle || options.dry_run) return;
+  shuffle_.emplace(folder, settings.seed,
+                   part.counts.tokens * settings.duplicate_factor * ExampleShuffle::kBytesPerToken,
+                   options.memory);
+}
+
+std::vector<ShardEntry> ExampleStage::run() {
+  recorder_.documents(part_.documents);
+  const int64_t documents = part_.documents.documents();
+  for (int duplicate = 0; duplicate < settings_.duplicate_factor; ++duplicate) {
+    for (int64_t first = 0; first < documents;) {
+      const int64_t count = group_size(first);
+      auto group = create(first, count, duplicate);
+      worker_.give([this, group] { take(*group); });
+      part_.documents.forget();
+      first += count;
+    }
+  }
+  worker_.wait();
+  if (shuffle_) shuffle_->drain([&](const StoredExample& stored) { shards_.add(stored); });
+  return shards_.finish();
+}
+
+int64_t ExampleStage::group_size(int64_t first) const {
+  const int64_t most = std::min(kGroupDocuments, part_.documents.documents() - first);
+  int64_t count = 1, tokens = part_.documents.tokens_of(first);
+  while (count < most) {
+    tokens += part_.documents.tokens_of(first + count);
+    if (tokens > kGroupTokens) break;
+    ++count;
+  }
+  return count;
+}
+
+std::shared_ptr<ExampleStage::Group> ExampleStage::create(int64_t first, int64_t count,
+                                                          int duplicate) {
+  auto group = std::make_shared<Group>();
+  group->first_document = first;
+  group->first_example = created_;
+  group->duplicate = duplicate;
+  if (recorder_.on()) group->pass_draws.resize(static_cast<size_t>(count));
+  std::vector<std::vector<Example>> passes(static_cast<size_t>(count));
+  parallel_blocks(count, [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    DrawSource source(
+        RandomStream(settings_.seed, StreamPurpose::examples, static_cast<uint64_t>(first + i),
+                     static_cast<uint32_t>(duplicate)),
+        recorder_.on() ? &group->pass_draws[at] : nullptr);
+    passes[at] = create_examples(part_.documents, first + i, table_, settings_.examples, source);
+  });
+  for (std::vector<Example>& pass : passes) {
+    for (Example& example : pass) group->examples.push_back({std::move(example), {}, {}});
+  }
+  created_ += static_cast<int64_t>(group->examples.size());
+  if (!settings_.dynamic_masking) mask(*group);
+  return group;
+}
+
+void ExampleStage::mask(Group& group) const {
+  std::vector<StoredExample>& examples = group.examples;
+  if (recorder_.on()) group.mask_draws.resize(examples.size());
+  const auto number = static_cast<int64_t>(examples.size());
+  parallel_for(number, kMaskGrain, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      DrawSource source(RandomStream(settings_.seed, StreamPurpose::masking,
+                                     static_cast<uint64_t>(group.first_example) + i,
+                                     static_cast<uint32_t>(group.duplicate)),
+                        recorder_.on() ? &group.mask_draws[i] : nullptr);
+      MaskedTokens masked = mask_tokens(examples[i].example.ids, table_, settings_.masking, source);
+      examples[i].example.ids = std::move(masked.ids);
+      examples[i].masked_positions = std::move(masked.positions);
+      examples[i].masked_labels = std::move(masked.labels);
+    }
+  });
+}
+
+void ExampleStage::take(const Group& group) {
+  for (size_t i = 0; i < group.pass_draws.size(); ++i)
+    recorder_.pass(group.first_document + static_cast<int64_t>(i), group.duplicate,
+                   group.pass_draws[i]);
+  for (size_t i = 0; i < group.mask_draws.size(); ++i)
+    recorder_.mask(group.first_example + static_cast<int64_t>(i), group.mask_draws[i]);
+  for (const StoredExample& stored : group.examples) {
+    tally(stored);
+    if (options_.dry_run) continue;
+    if (shuffle_) {
+      shuffle_->add(stored);
+    } else {
+      shards_.add(stored);
+    }
+  }
+}
+
+void ExampleStage::tally(const StoredExample& stored) {
+  DataCounts& counts = part_.counts;
+  ++counts.examples;
+  counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
+  counts.masked_tokens += static_cast<int64_t>(stored.masked_positions.size());
+  counts.nsp_next += stored.example.nsp_label == kNspNext;
+  counts.nsp_random += stored.example.nsp_label == kNspRandom;
+  ++counts.length_histogram[stored.example.ids.size()];
+  part_.facts.lost_tokens += stored.example.lost_tokens;
+  part_.facts.empty_masks += !settings_.dynamic_masking && stored.masked_positions.empty();
+}
+
+}  // namespace minibert
