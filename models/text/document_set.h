@@ -32,6 +32,17 @@ class DocumentSet {
     sentence_begin_.seal();
     tokens_.seal();
   }
+  /// As seal(), with all arrays in their files and on the disk: for adopt().
+  void store() {
+    document_begin_.store();
+    sentence_begin_.store();
+    tokens_.store();
+  }
+  /// Takes the files that a set of the same folder and name left. False if they are not whole.
+  bool adopt(int64_t documents, int64_t sentences, int64_t tokens) {
+    return document_begin_.adopt(documents) && sentence_begin_.adopt(sentences) &&
+           tokens_.adopt(tokens);
+  }
   /// Gives the memory of mapped files back; what is read next is read from them again.
   void forget() const {
     document_begin_.forget();

@@ -40,7 +40,8 @@ StoredExample read_record(const int32_t* at) {
 ExampleShuffle::ExampleShuffle(const std::filesystem::path& folder, uint64_t seed, int64_t bytes,
                                int64_t memory)
     : seed_(seed) {
-  const int64_t count = std::clamp<int64_t>(bytes / std::max<int64_t>(1, memory) + 1, 1, kMostBuckets);
+  const int64_t count =
+      std::clamp<int64_t>(bytes / std::max<int64_t>(1, memory) + 1, 1, kMostBuckets);
   for (int64_t b = 0; b < count; ++b) {
     buckets_.emplace_back(folder / fmt::format("bucket-{:04}.spill", b),
                           std::max(kLeastInMemory, memory / count));

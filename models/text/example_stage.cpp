@@ -10,9 +10,9 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kGroupDocuments = 256;     // whose examples are in memory at once
-constexpr int64_t kGroupTokens = 1 << 20;    // of these documents, unless one alone has more
-constexpr int64_t kMaskGrain = 64;           // examples per block
+constexpr int64_t kGroupDocuments = 256;   // whose examples are in memory at once
+constexpr int64_t kGroupTokens = 1 << 20;  // of these documents, unless one alone has more
+constexpr int64_t kMaskGrain = 64;         // examples per block
 
 ShardTraits traits_of(const TokenTable& table, const DataSettings& settings) {
   return {table.vocab_size, settings.examples.sequence_length, !settings.dynamic_masking,
@@ -27,13 +27,15 @@ ShardSeries::ShardSeries(std::filesystem::path folder, const ShardTraits& traits
                          int64_t shard_bytes)
     : folder_(std::move(folder)), traits_(traits), shard_bytes_(shard_bytes) {}
 
-void ShardSeries::add(const StoredExample& example) {
+bool ShardSeries::add(const StoredExample& example) {
   if (!writer_) {
     name_ = fmt::format("shard-{:05}.mbs", entries_.size());
     writer_ = std::make_unique<ShardWriter>(folder_ / name_, traits_);
   }
   writer_->add(example);
-  if (writer_->bytes() >= shard_bytes_) close_shard();
+  if (writer_->bytes() < shard_bytes_) return false;
+  close_shard();
+  return true;
 }
 
 std::vector<ShardEntry> ShardSeries::finish() {
@@ -71,14 +73,19 @@ ExampleStage::ExampleStage(const std::filesystem::path& folder, const DataSettin
 std::vector<ShardEntry> ExampleStage::run() {
   recorder_.documents(part_.documents);
   const int64_t documents = part_.documents.documents();
-  for (int duplicate = 0; duplicate < settings_.duplicate_factor; ++duplicate) {
-    for (int64_t first = 0; first < documents;) {
+  const ExamplePosition start = restore();
+  created_ = start.first_example;
+  int64_t first = start.first_document, taken = start.taken;
+  for (int duplicate = start.duplicate; duplicate < settings_.duplicate_factor; ++duplicate) {
+    while (first < documents) {
       const int64_t count = group_size(first);
       auto group = create(first, count, duplicate);
-      worker_.give([this, group] { take(*group); });
+      worker_.give([this, group, taken] { take(*group, taken); });
       part_.documents.forget();
       first += count;
+      taken = 0;
     }
+    first = 0;
   }
   worker_.wait();
   if (shuffle_) shuffle_->drain([&](const StoredExample& stored) { shards_.add(stored); });
@@ -138,21 +145,46 @@ void ExampleStage::mask(Group& group) const {
   });
 }
 
-void ExampleStage::take(const Group& group) {
+void ExampleStage::take(const Group& group, int64_t already_taken) {
   for (size_t i = 0; i < group.pass_draws.size(); ++i)
     recorder_.pass(group.first_document + static_cast<int64_t>(i), group.duplicate,
                    group.pass_draws[i]);
   for (size_t i = 0; i < group.mask_draws.size(); ++i)
     recorder_.mask(group.first_example + static_cast<int64_t>(i), group.mask_draws[i]);
-  for (const StoredExample& stored : group.examples) {
+  for (auto i = static_cast<size_t>(already_taken); i < group.examples.size(); ++i) {
+    const StoredExample& stored = group.examples[i];
     tally(stored);
     if (options_.dry_run) continue;
     if (shuffle_) {
       shuffle_->add(stored);
-    } else {
-      shards_.add(stored);
+    } else if (shards_.add(stored)) {
+      note(group, static_cast<int64_t>(i) + 1);
     }
   }
+}
+
+// ---- Progress ----------------------------------------------------------------------------------
+
+ExamplePosition ExampleStage::restore() {
+  if (options_.journal == nullptr || shuffle_) return {};
+  const auto saved = options_.journal->load_examples(options_.held_out);
+  if (!saved) return {};
+  part_.counts = saved->first.counts;
+  part_.facts = *saved->first.facts;
+  shards_.start_after(saved->first.shards);
+  return saved->second;
+}
+
+void ExampleStage::note(const Group& group, int64_t taken) {
+  if (options_.journal == nullptr) return;
+  Manifest manifest;
+  manifest.settings = settings_;
+  manifest.counts = part_.counts;
+  manifest.facts = part_.facts;
+  manifest.shards = shards_.closed();
+  options_.journal->save_examples(
+      options_.held_out, manifest,
+      {group.duplicate, group.first_document, group.first_example, taken});
 }
 
 void ExampleStage::tally(const StoredExample& stored) {

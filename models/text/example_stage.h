@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "models/text/build_journal.h"
 #include "models/text/draw_recorder.h"
 #include "models/text/example_shuffle.h"
 #include "models/text/in_order_worker.h"
@@ -23,13 +24,19 @@ struct ExampleStageOptions {
   int64_t shard_bytes = 0;  // a shard is closed once it is at least this long
   int64_t memory = 0;       // bytes for the shuffle
   bool dry_run = false;     // create and count, write nothing
+  bool held_out = false;
+  BuildJournal* journal = nullptr;  // gets each closed shard; null: none
 };
 
 /// Consecutive shards of a folder.
 class ShardSeries {
  public:
   ShardSeries(std::filesystem::path folder, const ShardTraits& traits, int64_t shard_bytes);
-  void add(const StoredExample& example);
+  /// Goes on after these shards.
+  void start_after(std::vector<ShardEntry> entries) { entries_ = std::move(entries); }
+  /// True if this example closed a shard.
+  bool add(const StoredExample& example);
+  const std::vector<ShardEntry>& closed() const { return entries_; }
   /// Must follow the last example.
   std::vector<ShardEntry> finish();
 
@@ -63,7 +70,9 @@ class ExampleStage {
   int64_t group_size(int64_t first) const;
   std::shared_ptr<Group> create(int64_t first, int64_t count, int duplicate);
   void mask(Group& group) const;
-  void take(const Group& group);
+  void take(const Group& group, int64_t already_taken);
+  ExamplePosition restore();
+  void note(const Group& group, int64_t taken);
   void tally(const StoredExample& stored);
 
   const DataSettings& settings_;

@@ -11,6 +11,7 @@
 #include "models/text/atomic_file.h"
 #include "models/text/checksum.h"
 #include "models/text/json_text.h"
+#include "models/text/manifest_json.h"
 
 namespace minibert {
 
@@ -84,6 +85,8 @@ DataSettings settings_from_json(const json& value) {
   return settings;
 }
 
+}  // namespace
+
 Manifest manifest_from_json(const json& value) {
   Manifest manifest;
   manifest.format_version = value.at("format_version");
@@ -109,8 +112,6 @@ Manifest manifest_from_json(const json& value) {
   manifest.unigram_source = value.at("unigram_source");
   return manifest;
 }
-
-}  // namespace
 
 json to_json(const DataSettings& settings) {
   return {{"format", name_of(settings.documents.format)},

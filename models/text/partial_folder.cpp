@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "models/text/atomic_file.h"
+#include "models/text/build_journal.h"
 #include "models/text/manifest.h"
 
 namespace minibert {
@@ -87,7 +88,7 @@ fs::path resolved_output(const fs::path& given) {
   return output;
 }
 
-PartialFolder::PartialFolder(const fs::path& output, bool force)
+PartialFolder::PartialFolder(const fs::path& output, bool force, const std::string& journal)
     : output_(output), partial_(output.string() + ".partial"), force_(force) {
   std::error_code error;
   fs::create_directories(partial_, error);
@@ -97,7 +98,7 @@ PartialFolder::PartialFolder(const fs::path& output, bool force)
            "{}). Move or remove it, or choose another --output.",
            partial_.string(), kMarker);
   take_lock();
-  take_over();
+  take_over(journal);
   try {
     check_output(output_, force_);
   } catch (...) {
@@ -149,10 +150,11 @@ void PartialFolder::take_lock() {
            partial_.string());
 }
 
-void PartialFolder::take_over() const {
+void PartialFolder::take_over(const std::string& journal) const {
   std::error_code error;
   if (fs::exists(partial_ / kReplaced) && !fs::exists(output_))
     fs::rename(partial_ / kReplaced, output_, error);
+  if (!error && BuildJournal::is_of(partial_, journal)) return;
   for (const fs::directory_entry& entry : fs::directory_iterator(partial_)) {
     if (entry.path().filename() != kMarker && !error) fs::remove_all(entry.path(), error);
   }

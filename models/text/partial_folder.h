@@ -17,7 +17,8 @@ std::filesystem::path resolved_output(const std::filesystem::path& given);
 /// it keeps other builds out and ends with the process, so remains of a killed build can be told.
 class PartialFolder {
  public:
-  PartialFolder(const std::filesystem::path& output, bool force);
+  /// journal: the identity of a build whose progress is kept if it is there (build_journal.h).
+  PartialFolder(const std::filesystem::path& output, bool force, const std::string& journal = "");
   ~PartialFolder();
   PartialFolder(const PartialFolder&) = delete;
   PartialFolder& operator=(const PartialFolder&) = delete;
@@ -35,9 +36,9 @@ class PartialFolder {
 
   [[noreturn]] void fail_create(const std::string& why) const;
   void take_lock();
-  /// Deletes what a killed build left. If it was killed between the two renames of publish(), gives
+  /// Deletes what a killed build left, unless it is this build's. If it was killed between the two renames of publish(), gives
   /// the earlier build its name back.
-  void take_over() const;
+  void take_over(const std::string& journal) const;
   void remove() const;
 
   std::filesystem::path output_, partial_;

@@ -1,12 +1,16 @@
 // shard_build.cpp: the stages of `data build`, one class or function per stage. See shard_build.h.
 #include "models/text/shard_build.h"
 
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 #include "core/clock.h"
 #include "core/error.h"
+#include "core/version.h"
 #include "models/text/atomic_file.h"
+#include "models/text/build_journal.h"
 #include "models/text/example_stage.h"
+#include "models/text/json_text.h"
 #include "models/text/partial_folder.h"
 #include "models/text/text_sources.h"
 #include "models/text/text_stage.h"
@@ -55,6 +59,32 @@ void check_options(const BuildOptions& options) {
 
 // ---- 2. All of it ------------------------------------------------------------------------------
 
+/// The same for the same build only; "" for one that cannot be repeated (standard input).
+std::string identity_of(const BuildOptions& options, const std::vector<std::string>& files,
+                        const Manifest& manifest) {
+  nlohmann::json sources = nlohmann::json::array();
+  for (const std::string& file : files) {
+    std::error_code error;
+    const auto bytes = std::filesystem::file_size(file, error);  // fails for pipes, too
+    if (file == "-" || error) return "";
+    const auto time = std::filesystem::last_write_time(file, error).time_since_epoch().count();
+    sources.push_back({file, bytes, time});
+  }
+  if (options.dry_run || !options.record_draws.empty()) return "";
+  return json_text(nlohmann::json{{"program", fmt::format("{} {}", version(), git_commit())},
+                                  {"settings", to_json(manifest.settings)},
+                                  {"vocabulary", manifest.vocabulary_hash},
+                                  {"unigrams", options.unigram_from.string()},
+                                  {"shard_bytes", options.shard_bytes},
+                                  {"sources", sources}});
+}
+
+int64_t text_bytes(const Manifest& manifest) {
+  int64_t bytes = 0;
+  for (const SourceStats& source : manifest.sources) bytes += source.text_bytes;
+  return bytes;
+}
+
 /// Where a dry run keeps what memory should not hold; made at its first use.
 class ScratchFolder {
  public:
@@ -89,8 +119,6 @@ void say(const BuildOptions& options, const std::string& what) {
 BuildReport build_shards(const BuildOptions& options) {
   const double start = seconds_now();
   check_options(options);
-  std::optional<PartialFolder> folder;
-  if (!options.dry_run) folder.emplace(resolved_output(options.output), options.force);
   const DataSettings& settings = options.settings;
 
   TokenizerOptions tokenizer_options =
@@ -108,18 +136,39 @@ BuildReport build_shards(const BuildOptions& options) {
   manifest.tokens = table;
   manifest.unigram_source =
       options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
+  const std::vector<std::string> files = expand_sources(options.files);
+  const std::string identity = identity_of(options, files, manifest);
+  std::optional<PartialFolder> folder;
+  if (!options.dry_run) folder.emplace(resolved_output(options.output), options.force, identity);
   const ScratchFolder scratch;
   const std::filesystem::path path = folder ? folder->path() : std::filesystem::path{};
   const int64_t memory =
       options.array_memory > 0 ? options.array_memory : options.memory - kFixedMemory;
-  TextStage text(tokenizer, table, settings, folder ? path : scratch.path(), memory / 2);
-  const std::vector<std::string> files = expand_sources(options.files);
-  for (const std::string& file : files) {
-    say(options, fmt::format("reading {}", file));
-    manifest.sources.push_back(read_documents(
-        file, settings.documents, [&](Document&& document) { text.add(std::move(document)); }));
+  BuildJournal journal(path, identity);
+  std::optional<TextStage> stage;
+  const auto begin_text = [&]() -> TextStage& {
+    return stage.emplace(tokenizer, table, settings, folder ? path : scratch.path(), memory / 2);
+  };
+  begin_text();
+  if (journal.load_text(manifest, stage->training(), stage->held_out())) {
+    say(options, "the text was read before this command was stopped: going on after it");
+    journal.tidy();
+  } else {
+    if (folder) journal.remove();
+    manifest.sources.clear();
+    TextStage& reading = begin_text();
+    for (const std::string& file : files) {
+      say(options, fmt::format("reading {}", file));
+      manifest.sources.push_back(read_documents(file, settings.documents, [&](Document&& document) {
+        reading.add(std::move(document));
+      }));
+    }
+    reading.finish();
+    if (journal.on() && text_bytes(manifest) > options.restart_bytes)
+      journal.save_text(manifest, reading.training(), reading.held_out());
   }
-  text.finish();
+  const bool keeps = folder && BuildJournal::is_of(path, identity);
+  TextStage& text = *stage;
   TextPart& training = text.training();
   MB_CHECK_AS(DataError, training.counts.documents > 0,
               "data build: {} files hold no document of at least one token, expected some. Check "
@@ -137,13 +186,14 @@ BuildReport build_shards(const BuildOptions& options) {
     result.held_out = held_out;
     if (held_out && options.unigram_from.empty())
       result.unigram_source = "the training folder this was held out of";
-    const ExampleStageOptions stage{options.shard_bytes, memory / 4, options.dry_run};
-    result.shards = ExampleStage(folder, settings, stage, table, part, recorder).run();
-    part.documents = {};  // removes its files
+    const ExampleStageOptions stage_options{options.shard_bytes, memory / 4, options.dry_run,
+                                            held_out, keeps ? &journal : nullptr};
+    result.shards = ExampleStage(folder, settings, stage_options, table, part, recorder).run();
     result.counts = part.counts;
     result.facts = part.facts;
     const auto& unigrams = given_unigrams.empty() ? training.unigrams : given_unigrams;
     if (!options.dry_run) finish_folder(folder, options, unigrams, result);
+    part.documents = {};  // removes its files
     return result;
   };
   DrawRecorder recorder(options.dry_run ? std::filesystem::path{} : options.record_draws),
@@ -151,10 +201,14 @@ BuildReport build_shards(const BuildOptions& options) {
   if (settings.hold_out_every > 0) {
     say(options, options.dry_run ? "" : "creating the held-out examples");
     if (folder) std::filesystem::create_directory(path / "held-out");
-    report.held_out = finish(path / "held-out", text.held_out(), /* held_out= */ true, no_recorder);
+    const bool done = keeps && holds_manifest(path / "held-out");  // before a kill
+    report.held_out =
+        done ? read_manifest(path / "held-out")
+             : finish(path / "held-out", text.held_out(), /* held_out= */ true, no_recorder);
   }
   say(options, options.dry_run ? "" : "creating the examples");
   report.data = finish(path, training, /* held_out= */ false, recorder);
+  if (keeps) journal.remove();
   if (folder) folder->publish();
   report.seconds = seconds_now() - start;
   return report;

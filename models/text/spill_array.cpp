@@ -12,10 +12,10 @@
 
 namespace minibert {
 
-SpillFile::SpillFile(std::filesystem::path path) : path_(std::move(path)) {
+SpillFile::SpillFile(std::filesystem::path path, bool existing) : path_(std::move(path)) {
   std::error_code ignored;  // open() says what is wrong
   std::filesystem::create_directories(path_.parent_path(), ignored);
-  file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  file_ = ::open(path_.c_str(), O_RDWR | O_CREAT | (existing ? 0 : O_TRUNC) | O_CLOEXEC, 0600);
   if (file_ < 0) fail_with("cannot be created");
 }
 
@@ -37,6 +37,16 @@ void SpillFile::append(const void* data, size_t bytes) {
     bytes -= static_cast<size_t>(written);
     bytes_ += static_cast<size_t>(written);
   }
+}
+
+bool SpillFile::adopt(size_t bytes) {
+  const off_t end = ::lseek(file_, 0, SEEK_END);
+  bytes_ = bytes;
+  return end >= 0 && static_cast<size_t>(end) == bytes;
+}
+
+void SpillFile::sync() const {
+  if (::fsync(file_) != 0) fail_with("cannot be written");
 }
 
 void SpillFile::map() {

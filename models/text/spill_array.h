@@ -19,12 +19,16 @@ namespace minibert {
 class SpillFile {
  public:
   /// Errors, here and below: DataError with the path (disk full, permissions).
-  explicit SpillFile(std::filesystem::path path);
+  explicit SpillFile(std::filesystem::path path, bool existing = false);
   ~SpillFile();
   SpillFile(const SpillFile&) = delete;
   SpillFile& operator=(const SpillFile&) = delete;
 
   void append(const void* data, size_t bytes);
+  /// Takes an existing file as it is. False if it has not exactly this many bytes.
+  bool adopt(size_t bytes);
+  /// Writes it through to the disk.
+  void sync() const;
   /// After it nothing may be appended.
   void map();
   const void* data() const { return data_; }
@@ -45,7 +49,8 @@ class SpillArray {
   SpillArray() = default;
   /// memory: bytes that it may hold before it goes to the file `path`.
   SpillArray(std::filesystem::path path, int64_t memory)
-      : path_(std::move(path)), limit_(static_cast<size_t>(memory) / 2 / sizeof(T) + 1) {}  // it doubles when it grows
+      : path_(std::move(path)),
+        limit_(static_cast<size_t>(memory) / 2 / sizeof(T) + 1) {}  // it doubles when it grows
 
   void append(std::span<const T> values) {
     memory_.insert(memory_.end(), values.begin(), values.end());
@@ -55,10 +60,25 @@ class SpillArray {
   void push_back(const T& value) { append({&value, 1}); }
   /// Must precede reading where the array may have gone to its file. Nothing may be appended after it.
   void seal() {
-    if (!file_) return;
+    if (!file_ || mapped_) return;
     spill();
-    memory_ = {};
-    file_->map();
+    map();
+  }
+  /// As seal(), but in its file however small it is, and through to the disk: for adopt().
+  void store() {
+    if (!mapped_) spill();
+    file_->sync();
+    map();
+  }
+  /// Takes the file that an array of this path and size left when its process was killed. False if it
+  /// is not there or has another size.
+  bool adopt(int64_t size) {
+    if (!std::filesystem::exists(path_)) return false;
+    file_ = std::make_unique<SpillFile>(path_, /* existing= */ true);
+    if (!file_->adopt(static_cast<size_t>(size) * sizeof(T))) return false;
+    size_ = size;
+    map();
+    return true;
   }
   int64_t size() const { return size_; }
   const T* data() const { return file_ ? static_cast<const T*>(file_->data()) : memory_.data(); }
@@ -78,7 +98,14 @@ class SpillArray {
     if (memory_.capacity() > 2 * kBuffer) memory_ = {};
   }
 
+  void map() {
+    if (!mapped_) file_->map();
+    mapped_ = true;
+    memory_ = {};
+  }
+
   std::filesystem::path path_;
+  bool mapped_ = false;
   size_t limit_ = std::numeric_limits<size_t>::max();
   std::vector<T> memory_;
   std::unique_ptr<SpillFile> file_;

@@ -205,6 +205,13 @@ void add_build(CLI::App& data) {
           "not depend on it)")
       ->transform(CLI::AsSizeValue(false))
       ->default_str("1GB");
+  build
+      ->add_option(
+          "--restart-size", options.restart_bytes,
+          "Builds of more text than this keep their progress beside OUTPUT; the same command "
+          "goes on after a kill")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("64MB");
   build->add_option("--threads", flags->threads,
                     "CPU threads (the result does not depend on them)");
   build->add_option("--record-draws", options.record_draws,

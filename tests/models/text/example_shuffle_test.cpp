@@ -78,7 +78,8 @@ TEST(ExampleShuffle, HasNothingToDoWithTheOrderOfComing) {
   const std::vector<int> order = shuffled(7, 1 << 14).order;
   double sum = 0;
   const double middle = (kExamples - 1) / 2.0;
-  for (int i = 0; i < kExamples; ++i) sum += (i - middle) * (order[static_cast<size_t>(i)] - middle);
+  for (int i = 0; i < kExamples; ++i)
+    sum += (i - middle) * (order[static_cast<size_t>(i)] - middle);
   const double n = kExamples;
   const double rho = sum / (n * (n * n - 1) / 12);
   EXPECT_LT(std::abs(rho), 4 / std::sqrt(n - 1));

@@ -1,11 +1,11 @@
 // in_order_worker_test.cpp: tasks run in their order, beside their owner, and their errors reach it.
 #include "models/text/in_order_worker.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <stdexcept>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace minibert {
 namespace {

@@ -27,7 +27,8 @@ TEST(SpillArray, ReadsBackWhatWasAppended) {
           expected.insert(expected.end(), chunk.begin(), chunk.end());
         }
         array.seal();
-        EXPECT_EQ(array.spilled(), !expected.empty() && memory < static_cast<int64_t>(8 * expected.size()));
+        EXPECT_EQ(array.spilled(),
+                  !expected.empty() && memory < static_cast<int64_t>(8 * expected.size()));
         ASSERT_EQ(array.size(), static_cast<int64_t>(expected.size()));
         array.forget();
         EXPECT_TRUE(std::equal(expected.begin(), expected.end(), array.data()));
@@ -46,7 +47,8 @@ TEST(SpillArray, SaysWhereItCouldNotWrite) {
     array.push_back(1);
     FAIL();
   } catch (const DataError& error) {
-    EXPECT_NE(std::string(error.what()).find((folder / "file" / "array").string()), std::string::npos);
+    EXPECT_NE(std::string(error.what()).find((folder / "file" / "array").string()),
+              std::string::npos);
   }
 }
 
