@@ -42,7 +42,7 @@ struct CorpusFacts {
   std::string missing_character_sample;  // the most frequent of them
   // Sentences that were cut into pieces and their tokens; tokens that no example of a pass holds.
   int64_t cut_sentences = 0, cut_tokens = 0, lost_tokens = 0;
-  int64_t empty_masks = 0;  // examples without a masked token; with static masking only
+  int64_t empty_masks = 0;  // examples without a masked token (dynamic masking: in epoch 0)
 };
 
 nlohmann::json to_json(const CorpusFacts& facts);

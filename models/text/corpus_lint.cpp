@@ -34,6 +34,7 @@ constexpr double kMarkup = 0.01;           // of the sentences
 constexpr double kJson = 0.1;
 constexpr double kTwiceEncoded = 0.002;
 constexpr double kBrokenOff = 0.2;
+constexpr int64_t kWrappedTokens = 40;  // a wrapped line has fewer
 constexpr double kWithoutLetters = 0.1;
 constexpr double kShort = 0.5;  // of the examples
 
@@ -224,7 +225,8 @@ class Linter {
             facts_.with_entities, counts_.sentences, files_of(manifest_));
     }
     const double broken = of_sentences(facts_.broken_off);
-    if (lines() && broken > kBrokenOff) {
+    const bool short_lines = counts_.tokens < kWrappedTokens * counts_.sentences;
+    if (lines() && short_lines && broken > kBrokenOff) {
       found("wrapped_lines", broken,
             "{} of {} lines break off and go on in the next with a small letter: this is wrapped "
             "prose. Read it: --format paragraphs.",

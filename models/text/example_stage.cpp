@@ -123,8 +123,28 @@ std::shared_ptr<ExampleStage::Group> ExampleStage::create(int64_t first, int64_t
     for (Example& example : pass) group->examples.push_back({std::move(example), {}, {}});
   }
   created_ += static_cast<int64_t>(group->examples.size());
-  if (!settings_.dynamic_masking) mask(*group);
+  if (!settings_.dynamic_masking) {
+    mask(*group);
+  } else if (settings_.masking.whole_word) {
+    find_empty_masks(*group);
+  }
   return group;
+}
+
+MaskedTokens ExampleStage::masks_of(const Group& group, size_t i, uint32_t epoch,
+                                    std::vector<Draw>* record) const {
+  const auto number = static_cast<uint64_t>(group.first_example) + i;
+  DrawSource source(RandomStream(settings_.seed, StreamPurpose::masking, number, epoch), record);
+  return mask_tokens(group.examples[i].example.ids, table_, settings_.masking, source);
+}
+
+void ExampleStage::find_empty_masks(Group& group) const {
+  group.without_masks.resize(group.examples.size());
+  const auto number = static_cast<int64_t>(group.examples.size());
+  parallel_for(number, kMaskGrain, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      group.without_masks[i] = masks_of(group, i, /* epoch= */ 0, nullptr).positions.empty();
+  });
 }
 
 void ExampleStage::mask(Group& group) const {
@@ -133,11 +153,8 @@ void ExampleStage::mask(Group& group) const {
   const auto number = static_cast<int64_t>(examples.size());
   parallel_for(number, kMaskGrain, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
-      DrawSource source(RandomStream(settings_.seed, StreamPurpose::masking,
-                                     static_cast<uint64_t>(group.first_example) + i,
-                                     static_cast<uint32_t>(group.duplicate)),
-                        recorder_.on() ? &group.mask_draws[i] : nullptr);
-      MaskedTokens masked = mask_tokens(examples[i].example.ids, table_, settings_.masking, source);
+      MaskedTokens masked = masks_of(group, i, static_cast<uint32_t>(group.duplicate),
+                                     recorder_.on() ? &group.mask_draws[i] : nullptr);
       examples[i].example.ids = std::move(masked.ids);
       examples[i].masked_positions = std::move(masked.positions);
       examples[i].masked_labels = std::move(masked.labels);
@@ -153,7 +170,9 @@ void ExampleStage::take(const Group& group, int64_t already_taken) {
     recorder_.mask(group.first_example + static_cast<int64_t>(i), group.mask_draws[i]);
   for (auto i = static_cast<size_t>(already_taken); i < group.examples.size(); ++i) {
     const StoredExample& stored = group.examples[i];
-    tally(stored);
+    tally(stored, settings_.dynamic_masking
+                      ? !group.without_masks.empty() && group.without_masks[i] != 0
+                      : stored.masked_positions.empty());
     if (options_.dry_run) continue;
     if (shuffle_) {
       shuffle_->add(stored);
@@ -187,7 +206,7 @@ void ExampleStage::note(const Group& group, int64_t taken) {
       {group.duplicate, group.first_document, group.first_example, taken});
 }
 
-void ExampleStage::tally(const StoredExample& stored) {
+void ExampleStage::tally(const StoredExample& stored, bool without_masks) {
   DataCounts& counts = part_.counts;
   ++counts.examples;
   counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
@@ -196,7 +215,7 @@ void ExampleStage::tally(const StoredExample& stored) {
   counts.nsp_random += stored.example.nsp_label == kNspRandom;
   ++counts.length_histogram[stored.example.ids.size()];
   part_.facts.lost_tokens += stored.example.lost_tokens;
-  part_.facts.empty_masks += !settings_.dynamic_masking && stored.masked_positions.empty();
+  part_.facts.empty_masks += without_masks;
 }
 
 }  // namespace minibert

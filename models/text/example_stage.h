@@ -66,14 +66,19 @@ class ExampleStage {
     int duplicate = 0;
     std::vector<std::vector<Draw>> pass_draws, mask_draws;  // if they are recorded
     std::vector<StoredExample> examples;
+    std::vector<uint8_t>
+        without_masks;  // [examples] 1: none in epoch 0; of dynamic whole-word masks
   };
   int64_t group_size(int64_t first) const;
   std::shared_ptr<Group> create(int64_t first, int64_t count, int duplicate);
   void mask(Group& group) const;
+  MaskedTokens masks_of(const Group& group, size_t i, uint32_t epoch,
+                        std::vector<Draw>* record) const;
+  void find_empty_masks(Group& group) const;
   void take(const Group& group, int64_t already_taken);
   ExamplePosition restore();
   void note(const Group& group, int64_t taken);
-  void tally(const StoredExample& stored);
+  void tally(const StoredExample& stored, bool without_masks);
 
   const DataSettings& settings_;
   const ExampleStageOptions options_;

@@ -29,8 +29,11 @@ void report_invalid(const SourceStats& stats) {
   if (stats.invalid_bytes == 0) return;
   fmt::print(stderr,
              "warning: {}: {} bytes are not UTF-8 (first in line {}); they were replaced by "
-             "U+FFFD, which BERT drops.\n",
-             stats.path, stats.invalid_bytes, stats.first_invalid_line);
+             "U+FFFD, which BERT drops.{}\n",
+             stats.path, stats.invalid_bytes, stats.first_invalid_line,
+             stats.looks_like_latin1()
+                 ? " The file looks like Latin-1. Convert it: " + latin1_conversion(stats)
+                 : "");
 }
 
 // ---- train -------------------------------------------------------------------------------------

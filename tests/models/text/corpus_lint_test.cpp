@@ -448,10 +448,11 @@ TEST_F(CorpusLint, InspectFindsExamplesWithoutMasks) {
   for (const Fault& fault : faults()) {
     if (fault.finding != "empty_masks") continue;
     write_bytes(folder_ / "text.txt", fault.plant().text);
-    minibert(
+    const auto built = minibert(
         "data build --masking dynamic --whole-word-masking --sequence-length 64 "
         "--max-predictions 10 --vocab " +
         in("vocab.txt") + " --output " + in("shards") + " " + in("text.txt"));
+    EXPECT_NE(built.output.find("empty_masks"), std::string::npos) << built.output;
     const auto seen = minibert("data inspect --strict " + in("shards"));
     EXPECT_EQ(seen.status, 3);
     EXPECT_NE(seen.output.find("empty_masks"), std::string::npos) << seen.output;
