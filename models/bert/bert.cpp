@@ -61,14 +61,16 @@ struct Transform {
   }
 };
 
-/// The masked-token head. Its decoder's weight is the word embeddings; only the bias is its own.
+/// The masked-token head. Its decoder's weight is the word embeddings, unless they are untied.
 struct Predictions {
   int64_t vocab_size = 0, storage_rows = 0;
   Transform transform;
-  Variable bias;  // [V]
+  std::optional<Embedding> decoder;  // [V, H], as word embeddings are stored
+  Variable bias;                     // [V]
 
   void parameters(ParameterWalk& walk) {
     walk.child("transform", transform);
+    if (decoder) walk.child("decoder", *decoder);
     walk.parameter("bias", bias, {vocab_size}, Initializer::zeros, storage_rows);
   }
 };
@@ -113,7 +115,9 @@ BertForPreTraining::Modules::Modules(const BertConfig& c, const BertParts& parts
   }
   if (parts.pooler) bert.pooler = Pooler{square};
   if (parts.mlm_head) {
-    cls.predictions = Predictions{c.vocab_size, c.padded_vocab_size(), {square, norm}, {}};
+    cls.predictions = Predictions{c.vocab_size, c.padded_vocab_size(), {square, norm}, {}, {}};
+    if (!c.tie_word_embeddings)
+      cls.predictions->decoder = Embedding{c.vocab_size, H, c.padded_vocab_size(), {}};
   }
   if (parts.nsp_head) cls.seq_relationship = Linear{H, 2, {}, {}};
   if (parts.span_head) qa_outputs = Linear{H, 2, {}, {}};
@@ -252,6 +256,11 @@ Variable BertForPreTraining::mlm_transform(const Variable& hidden, const Tensor&
       linear_gelu(masked, transform.dense.weight, transform.dense.bias, config_.gelu()));
 }
 
+const Variable& BertForPreTraining::decoder_weight() const {
+  const Predictions& head = *modules_->cls.predictions;
+  return head.decoder ? head.decoder->weight : modules_->bert.embeddings.word_embeddings.weight;
+}
+
 Variable BertForPreTraining::score_spans(const Variable& hidden) const {
   MB_CHECK(parts_.span_head,
            "bert: the model has no head for question answering (qa_outputs). Make one with "
@@ -298,9 +307,9 @@ PreTrainingOutput BertForPreTraining::forward(const DeviceBatch& batch,
            "it out, or build the data with NSP");
   const Variable hidden = encode_rows(
       batch, context, {batch.head_row, {batch.head_position, batch.head_row_sample}});  // [R, H]
-  output.loss = masked_lm_loss(
-      mlm_transform(hidden, batch.mlm_index), modules_->bert.embeddings.word_embeddings.weight,
-      modules_->cls.predictions->bias, batch.mlm_label, config_.vocab_size, context.mlm);
+  const Variable states = mlm_transform(hidden, batch.mlm_index);
+  output.loss = masked_lm_loss(states, decoder_weight(), modules_->cls.predictions->bias,
+                               batch.mlm_label, config_.vocab_size, context.mlm);
   if (!nsp) return output;
   const Variable scores = score_pairs(pool(hidden, batch.nsp_index));  // [B', 2]
   output.loss = add(output.loss, cross_entropy(scores, batch.nsp_label, context.nsp));
@@ -341,9 +350,9 @@ Tensor BertForPreTraining::mlm_logits(const Variable& hidden, const Tensor& row)
     MB_CHECK(r >= 0 && r < N, "bert: masked row is {}, expected 0 to {}", r, N - 1);
   const Tensor there = Tensor::empty(row.shape(), DType::i32, MemoryCategory::workspace, device());
   copy_to_device(row.raw(), there);
+  const Variable states = mlm_transform(hidden, there);
   const Variable padded =
-      linear(mlm_transform(hidden, there), modules_->bert.embeddings.word_embeddings.weight,
-             modules_->cls.predictions->bias);  // [P, V rounded up]
+      linear(states, decoder_weight(), modules_->cls.predictions->bias);  // [P, V rounded up]
   const Tensor scores = on_host(padded.value());
   const int64_t P = row.numel(), V = config_.vocab_size, stored = config_.padded_vocab_size();
   Tensor logits = Tensor::empty({P, V});

@@ -3,7 +3,7 @@
 // Called by models/training (forward, backward through the returned loss), eval, and
 // models/bert/inference.h. All parameters lie in one arena; names are those of Transformers'
 // BertForPreTraining, BertForQuestionAnswering and BertForSequenceClassification. Easy to break: the masked-token head runs on
-// masked rows only, its decoder is the word embeddings themselves, vocabulary rows beyond vocab_size
+// masked rows only, its decoder is the word embeddings themselves (unless config.json unties them), vocabulary rows beyond vocab_size
 // are padding that stays zero, and all rows of a batch flow through, tail rows too: their gradients
 // are exact zeros, because attention gives zeros there and labels are -1.
 // Source: google-research/bert modeling.py, run_pretraining.py, run_squad.py, run_classifier.py.
@@ -128,6 +128,7 @@ class BertForPreTraining {
   PreTrainingOutput answer_loss(const DeviceBatch& batch, const StepContext& context) const;
   PreTrainingOutput class_loss(const DeviceBatch& batch, const StepContext& context) const;
   Variable mlm_transform(const Variable& hidden, const Tensor& row) const;
+  const Variable& decoder_weight() const;  // [V rounded up, H]
 
   BertConfig config_;
   BertParts parts_;

@@ -91,6 +91,13 @@ struct Fields {
                 field->dump());
     value = field->get<std::string>();
   }
+  void read(const char* key, bool& value) const {
+    const json* field = find(key);
+    if (!field) return;
+    MB_CHECK_AS(DataError, field->is_boolean(), "{}: {} is {}, expected true or false", source, key,
+                field->dump());
+    value = field->get<bool>();
+  }
   /// A field that may only have the one value that this program implements.
   void only(const char* key, const json& wanted, const char* why) const {
     const json* field = find(key);
@@ -191,7 +198,6 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   fields.only("position_embedding_type", "absolute", "relative positions are not built in");
   fields.only("is_decoder", false, "only encoders are built in");
   fields.only("add_cross_attention", false, "only encoders are built in");
-  fields.only("tie_word_embeddings", true, "the decoder shares the word embeddings");
 
   BertConfig config;
   fields.read("vocab_size", config.vocab_size);
@@ -207,6 +213,7 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   fields.read("initializer_range", config.initializer_range);
   fields.read("layer_norm_eps", config.layer_norm_eps);
   fields.read("pad_token_id", config.pad_token_id);
+  fields.read("tie_word_embeddings", config.tie_word_embeddings);
   config.labels = read_labels(fields);
   config.validate(source);
   return config;
@@ -230,7 +237,7 @@ std::string BertConfig::to_json(const std::string& architecture) const {
       {"layer_norm_eps", decimal(layer_norm_eps)},
       {"pad_token_id", pad_token_id},
       {"position_embedding_type", "absolute"},
-      {"tie_word_embeddings", true},
+      {"tie_word_embeddings", tie_word_embeddings},
       {"dtype", "float32"},
   };
   if (!labels.empty()) {

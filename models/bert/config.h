@@ -28,6 +28,7 @@ struct BertConfig {
   float initializer_range = 0.02f;
   float layer_norm_eps = 1e-12f;
   int64_t pad_token_id = 0;
+  bool tie_word_embeddings = true;  // the masked-token head's decoder is the word embeddings
   std::vector<std::string> labels;  // id2label: names of a classifier's classes; may be empty
 
   /// Rows of the word embeddings as stored: the next multiple of 64.

@@ -1,5 +1,5 @@
-// hugging_face.h: Transformers folders in and out: config.json and model.safetensors (vocab.txt and
-// tokenizer_config.json belong to models/text). Called by the verbs, eval and models/training.
+// hugging_face.h: Transformers folders in and out: config.json and model.safetensors (the tokenizer's
+// files belong to models/text/tokenizer_folder.h). Called by the verbs, eval and models/training.
 // Easy to break: our checkpoints are such folders too, so names, shapes and the tied decoder follow
 // Transformers exactly, the vocabulary's padding rows never reach a file, and query, key and value
 // are three tensors in a file. Test: ctest -R hugging_face.
@@ -15,7 +15,9 @@
 
 namespace minibert {
 
-/// Reads config.json of a folder. Errors: DataError naming the file and the field, or the fix.
+/// Reads config.json of a folder. tie_word_embeddings is false, too, if the folder's weights have a
+/// decoder with other values than the word embeddings, as Transformers 5 reads them.
+/// Errors: DataError naming the file and the field, or the fix.
 BertConfig load_hugging_face_config(const std::filesystem::path& folder);
 
 struct LoadedBert {
@@ -24,10 +26,10 @@ struct LoadedBert {
   std::vector<std::string> unused;
 };
 
-/// Reads config.json and model.safetensors. The model has the parts whose tensors are in the file;
+/// Reads config.json and model.safetensors, or its parts. The model has the parts whose tensors are in the file;
 /// the parts of `required` must be there. Accepts old names (gamma, beta) and new ones, with and
-/// without the prefix `bert.`; F32, F16, BF16 and F64; copies of the tied decoder if they are
-/// equal.
+/// without the prefix `bert.`, and those that wrappers write (weight_files.h); F32, F16, BF16 and F64;
+/// a decoder of its own.
 /// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
 ///         folder with PyTorch's or TensorFlow's own format, the command that converts it;
 ///         CheckpointError for a checkpoint of ours whose files differ from its MANIFEST.json;
@@ -47,6 +49,10 @@ bool all_finite(std::span<const float> values);
 /// What a file holds, by Hugging Face name: views of `flat` without padding rows. `flat` is any
 /// buffer laid out by the model's table: the arena, or the optimizer's moments.
 std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat);
+
+/// What model.safetensors holds: named_slices of the masters and, for an untied decoder, its bias by a
+/// second name, by which Transformers 5 reads it.
+std::vector<NamedTensor> named_weights(const BertForPreTraining& model, const Tensor& masters);
 
 /// Transformers' class with just these parts.
 const char* architecture_of(const BertParts& parts);

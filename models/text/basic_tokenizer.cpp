@@ -14,13 +14,21 @@ BasicTokenizer::BasicTokenizer(const TokenizerOptions& options)
     : options_(options), table_(CharacterTable::instance()) {
   kind_.fill(AsciiKind::beyond);
   for (uint32_t c = 0; c < 128; ++c) {
-    const Properties properties = table_[c];
+    const Properties properties = properties_of(c);
     kind_[c] = properties.any(Properties::kDrop)          ? AsciiKind::drop
                : properties.any(Properties::kSpace)       ? AsciiKind::space
                : properties.any(Properties::kPunctuation) ? AsciiKind::punctuation
                                                           : AsciiKind::letter;
     ascii_[c] = static_cast<char>(options_.lowercase ? table_.lower(c)[0] : c);
   }
+}
+
+CharacterProperties BasicTokenizer::properties_of(uint32_t c) const {
+  Properties properties = table_[c];
+  if (options_.clean_text || !properties.any(Properties::kDrop)) return properties;
+  properties.bits &= static_cast<uint16_t>(~Properties::kDrop);
+  if (is_white_space(c)) properties.bits |= Properties::kSpace;
+  return properties;
 }
 
 std::vector<std::string> BasicTokenizer::split(std::string_view text) const {
@@ -33,7 +41,7 @@ size_t BasicTokenizer::take_non_ascii(std::string_view text, size_t at, State& s
   while (at < text.size()) {
     const DecodedCharacter character = decode_utf8(text, at);
     const uint32_t c = character.code_point;
-    const Properties properties = table_[c];
+    const Properties properties = properties_of(c);
     if (c < 128 && !properties.any(Properties::kDrop)) break;
     at += character.length;
     if (properties.any(Properties::kDrop)) continue;
@@ -69,6 +77,50 @@ void BasicTokenizer::take_decomposed(uint32_t code_point, State& state) const {
       state.pending.push_back({part, combining_class});
     }
   }
+}
+
+std::string BasicTokenizer::normalize(std::string_view text) const {
+  std::string result;
+  std::vector<PendingMark> run;  // of characters up to the next starter
+  const auto put = [&](uint32_t c) {
+    if (!options_.lowercase || !table_[c].any(Properties::kHasLower)) return append_utf8(c, result);
+    for (const uint32_t lowered : table_.lower(c))
+      if (lowered != 0) append_utf8(lowered, result);
+  };
+  const auto flush = [&] {
+    std::stable_sort(run.begin(), run.end(), [](const PendingMark& a, const PendingMark& b) {
+      return a.combining_class < b.combining_class;
+    });
+    for (const PendingMark& mark : run) put(mark.code_point);
+    run.clear();
+  };
+  const auto take = [&](uint32_t part) {
+    const Properties properties = table_[part];
+    if (properties.combining_class() == 0) flush();
+    if (properties.any(Properties::kMark)) return;
+    if (properties.combining_class() == 0) return put(part);
+    run.push_back({part, properties.combining_class()});
+  };
+  const auto take_character = [&](uint32_t c) {
+    if (!options_.strip_accents) return put(c);
+    if (!table_[c].any(Properties::kDecomposes)) return take(c);
+    for (const uint32_t part : table_.decomposition(c))
+      if (part != 0) take(part);
+  };
+  for (size_t at = 0; at < text.size();) {
+    const DecodedCharacter character = decode_utf8(text, at);
+    at += character.length;
+    const uint32_t c = character.code_point;
+    const Properties properties = properties_of(c);
+    if (properties.any(Properties::kDrop)) continue;
+    const bool is_space = options_.clean_text && properties.any(Properties::kSpace);
+    const bool is_own_word = options_.split_chinese && properties.any(Properties::kCjk);
+    if (is_own_word) take_character(' ');
+    take_character(is_space ? ' ' : c);
+    if (is_own_word) take_character(' ');
+  }
+  flush();
+  return result;
 }
 
 void BasicTokenizer::flush_pending(State& state) const {

@@ -19,9 +19,11 @@ namespace minibert {
 
 struct TokenizerOptions {
   bool lowercase = true;
-  bool strip_accents = true;             // Transformers' default: as lowercase
-  bool split_chinese = true;             // each CJK ideograph is a word
-  bool recognise_special_tokens = true;  // [UNK] [SEP] [PAD] [CLS] [MASK] in a text are tokens
+  bool strip_accents = true;              // Transformers' default: as lowercase
+  bool split_chinese = true;              // each CJK ideograph is a word
+  bool recognise_special_tokens = true;   // [UNK] [SEP] [PAD] [CLS] [MASK] in a text are tokens
+  bool clean_text = true;                 // control characters are dropped; false: they are letters
+  int32_t max_characters_per_word = 100;  // longer words are [UNK]
 
   /// The options of a cased (false, false) or an uncased (true, true) model.
   static TokenizerOptions cased() { return {.lowercase = false, .strip_accents = false}; }
@@ -39,6 +41,10 @@ class BasicTokenizer {
   void split(std::string_view text, OnWord&& on_word) const;
 
   std::vector<std::string> split(std::string_view text) const;
+
+  /// The text before it is split into words: BertNormalizer's output, blank for blank. Splitting it
+  /// gives the words of the text.
+  std::string normalize(std::string_view text) const;
 
  private:
   enum class AsciiKind : uint8_t { letter, space, punctuation, drop, beyond };
@@ -63,6 +69,8 @@ class BasicTokenizer {
   void take_composed(uint32_t code_point, State& state) const;
   void append_final(uint32_t code_point, State& state) const;
   static void finish_word(State& state);
+  /// As the options see it: without cleaning, nothing is dropped.
+  CharacterProperties properties_of(uint32_t code_point) const;
   void flush_pending(State& state) const;
 
   TokenizerOptions options_;

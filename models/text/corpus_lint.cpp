@@ -275,10 +275,11 @@ class Linter {
           "Most have capitals that the vocabulary lacks. Leave out --cased, or give a cased "
           "vocabulary.";
     } else if (facts_.unknown_words > 0 && facts_.unknown_long_words > half) {
+      const int32_t longest = TokenizerOptions{}.max_characters_per_word;
       fix = fmt::format(
           "Most are longer than {} characters, such as encoded data. Remove them: sed -E "
           "'s/[^[:space:]]{{{},}}//g' {} > clean.txt",
-          kMaxCharactersPerWord, kMaxCharactersPerWord + 1, files_of(manifest_));
+          longest, longest + 1, files_of(manifest_));
     } else {
       fix = train_vocabulary();
     }

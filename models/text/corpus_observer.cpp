@@ -134,6 +134,7 @@ SentenceLook CorpusObserver::look(std::string_view sentence, std::span<const int
 
 void CorpusObserver::look_at_unknown(std::string_view sentence, SentenceLook& look) const {
   const CharacterTable& table = CharacterTable::instance();
+  const auto longest = static_cast<size_t>(tokenizer_.options().max_characters_per_word);
   words_.split(sentence, [&](std::string_view word) {
     size_t characters = 0, missing = 0, upper = 0;
     for (size_t at = 0; at < word.size();) {
@@ -146,7 +147,7 @@ void CorpusObserver::look_at_unknown(std::string_view sentence, SentenceLook& lo
       upper += table[character.code_point].any(CharacterProperties::kHasLower) &&
                known_.contains(table.lower(character.code_point)[0]);
     }
-    const bool is_long = characters > kMaxCharactersPerWord;
+    const bool is_long = characters > longest;
     look.unknown_words += is_long || missing > 0;
     look.unknown_long_words += is_long;
     look.unknown_upper_words += missing > 0 && upper == missing;

@@ -37,8 +37,8 @@ int32_t replacement(int32_t id, const TokenTable& table, DrawSource& draws) {
 TokenTable token_table(const Vocab& vocab) {
   TokenTable table{vocab.size(),    vocab.cls_id(), vocab.sep_id(),
                    vocab.mask_id(), vocab.unk_id(), {}};
-  for (const std::string& token : vocab.tokens())
-    table.continues_word.push_back(token.starts_with("##"));
+  for (int32_t id = 0; id < vocab.size(); ++id)
+    table.continues_word.push_back(vocab.token(id).starts_with("##"));
   return table;
 }
 

@@ -2,6 +2,7 @@
 // partial_folder.h.
 #include "models/text/partial_folder.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -15,6 +16,7 @@
 #include "models/text/atomic_file.h"
 #include "models/text/build_journal.h"
 #include "models/text/manifest.h"
+#include "models/text/tokenizer_folder.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -29,7 +31,8 @@ std::string foreign_part(const fs::path& folder) {
   std::error_code ignored;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    const bool ours = name == "manifest.json" || name == "vocab.txt" || name == "unigram.bin" ||
+    const bool ours = name == "manifest.json" || name == "unigram.bin" ||
+                      std::ranges::count(tokenizer_file_names(), name) > 0 ||
                       (name.starts_with("shard-") && name.ends_with(".mbs")) || name == kMarker ||
                       name == kReplaced;
     const std::string part = name == "held-out" ? foreign_part(entry.path()) : ours ? "" : name;

@@ -14,6 +14,7 @@
 #include "models/text/partial_folder.h"
 #include "models/text/text_sources.h"
 #include "models/text/text_stage.h"
+#include "models/text/tokenizer_folder.h"
 #include "models/text/wordpiece.h"
 
 namespace minibert {
@@ -104,8 +105,8 @@ class ScratchFolder {
 
 void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
                    const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
-  write_file_atomically(folder / "vocab.txt",
-                        read_whole_file(options.vocabulary, "Give vocab.txt with --vocab."));
+  for (const auto& [name, text] : files_for_shards(options.vocabulary))
+    write_file_atomically(folder / name, text);
   write_unigram_counts(folder, unigrams);
   write_manifest(folder, manifest);
 }
@@ -124,7 +125,13 @@ BuildReport build_shards(const BuildOptions& options) {
   TokenizerOptions tokenizer_options =
       settings.cased ? TokenizerOptions::cased() : TokenizerOptions{};
   tokenizer_options.recognise_special_tokens = false;  // `[MASK]` in the text is characters
-  const WordPieceTokenizer tokenizer(Vocab::load(options.vocabulary), tokenizer_options);
+  const FolderTokenizer vocabulary = open_tokenizer_folder(options.vocabulary);
+  for (const std::string& note : vocabulary.notes) say(options, "note: " + note);
+  tokenizer_options.clean_text = vocabulary.tokenizer.options().clean_text;
+  tokenizer_options.max_characters_per_word =
+      vocabulary.tokenizer.options().max_characters_per_word;
+  const WordPieceTokenizer tokenizer(vocabulary.tokenizer.vocab(), tokenizer_options,
+                                     vocabulary.tokenizer.added());
   const TokenTable table = token_table(tokenizer.vocab());
   std::vector<uint64_t> given_unigrams;
   if (!options.unigram_from.empty())

@@ -17,8 +17,8 @@
 namespace minibert {
 
 struct BuildOptions {
-  std::filesystem::path vocabulary;
-  std::vector<std::string> files;  // or folders, patterns, "-": see text_sources.h
+  std::filesystem::path vocabulary;  // vocab.txt, tokenizer.json, or a model's folder
+  std::vector<std::string> files;    // or folders, patterns, "-": see text_sources.h
   std::filesystem::path output;
   DataSettings settings;
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long

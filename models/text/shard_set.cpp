@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "models/text/vocab.h"
+#include "models/text/tokenizer_folder.h"
 
 namespace minibert {
 namespace {
@@ -52,7 +52,7 @@ void check_shard(const ShardReader& shard, const ShardEntry& entry, const ShardT
 /// Reads the folder's own vocab.txt.
 Vocab read_vocabulary(const std::filesystem::path& folder, const Manifest& manifest) {
   const std::filesystem::path path = folder / "vocab.txt";
-  Vocab vocab = Vocab::load(path);
+  Vocab vocab = open_vocabulary(path);
   MB_CHECK_AS(DataError, vocab.size() == manifest.tokens.vocab_size,
               "{}: has {} entries, expected {} (manifest.json). {}", path.string(), vocab.size(),
               manifest.tokens.vocab_size, kRebuild);

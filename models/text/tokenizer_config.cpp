@@ -8,36 +8,11 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
-#include "models/text/atomic_file.h"
+#include "models/text/tokenizer_fields.h"
 #include "models/text/vocab.h"
 
 namespace minibert {
 namespace {
-
-constexpr const char* kFix =
-    "Copy the file again from where the model came from, or remove it for an uncased model.";
-
-/// A boolean of the file; `otherwise` if it is absent or null.
-bool read_flag(const nlohmann::json& config, const char* key, bool otherwise,
-               const std::string& file) {
-  const auto found = config.find(key);
-  if (found == config.end() || found->is_null()) return otherwise;
-  MB_CHECK_AS(DataError, found->is_boolean(), "{}: {} is {}, expected true or false. {}", file, key,
-              found->dump(), kFix);
-  return found->get<bool>();
-}
-
-/// The object in a file; empty if the file is absent.
-nlohmann::json read_object(const std::filesystem::path& file) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(file, ignored)) return nlohmann::json::object();
-  auto config =
-      nlohmann::json::parse(read_whole_file(file, kFix), nullptr, /* allow_exceptions= */ false);
-  MB_CHECK_AS(DataError, config.is_object(),
-              "{}: is not a JSON object, expected Transformers' tokenizer settings. {}",
-              file.string(), kFix);
-  return config;
-}
 
 /// A length of the file; nullopt if it is absent, null, or as large as Transformers' way to say that
 /// there is no limit (10^30).
@@ -48,7 +23,7 @@ std::optional<int64_t> read_length(const nlohmann::json& config, const char* key
   if (found == config.end() || found->is_null()) return std::nullopt;
   MB_CHECK_AS(DataError, found->is_number() && found->get<double>() >= 2,
               "{}: {} is {}, expected a number of tokens, 2 or more. {}", file, key, found->dump(),
-              kFix);
+              kTokenizerFix);
   const double length = found->get<double>();
   if (length >= kNoLimit) return std::nullopt;
   return static_cast<int64_t>(length);
@@ -58,19 +33,20 @@ std::optional<int64_t> read_length(const nlohmann::json& config, const char* key
 
 TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / kTokenizerConfigFile;
-  const nlohmann::json config = read_object(file);
+  const nlohmann::json config = read_json_object(file);
+  const TokenizerFields fields{config, file.string()};
   TokenizerOptions options;
-  options.lowercase = read_flag(config, "do_lower_case", true, file.string());
-  options.strip_accents = read_flag(config, "strip_accents", options.lowercase, file.string());
-  options.split_chinese = read_flag(config, "tokenize_chinese_chars", true, file.string());
+  options.lowercase = fields.flag("do_lower_case", true);
+  options.strip_accents = fields.flag("strip_accents", options.lowercase);
+  options.split_chinese = fields.flag("tokenize_chinese_chars", true);
   return options;
 }
 
 std::optional<int64_t> load_max_tokens(const std::filesystem::path& folder) {
   const std::filesystem::path tokenizer = folder / kTokenizerConfigFile,
                               sentences = folder / "sentence_bert_config.json";
-  const auto a = read_length(read_object(tokenizer), "model_max_length", tokenizer.string());
-  const auto b = read_length(read_object(sentences), "max_seq_length", sentences.string());
+  const auto a = read_length(read_json_object(tokenizer), "model_max_length", tokenizer.string());
+  const auto b = read_length(read_json_object(sentences), "max_seq_length", sentences.string());
   return a && b ? std::min(*a, *b) : a ? a : b;
 }
 

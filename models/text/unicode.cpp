@@ -111,6 +111,11 @@ size_t count_characters(std::string_view text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+bool is_white_space(uint32_t c) {
+  return c == 0x0B || c == 0x0C || c == 0x85 ||
+         CharacterTable::instance()[c].any(CharacterProperties::kSpace);
+}
+
 const CharacterTable& CharacterTable::instance() {
   static const CharacterTable table;
   return table;
@@ -124,6 +129,7 @@ CharacterTable::CharacterTable() {
   mark_ranges(bits, unicode_tables::kCjk, P::kCjk);
   mark_ranges(bits, unicode_tables::kPunctuation, P::kPunctuation);
   mark_ranges(bits, unicode_tables::kMark, P::kMark);
+  mark_ranges(bits, unicode_tables::kWord, P::kWord);
   for (const auto& range : unicode_tables::kCombiningClass) {
     const auto shifted = static_cast<uint16_t>(range.combining_class << 8);
     for (uint32_t c = range.first; c <= range.last; ++c) bits[c] |= shifted;

@@ -35,6 +35,9 @@ size_t count_invalid_utf8(std::string_view text);
 /// Number of characters of a valid UTF-8 text.
 size_t count_characters(std::string_view text);
 
+/// Whether Unicode calls it White_Space (`char::is_whitespace` of Rust). Cleaning drops three of them.
+bool is_white_space(uint32_t code_point);
+
 /// Properties of a code point as BERT's tokenizer sees them: flags and the canonical combining
 /// class.
 struct CharacterProperties {
@@ -45,6 +48,7 @@ struct CharacterProperties {
   static constexpr uint16_t kMark = 16;        // an accent that strip_accents removes
   static constexpr uint16_t kDecomposes = 32;  // NFD changes it
   static constexpr uint16_t kHasLower = 64;    // lower case changes it
+  static constexpr uint16_t kWord = 128;       // part of a word, to an added token's single_word
 
   uint16_t bits;
 

@@ -33,6 +33,7 @@ extern const std::span<const CodePointRange> kSpace;        // clean_text replac
 extern const std::span<const CodePointRange> kCjk;          // a word of its own
 extern const std::span<const CodePointRange> kPunctuation;  // a word of its own
 extern const std::span<const CodePointRange> kMark;         // removed by strip_accents, after NFD
+extern const std::span<const CodePointRange> kWord;         // \w of its regular expressions
 extern const std::span<const ClassRange> kCombiningClass;   // order of marks in NFD
 extern const std::span<const Mapping> kDecomposition;       // NFD, without Hangul syllables
 extern const std::span<const Mapping> kLower;               // lower case, one or two code points

@@ -1,8 +1,11 @@
-// wordpiece.cpp: special tokens first, then words, then greedy longest pieces. See wordpiece.h.
+// wordpiece.cpp: added tokens first, then words, then greedy longest pieces. See wordpiece.h.
 #include "models/text/wordpiece.h"
 
 #include <array>
 #include <utility>
+
+#include "core/error.h"
+#include "models/text/unicode.h"
 
 namespace minibert {
 namespace {
@@ -29,12 +32,62 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
 
 }  // namespace
 
-WordPieceTokenizer::WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options)
-    : vocab_(std::move(vocab)), options_(options), words_(options), trie_(vocab_.tokens()) {
-  for (const std::string_view text : {kPadToken, kUnkToken, kClsToken, kSepToken, kMaskToken}) {
-    if (vocab_.id(text) >= 0) special_tokens_.push_back({text, vocab_.id(text)});
+namespace {
+
+std::vector<AddedToken> special_tokens_of(const Vocab& vocab) {
+  std::vector<AddedToken> tokens;
+  for (const int32_t id :
+       {vocab.pad_id(), vocab.unk_id(), vocab.cls_id(), vocab.sep_id(), vocab.mask_id()}) {
+    if (id < 0) continue;
+    tokens.push_back(
+        {.content = std::string(vocab.token(id)), .id = id, .normalized = false, .special = true});
   }
+  return tokens;
 }
+
+/// Those that are looked for in normalized texts, or in texts as they are; special ones first, since
+/// of equal contents the first is found.
+std::vector<AddedToken> tokens_for(const std::vector<AddedToken>& added, bool normalized,
+                                   const BasicTokenizer& words, const TokenizerOptions& options) {
+  std::vector<AddedToken> tokens;
+  for (const bool special : {true, false}) {
+    if (special && !options.recognise_special_tokens) continue;
+    for (AddedToken token : added) {
+      if (token.special != special || token.normalized != normalized) continue;
+      if (normalized) {
+        const std::string content = words.normalize(token.content);
+        MB_CHECK_AS(DataError, !content.empty(),
+                    "added token '{}' is empty after normalization, so it would be found "
+                    "everywhere. Set its \"normalized\" to false.",
+                    token.content);
+        token.content = content;
+      }
+      tokens.push_back(std::move(token));
+    }
+  }
+  return tokens;
+}
+
+/// Bytes of the longest piece that a word can hold.
+size_t longest_piece(const TokenizerOptions& options) {
+  constexpr size_t kBytesPerCharacter = 4;
+  return kBytesPerCharacter * static_cast<size_t>(options.max_characters_per_word);
+}
+
+}  // namespace
+
+WordPieceTokenizer::WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options)
+    : WordPieceTokenizer(vocab, options, special_tokens_of(vocab)) {}
+
+WordPieceTokenizer::WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options,
+                                       const std::vector<AddedToken>& added)
+    : vocab_(std::move(vocab)),
+      options_(options),
+      words_(options),
+      trie_(vocab_.pieces(), longest_piece(options)),
+      added_(added),
+      raw_(tokens_for(added, /* normalized= */ false, words_, options)),
+      normalized_(tokens_for(added, /* normalized= */ true, words_, options)) {}
 
 std::vector<int32_t> WordPieceTokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
@@ -50,26 +103,17 @@ std::vector<int32_t> WordPieceTokenizer::encode_with_special_tokens(std::string_
 }
 
 void WordPieceTokenizer::encode_into(std::string_view text, std::vector<int32_t>& out) const {
-  if (!options_.recognise_special_tokens) return encode_plain(text, out);
-  size_t from = 0;
-  for (SpecialMatch match = find_special(text, 0); match.length > 0;
-       match = find_special(text, from)) {
-    encode_plain(text.substr(from, match.begin - from), out);
-    out.push_back(match.id);
-    from = match.begin + match.length;
-  }
-  encode_plain(text.substr(from), out);
+  if (raw_.empty()) return encode_between(text, out);
+  raw_.split(
+      text, [&](std::string_view part) { encode_between(part, out); },
+      [&](int32_t id) { out.push_back(id); });
 }
 
-WordPieceTokenizer::SpecialMatch WordPieceTokenizer::find_special(std::string_view text,
-                                                                  size_t from) const {
-  for (size_t at = text.find('[', from); at != std::string_view::npos;
-       at = text.find('[', at + 1)) {
-    for (const SpecialToken& special : special_tokens_) {
-      if (text.substr(at).starts_with(special.text)) return {at, special.text.size(), special.id};
-    }
-  }
-  return {text.size(), 0, -1};
+void WordPieceTokenizer::encode_between(std::string_view text, std::vector<int32_t>& out) const {
+  if (normalized_.empty()) return encode_plain(text, out);
+  normalized_.split(
+      words_.normalize(text), [&](std::string_view part) { encode_plain(part, out); },
+      [&](int32_t id) { out.push_back(id); });
 }
 
 void WordPieceTokenizer::encode_plain(std::string_view text, std::vector<int32_t>& out) const {
@@ -78,8 +122,8 @@ void WordPieceTokenizer::encode_plain(std::string_view text, std::vector<int32_t
 
 void WordPieceTokenizer::encode_word(std::string_view word, std::vector<int32_t>& out) const {
   const size_t before = out.size();
-  const bool too_long =
-      word.size() > kMaxCharactersPerWord && count_characters(word) > kMaxCharactersPerWord;
+  const auto limit = static_cast<size_t>(options_.max_characters_per_word);
+  const bool too_long = word.size() > limit && count_characters(word) > limit;
   WordPieceTrie::Match match = too_long ? WordPieceTrie::Match{-1, 0} : trie_.longest_initial(word);
   while (match.id >= 0) {
     out.push_back(match.id);

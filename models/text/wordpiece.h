@@ -1,6 +1,6 @@
 // wordpiece.h: text to ids and back, equal to `tokenizers` 0.23.3 and Transformers' BertTokenizer.
-// Called by the data builder and the verbs. Words come from basic_tokenizer.h, pieces from
-// wordpiece_trie.h: each word is cut greedily into its longest pieces, or is [UNK] as a whole. Easy
+// Called by the data builder and the verbs. Added tokens are cut out first
+// (added_tokens.h); words come from basic_tokenizer.h, pieces from wordpiece_trie.h: each word is cut greedily into its longest pieces, or is [UNK] as a whole. Easy
 // to break: `[MASK]` in the text is the token only if the options say so; training data treat it as
 // characters. Test: ctest -R text_wordpiece,
 // tools/goldens/tokenizer_parity.py. Source: google-research/bert @ eedf571 tokenization.py (its
@@ -13,19 +13,23 @@
 #include <string_view>
 #include <vector>
 
+#include "models/text/added_tokens.h"
 #include "models/text/basic_tokenizer.h"
 #include "models/text/vocab.h"
 #include "models/text/wordpiece_trie.h"
 
 namespace minibert {
 
-/// Longer words are [UNK].
-inline constexpr size_t kMaxCharactersPerWord = 100;
-
 /// All methods are const and thread-safe.
 class WordPieceTokenizer {
  public:
+  /// Added tokens are the five special ones, as far as the vocabulary has them.
   WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options);
+
+  /// Ids of `added` are those of the vocabulary. Without options.recognise_special_tokens, tokens
+  /// that are special are not looked for. Errors: DataError for a token that can't be found.
+  WordPieceTokenizer(Vocab vocab, const TokenizerOptions& options,
+                     const std::vector<AddedToken>& added);
 
   /// Ids of a text, without [CLS] and [SEP]. Malformed UTF-8 counts as U+FFFD, which BERT drops
   /// (count_invalid_utf8 counts it).
@@ -44,18 +48,10 @@ class WordPieceTokenizer {
 
   const Vocab& vocab() const { return vocab_; }
   const TokenizerOptions& options() const { return options_; }
+  const std::vector<AddedToken>& added() const { return added_; }
 
  private:
-  struct SpecialToken {
-    std::string_view text;
-    int32_t id;
-  };
-  struct SpecialMatch {
-    size_t begin, length;  // length 0: none
-    int32_t id;
-  };
-
-  SpecialMatch find_special(std::string_view text, size_t from) const;
+  void encode_between(std::string_view text, std::vector<int32_t>& out) const;
   void encode_plain(std::string_view text, std::vector<int32_t>& out) const;
   void encode_word(std::string_view word, std::vector<int32_t>& out) const;
 
@@ -63,7 +59,8 @@ class WordPieceTokenizer {
   TokenizerOptions options_;
   BasicTokenizer words_;
   WordPieceTrie trie_;
-  std::vector<SpecialToken> special_tokens_;
+  std::vector<AddedToken> added_;
+  AddedTokenMatcher raw_, normalized_;  // tokens of texts as they are, and of normalized ones
 };
 
 }  // namespace minibert

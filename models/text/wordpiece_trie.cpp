@@ -9,19 +9,18 @@ namespace minibert {
 namespace {
 
 constexpr size_t kBytes = 256;
-constexpr size_t kLongestPiece = 4 * 100;  // bytes: longer words are [UNK]
 constexpr int kHolesTried = 64;
 
 }  // namespace
 
-WordPieceTrie::WordPieceTrie(const std::vector<std::string>& tokens) {
+WordPieceTrie::WordPieceTrie(std::span<const std::pair<std::string, int32_t>> pieces,
+                             size_t longest) {
   std::vector<Key> initial, continuation;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    const std::string_view token = tokens[i];
+  for (const auto& [token, id] : pieces) {
     const bool continues = token.starts_with("##");
-    const std::string_view text = continues ? token.substr(2) : token;
-    if (text.empty() || text.size() > kLongestPiece) continue;
-    (continues ? continuation : initial).push_back({text, static_cast<int32_t>(i)});
+    const std::string_view text = continues ? std::string_view(token).substr(2) : token;
+    if (text.empty() || text.size() > longest) continue;
+    (continues ? continuation : initial).push_back({text, id});
   }
   reserve_cells(2 * kBytes + 2);
   cells_[kInitialRoot].check = cells_[kContinuationRoot].check = -2;  // taken, and no state's child

@@ -1,5 +1,5 @@
 // wordpiece_trie.h: longest-prefix matching of word pieces by a double-array trie: one load and one
-// compare per byte. Called by wordpiece.cpp. Two roots: pieces that begin a word, and pieces that
+// compare per byte. Called by wordpiece.cpp and added_tokens.cpp. Two roots: pieces that begin a word, and pieces that
 // continue one (written `##x` in vocab.txt, stored here without the `##`). Built once from the
 // whole vocabulary, then only read. Easy to break: transition(state, byte) is valid only where
 // check[] names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital
@@ -8,8 +8,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace minibert {
@@ -21,8 +23,9 @@ class WordPieceTrie {
     size_t length;  // bytes of the longest piece
   };
 
-  /// Piece i of the vocabulary has id i; an empty piece and a bare "##" match nothing.
-  explicit WordPieceTrie(const std::vector<std::string>& tokens);
+  /// Pieces with their ids, each once; an empty piece, a bare "##" and a piece of more than `longest`
+  /// bytes match nothing. The depth of recursion while building is `longest`.
+  WordPieceTrie(std::span<const std::pair<std::string, int32_t>> pieces, size_t longest);
 
   /// The longest piece that is a prefix of `text`. O(length of the match), not of the text.
   Match longest_initial(std::string_view text) const { return longest(kInitialRoot, text); }

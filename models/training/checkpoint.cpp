@@ -217,10 +217,15 @@ Snapshot::Snapshot(const BertForPreTraining& model, const Optimizer& optimizer, 
     : state_(std::move(state)),
       config_(model.config()),
       parts_(model.parts()),
-      weights_(copies(named_slices(model.arena().table(), model.arena().masters()))),
+      weights_(copies(named_weights(model, model.arena().masters()))),
       moments_(moments_of(optimizer)),
-      vocab_(read_text(tokenizer.vocab)),
-      tokenizer_(tokenizer.options) {
+      tokenizer_(tokenizer.kept) {
+  if (tokenizer_.empty()) tokenizer_ = {{"vocab.txt", read_text(tokenizer.vocab)}};
+  const auto is_settings = [](const NamedText& f) { return f.first == kTokenizerConfigFile; };
+  if (std::ranges::none_of(tokenizer_, is_settings))
+    tokenizer_.emplace_back(
+        kTokenizerConfigFile,
+        tokenizer_config_json(tokenizer.options, config_.max_position_embeddings));
   check_finite(weights_, state_.data_steps);
   check_finite(moments_, state_.data_steps);
 }
@@ -231,19 +236,17 @@ std::vector<CheckpointFile> Snapshot::files(std::shared_ptr<const Snapshot> s) {
                             return write_bytes(path, text);
                           }};
   };
-  return {text_file("config.json", s->config_.to_json(architecture_of(s->parts_))),
-          {"model.safetensors",
-           [s](const fs::path& path) {
-             return write_safetensors(path.string(), s->weights_, format_metadata());
-           }},
-          text_file("vocab.txt", s->vocab_),
-          text_file(kTokenizerConfigFile,
-                    tokenizer_config_json(s->tokenizer_, s->config_.max_position_embeddings)),
-          {"optimizer.safetensors",
-           [s](const fs::path& path) {
-             return write_safetensors(path.string(), s->moments_, format_metadata());
-           }},
-          text_file("trainer_state.json", to_json(s->state_))};
+  std::vector<CheckpointFile> files = {
+      text_file("config.json", s->config_.to_json(architecture_of(s->parts_))),
+      {"model.safetensors", [s](const fs::path& path) {
+         return write_safetensors(path.string(), s->weights_, format_metadata());
+       }}};
+  for (const auto& [name, text] : s->tokenizer_) files.push_back(text_file(name, text));
+  files.push_back({"optimizer.safetensors", [s](const fs::path& path) {
+                     return write_safetensors(path.string(), s->moments_, format_metadata());
+                   }});
+  files.push_back(text_file("trainer_state.json", to_json(s->state_)));
+  return files;
 }
 
 int64_t checkpoint_bytes(const ParameterTable& table, int64_t moments) {

@@ -1,6 +1,7 @@
 // checkpoint.h: what a checkpoint holds, taken from a model, an optimizer and the run's counters,
 // and put back. checkpoint_store.h knows how folders reach the disk, this file what is in them:
-//   config.json model.safetensors vocab.txt tokenizer_config.json   a Transformers folder, as is
+//   config.json model.safetensors vocab.txt tokenizer_config.json   a Transformers folder, as is; with
+//                           the tokenizer's other files, if the run began with a model that has them
 //   optimizer.safetensors   moments by parameter name: NAME.exp_avg, NAME.exp_avg_sq
 //   trainer_state.json      counters, best evaluation, data and machine
 // Called by trainer.cpp. Easy to break: random numbers and data are functions of the step's number,
@@ -16,7 +17,7 @@
 
 #include "models/bert/bert.h"
 #include "models/bert/safetensors.h"
-#include "models/text/basic_tokenizer.h"
+#include "models/text/tokenizer_folder.h"
 #include "models/training/checkpoint_store.h"
 #include "models/training/metrics.h"
 #include "models/training/run_folder.h"
@@ -82,6 +83,9 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
 struct TokenizerFiles {
   std::filesystem::path vocab;  // vocab.txt, read once at the start
   TokenizerOptions options;
+  /// Files of the model that a run began with, for its checkpoints, which get them as they are; what is
+  /// not among them is made of the above.
+  std::vector<NamedText> kept = {};
 };
 
 /// Copies of everything that a checkpoint of this moment holds, so that training can go on while
@@ -103,8 +107,7 @@ class Snapshot {
   BertConfig config_;
   BertParts parts_;
   std::vector<NamedTensor> weights_, moments_;
-  std::string vocab_;
-  TokenizerOptions tokenizer_;
+  std::vector<NamedText> tokenizer_;
 };
 
 /// Bytes that a checkpoint of this model takes on the disk, about: weights and the optimizer's moments

@@ -9,7 +9,7 @@
 #include "models/bert/hugging_face.h"
 #include "models/bert/question_answering.h"
 #include "models/text/squad_metrics.h"
-#include "models/text/tokenizer_config.h"
+#include "models/text/tokenizer_folder.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -42,10 +42,12 @@ RunInputs open_model(const TrainConfig& config, Objective objective, bool dropou
     inputs.model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
   }
   inputs.parts = parts_for(objective);
-  inputs.tokenizer = {folder / "vocab.txt", load_tokenizer_config(folder)};
-  const uint64_t hash = Vocab::load(inputs.tokenizer.vocab).hash();
+  const FolderTokenizer found = open_tokenizer_folder(folder);
+  inputs.notes = found.notes;
+  inputs.tokenizer = {folder / "vocab.txt", found.tokenizer.options(), tokenizer_files(folder)};
+  const uint64_t hash = found.tokenizer.vocab().hash();
   inputs.check_vocabulary = [hash, ours = inputs.tokenizer.vocab](const fs::path& vocab) {
-    MB_CHECK(Vocab::load(vocab).hash() == hash, "{}: is a different vocabulary from {}. {}",
+    MB_CHECK(open_vocabulary(vocab).hash() == hash, "{}: is a different vocabulary from {}. {}",
              vocab.string(), ours.string(), kResumeFix);
   };
   return inputs;
@@ -93,12 +95,9 @@ void set_loader(const TrainConfig& config, std::vector<LabelledSequence> sequenc
 }  // namespace
 
 WordPieceTokenizer open_tokenizer(const fs::path& folder, const BertConfig& model) {
-  WordPieceTokenizer tokenizer(Vocab::load(folder / "vocab.txt"), load_tokenizer_config(folder));
-  MB_CHECK_AS(DataError, tokenizer.vocab().size() <= model.vocab_size,
-              "{}: has {} tokens, expected at most {} (vocab_size in config.json). Vocabulary and "
-              "model do not belong together",
-              (folder / "vocab.txt").string(), tokenizer.vocab().size(), model.vocab_size);
-  return tokenizer;
+  FolderTokenizer found = open_tokenizer_folder(folder);
+  found.check_rows(folder, model.vocab_size);
+  return std::move(found.tokenizer);
 }
 
 int64_t steps_of(double epochs, const StepSource& data) {
@@ -132,7 +131,7 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
   check_length(task.windows.max_sequence_length, inputs.model, config.init_from);
   const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
   const SquadData data = read_squad(config.data, {SquadUse::train, task.skip_bad_answers});
-  inputs.notes = data.notes;
+  inputs.notes.insert(inputs.notes.end(), data.notes.begin(), data.notes.end());
   const SquadWindows windows(data, tokenizer, task.windows, SquadUse::train);
   if (windows.cut_questions() > 0)
     inputs.notes.push_back(

@@ -11,7 +11,7 @@
 #include "models/bert/hugging_face.h"
 #include "models/text/checksum.h"
 #include "models/text/corpus_lint.h"
-#include "models/text/vocab.h"
+#include "models/text/tokenizer_folder.h"
 #include "models/training/plan.h"
 
 namespace minibert {
@@ -62,7 +62,15 @@ TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   const fs::path path =
       config.vocab.empty() ? fs::path(config.data) / "vocab.txt" : fs::path(config.vocab);
   check_vocabulary(path, data, "Leave out --vocab, or build the data with this vocabulary.");
-  return {path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
+  TokenizerFiles files{
+      path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
+  // A checkpoint keeps what says how to tokenize: the model's own files, or those beside the data.
+  if (!config.init_from.empty() && holds_vocabulary(config.init_from)) {
+    files.kept = tokenizer_files(config.init_from);
+  } else if (has_tokenizer_settings(path)) {
+    files.kept = tokenizer_files(path.parent_path());
+  }
+  return files;
 }
 
 void check_lengths(const std::string& where, const ShardSet& data, const BertConfig& model) {
@@ -158,11 +166,11 @@ BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
   } else {
     model = load_hugging_face_config(config.init_from);
     MB_CHECK(
-        model.vocab_size == vocab_size,
-        "{}: vocab_size is {}, expected {} (the vocabulary of the data{}). Build the data with "
-        "the vocab.txt of that model.",
+        model.vocab_size >= vocab_size,
+        "{}: vocab_size is {}, expected at least {} (the vocabulary of the data{}). Build the data "
+        "with `--vocab {}`.",
         (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
-        config.data.empty() ? "" : " in " + config.data);
+        config.data.empty() ? "" : " in " + config.data, config.init_from);
   }
   if (config.init_from.empty()) check_heads(model);
   model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
@@ -192,7 +200,7 @@ RunInputs open_data(const TrainConfig& config) {
         "Resume with the data of that run, or start a new run in another --output-dir.");
   };
   const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
-  if (!config.init_from.empty() && fs::exists(source_vocab))
+  if (!config.init_from.empty() && holds_vocabulary(config.init_from))
     check_vocabulary(source_vocab, *first,
                      "Build the data with this vocabulary, or start from another model.");
   std::vector<int64_t> first_steps;
@@ -241,7 +249,7 @@ int64_t first_sample_of(const std::vector<Phase>& phases, const RunInputs& input
 }
 
 void check_vocabulary(const fs::path& vocab, const ShardSet& data, const std::string& fix) {
-  const std::string hash = fmt::format("{:016x}", Vocab::load(vocab).hash());
+  const std::string hash = fmt::format("{:016x}", open_vocabulary(vocab).hash());
   MB_CHECK(hash == data.manifest().vocabulary_hash,
            "{}: is a different vocabulary (hash {}) from that of the data in {} (hash {}). {}",
            vocab.string(), hash, data.folder().string(), data.manifest().vocabulary_hash, fix);

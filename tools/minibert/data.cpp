@@ -142,7 +142,10 @@ void add_build(CLI::App& data) {
           "Text, plain, .gz or .zst: files, folders (all files in them), quoted patterns such "
           "as 'wiki/*.gz'; - is standard input")
       ->required();
-  build->add_option("--vocab", options.vocabulary, "vocab.txt, as written by tokenizer train")
+  build
+      ->add_option(
+          "--vocab", options.vocabulary,
+          "vocab.txt, as written by tokenizer train; or tokenizer.json, or a model's folder")
       ->required();
   build->add_option("--output", options.output, "Folder for the shards; new or empty");
   build->add_flag("--cased", settings.cased, "Keep case and accents");

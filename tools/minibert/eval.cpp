@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/bert/hugging_face.h"
-#include "models/text/vocab.h"
+#include "models/text/tokenizer_folder.h"
 #include "models/training/evaluation.h"
 #include "models/training/run_log.h"
 #include "tools/minibert/compute_flags.h"
@@ -28,9 +28,11 @@ struct EvalFlags {
 /// The vocabulary that the data must have been built with: the model folder's, if it has one.
 ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& config) {
   ExpectedData expected;
-  expected.vocab_size = static_cast<int32_t>(config.vocab_size);
-  if (std::filesystem::exists(model / "vocab.txt"))
-    expected.vocabulary_hash = fmt::format("{:016x}", Vocab::load(model / "vocab.txt").hash());
+  if (holds_vocabulary(model)) {  // of which a model may have more rows
+    expected.vocabulary_hash = fmt::format("{:016x}", open_vocabulary(model).hash());
+  } else {
+    expected.vocab_size = static_cast<int32_t>(config.vocab_size);
+  }
   return expected;
 }
 

@@ -48,7 +48,8 @@ std::string table(const Vocab& vocab, const EncodedText& text,
                   const std::vector<FilledMask>& masks) {
   std::string lines = text.text + "\n";
   for (size_t m = 0; m < masks.size(); ++m) {
-    if (masks.size() > 1) lines += fmt::format("  [MASK] {} of {}\n", m + 1, masks.size());
+    if (masks.size() > 1)
+      lines += fmt::format("  {} {} of {}\n", vocab.token(vocab.mask_id()), m + 1, masks.size());
     for (const Candidate& candidate : masks[m].candidates) {
       lines +=
           fmt::format("  {:>6.2f} %  {}\n", 100 * candidate.probability, vocab.token(candidate.id));
@@ -70,10 +71,14 @@ std::vector<int64_t> masks_of(const Vocab& vocab, const EncodedText& text) {
 std::string objection(const Vocab& vocab, const EncodedText& text) {
   constexpr size_t kSpecialTokens = 2;  // [CLS] and [SEP]
   if (text.ids.size() == kSpecialTokens || !masks_of(vocab, text).empty()) return "";
-  return text.cut ? "has no [MASK] in the part that the model can read, expected at least one. "
-                    "Shorten the text before it"
-                  : "has no [MASK], expected at least one. Write [MASK], in capitals and brackets, "
-                    "in place of the word to fill in";
+  const std::string_view mask = vocab.token(vocab.mask_id());
+  if (text.cut)
+    return fmt::format(
+        "has no {} in the part that the model can read, expected at least one. Shorten the text "
+        "before it",
+        mask);
+  return fmt::format("has no {}, expected at least one. Write {}{} in place of the word to fill in",
+                     mask, mask, mask == kMaskToken ? ", in capitals and brackets," : "");
 }
 
 /// What the texts of a group get.

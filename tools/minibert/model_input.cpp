@@ -12,7 +12,7 @@
 #include "core/nearest_name.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
-#include "models/text/tokenizer_config.h"
+#include "models/text/tokenizer_folder.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -30,14 +30,10 @@ ModelFolder ModelFolder::open(const std::string& folder, const BertParts& requir
     fmt::print(stderr, "note: {} tensors of {} are not used: {}\n", loaded.unused.size(), folder,
                fmt::join(loaded.unused, ", "));
   }
-  const std::filesystem::path vocab_file = std::filesystem::path(folder) / "vocab.txt";
-  WordPieceTokenizer tokenizer(Vocab::load(vocab_file), load_tokenizer_config(folder));
-  const int64_t tokens = tokenizer.vocab().size(), rows = loaded.model.config().vocab_size;
-  MB_CHECK_AS(DataError, tokens <= rows,
-              "{}: has {} tokens, expected at most {} (vocab_size in config.json). Vocabulary and "
-              "model do not belong together",
-              vocab_file.string(), tokens, rows);
-  return {std::move(loaded.model), std::move(tokenizer)};
+  FolderTokenizer found = open_tokenizer_folder(folder);
+  for (const std::string& note : found.notes) fmt::print(stderr, "note: {}\n", note);
+  found.check_rows(folder, loaded.model.config().vocab_size);
+  return {std::move(loaded.model), std::move(found.tokenizer)};
 }
 
 void TextInput::add_options(CLI::App& verb, bool truncate) {
@@ -145,12 +141,23 @@ class TextRun {
           "Shorten it, split it, or give --truncate",
           encoded.ids.size(), limit);
     }
+    if (objection.empty()) objection = rowless_token(encoded);
     if (objection.empty()) objection = use_.objection(encoded);
     if (!objection.empty()) return refuse(text, objection);
     if (group_.tokens + encoded.ids.size() > kTokensAtATime) flush();
     group_.tokens += encoded.ids.size();
     group_.texts.push_back(std::move(encoded));
     group_.usable.push_back(true);
+  }
+
+  /// A special token that no file lists may have an id beyond the model's rows.
+  std::string rowless_token(const EncodedText& text) const {
+    const int64_t rows = folder_.model.config().vocab_size;
+    for (const int32_t id : text.ids)
+      if (id >= rows)
+        return fmt::format("has the token {} (id {}), for which the model has no row (it has {})",
+                           folder_.tokenizer.vocab().token(id), id, rows);
+    return "";
   }
 
   /// The first tokens and [SEP], as Transformers' truncation leaves them.

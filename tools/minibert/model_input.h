@@ -22,8 +22,8 @@ struct ModelFolder {
   BertForPreTraining model;
   WordPieceTokenizer tokenizer;
 
-  /// Errors: DataError for anything wrong with the folder, and if vocab.txt has more tokens than
-  /// the model has rows. Unused tensors are listed on standard error.
+  /// Errors: DataError for anything wrong with the folder, and if the vocabulary has more tokens than
+  /// the model has rows. Unused tensors, and what else one should know, go to standard error.
   static ModelFolder open(const std::string& folder, const BertParts& required,
                           ComputeOptions compute);
 };

@@ -16,6 +16,7 @@
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
 #include "models/text/text_sources.h"
+#include "models/text/tokenizer_folder.h"
 #include "models/text/wordpiece.h"
 #include "models/text/wordpiece_trainer.h"
 #include "tools/minibert/verbs.h"
@@ -237,8 +238,21 @@ void print_all(std::string& out) {
   out.clear();
 }
 
+/// That of a model's folder, or BERT's with a vocabulary alone.
+WordPieceTokenizer open_tokenizer(const EncodeFlags& flags) {
+  FolderTokenizer found = open_tokenizer_folder(flags.vocab);
+  for (const std::string& note : found.notes) fmt::print(stderr, "note: {}\n", note);
+  if (!flags.cased) return std::move(found.tokenizer);
+  MB_CHECK(!has_tokenizer_settings(flags.vocab) || !found.tokenizer.options().lowercase,
+           "tokenizer encode: --cased is given, but the files beside {} say that it is uncased. "
+           "Leave out --cased.",
+           flags.vocab);
+  if (has_tokenizer_settings(flags.vocab)) return std::move(found.tokenizer);
+  return {found.tokenizer.vocab(), TokenizerOptions::cased()};
+}
+
 void encode(const EncodeFlags& flags) {
-  const WordPieceTokenizer tokenizer(Vocab::load(flags.vocab), tokenizer_options(flags.cased));
+  const WordPieceTokenizer tokenizer = open_tokenizer(flags);
   LineReader reader(flags.file);
   std::string line, out;
   while (reader.next(line)) {
@@ -263,7 +277,11 @@ void add_encode(CLI::App& parent) {
   auto flags = std::make_shared<EncodeFlags>();
   auto* sub =
       parent.add_subcommand("encode", "one line of ids per line of text, equal to BertTokenizer's");
-  sub->add_option("--vocab", flags->vocab, "vocab.txt of the model")->required();
+  sub->add_option(
+         "--vocab", flags->vocab,
+         "vocab.txt or tokenizer.json of the model, or its folder; what the files beside it "
+         "say counts, too")
+      ->required();
   sub->add_flag("--cased", flags->cased, "the vocabulary is cased: keep case and accents");
   sub->add_flag("--no-special-tokens", flags->no_special_tokens, "leave out [CLS] and [SEP]");
   sub->add_flag("--json", flags->json, "one JSON object per line: text, ids, tokens");

@@ -13,7 +13,7 @@ import unicodedata
 from pathlib import Path
 
 import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 
 PINNED = "0.23.3"
 HANGUL = range(0xAC00, 0xD7A4)  # decomposed by arithmetic in unicode.cpp, checked here
@@ -31,6 +31,14 @@ strip = bert_normalizer(strip_accents=True)
 lower = bert_normalizer(lowercase=True)
 nfd = normalizers.NFD().normalize_str
 pieces = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+
+
+def probe_word_characters():
+    """Code points beside which an added token with single_word is not found: the library's \\w."""
+    tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
+    tokenizer.add_tokens([AddedToken("+", single_word=True, normalized=False)])
+    return [c for c, found in zip(CODE_POINTS, tokenizer.encode_batch([f"+{chr(c)}" for c in CODE_POINTS]))
+            if found.tokens[0] != "+"]
 
 
 def hangul_nfd(c):
@@ -98,7 +106,7 @@ def probe():
     assert all(clean(d) != "" and d != " " for c, s in nfd_of.items() if c not in space for d in s)
     assert max(map(len, nfd_of.values())) <= 4 and max(map(len, lower_of.values())) <= 2
     assert all(classes.get(ord(s[0])) is None or c in classes for c, s in lower_of.items())
-    return dict(drop=drop, space=space, cjk=cjk, punctuation=punctuation, mark=mark, classes=classes,
+    return dict(drop=drop, space=space, cjk=cjk, punctuation=punctuation, mark=mark, word=probe_word_characters(), classes=classes,
                 decomposition=nfd_of, lower=lower_of)
 
 
@@ -145,7 +153,7 @@ def render(tables):
     parts = [
         "// unicode_tables.cpp: how BERT's tokenizer sees each code point. Generated; not edited by hand.",
         f"// Made by tools/unicode_tables/generate.py from tokenizers {tokenizers.__version__} by probing its",
-        "// BertNormalizer, NFD and BertPreTokenizer over all code points. What each table means:",
+        "// BertNormalizer, NFD, BertPreTokenizer and AddedToken over all code points. What each table means:",
         "// unicode_tables.h. Test: ctest -R text_unicode (the library's answers over all code points).",
         "// clang-format off",
         '#include "models/text/unicode_tables.h"',
@@ -154,7 +162,7 @@ def render(tables):
         "",
         f'constinit const std::string_view kSource = "tokenizers {tokenizers.__version__}";',
     ]
-    for name in ("drop", "space", "cjk", "punctuation", "mark"):
+    for name in ("drop", "space", "cjk", "punctuation", "mark", "word"):
         parts.append(array("CodePointRange", name.capitalize(), map(braces, ranges(tables[name]))))
     parts.append(array("ClassRange", "CombiningClass",
                        [f"{{0x{a:X}, 0x{b:X}, {k}}}" for a, b, k in class_ranges(tables["classes"])]))

@@ -82,7 +82,7 @@ TEST(BertConfig, RefusesWhatItCannotCompute) {
   expect(R"({"model_type":"roberta"})", "model_type is \"roberta\"");
   expect(R"({"position_embedding_type":"relative_key"})", "position_embedding_type");
   expect(R"({"is_decoder":true})", "is_decoder is true");
-  expect(R"({"tie_word_embeddings":false})", "tie_word_embeddings");
+  expect(R"({"tie_word_embeddings":"no"})", "tie_word_embeddings is \"no\"");
   expect(R"({"hidden_size":100})", "hidden_size is 100, expected a multiple of");
   expect(R"({"hidden_size":"100"})", "hidden_size is \"100\"");
   expect(R"({"hidden_size":0})", "hidden_size is 0");

@@ -171,7 +171,78 @@ TEST_F(HuggingFace, AcceptsEqualCopiesOfTheDecoder) {
     other.data<float>()[11] += 1e-6f;
     all.push_back({"cls.predictions.decoder.weight", other});
   });
-  expect_refused("cls.predictions.decoder.weight differs from bert.embeddings.word_embeddings");
+  const LoadedBert untied = load_hugging_face(folder_);
+  EXPECT_FALSE(untied.model.config().tie_word_embeddings);
+  EXPECT_GE(untied.model.arena().table().find("cls.predictions.decoder.weight"), 0);
+}
+
+TEST_F(HuggingFace, AnUntiedDecoderIsNeededByItsHeadAlone) {
+  BertConfig config = tiny_config();
+  config.tie_word_embeddings = false;
+  BertForPreTraining model(config, ModelUse::inference);
+  model.initialize(7);
+  save_hugging_face(folder_, model);
+  const auto decoder_of = [](const BertForPreTraining& m) {
+    const int number = m.arena().table().find("cls.predictions.decoder.weight");
+    std::vector<float> values(static_cast<size_t>(m.arena().table()[number].used()));
+    m.arena().read(number, values);
+    return values;
+  };
+  EXPECT_EQ(decoder_of(load_hugging_face(folder_).model), decoder_of(model));
+  rewrite([](auto& all) {
+    std::erase_if(all, [](const NamedTensor& n) { return n.name.ends_with("decoder.weight"); });
+  });
+  EXPECT_FALSE(load_hugging_face(folder_).model.parts().mlm_head);
+  expect_refused("1 of 47 tensors are missing: cls.predictions.decoder.weight",
+                 {false, true, false});
+}
+
+TEST_F(HuggingFace, AcceptsPrefixesOfWrappersAndShowsOthers) {
+  rename([](const std::string& name) { return "module." + name; });
+  expect_loads();
+  rename([](const std::string& name) { return "module._orig_mod." + name; });
+  expect_loads();
+  rename([](const std::string& name) { return "tower." + name; });
+  expect_refused("37 of 37 tensors are missing");
+  expect_refused("The file has 46 tensors: tower.bert.");
+  expect_refused("Their names begin with \"tower.\"");
+}
+
+TEST_F(HuggingFace, AcceptsNamesOfNvidiasModel) {
+  rename([](std::string name) {
+    for (const char* part : {"intermediate.dense.", "pooler.dense.", "transform.dense."})
+      if (const size_t at = name.find(part); at != std::string::npos)
+        name.replace(at, std::string(part).size(),
+                     std::string(part, std::string(part).size() - 1) + "_act.");
+    return name;
+  });
+  expect_loads();
+}
+
+TEST_F(HuggingFace, ReadsSeveralFilesByTheirIndex) {
+  const SafetensorsFile whole((folder_ / "model.safetensors").string());
+  nlohmann::json index;
+  std::vector<std::vector<NamedTensor>> parts(3);
+  for (size_t i = 0; i < whole.entries().size(); ++i) {
+    const std::string& name = whole.entries()[i].name;
+    parts[i % 3].push_back({name, whole.read(name)});
+    index["weight_map"][name] = fmt::format("model-{}-of-3.safetensors", i % 3 + 1);
+  }
+  const auto file = [&](size_t i) { return folder_ / fmt::format("model-{}-of-3.safetensors", i); };
+  for (size_t i = 0; i < 3; ++i) write_safetensors(file(i + 1).string(), parts[i]);
+  std::filesystem::remove(folder_ / "model.safetensors");
+  const auto write_index = [&] {
+    std::ofstream(folder_ / "model.safetensors.index.json") << index.dump();
+  };
+  write_index();
+  expect_loads();
+  std::filesystem::remove(file(2));
+  expect_refused("1 of 3 files are not there: model-2-of-3.safetensors");
+  write_safetensors(file(2).string(), parts[0]);
+  expect_refused("which lacks it");
+  index["weight_map"]["x"] = "../model.safetensors";
+  write_index();
+  expect_refused("tensor x is in file \"../model.safetensors\"");
 }
 
 TEST_F(HuggingFace, ConvertsHalfPrecision) {
@@ -235,7 +306,7 @@ TEST_F(HuggingFace, SaysHowToConvertOtherFormats) {
     fs::remove(folder_ / name);
   }
   std::ofstream(folder_ / "pytorch_model.bin") << "x";
-  expect_refused("B.from_pretrained('IN').save_pretrained('OUT')");
+  expect_refused("glob.glob('" + folder_.string() + "/pytorch_model*.bin')");
   fs::remove(folder_ / "config.json");
   expect_refused("pytorch_model.bin");
   fs::remove(folder_ / "pytorch_model.bin");

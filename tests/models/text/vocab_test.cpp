@@ -120,14 +120,63 @@ TEST(Vocab, RejectsAFileWithoutASpecialToken) {
   }
 }
 
-TEST(Vocab, RejectsDuplicatesNamingBothLines) {
-  expect_parts(fault_of(kSpecial + "a\nb\nc\na\n"), {"vocab.txt", "'a'", "line 6", "line 9"});
+TEST(Vocab, NamesAllSpecialTokensThatAreMissing) {
+  expect_parts(fault_of("[UNK]\na\n"), {"[CLS], [SEP], [MASK] is missing from 2 lines"});
 }
 
-TEST(Vocab, RejectsEmptyFilesEmptyLinesAndBadBytes) {
+// What `tokenizers` 0.23.3 says of this file: WordPiece("vocab.txt").
+TEST(Vocab, OfATokenThatIsThereTwiceTheLastLineIsItsId) {
+  const TemporaryFolder folder;
+  const Vocab vocab =
+      Vocab::load(write(folder, kSpecial + "a\n\nb\na\xC2\xA0\n\n\xE2\x80\xA8\nc\nc\n\n"));
+  EXPECT_EQ(vocab.id("a"), 8);
+  EXPECT_EQ(vocab.id("b"), 7);
+  EXPECT_EQ(vocab.id("c"), 12);
+  EXPECT_EQ(vocab.id(""), -1);
+  EXPECT_EQ(vocab.token(5), "a");
+  EXPECT_EQ(vocab.token(6), "");
+  EXPECT_EQ(vocab.size(), 13);
+  EXPECT_EQ(vocab.distinct(), 9);  // the five, a, b, c and the blank one
+  EXPECT_EQ(vocab.pieces().size(), 8u);
+}
+
+TEST(Vocab, AddedTokensHaveIdsButAreNoPieces) {
+  Vocab vocab = Vocab::from_tokens({"[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"}, "test");
+  const uint64_t hash = vocab.hash();
+  vocab.add("a", 4, /* listed= */ true);  // it is there
+  EXPECT_EQ(vocab.hash(), hash);
+  vocab.add("[PAD]", 6, /* listed= */ false);
+  EXPECT_EQ(vocab.size(), 5);
+  EXPECT_EQ(vocab.id("[PAD]"), 6);
+  EXPECT_EQ(vocab.token(6), "[PAD]");
+  EXPECT_EQ(vocab.hash(), hash);
+  vocab.add("[E1]", 5, /* listed= */ true);
+  EXPECT_EQ(vocab.size(), 6);
+  EXPECT_EQ(vocab.text(), "[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n[E1]\n");
+  EXPECT_EQ(vocab.pieces().size(), 5u);
+}
+
+TEST(Vocab, FromEntriesKeepsIdsAndRefusesOneOfTwoTokens) {
+  Vocab vocab =
+      Vocab::from_entries({{"b", 6}, {"[UNK]", 0}, {"<s>", 1}, {"</s>", 2}, {"<m>", 3}}, "test");
+  vocab.set_special({"", "[UNK]", "<s>", "</s>", "<m>"}, "test");
+  EXPECT_EQ(vocab.size(), 7);
+  EXPECT_EQ(vocab.token(5), "");
+  EXPECT_EQ(vocab.mask_id(), 3);
+  EXPECT_EQ(vocab.distinct(), 5);
+  expect_parts(message_of<DataError>([] {
+                 Vocab::from_entries({{"a", 0}, {"b", 0}}, "x.json");
+               }),
+               {"x.json", "'a' and 'b' both have id 0"});
+  expect_parts(message_of<DataError>([] {
+                 Vocab::from_entries({{"a", -1}}, "x.json");
+               }),
+               {"'a' has id -1"});
+}
+
+TEST(Vocab, RejectsEmptyFilesAndBadBytes) {
   expect_parts(fault_of(""), {"vocab.txt", "empty"});
   expect_parts(fault_of("\n\n"), {"vocab.txt", "empty"});
-  expect_parts(fault_of(kSpecial + "a\n\nb\n"), {"vocab.txt", "line 7", "empty"});
   expect_parts(fault_of(kSpecial + "\xC3(\n"), {"vocab.txt", "line 6", "UTF-8"});
 }
 

@@ -68,7 +68,7 @@ TEST(WordPiece, MaskInTextIsPlainWhereSpecialTokensAreNotRecognised) {
 
 TEST(WordPiece, EveryPieceOfTheVocabularyIsFoundByTheLongestMatch) {
   const Vocab vocab = testing::uncased_vocab();
-  const WordPieceTrie trie(vocab.tokens());
+  const WordPieceTrie trie(vocab.pieces(), 400);
   for (int32_t id = 0; id < vocab.size(); ++id) {
     const std::string_view token = vocab.token(id);
     const bool continues = token.starts_with("##") && token.size() > 2;
@@ -82,7 +82,7 @@ TEST(WordPiece, EveryPieceOfTheVocabularyIsFoundByTheLongestMatch) {
 
 TEST(WordPiece, LongestMatchEqualsASearchByDecreasingLength) {
   const Vocab vocab = testing::cased_vocab();
-  const WordPieceTrie trie(vocab.tokens());
+  const WordPieceTrie trie(vocab.pieces(), 400);
   std::mt19937 random(11);
   for (int i = 0; i < 20'000; ++i) {
     std::string word;
