@@ -139,7 +139,8 @@ std::string conversion_program(const fs::path& folder) {
     load_hugging_face(folder);
   } catch (const DataError& error) {
     const std::string message = error.what();
-    const size_t from = message.find("\"from ") + 1;
+    const std::string command = "python -c \"";
+    const size_t from = message.find(command) + command.size();
     return message.substr(from, message.rfind('"') - from);
   }
   return "raise SystemExit('a folder with pytorch_model.bin was accepted')";
@@ -179,8 +180,8 @@ class Peer : public ::testing::Test {
       add({"head", kind, path(kind), path("batch70"), path(kind + ".out")});
     }
     add({"make", "bin", path("IN")});
-    write_file_atomically(fs::path(path("IN")) / "vocab.txt", "[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
     add({"convert", folder(), conversion_program(path("IN"))});
+    write_file_atomically(fs::path(path("IN")) / "vocab.txt", "[UNK]\n[CLS]\n[SEP]\n[MASK]\n");
     add({"check", path("IN"), path("batch70"), path("IN.out")});
     add({"minilm", path("minilm")});
     add({"fill_mask", path("with_vocab"), path("fill_mask.json")});
