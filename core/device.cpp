@@ -2,6 +2,7 @@
 #include "core/device.h"
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 
 namespace minibert {
 
@@ -12,7 +13,8 @@ const char* name_of(Device device) {
 Device parse_device(const std::string& name) {
   if (name == "cpu") return Device::cpu;
   if (name == "cuda") return Device::cuda;
-  fail<UsageError>("device is \"{}\", expected cpu or cuda", name);
+  fail<UsageError>("device is \"{}\", expected cpu or cuda.{}", name,
+                   did_you_mean(name, {"cpu", "cuda"}));
 }
 
 }  // namespace minibert

@@ -1,4 +1,5 @@
-// nearest_name.cpp: edit distance (insert, delete, replace; Wagner and Fischer 1974) over one row.
+// nearest_name.cpp: edit distance: insert, delete, replace, and two neighbours that change places, the
+// commonest slip of a typist (optimal string alignment; Damerau 1964), over three rows.
 #include "core/nearest_name.h"
 
 #include <algorithm>
@@ -8,15 +9,16 @@ namespace minibert {
 namespace {
 
 size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
+  std::vector<size_t> row(b.size() + 1), before(row), two_before(row);
   std::iota(row.begin(), row.end(), size_t{0});
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
+    std::swap(two_before, before);
+    std::swap(before, row);
     row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] != b[j - 1])});
-      diagonal = above;
+      row[j] = std::min({before[j] + 1, row[j - 1] + 1, before[j - 1] + (a[i - 1] != b[j - 1])});
+      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+      if (swapped) row[j] = std::min(row[j], two_before[j - 2] + 1);
     }
   }
   return row[b.size()];

@@ -19,5 +19,12 @@ TEST(NearestName, FindsTyposAndKeepsSilentOtherwise) {
   EXPECT_EQ(did_you_mean("quux", kNames), "");
 }
 
+// Neighbours that changed places are one slip; as two replacements they would be as far as another name.
+TEST(NearestName, TwoLettersThatChangedPlacesAreOneSlip) {
+  EXPECT_EQ(nearest_name("cdua", {"cpu", "cuda"}), "cuda");
+  EXPECT_EQ(nearest_name("bf61", {"fp16", "bf16"}), "bf16");
+  EXPECT_EQ(nearest_name("lmab", {"lans", "lamb"}), "lamb");
+}
+
 }  // namespace
 }  // namespace minibert
