@@ -5,6 +5,9 @@
 #include <cmath>
 #include <numeric>
 
+#include "core/error.h"
+#include "core/nearest_name.h"
+
 namespace minibert {
 
 PackedBatch pack_sequences(std::span<const std::vector<int32_t>> sequences,
@@ -64,7 +67,8 @@ std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t
 
 Pooling parse_pooling(const std::string& name) {
   if (name == "mean") return Pooling::mean;
-  MB_CHECK(name == "cls", "pooling is \"{}\", expected mean or cls", name);
+  MB_CHECK(name == "cls", "pooling is \"{}\", expected mean or cls.{}", name,
+           did_you_mean(name, {"mean", "cls"}));
   return Pooling::cls;
 }
 

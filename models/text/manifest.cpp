@@ -70,6 +70,8 @@ DataSettings settings_from_json(const json& value) {
   settings.documents.keep_front_matter = value.at("keep_front_matter");
   settings.documents.field = value.value("field", DocumentOptions{}.field);
   settings.cased = value.at("cased");
+  if (value.contains("strip_accents")) settings.strip_accents = value.at("strip_accents");
+  settings.split_chinese = value.value("tokenize_chinese_chars", true);
   settings.examples.sequence_length = value.at("sequence_length");
   settings.examples.short_sequence_prob = value.at("short_sequence_prob");
   settings.examples.nsp = value.at("nsp");
@@ -114,23 +116,27 @@ Manifest manifest_from_json(const json& value) {
 }
 
 json to_json(const DataSettings& settings) {
-  return {{"format", name_of(settings.documents.format)},
-          {"document_break", settings.documents.document_break},
-          {"keep_front_matter", settings.documents.keep_front_matter},
-          {"field", settings.documents.field},
-          {"cased", settings.cased},
-          {"sequence_length", settings.examples.sequence_length},
-          {"short_sequence_prob", settings.examples.short_sequence_prob},
-          {"nsp", settings.examples.nsp},
-          {"max_sentence_tokens", settings.examples.max_sentence_tokens},
-          {"max_predictions", settings.masking.max_predictions},
-          {"masked_lm_prob", settings.masking.masked_lm_prob},
-          {"whole_word_masking", settings.masking.whole_word},
-          {"masking", settings.dynamic_masking ? "dynamic" : "static"},
-          {"duplicate_factor", settings.duplicate_factor},
-          {"seed", settings.seed},
-          {"hold_out_every", settings.hold_out_every},
-          {"shuffle", settings.shuffle}};
+  json value = {{"format", name_of(settings.documents.format)},
+                {"document_break", settings.documents.document_break},
+                {"keep_front_matter", settings.documents.keep_front_matter},
+                {"field", settings.documents.field},
+                {"cased", settings.cased},
+                {"sequence_length", settings.examples.sequence_length},
+                {"short_sequence_prob", settings.examples.short_sequence_prob},
+                {"nsp", settings.examples.nsp},
+                {"max_sentence_tokens", settings.examples.max_sentence_tokens},
+                {"max_predictions", settings.masking.max_predictions},
+                {"masked_lm_prob", settings.masking.masked_lm_prob},
+                {"whole_word_masking", settings.masking.whole_word},
+                {"masking", settings.dynamic_masking ? "dynamic" : "static"},
+                {"duplicate_factor", settings.duplicate_factor},
+                {"seed", settings.seed},
+                {"hold_out_every", settings.hold_out_every},
+                {"shuffle", settings.shuffle}};
+  // Left out where they are as `cased` says, so that such folders stay as they were.
+  if (settings.strip_accents) value["strip_accents"] = *settings.strip_accents;
+  if (!settings.split_chinese) value["tokenize_chinese_chars"] = false;
+  return value;
 }
 
 json to_json(const DataCounts& counts) {

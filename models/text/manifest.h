@@ -25,6 +25,8 @@ inline constexpr int kDataFormatVersion = 1;
 struct DataSettings {
   DocumentOptions documents;
   bool cased = false;
+  std::optional<bool> strip_accents = {};  // nothing: as uncased
+  bool split_chinese = true;
   ExampleOptions examples;
   MaskingOptions masking;
   bool dynamic_masking = false;

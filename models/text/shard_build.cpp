@@ -9,6 +9,7 @@
 #include "core/version.h"
 #include "models/text/atomic_file.h"
 #include "models/text/build_journal.h"
+#include "models/text/casing.h"
 #include "models/text/example_stage.h"
 #include "models/text/json_text.h"
 #include "models/text/partial_folder.h"
@@ -56,6 +57,18 @@ void check_options(const BuildOptions& options) {
            options.memory, kLeastMemory >> 20);
   MB_CHECK(options.shard_bytes >= 1 << 10, "--shard-size: is {} bytes, expected at least 1024.",
            options.shard_bytes);
+}
+
+/// Counts by id mean nothing for another vocabulary, or for text that was read in another way.
+void check_unigram_source(const BuildOptions& options, const Vocab& vocabulary) {
+  const Manifest source = read_manifest(options.unigram_from);
+  const std::string hash = fmt::format("{:016x}", vocabulary.hash());
+  const TokenizerOptions ours = options_of(options.settings), theirs = options_of(source.settings);
+  MB_CHECK(source.vocabulary_hash == hash && same_words(ours, theirs),
+           "--unigram-from: {} was built with another vocabulary (hash {}, {}) than this build "
+           "(hash {}, {}), expected the same. Use --vocab {}.",
+           options.unigram_from.string(), source.vocabulary_hash, describe(theirs), hash,
+           describe(ours), (options.unigram_from / "vocab.txt").string());
 }
 
 // ---- 2. All of it ------------------------------------------------------------------------------
@@ -122,8 +135,7 @@ BuildReport build_shards(const BuildOptions& options) {
   check_options(options);
   const DataSettings& settings = options.settings;
 
-  TokenizerOptions tokenizer_options =
-      settings.cased ? TokenizerOptions::cased() : TokenizerOptions{};
+  TokenizerOptions tokenizer_options = options_of(settings);
   tokenizer_options.recognise_special_tokens = false;  // `[MASK]` in the text is characters
   const FolderTokenizer vocabulary = open_tokenizer_folder(options.vocabulary);
   for (const std::string& note : vocabulary.notes) say(options, "note: " + note);
@@ -134,8 +146,10 @@ BuildReport build_shards(const BuildOptions& options) {
                                      vocabulary.tokenizer.added());
   const TokenTable table = token_table(tokenizer.vocab());
   std::vector<uint64_t> given_unigrams;
-  if (!options.unigram_from.empty())
+  if (!options.unigram_from.empty()) {
+    check_unigram_source(options, tokenizer.vocab());
     given_unigrams = read_unigram_counts(options.unigram_from, table.vocab_size);
+  }
 
   Manifest manifest;
   manifest.settings = settings;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "models/text/casing.h"
 #include "models/text/tokenizer_folder.h"
 
 namespace minibert {
@@ -25,8 +26,15 @@ void check_expected(const std::filesystem::path& folder, const Manifest& manifes
   MB_CHECK_AS(DataError,
               !expected.vocabulary_hash || *expected.vocabulary_hash == manifest.vocabulary_hash,
               "{}: data was built with the vocabulary {}, expected {} (the hash of the given one). "
-              "Build the data again with that vocabulary, or give the folder's own vocab.txt.",
-              folder.string(), manifest.vocabulary_hash, *expected.vocabulary_hash);
+              "Build the data again with that vocabulary{}, or give the folder's own vocab.txt.",
+              folder.string(), manifest.vocabulary_hash, *expected.vocabulary_hash,
+              expected.vocabulary.empty()
+                  ? ""
+                  : ": `" + rebuild_command(folder, manifest, expected.vocabulary) + "`");
+  if (!expected.tokenizer) return;
+  const std::string fault =
+      casing_fault(folder, manifest, *expected.tokenizer, expected.vocabulary);
+  if (!fault.empty()) fail<DataError>("{}", fault);
 }
 
 void check_shard(const ShardReader& shard, const ShardEntry& entry, const ShardTraits& traits) {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "models/text/basic_tokenizer.h"
 #include "models/text/manifest.h"
 #include "models/text/shard.h"
 
@@ -19,6 +20,8 @@ namespace minibert {
 struct ExpectedData {
   std::optional<int32_t> vocab_size;
   std::optional<std::string> vocabulary_hash;
+  std::optional<TokenizerOptions> tokenizer = {};
+  std::filesystem::path vocabulary = {};  // that has it beside it, for the message
 };
 
 /// Immutable after open(); safe to read from many threads.

@@ -9,6 +9,7 @@
 #include "core/precision.h"
 #include "core/simd.h"
 #include "models/bert/hugging_face.h"
+#include "models/text/casing.h"
 #include "models/text/checksum.h"
 #include "models/text/corpus_lint.h"
 #include "models/text/tokenizer_folder.h"
@@ -57,13 +58,22 @@ void check_heads(const BertConfig& model) {
       heads, (hidden + kMaxHeadSize - 1) / kMaxHeadSize, hidden, kMaxHeadSize);
 }
 
+/// The data must have been read as what stands beside a vocabulary says.
+void check_casing(const fs::path& vocabulary, const ShardSet& data) {
+  const std::optional<OptionsOnDisk> model = options_beside(vocabulary);
+  if (!model) return;
+  const std::string fault =
+      casing_fault(data.folder(), data.manifest(), model->options, vocabulary);
+  if (!fault.empty()) fail<UsageError>("{}", fault);
+}
+
 /// vocab.txt of the run; the data must have been built with it.
 TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   const fs::path path =
       config.vocab.empty() ? fs::path(config.data) / "vocab.txt" : fs::path(config.vocab);
   check_vocabulary(path, data, "Leave out --vocab, or build the data with this vocabulary.");
-  TokenizerFiles files{
-      path, data.manifest().settings.cased ? TokenizerOptions::cased() : TokenizerOptions{}};
+  check_casing(path, data);
+  TokenizerFiles files{path, options_of(data.manifest().settings)};
   // A checkpoint keeps what says how to tokenize: the model's own files, or those beside the data.
   if (!config.init_from.empty() && holds_vocabulary(config.init_from)) {
     files.kept = tokenizer_files(config.init_from);
@@ -116,18 +126,20 @@ class DataFolders {
 void check_same_vocabulary(const TrainConfig& phase, const ShardSet& data, const ShardSet& first) {
   MB_CHECK(
       data.manifest().vocabulary_hash == first.manifest().vocabulary_hash &&
-          data.manifest().settings.cased == first.manifest().settings.cased,
-      "{}{}: was built with another vocabulary (hash {}{}) than the data of phase 1 in {} (hash "
-      "{}{}), expected the same: a token's number must mean the same in all phases. Build it "
-      "with `minibert data build --vocab {}`.",
+          same_words(options_of(data.manifest().settings), options_of(first.manifest().settings)),
+      "{}{}: was built with another vocabulary (hash {}, {}) than the data of phase 1 in {} (hash "
+      "{}, {}), expected the same: a token's number must mean the same in all phases. Build it "
+      "again: `{}`",
       phase_prefix(phase), data.folder().string(), data.manifest().vocabulary_hash,
-      data.manifest().settings.cased ? ", cased" : "", first.folder().string(),
-      first.manifest().vocabulary_hash, first.manifest().settings.cased ? ", cased" : "",
-      (first.folder() / "vocab.txt").string());
+      describe(options_of(data.manifest().settings)), first.folder().string(),
+      first.manifest().vocabulary_hash, describe(options_of(first.manifest().settings)),
+      rebuild_command(data.folder(), data.manifest(), first.folder() / "vocab.txt"));
 }
 
 void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInputs& own) {
-  const ExpectedData expected{own.data->traits().vocab_size, own.data->manifest().vocabulary_hash};
+  const ExpectedData expected{own.data->traits().vocab_size, own.data->manifest().vocabulary_hash,
+                              options_of(own.data->manifest().settings),
+                              own.data->folder() / "vocab.txt"};
   for (const auto& [name, path] : evaluation_sets(phase)) {
     const auto set = ShardSet::open(path, expected);
     own.evaluation.emplace_back(name, set);
@@ -200,9 +212,13 @@ RunInputs open_data(const TrainConfig& config) {
         "Resume with the data of that run, or start a new run in another --output-dir.");
   };
   const fs::path source_vocab = fs::path(config.init_from) / "vocab.txt";
-  if (!config.init_from.empty() && holds_vocabulary(config.init_from))
-    check_vocabulary(source_vocab, *first,
-                     "Build the data with this vocabulary, or start from another model.");
+  if (!config.init_from.empty() && holds_vocabulary(config.init_from)) {
+    check_vocabulary(
+        source_vocab, *first,
+        fmt::format("Build the data with this vocabulary: `{}`, or start from another model.",
+                    rebuild_command(first->folder(), first->manifest(), config.init_from)));
+    check_casing(config.init_from, *first);
+  }
   std::vector<int64_t> first_steps;
   for (const Phase& phase : phases) {
     PhaseInputs& own = inputs.phases.emplace_back();

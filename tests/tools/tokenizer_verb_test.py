@@ -41,6 +41,25 @@ def test_encode(folder):
     expect(run("encode", "--vocab", VOCAB, text=b"good\nb\xff\xfead\n"), 0, "2 bytes", "line 2", "U+FFFD")
 
 
+def test_casing(folder):
+    cased = ROOT / "tests/goldens/tokenizer/austen-cased-vocab.txt"
+    said = run("encode", "--vocab", cased, text="Anne")
+    expect(said, 0, "has tokens with capital letters", "add --cased")
+    right = run("encode", "--vocab", cased, "--cased", text="Anne")
+    assert expect(right, 0) != said[1] and right[2] == "", right
+    tokens = cased.read_text().splitlines()
+    assert "Anne" in tokens and right[1] == f"{tokens.index('[CLS]')} {tokens.index('Anne')} {tokens.index('[SEP]')}\n", right
+    assert run("encode", "--vocab", VOCAB, text="Anne")[2] == ""
+    model = folder / "cased-model"
+    model.mkdir()
+    (model / "vocab.txt").write_text(cased.read_text())
+    (model / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    found = run("encode", "--vocab", model / "vocab.txt", text="Anne")
+    assert expect(found, 0, "tokenizer_config.json says: cased") == right[1], found
+    (model / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    expect(run("encode", "--vocab", model / "vocab.txt", "--cased", text="Anne"), 2, "says uncased", "Leave out --cased")
+
+
 def test_encode_errors(folder):
     empty = folder / "empty.txt"
     empty.write_text("")
@@ -105,7 +124,7 @@ def test_train_errors(folder):
 
 
 def main():
-    for test in (test_encode, test_encode_errors, test_train, test_train_errors):
+    for test in (test_encode, test_casing, test_encode_errors, test_train, test_train_errors):
         with tempfile.TemporaryDirectory() as folder:
             test(pathlib.Path(folder))
         print(f"{test.__name__}: passed")

@@ -8,7 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/nearest_name.h"
 #include "core/parallel.h"
+#include "models/text/casing.h"
 #include "models/text/corpus_lint.h"
 #include "models/text/json_text.h"
 #include "models/text/shard_build.h"
@@ -121,11 +123,14 @@ void run_build(BuildFlags& flags) {
   settings.documents.format = parse_text_format(flags.format);
   MB_CHECK(flags.masking == "static" || flags.masking == "dynamic",
            "--masking: '{}' is unknown, expected static (drawn once, stored) or dynamic (drawn by "
-           "the loader in each epoch).",
-           flags.masking);
+           "the loader in each epoch).{}",
+           flags.masking, did_you_mean(flags.masking, {"static", "dynamic"}));
   settings.dynamic_masking = flags.masking == "dynamic";
   settings.examples.nsp = !flags.no_nsp;
   if (flags.cut->count() > 0) settings.examples.max_sentence_tokens = flags.max_sentence_tokens;
+  std::string note;
+  set_options(settings, options_for(flags.options.vocabulary, settings.cased, note));
+  if (!note.empty()) fmt::print(stderr, "note: {}\n", note);
   if (flags.threads != 0) set_num_threads(flags.threads);
   flags.options.progress = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };
   print_report(flags, build_shards(flags.options));
@@ -148,7 +153,9 @@ void add_build(CLI::App& data) {
           "vocab.txt, as written by tokenizer train; or tokenizer.json, or a model's folder")
       ->required();
   build->add_option("--output", options.output, "Folder for the shards; new or empty");
-  build->add_flag("--cased", settings.cased, "Keep case and accents");
+  build->add_flag("--cased", settings.cased,
+                  "Keep case and accents (default: what tokenizer_config.json beside --vocab says, "
+                  "else lower case)");
   build->add_option("--format", flags->format, describe_text_formats())->capture_default_str();
   build
       ->add_option("--field", settings.documents.field,

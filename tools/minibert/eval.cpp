@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/bert/hugging_face.h"
+#include "models/text/casing.h"
 #include "models/text/tokenizer_folder.h"
 #include "models/training/evaluation.h"
 #include "models/training/run_log.h"
@@ -25,7 +26,7 @@ struct EvalFlags {
   ComputeFlags compute;
 };
 
-/// The vocabulary that the data must have been built with: the model folder's, if it has one.
+/// The vocabulary that the data must have been built with, and how: the model folder's, if it says so.
 ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& config) {
   ExpectedData expected;
   if (holds_vocabulary(model)) {  // of which a model may have more rows
@@ -33,6 +34,8 @@ ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& c
   } else {
     expected.vocab_size = static_cast<int32_t>(config.vocab_size);
   }
+  expected.vocabulary = model;
+  if (const auto beside = options_beside(model)) expected.tokenizer = beside->options;
   return expected;
 }
 

@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/casing.h"
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
 #include "models/text/text_sources.h"
@@ -241,14 +242,12 @@ void print_all(std::string& out) {
 /// That of a model's folder, or BERT's with a vocabulary alone.
 WordPieceTokenizer open_tokenizer(const EncodeFlags& flags) {
   FolderTokenizer found = open_tokenizer_folder(flags.vocab);
-  for (const std::string& note : found.notes) fmt::print(stderr, "note: {}\n", note);
-  if (!flags.cased) return std::move(found.tokenizer);
-  MB_CHECK(!has_tokenizer_settings(flags.vocab) || !found.tokenizer.options().lowercase,
-           "tokenizer encode: --cased is given, but the files beside {} say that it is uncased. "
-           "Leave out --cased.",
-           flags.vocab);
+  std::string note;
+  const TokenizerOptions options = options_for(flags.vocab, flags.cased, note);
+  if (!note.empty()) found.notes.push_back(note);
+  for (const std::string& line : found.notes) fmt::print(stderr, "note: {}\n", line);
   if (has_tokenizer_settings(flags.vocab)) return std::move(found.tokenizer);
-  return {found.tokenizer.vocab(), TokenizerOptions::cased()};
+  return {found.tokenizer.vocab(), options};
 }
 
 void encode(const EncodeFlags& flags) {
@@ -282,7 +281,9 @@ void add_encode(CLI::App& parent) {
          "vocab.txt or tokenizer.json of the model, or its folder; what the files beside it "
          "say counts, too")
       ->required();
-  sub->add_flag("--cased", flags->cased, "the vocabulary is cased: keep case and accents");
+  sub->add_flag("--cased", flags->cased,
+                "the vocabulary is cased: keep case and accents (default: what "
+                "tokenizer_config.json beside --vocab says, else lower case)");
   sub->add_flag("--no-special-tokens", flags->no_special_tokens, "leave out [CLS] and [SEP]");
   sub->add_flag("--json", flags->json, "one JSON object per line: text, ids, tokens");
   sub->add_option("FILE", flags->file, "text, plain or .gz or .zst; none or - is standard input");
