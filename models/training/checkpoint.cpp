@@ -124,7 +124,8 @@ StepState step_state(const TrainerState& saved, const StepState& fresh, bool sca
 
 std::string to_json(const TrainerState& s) {
   nlohmann::ordered_json best;
-  if (s.best) best = {{"step", s.best->step}, {"mlm_loss", s.best->mlm_loss}};
+  if (s.best)
+    best = {{"step", s.best->step}, {"mlm_loss", s.best->mlm_loss}, {"data", s.best->data}};
   nlohmann::ordered_json scaler;
   if (s.scaler) {
     scaler = {{"loss_scale", s.scaler->loss_scale},
@@ -142,27 +143,29 @@ std::string to_json(const TrainerState& s) {
         {{"first_data_step", start.data_steps}, {"first_applied_step", start.applied_steps}});
   const std::string pending = s.pending_record ? to_json(*s.pending_record) : "";
   const RunEnvironment& e = s.environment;
-  const nlohmann::ordered_json state{{"format_version", kStateFormatVersion},
-                                     {"data_steps", s.data_steps},
-                                     {"applied_steps", s.applied_steps},
-                                     {"precision", s.precision},
-                                     {"scaler", scaler},
-                                     {"phases", phases},
-                                     {"best", best},
-                                     {"pending_record", pending},
-                                     {"seed", s.seed},
-                                     {"global_batch_size", s.global_batch_size},
-                                     {"optimizer", s.optimizer},
-                                     {"data_fingerprint", s.data_fingerprint},
-                                     {"gradient_bucket", bucket},
-                                     {"environment",
-                                      {{"version", e.version},
-                                       {"git_commit", e.commit},
-                                       {"compiler", e.compiler},
-                                       {"libraries", e.libraries},
-                                       {"instruction_set", e.simd},
-                                       {"gemm", e.gemm},
-                                       {"threads", e.threads}}}};
+  const nlohmann::ordered_json state{
+      {"format_version", kStateFormatVersion},
+      {"data_steps", s.data_steps},
+      {"applied_steps", s.applied_steps},
+      {"precision", s.precision},
+      {"scaler", scaler},
+      {"phases", phases},
+      {"best", best},
+      {"pending_record", pending},
+      {"seed", s.seed},
+      {"global_batch_size", s.global_batch_size},
+      {"optimizer", s.optimizer},
+      {"data_fingerprint", s.data_fingerprint},
+      {"gradient_bucket", bucket},
+      {"settings", {{"run", s.settings.run}, {"phases", s.settings.phases}}},
+      {"environment",
+       {{"version", e.version},
+        {"git_commit", e.commit},
+        {"compiler", e.compiler},
+        {"libraries", e.libraries},
+        {"instruction_set", e.simd},
+        {"gemm", e.gemm},
+        {"threads", e.threads}}}};
   return state.dump(1) + "\n";
 }
 
@@ -191,7 +194,8 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
   if (version >= 3) s.phase_starts = phase_starts(json, origin);
   const auto best = get<nlohmann::json>(json, "best", origin);
   if (!best.is_null())
-    s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin)};
+    s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin),
+              best.contains("data") ? get<std::string>(best, "data", origin) : ""};
   s.pending_record = pending_record(get<std::string>(json, "pending_record", origin), origin);
   s.seed = get<uint64_t>(json, "seed", origin);
   s.global_batch_size = get<int64_t>(json, "global_batch_size", origin);
@@ -208,6 +212,11 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
   const nlohmann::json bucket = json.value("gradient_bucket", nlohmann::json());
   if (!bucket.is_null()) {
     s.bucket = {get<int64_t>(bucket, "megabytes", origin), get<int>(bucket, "ranks", origin)};
+  }
+  const nlohmann::json settings = json.value("settings", nlohmann::json());
+  if (!settings.is_null()) {
+    s.settings.run = get<decltype(RunSettings::run)>(settings, "run", origin);
+    s.settings.phases = get<decltype(RunSettings::phases)>(settings, "phases", origin);
   }
   return s;
 }

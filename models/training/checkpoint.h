@@ -21,13 +21,15 @@
 #include "models/training/checkpoint_store.h"
 #include "models/training/metrics.h"
 #include "models/training/run_folder.h"
+#include "models/training/run_settings.h"
 #include "optim/optimizer.h"
 
 namespace minibert {
 
 struct BestEvaluation {
   int64_t step = 0;
-  double mlm_loss = 0;  // nats, on the first evaluation set
+  double mlm_loss = 0;    // nats, on the first evaluation set
+  std::string data = {};  // that set's checksum; "" in files of former versions
 };
 
 /// Steps of a run before a phase.
@@ -67,7 +69,8 @@ struct TrainerState {
   std::string optimizer;         // name of its variant
   std::string data_fingerprint;  // of the shards' checksums
   RunEnvironment environment;
-  BucketChoice bucket;  // absent in files of runs without a probe
+  BucketChoice bucket;        // absent in files of runs without a probe
+  RunSettings settings = {};  // empty in files of former versions
 };
 
 ScalerState scaler_state(const StepState& state);

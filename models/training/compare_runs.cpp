@@ -97,6 +97,7 @@ Difference lines_difference(const fs::path& path, const fs::path& expected_path,
 
 /// What a record says of its evaluations.
 std::string evaluations_text(const StepRecord& record) {
+  if (!record.scores.empty()) return record.scores;
   if (record.evaluations.empty()) return "no evaluation";
   const std::string line = to_json(record);
   return line.substr(line.find("\"eval\""));
@@ -104,7 +105,7 @@ std::string evaluations_text(const StepRecord& record) {
 
 StepRecord whole_record(const std::string& line) {
   StepRecord record = parse_step_record(line);
-  record.evaluations = parse_evaluations(line, "");
+  if (!record.fine_tuning) record.evaluations = parse_evaluations(line, "");
   return record;
 }
 

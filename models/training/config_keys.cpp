@@ -181,12 +181,14 @@ std::vector<ConfigKey> make_keys() {
       number(
           "optim", "learning_rate", &C::learning_rate, 0, 100,
           "lr0 of the schedule's formula. linear and google-linear decay from step 0 on, so that "
-          "their highest rate is about lr0 (1 - warm-up / steps); the log has it"),
+          "their highest rate is about lr0 (1 - warm-up / steps); transformers-linear reaches lr0; "
+          "the log has it"),
       row_of("optim", "schedule", &C::schedule, schedule_names(),
              "learning rate over the run's steps (formulas: optim/schedule.h)"),
       number("optim", "schedule_power", &C::schedule_power, 0.001, 10, "power of the polynomial"),
       number("optim", "warmup", &C::warmup, 0, kMost,
-             "steps in which the learning rate rises from zero; below 1: share of max_steps"),
+             "steps in which the learning rate rises from zero (the first step already has a share "
+             "of it, but with google-linear and transformers-linear); below 1: share of max_steps"),
       word(
           "optim", "batch_scaling", &C::batch_scaling, {"none", "sqrt"},
           "sqrt: learning rate, warm-up and steps follow from global_batch_size and a reference "

@@ -8,6 +8,7 @@
 #include "models/bert/classification.h"
 #include "models/bert/hugging_face.h"
 #include "models/bert/question_answering.h"
+#include "models/text/casing.h"
 #include "models/text/squad_metrics.h"
 #include "models/text/tokenizer_folder.h"
 
@@ -45,6 +46,11 @@ RunInputs open_model(const TrainConfig& config, Objective objective, bool dropou
   const FolderTokenizer found = open_tokenizer_folder(folder);
   inputs.notes = found.notes;
   inputs.tokenizer = {folder / "vocab.txt", found.tokenizer.options(), tokenizer_files(folder)};
+  if (found.tokenizer.options().lowercase && looks_cased(found.tokenizer.vocab()))
+    inputs.notes.push_back(fmt::format(
+        "{} has tokens with capital letters, which text in lower case never reaches. If the model "
+        "is cased, write {{\"do_lower_case\": false}} into {}.",
+        inputs.tokenizer.vocab.string(), (folder / kTokenizerConfigFile).string()));
   const uint64_t hash = found.tokenizer.vocab().hash();
   inputs.check_vocabulary = [hash, ours = inputs.tokenizer.vocab](const fs::path& vocab) {
     MB_CHECK(open_vocabulary(vocab).hash() == hash, "{}: is a different vocabulary from {}. {}",
@@ -168,6 +174,22 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
                                      scores.exact_match, scores.questions)};
   };
   return inputs;
+}
+
+TaskSettings settings_of(const SquadTask& task) {
+  const auto number = [](int64_t n) { return std::to_string(n); };
+  return {{"--max-sequence-length", number(task.windows.max_sequence_length)},
+          {"--doc-stride", number(task.windows.doc_stride)},
+          {"--max-query-length", number(task.windows.max_query_length)},
+          {"--n-best", number(task.answers.n_best)},
+          {"--max-answer-length", number(task.answers.max_answer_length)},
+          {"--skip-bad-answers", task.skip_bad_answers ? "true" : "false"}};
+}
+
+TaskSettings settings_of(const ClassifyTask& task) {
+  return {{"--max-sequence-length", std::to_string(task.max_sequence_length)},
+          {"--text-column", task.columns.text_column},
+          {"--label-column", task.columns.label_column}};
 }
 
 const char* squad_recipe() {

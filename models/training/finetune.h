@@ -36,6 +36,10 @@ struct ClassifyTask {
 RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool dropout);
 RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, bool dropout);
 
+/// What a checkpoint records of a task, by flag.
+TaskSettings settings_of(const SquadTask& task);
+TaskSettings settings_of(const ClassifyTask& task);
+
 /// The settings of a run in TOML that are the recipe's: AdamW as google-research/bert has it, warm-up
 /// over a tenth of the steps, linear decay.
 const char* squad_recipe();

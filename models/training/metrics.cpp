@@ -18,6 +18,8 @@
 namespace minibert {
 namespace {
 
+const std::string kChangedSettings = ", \"changed_settings\": ";  // the last field of a line
+
 /// Number after the first `"key": ` of a line that we wrote; nothing for null.
 std::optional<double> optional_field(std::string_view line, std::string_view key) {
   const std::string pattern = fmt::format("\"{}\": ", key);
@@ -120,6 +122,7 @@ std::string to_json(const StepRecord& r) {
       text += fmt::format("{}\"{}\": {}", text.back() == '{' ? "" : ", ", name, to_json(result));
     text += "}";
   }
+  if (!r.changed_settings.empty()) text += kChangedSettings + r.changed_settings;
   return text + "}";
 }
 
@@ -146,6 +149,18 @@ StepRecord parse_step_record(const std::string& line) {
   r.communication_seconds = field(line, "communication_seconds");
   r.exposed_communication_seconds =
       optional_field(line, "exposed_communication_seconds").value_or(0);  // younger than the rest
+  constexpr std::string_view kEval = ", \"eval\": ";
+  const size_t eval = line.find(kEval);
+  if (r.fine_tuning && eval != line.npos) {
+    const size_t from = eval + kEval.size(), end = line.find('}', from);
+    MB_CHECK_AS(DataError, end != line.npos, "metrics.jsonl: field \"eval\" is cut in: {}", line);
+    r.scores = line.substr(from, end + 1 - from);
+  }
+  const size_t changed = line.find(kChangedSettings);
+  if (changed != line.npos) {
+    const size_t from = changed + kChangedSettings.size();
+    r.changed_settings = line.substr(from, line.size() - from - 1);
+  }
   return r;
 }
 

@@ -39,6 +39,9 @@ struct StepRecord {
   /// "accuracy", without the four of pre-training.
   bool fine_tuning = false;
   std::string scores;  // of fine-tuning on held-out data: the object under "eval"; "": none
+  /// Of the first step of a resumed run: {"optim.learning_rate": {"before": "0.001", "now": "0.005"}}
+  /// for each setting that differs from the checkpoint's; "": none.
+  std::string changed_settings;
 };
 
 /// A number as JSON: shortest form that reads back equal; NaN, Infinity, -Infinity; null if absent.
@@ -51,7 +54,8 @@ std::string to_json(const EvaluationResult& result);
 /// The line, without its end. With several evaluation sets, "eval" is the first's and
 /// "eval_by_name" has them all.
 std::string to_json(const StepRecord& record);
-/// Reads a line of to_json(StepRecord) back, but for its evaluations. Errors: DataError.
+/// Reads a line of to_json(StepRecord) back, but for its evaluations; scores of fine-tuning are read.
+/// Errors: DataError.
 StepRecord parse_step_record(const std::string& line);
 /// The evaluations in a line of to_json(StepRecord), none in most. Of a single one the line has no
 /// name: `only_name`. Errors: DataError.

@@ -20,21 +20,24 @@ bool may_hold_a_run(const TrainConfig& config);
 
 /// Loads the checkpoint that `resume` asks for into model and optimizer, sets later ones aside, and
 /// removes what killed saves left. Returns a fresh state if there is nothing to resume and `resume`
-/// allows that. Adds a line to `notes` for each checkpoint that was skipped.
+/// allows that. `now` are the settings of this launch; the returned state has those of the checkpoint.
+/// Adds a line to `notes` for each checkpoint that was skipped.
 /// Errors: CheckpointError: `must` and there is none; there are some but none can be used.
-/// UsageError: the checkpoint was trained with another vocabulary than the data, or with phases that
-/// these do not go on from.
+/// UsageError: the checkpoint was trained with another vocabulary than the data, a model of another
+/// shape, settings that never change, phases that these do not go on from, or more steps than these.
 TrainerState resume_or_start(const TrainConfig& config, const RunInputs& inputs,
-                             CheckpointStore& store, BertForPreTraining& model,
-                             Optimizer& optimizer, std::vector<std::string>& notes);
+                             const RunSettings& now, CheckpointStore& store,
+                             BertForPreTraining& model, Optimizer& optimizer,
+                             std::vector<std::string>& notes);
 
 /// Checks what would stop a run at its start, without writing anything: the output folder, the
-/// space on its disk, a checkpoint to resume from that is missing or damaged. For `train
-/// --dry-run`.
-void check_start(const TrainConfig& config, const RunInputs& inputs);
+/// space on its disk, a checkpoint to resume from that is missing, damaged, or does not go with the
+/// settings. Returns what_changed(). For `train --dry-run`.
+std::vector<std::string> check_start(const TrainConfig& config, const RunInputs& inputs,
+                                     const TaskSettings& task = {});
 
-/// One line per difference between the resumed run and the one that saved. With any difference the
-/// run's bits may differ from those of an undisturbed run.
+/// One line per difference between the resumed run and the one that saved, and what follows from it.
+/// With any difference the run's bits may differ from those of an undisturbed run.
 std::vector<std::string> what_changed(const TrainerState& saved, const TrainerState& now);
 
 /// `bytes` is the size of one checkpoint. Adds a note if the disk can't hold all that will be kept.

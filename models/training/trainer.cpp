@@ -80,6 +80,7 @@ class Trainer {
   void join_data();
   void next_phase();
   std::string describe_phase() const;
+  std::string describe_completed() const;
 
   void begin();
   void rehearse();
@@ -130,6 +131,7 @@ class Trainer {
   Agreement agreed_;    // after the last step, with several ranks
   std::optional<int64_t> saved_step_;  // of the newest checkpoint, written or under way
   bool best_is_new_ = false;           // the last evaluation was the best so far
+  std::string changed_settings_;       // as StepRecord has it, until the next step records it
   int failed_saves_ = 0;               // in a row
 };
 
@@ -157,6 +159,7 @@ std::optional<StepRecord> Trainer::step() {
   record.exposed_communication_seconds = communication.exposed_seconds;
   record.step_seconds = seconds_now() - start;
   journal_.count(record, step_flops(inputs_.model, inputs_.parts, *batch));
+  record.changed_settings = std::exchange(changed_settings_, "");
   stop_if_not_finite(record, *batch, after);
   ++state_.data_steps;
   state_.applied_steps = after.applied_steps;
@@ -396,11 +399,14 @@ RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem&
 }
 
 /// Rank 0 reads a checkpoint, if there is one to go on from; all have what it holds.
-TrainerState first_state(const TrainConfig& config, const RunInputs& inputs, CheckpointStore& store,
-                         BertForPreTraining& model, Optimizer& optimizer,
+TrainerState first_state(const TrainRequest& request, const RunInputs& inputs,
+                         CheckpointStore& store, BertForPreTraining& model, Optimizer& optimizer,
                          std::vector<std::string>& notes, ProcessGroup& ranks) {
+  const TrainConfig& config = request.config;
   TrainerState state;
-  if (ranks.rank() == 0) state = resume_or_start(config, inputs, store, model, optimizer, notes);
+  if (ranks.rank() == 0)
+    state = resume_or_start(config, inputs, settings_of(config, inputs, request.task), store, model,
+                            optimizer, notes);
   share_start(ranks, state, model, optimizer);
   return state;
 }
@@ -419,7 +425,7 @@ Trainer::Trainer(const TrainRequest& request)
       optimizer_(model_.arena(), optimizer_options(config_), schedule_, loss_scaling(config_)),
       folder_(open_folder(config_, model_.arena(), files_, notes_, ranks_)),
       store_(folder_.path(), files_),
-      state_(first_state(config_, inputs_, store_, model_, optimizer_, notes_, ranks_)),
+      state_(first_state(request, inputs_, store_, model_, optimizer_, notes_, ranks_)),
       bucket_megabytes_(choose_buckets()),
       step_(model_, optimizer_, step_options(config_, bucket_megabytes_, inputs_.objective),
             &world_.group()),
@@ -502,11 +508,21 @@ std::string Trainer::describe_ranks() {
       spread, sums, config_.shard_optimizer ? "; optimizer sharded" : "");
 }
 
+/// Of a resumed run without a step left.
+std::string Trainer::describe_completed() const {
+  const TrainConfig& last = phases_.back().config;
+  return fmt::format(
+      "the run is complete: all of its {} steps are done, and none is left to do. For more, "
+      "raise the end of the schedule: {}",
+      total_steps(phases_), flag_text(last, "max_steps", std::to_string(2 * phases_.back().steps)));
+}
+
 void Trainer::begin() {
   const TrainerState before = state_;
   state_.seed = static_cast<uint64_t>(config_.seed);
   state_.optimizer = config_.optimizer;
   state_.precision = config_.precision;
+  state_.settings = settings_of(config_, inputs_, request_.task);
   join_data();
   std::vector<std::string> products;
   if (ranks_.rank() == 0)
@@ -544,7 +560,11 @@ void Trainer::begin() {
   if (resumed) {
     log.info(fmt::format("going on at step {} of {}{}", state_.data_steps, total_steps(phases_),
                          phases_.size() > 1 ? ", in " + phase().label() : ""));
-    for (const std::string& line : what_changed(before, state_)) log.warn(line);
+    const bool first_rank = ranks_.rank() == 0;  // the others' console would say it again
+    for (const std::string& line : what_changed(before, state_))
+      first_rank ? log.warn(line) : log.info(line);
+    changed_settings_ = to_json(setting_changes(before.settings, state_.settings, before));
+    if (is_over()) log.warn(describe_completed());
   }
   if (evaluation_pending) {
     after_step(*state_.pending_record);
@@ -581,6 +601,8 @@ EvaluationOptions Trainer::evaluation(const TrainConfig& phase, int64_t max_batc
 /// Whether there is a best evaluation, and on the sets of this phase: losses on others say nothing.
 bool Trainer::best_is_comparable() const {
   if (!state_.best) return false;
+  if (!state_.best->data.empty())
+    return state_.best->data == fingerprint(*data().evaluation.front().second);
   size_t its_phase = 0;
   while (its_phase < phase_number() &&
          state_.phase_starts[its_phase + 1].data_steps < state_.best->step)
@@ -612,7 +634,8 @@ bool Trainer::evaluate_into(StepRecord& record) {
   }
   const double loss = record.evaluations.front().second.mlm_loss;
   best_is_new_ = !best_is_comparable() || loss < state_.best->mlm_loss;
-  if (best_is_new_) state_.best = {record.step, loss};
+  if (best_is_new_)
+    state_.best = {record.step, loss, fingerprint(*data().evaluation.front().second)};
   return true;
 }
 

@@ -28,6 +28,7 @@ struct TrainRequest {
   bool json = false;   // records of metrics.jsonl on standard output, at each log line
   Launch launch = {};  // which of the run's ranks this is; the only one, if nobody says otherwise
   std::function<RunInputs(const TrainConfig& config)> open = open_inputs;  // fine-tuning: its own
+  TaskSettings task = {};  // of fine-tuning: what its flags say beside the settings
 };
 
 enum class TrainEnd {

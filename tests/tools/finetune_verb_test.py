@@ -141,6 +141,53 @@ class FinetuneVerb(unittest.TestCase):
         self.refused(3, '"kind-9"', "eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "other.csv")
         self.refused(3, "labels are unknown", *self.classify("x", "--evaluation-data", self.folder / "other.csv"))
 
+    def test_what_changed_is_said_when_a_run_goes_on(self):
+        (self.folder / "fewer.csv").write_text("".join((self.folder / "train.csv").read_text().splitlines(keepends=True)[:150]))
+        settings = ["--max-steps", 8, "--global-batch-size", 8, "--micro-batch-size", 8]
+        self.assertEqual(run(*self.classify("changed", *settings, "--stop-after", 4)).returncode, 0)
+        command = self.classify("changed", *settings, "--resume", "must", "--hidden-dropout", 0.2)
+        for flag, value in (("--data", self.folder / "fewer.csv"), ("--max-sequence-length", 16)):
+            command[command.index(flag) + 1] = value
+        got = run(*command)
+        self.assertEqual(got.returncode, 0, got.stderr)
+        for line in ("--max-sequence-length was 32 in the checkpoint and is 16 now, from step 5 on", "data.checksum was ",
+                     "model.hidden_dropout was 0.1 in the checkpoint and is 0.2 now, from step 5 on"):
+            self.assertIn(line, got.stdout)
+        changed = [r["changed_settings"] for r in self.records("changed") if "changed_settings" in r]
+        self.assertEqual([sorted(c) for c in changed], [["--max-sequence-length", "data.checksum", "model.hidden_dropout"]])
+        (self.folder / "labels.csv").write_text("label,text\na,w1\nb,w2\n")
+        command[command.index(self.folder / "fewer.csv")] = self.folder / "labels.csv"
+        self.refused(2, "has other labels than", *command)
+
+    def test_report_and_compare_read_the_curves(self):
+        settings = ["--max-steps", 12, "--evaluate-every", 4, "--global-batch-size", 8, "--micro-batch-size", 8, "--evaluation-data",
+                    self.folder / "dev.csv"]
+        for name, seed in (("curve-a", 1), ("curve-b", 2)):
+            self.assertEqual(run(*self.classify(name, *settings, "--seed", seed)).returncode, 0)
+        records = self.records("curve-a")
+        page = self.folder / "page.html"
+        got = run("report", self.folder / "curve-a", "--output", page, "--json")
+        self.assertEqual(got.returncode, 0, got.stderr)
+        summary = json.loads(got.stdout.splitlines()[0])
+        summary = summary["runs"][0] if "runs" in summary else summary
+        self.assertEqual(summary["notes"], [])
+        self.assertAlmostEqual(summary["loss"], records[-1]["loss"])
+        self.assertEqual(summary["last_scores"], {"step": 12, **records[-1]["eval"]})
+        evaluate = ["eval", "classify", "--model", self.folder / "curve-a/latest", "--data", self.folder / "dev.csv"]
+        self.assertIn("the model learnt with --max-sequence-length 32 (", run(*evaluate).stderr)
+        self.assertEqual(run(*evaluate, "--max-sequence-length", 32).stderr, "")
+        text = page.read_text()
+        for part in ("Held-out scores", "macro_f1", "nats per label"):
+            self.assertIn(part, text)
+        self.assertNotIn("MLM", text)
+        got = run("compare", self.folder / "curve-a", self.folder / "curve-b", "--json")
+        self.assertIn(got.returncode, (0, 4), got.stderr)
+        compared = json.loads(got.stdout)
+        self.assertEqual(compared["common_steps"], 12)
+        self.assertAlmostEqual(compared["windows"][0]["a"], sum(r["loss"] for r in records) / 12, places=5)
+        self.refused(3, "one is a run of pre-training and the other of fine-tuning", "compare", self.folder / "curve-a",
+                     self.folder / "pretrained")
+
     def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(self):
         for verb in (self.squad, self.classify):
             name = verb.__name__

@@ -14,6 +14,7 @@
 #include "models/text/atomic_file.h"
 #include "models/text/squad_metrics.h"
 #include "models/training/finetune.h"
+#include "models/training/task_settings.h"
 #include "tools/minibert/compute_flags.h"
 #include "tools/minibert/squad_flags.h"
 #include "tools/minibert/verbs.h"
@@ -60,6 +61,11 @@ void warn_of_unanswered(const SquadScores& scores) {
              scores.unanswered.size(), scores.unanswered.front());
 }
 
+/// Windows of another length are another task than the one learnt.
+void note_other_settings(const std::string& model, const TaskSettings& now) {
+  for (const std::string& line : differing_task(model, now)) fmt::print(stderr, "note: {}\n", line);
+}
+
 /// Errors: UsageError unless the folder can be made.
 void make_folder(const std::string& folder) {
   std::error_code error;
@@ -68,6 +74,15 @@ void make_folder(const std::string& folder) {
            "{}: the folder can't be created: {}. Choose another "
            "--output-dir.",
            folder, error ? error.message() : "a file has that name");
+}
+
+TaskSettings task_of(const SquadEvaluation& flags) {
+  SquadTask task;
+  task.windows = flags.windows;
+  task.answers = flags.answers;
+  TaskSettings settings = settings_of(task);
+  std::erase_if(settings, [](const auto& flag) { return flag.first == "--skip-bad-answers"; });
+  return settings;
 }
 
 void answer_and_score(const SquadEvaluation& flags, const SquadData& data) {
@@ -83,6 +98,7 @@ void answer_and_score(const SquadEvaluation& flags, const SquadData& data) {
            flags.windows.max_sequence_length, config.max_position_embeddings, flags.common.model,
            config.max_position_embeddings);
   const WordPieceTokenizer tokenizer = open_tokenizer(flags.common.model, config);
+  note_other_settings(flags.common.model, task_of(flags));
   const SquadWindows windows(data, tokenizer, flags.windows, SquadUse::evaluate);
   if (flags.dry_run) {
     fmt::print(
@@ -140,6 +156,8 @@ void run_classify(const ClassifyEvaluation& flags) {
   const std::vector<LabelledText> texts = read_labelled_texts(flags.common.data, flags.columns);
   const std::vector<int32_t> labels =
       label_numbers(texts, config.labels, flags.common.data, config_file);
+  note_other_settings(flags.common.model,
+                      {{"--max-sequence-length", std::to_string(flags.max_sequence_length)}});
   int64_t cut = 0;
   const int64_t longest = std::min(flags.max_sequence_length, config.max_position_embeddings);
   const auto guesses = classify(model, encode_texts(texts, tokenizer, longest, cut));

@@ -52,12 +52,14 @@ struct FinetuneFlags {
 };
 
 /// Settings and plan, for --dry-run.
-void print_plan(const ConfigBuilder& builder, const RunInputs& inputs, int ranks) {
-  check_start(builder.config(), inputs);
+void print_plan(const ConfigBuilder& builder, const RunInputs& inputs, const TaskSettings& task,
+                int ranks) {
+  const std::vector<std::string> changed = check_start(builder.config(), inputs, task);
   fmt::print("{}\n", builder.to_toml());
   for (const std::string& line : describe_plan(builder.config(), inputs, ranks))
     fmt::print("{}\n", line);
-  for (const std::string& note : inputs.notes) fmt::print("note: {}\n", note);
+  for (const auto* notes : {&inputs.notes, &changed})
+    for (const std::string& note : *notes) fmt::print("note: {}\n", note);
 }
 
 bool was_given(const ConfigBuilder& builder, const char* key) {
@@ -66,7 +68,7 @@ bool was_given(const ConfigBuilder& builder, const char* key) {
 
 /// Reads the data, and sets the number of steps that it makes.
 template <typename Open>
-void run_finetune(const FinetuneFlags& flags, const Open& open,
+void run_finetune(const FinetuneFlags& flags, const TaskSettings& task, const Open& open,
                   const std::vector<std::string>& arguments) {
   ConfigBuilder builder = flags.training.resolve();
   const Launch launch = flags.training.dry_run || flags.training.print_config
@@ -86,9 +88,10 @@ void run_finetune(const FinetuneFlags& flags, const Open& open,
     return;
   }
   if (flags.training.dry_run)
-    return print_plan(builder, inputs, std::max({flags.training.ranks, flags.training.gpus, 1}));
+    return print_plan(builder, inputs, task,
+                      std::max({flags.training.ranks, flags.training.gpus, 1}));
   run_training({builder.config(), builder.to_toml(), arguments, environ, flags.training.json,
-                launch, [&inputs](const TrainConfig&) { return inputs; }});
+                launch, [&inputs](const TrainConfig&) { return inputs; }, task});
 }
 
 struct SquadVerb {
@@ -116,7 +119,7 @@ void add_squad(CLI::App& finetune) {
                  "stopping");
   verb->callback([flags] {
     run_finetune(
-        flags->run,
+        flags->run, settings_of(flags->task),
         [&](const TrainConfig& config, bool dropout) {
           return open_squad(config, flags->task, dropout);
         },
@@ -140,7 +143,7 @@ void add_classify(CLI::App& finetune) {
   add_column_flags(*verb, flags->task.columns);
   verb->callback([flags] {
     run_finetune(
-        flags->run,
+        flags->run, settings_of(flags->task),
         [&](const TrainConfig& config, bool dropout) {
           return open_classify(config, flags->task, dropout);
         },

@@ -58,9 +58,10 @@ void print_optimizers(bool json) {
 void print_plan(const ConfigBuilder& builder, int ranks, bool json) {
   const TrainConfig& config = builder.config();
   std::optional<RunInputs> inputs;
+  std::vector<std::string> changed;
   if (!is_described(config)) {
     inputs = open_inputs(config);
-    check_start(config, *inputs);
+    changed = check_start(config, *inputs);
   }
   const std::vector<PhasePlan> plan = plan_run(config, inputs ? &*inputs : nullptr);
   if (json) {
@@ -72,6 +73,7 @@ void print_plan(const ConfigBuilder& builder, int ranks, bool json) {
     for (const std::string& line : describe_plan(config, *inputs, ranks)) fmt::print("{}\n", line);
   for (const std::string& line : describe_run(config, plan, builder.recipe()))
     fmt::print("{}\n", line);
+  for (const std::string& line : changed) fmt::print("note: {}\n", line);
   if (!inputs)
     fmt::print(
         "no data are given: sequences count as full, and nothing is checked against data or "

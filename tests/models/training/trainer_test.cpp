@@ -241,14 +241,111 @@ TEST_F(TrainerTest, NothingUsableIsAnErrorAndNotAFreshStart) {
   EXPECT_TRUE(has(message_of<UsageError>([&] { run(none); }), "Did you mean auto?"));
 }
 
-TEST_F(TrainerTest, CheckpointOfAnotherModelNamesTensorAndShapes) {
+// Other heads have tensors of the same shapes; all that differs is told at once, and its fix works.
+TEST_F(TrainerTest, CheckpointOfAnotherModelNamesEachSizeAndResumesAsAdvised) {
   TrainConfig c = config("shapes");
   c.stop_after = 2;
   run(c);
-  c.resume = "auto", c.intermediate_size = 64;
-  const std::string message = message_of<CheckpointError>([&] { run(c); });
-  EXPECT_TRUE(has(message, "intermediate.dense")) << message;
-  EXPECT_TRUE(has(message, "128") && has(message, "64")) << message;
+  c.stop_after = 3, c.resume = "auto";
+  TrainConfig other = c;
+  other.num_attention_heads = 4, other.intermediate_size = 64;
+  const std::string message = message_of<UsageError>([&] { run(other); });
+  EXPECT_TRUE(
+      has(message, "num_attention_heads was 2 and is 4; intermediate_size was 128 and is 64"))
+      << message;
+  EXPECT_TRUE(has(message, "Resume with --num-attention-heads 2 --intermediate-size 128,"))
+      << message;
+  EXPECT_EQ(message_of<UsageError>([&] { check_start(other, open_inputs(other)); }), message);
+  other.num_attention_heads = 2, other.intermediate_size = 128;
+  EXPECT_EQ(run(other).steps, 3);
+}
+
+TEST_F(TrainerTest, ChangedSettingsAreListedAndRecordedWithTheirFirstStep) {
+  TrainConfig c = config("changed");
+  c.stop_after = 6;
+  run(c);
+  c.resume = "must", c.stop_after = 0;
+  c.learning_rate = 5e-2, c.schedule = "constant", c.warmup = 3, c.weight_decay = 0.1;
+  c.hidden_dropout = 0.2, c.max_grad_norm = 0.5, c.max_steps = 8, c.global_batch_size = 4;
+  c.trust_ratio_max = 2, c.optimizer = "nvlamb";
+  const std::vector<std::string> expected = {
+      "model.hidden_dropout was 0.1 in the checkpoint and is 0.2 now, from step 7 on",
+      "optim.learning_rate was 0.01 in the checkpoint and is 0.05 now, from step 7 on",
+      "optim.schedule was linear in the checkpoint and is constant now, from step 7 on",
+      "optim.warmup was 0.1 in the checkpoint and is 3 now, from step 7 on",
+      "optim.weight_decay was 0.01 in the checkpoint and is 0.1 now, from step 7 on",
+      "optim.max_grad_norm was 1 in the checkpoint and is 0.5 now, from step 7 on",
+      "optim.trust_ratio_max was auto in the checkpoint and is 2 now, from step 7 on",
+      "optim.optimizer was lamb in the checkpoint and is nvlamb now, from step 7 on",
+      "train.max_steps was 12 in the checkpoint and is 8 now, from step 7 on",
+      "train.global_batch_size was 8 in the checkpoint and is 4 now, from step 7 on",
+      "the data go on after sample 24 of the phase, not after sample 48",
+      // linear, 12 steps, W = 1.2, t = 6: 0.01 (1 - 6/12)
+      "learning rate of step 7: 0.05, by the settings of the checkpoint 0.005"};
+  const std::vector<std::string> dry = check_start(c, open_inputs(c));
+  EXPECT_EQ(run(c).steps, 8);
+  const std::string log = read_bytes(folder("changed") / "logs/rank-0.log");
+  const std::string plan = fmt::format("{}", fmt::join(dry, "\n"));
+  for (const std::string& line : expected) {
+    EXPECT_TRUE(has(log, line)) << line;
+    EXPECT_TRUE(has(plan, line)) << line;
+  }
+  const auto lines = lines_of(folder("changed") / "metrics.jsonl");
+  for (const auto& line : lines) EXPECT_EQ(line.contains("changed_settings"), line["step"] == 7);
+  const auto& changed = lines[6]["changed_settings"];
+  EXPECT_EQ(changed.size(), 10u) << changed;
+  EXPECT_EQ(changed["optim.learning_rate"], nlohmann::json({{"before", "0.01"}, {"now", "0.05"}}));
+  EXPECT_NEAR(lines[6]["learning_rate"].get<double>(), 0.05, 1e-7);
+  c.resume = "must", c.max_steps = 10;  // the checkpoint of step 8 has the new ones
+  const auto next = check_start(c, open_inputs(c));
+  ASSERT_EQ(next.size(), 2u) << fmt::format("{}", fmt::join(next, "\n"));
+  EXPECT_TRUE(has(next[0], "train.max_steps was 8 in the checkpoint and is 10 now"));
+  EXPECT_TRUE(
+      has(next[1], "learning rate of step 9: 0.05, by the settings of the checkpoint 0.05"));
+}
+
+TEST_F(TrainerTest, AnEndBeforeTheCheckpointIsRefusedAndACompleteRunSaysSo) {
+  TrainConfig c = config("end");
+  c.stop_after = 6;
+  run(c);
+  c.resume = "must", c.stop_after = 0, c.max_steps = 3;
+  const auto message = [&] { return message_of<UsageError>([&] { run(c); }); };
+  EXPECT_TRUE(has(message(),
+                  "the checkpoint holds 6 applied steps, expected at most 3 "
+                  "(train.max_steps is 3)"))
+      << message();
+  EXPECT_TRUE(has(message(), "Use --max-steps 6 for the end where it stands, or more"))
+      << message();
+  EXPECT_EQ(message_of<UsageError>([&] { check_start(c, open_inputs(c)); }), message());
+  c.max_steps = 12, c.stop_after = 4;
+  EXPECT_TRUE(has(message(), "holds step 6, expected at most train.stop_after = 4")) << message();
+  c.stop_after = 0, c.max_steps = 6;  // as advised
+  EXPECT_EQ(run(c).end, TrainEnd::finished);
+  const std::string log = read_bytes(folder("end") / "logs/rank-0.log");
+  EXPECT_TRUE(has(log, "the run is complete: all of its 6 steps are done")) << log;
+  EXPECT_TRUE(has(log, "--max-steps 12")) << log;
+  EXPECT_EQ(lines_of(folder("end") / "metrics.jsonl").size(), 6u);
+  c.max_steps = 12;
+  EXPECT_EQ(run(c).steps, 12);
+}
+
+// A loss on other held-out data says nothing about which checkpoint is the best.
+TEST_F(TrainerTest, TheBestCountsAnewOnOtherHeldOutData) {
+  TrainConfig c = config("best");
+  c.stop_after = 4;
+  run(c);
+  const fs::path state = folder("best") / "checkpoint-4/trainer_state.json";
+  const auto best = nlohmann::json::parse(read_bytes(state))["best"];
+  EXPECT_EQ(best["step"], 4);
+  EXPECT_EQ(best["data"], fingerprint(*ShardSet::open((data_ / "held-out").string())));
+  c.resume = "must", c.stop_after = 8;
+  c.learning_rate = 1e-9;  // no better, but on other data
+  c.evaluation_data = {"held-out=" + build_tiny_data(folder("other-held-out"), 5).string()};
+  run(c);
+  const auto after =
+      nlohmann::json::parse(read_bytes(folder("best") / "checkpoint-8/trainer_state.json"))["best"];
+  EXPECT_EQ(after["step"], 8);
+  EXPECT_TRUE(has(read_bytes(folder("best") / "logs/rank-0.log"), "data.evaluation_checksum was "));
 }
 
 TEST_F(TrainerTest, ResumeFromAPathSetsLaterOnesAside) {
@@ -275,6 +372,7 @@ TEST_F(TrainerTest, ChangedMachineIsSaidAndTheRunGoesOn) {
   auto json = nlohmann::ordered_json::parse(read_bytes(state));
   json["environment"]["instruction_set"] = "v0";
   json["seed"] = 9;
+  json.erase("settings");  // as versions before it wrote the file
   FileSystem files;
   std::vector<CheckpointFile> contents;
   for (const auto& entry : fs::directory_iterator(folder("machine") / "checkpoint-2")) {
