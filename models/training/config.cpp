@@ -18,6 +18,7 @@
 #include "models/training/phases.h"
 #include "models/training/recipes.h"
 #include "models/training/run_setup.h"
+#include "models/training/setting_faults.h"
 
 namespace minibert {
 namespace {
@@ -181,26 +182,31 @@ struct TomlSetter {
 };
 
 /// The table's entries as settings of one phase.
-PhaseSettings read_phase(const toml::table& table, const std::string& origin) {
+PhaseSettings read_phase(const toml::table& table, const std::string& origin,
+                         SettingFaults& faults) {
   PhaseSettings phase;
-  for (const auto& [key, node] : table) {
-    const std::string name(key.str()), where = place(origin, node);
-    const ConfigKey& found = find_phase_key(name, where + ": key phase." + name);
-    TrainConfig scratch;
-    std::visit(TomlSetter{scratch, found, node, where}, found.member);
-    phase.entries[found.name()] = {value_of(found, scratch), where};
+  for (const auto& entry : table) {
+    faults.collect([&] {
+      const std::string name(entry.first.str()), where = place(origin, entry.second);
+      const ConfigKey& found = find_phase_key(name, where + ": key phase." + name);
+      TrainConfig scratch;
+      std::visit(TomlSetter{scratch, found, entry.second, where}, found.member);
+      phase.entries[found.name()] = {value_of(found, scratch), where};
+    });
   }
   return phase;
 }
 
-std::vector<PhaseSettings> read_phases(const toml::node& node, const std::string& origin) {
+std::vector<PhaseSettings> read_phases(const toml::node& node, const std::string& origin,
+                                       SettingFaults& faults) {
   const toml::array* tables = node.as_array();
   MB_CHECK(tables && tables->is_homogeneous<toml::table>(),
            "{}: phase is no list of tables, expected one [[phase]] a phase, in their order. Write "
            "it in two brackets.",
            place(origin, node));
   std::vector<PhaseSettings> phases;
-  for (const toml::node& table : *tables) phases.push_back(read_phase(*table.as_table(), origin));
+  for (const toml::node& table : *tables)
+    phases.push_back(read_phase(*table.as_table(), origin, faults));
   return phases;
 }
 
@@ -299,29 +305,35 @@ void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin)
              place(origin, *base));
     apply_recipe(*base->value<std::string>());
   }
+  // A file of a newer version may have keys that this one does not know: its version is the fault.
+  if (const toml::node* version = document.get("format_version"))
+    check_format_version(*version, origin);
+  SettingFaults faults;
   for (const auto& [section, node] : document) {
     const std::string section_name(section.str());
-    if (section_name == "base") continue;
+    if (section_name == "base" || section_name == "format_version") continue;
     if (section_name == "phase") {
-      config_.phases = read_phases(node, origin);
+      config_.phases = read_phases(node, origin, faults);
       if (recipe_layer_) recipe_layer_->config.phases.clear();  // they are no reference for these
       continue;
     }
-    if (section_name == "format_version") {
-      check_format_version(node, origin);
+    const toml::table* table = node.as_table();
+    if (!table) {
+      faults.collect([&, &node = node] { unknown_key(place(origin, node), section_name); });
       continue;
     }
-    const toml::table* table = node.as_table();
-    if (!table) unknown_key(place(origin, node), section_name);
-    for (const auto& [key, value] : *table) {
-      const std::string name = section_name + "." + std::string(key.str());
-      const std::string where = place(origin, value);
-      const ConfigKey* found = find_key(name);
-      if (!found) unknown_key(where, name);
-      std::visit(TomlSetter{config_, *found, value, where}, found->member);
-      origins_[name] = where;
+    for (const auto& entry : *table) {
+      faults.collect([&] {
+        const std::string name = section_name + "." + std::string(entry.first.str());
+        const std::string where = place(origin, entry.second);
+        const ConfigKey* found = find_key(name);
+        if (!found) unknown_key(where, name);
+        std::visit(TomlSetter{config_, *found, entry.second, where}, found->member);
+        origins_[name] = where;
+      });
     }
   }
+  faults.check(origin);
 }
 
 void ConfigBuilder::apply_file(const std::string& path) {
@@ -337,28 +349,29 @@ void ConfigBuilder::apply_environment(const char* const* environment) {
   std::vector<std::string> names;  // without the prefix, which would make all of them near
   for (const ConfigKey& key : config_keys())
     names.push_back(key.environment().substr(kEnvironmentPrefix.size()));
-  for (const char* const* entry = environment; *entry; ++entry) {
-    const std::string text(*entry);
-    const size_t equals = text.find('=');
-    if (text.rfind(kEnvironmentPrefix, 0) != 0 || equals == std::string::npos) continue;
-    const std::string full_name = text.substr(0, equals);
-    const std::string name = full_name.substr(kEnvironmentPrefix.size());
+  const auto apply = [&](const std::string& name, const std::string& value) {
+    const std::string full_name = std::string(kEnvironmentPrefix) + name;
     if (name == "PHASE") {
-      for (const std::string& part : split_commas(text.substr(equals + 1)))
-        apply_phase_text(part, full_name);
-      continue;
+      for (const std::string& part : split_commas(value)) apply_phase_text(part, full_name);
+      return;
     }
     const auto found = std::find(names.begin(), names.end(), name);
-    if (found != names.end()) {
-      const auto index = static_cast<size_t>(found - names.begin());
-      apply_text(config_keys()[index], text.substr(equals + 1), full_name);
-      continue;
-    }
+    if (found != names.end())
+      return apply_text(config_keys()[static_cast<size_t>(found - names.begin())], value,
+                        full_name);
     MB_CHECK(is_foreign_variable(name),
              "environment: {} is unknown, expected a setting's name (`minibert train --help` lists "
              "them).{} Unset it, or correct its name.",
              full_name, variable_meant(name, names));
+  };
+  SettingFaults faults;
+  for (const char* const* entry = environment; *entry; ++entry) {
+    const std::string text(*entry);
+    const size_t equals = text.find('='), prefix = kEnvironmentPrefix.size();
+    if (text.rfind(kEnvironmentPrefix, 0) != 0 || equals == std::string::npos) continue;
+    faults.collect([&] { apply(text.substr(prefix, equals - prefix), text.substr(equals + 1)); });
   }
+  faults.check("environment");
 }
 
 void ConfigBuilder::apply_text(const ConfigKey& key, const std::string& text,
@@ -575,29 +588,49 @@ void check_optimizer(const TrainConfig& config) {
   policies_in_force(optimizer_variant(o.name), o.knobs, o.eps, o.max_grad_norm);
 }
 
-}  // namespace
-
-void validate(const TrainConfig& config) {
-  check_precision(parse_precision(config.precision), parse_device(config.device));
-  check_together(config, /* data_at_hand= */ true);
-  MB_CHECK(!config.output_dir.empty(),
-           "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
-}
-
-void check_together(const TrainConfig& config, bool data_at_hand) {
-  check_device_cuda(config);
-  check_loss_scale(config);
-  check_optimizer(config);
+void check_reduce_precision(const TrainConfig& config) {
   MB_CHECK(!config.deterministic || config.reduce_precision == "fp32",
            "ranks.reduce_precision is {}, expected fp32 with train.deterministic (a sum of rounded "
            "parts depends on the number of ranks). Use one of both.",
            config.reduce_precision);
+}
+
+void check_run_of_phases(const TrainConfig& config, bool data_at_hand) {
   const std::vector<Phase> phases = phases_of(config);
   check_phases(phases, data_at_hand);
   MB_CHECK(config.stop_after <= total_steps(phases),
            "train.stop_after is {}, expected at most {} = {}", config.stop_after,
            config.phases.empty() ? "train.max_steps" : "the steps of all phases",
            total_steps(phases));
+}
+
+void collect_together(const TrainConfig& config, bool data_at_hand, SettingFaults& faults) {
+  faults.collect([&] { check_device_cuda(config); });
+  faults.collect([&] { check_loss_scale(config); });
+  faults.collect([&] { check_optimizer(config); });
+  faults.collect([&] { check_reduce_precision(config); });
+  faults.collect([&] { check_run_of_phases(config, data_at_hand); });
+}
+
+}  // namespace
+
+void validate(const TrainConfig& config) {
+  SettingFaults faults;
+  faults.collect(
+      [&] { check_precision(parse_precision(config.precision), parse_device(config.device)); });
+  collect_together(config, /* data_at_hand= */ true, faults);
+  faults.collect([&] {
+    MB_CHECK(
+        !config.output_dir.empty(),
+        "checkpoint.output_dir is empty, expected the run's folder. Give it with --output-dir.");
+  });
+  faults.check("settings");
+}
+
+void check_together(const TrainConfig& config, bool data_at_hand) {
+  SettingFaults faults;
+  collect_together(config, data_at_hand, faults);
+  faults.check("settings");
 }
 
 }  // namespace minibert

@@ -171,6 +171,49 @@ class TrainVerb(unittest.TestCase):
         self.refused(2, "--resume auto", *self.settings(name))
         self.assertEqual(run(*self.settings(name, "--resume", "must")).returncode, 0)
 
+    def test_settings_that_changed_are_listed_when_a_run_goes_on(self):
+        self.assertEqual(run(*self.settings("other", "--stop-after", 4)).returncode, 0)
+        settings = self.settings("other", "--resume", "must", "--learning-rate", "5e-3", "--trust-ratio-max", 3)
+        for flag, value in (("--max-steps", 8), ("--log-every", 1)):
+            settings[settings.index(flag) + 1] = value
+        lines = ["optim.learning_rate was 0.001 in the checkpoint and is 0.005 now, from step 5 on: the run continues, but not",
+                 "optim.trust_ratio_max was auto in the checkpoint and is 3 now, from step 5 on",
+                 "train.max_steps was 6 in the checkpoint and is 8 now, from step 5 on",
+                 "log.log_every was 2 in the checkpoint and is 1 now, from step 5 on: no step depends on it",
+                 "learning rate of step 5: 0.0025, by the settings of the checkpoint 0.000333"]  # lr0 (1 - 4/8), lr0 (1 - 4/6)
+        plan = run(*settings, "--dry-run")
+        self.assertEqual(plan.returncode, 0, plan.stderr)
+        got = run(*settings)
+        self.assertEqual(got.returncode, 0, got.stderr)
+        for line in lines:
+            self.assertIn(line, got.stdout)
+            self.assertIn("note: " + line, plan.stdout)
+        records = [json.loads(line) for line in (self.folder / "other/metrics.jsonl").read_text().splitlines()]
+        self.assertEqual([r["step"] for r in records if "changed_settings" in r], [5])
+        self.assertEqual(records[4]["changed_settings"]["optim.learning_rate"], {"before": "0.001", "now": "0.005"})
+        again = run(*settings)  # the checkpoint has them now
+        self.assertNotIn("in the checkpoint and is", again.stdout)
+        self.assertIn("the run is complete: all of its 8 steps are done", again.stdout)
+
+    def test_all_faults_of_settings_are_told_at_once(self):
+        (self.folder / "bad.toml").write_text("[train]\nmicro_batchsize = 3\nseed = -1\ndevice = 'gpu'\n[optim]\nwarmup = 'x'\n")
+        got = run("train", "--config", self.folder / "bad.toml", "--print-config")
+        self.assertEqual(got.returncode, 2)
+        for part in ("bad.toml: 4 settings are wrong.", "bad.toml:2: key train.micro_batchsize is unknown", "bad.toml:3: train.seed is -1",
+                     'bad.toml:4: train.device is "gpu"', "bad.toml:6: optim.warmup has another type"):
+            self.assertIn(part, got.stderr)
+        (self.folder / "bad.toml").write_text("[train]\n" + "".join(f"key{i} = 1\n" for i in range(12)))
+        got = run("train", "--config", self.folder / "bad.toml", "--print-config")
+        self.assertIn("12 settings are wrong", got.stderr)
+        self.assertIn("and 2 more", got.stderr)
+        self.assertEqual(got.stderr.count("is unknown"), 10)
+        got = run("train", "--seed", "x", "--precision", "bf61", "--print-config")
+        self.assertIn("flags: 2 settings are wrong", got.stderr)
+        self.assertIn("Did you mean bf16?", got.stderr)
+        got = run(*self.settings("x", "--precision", "tf32", "--loss-scaling", "on", "--warmup", 99))
+        self.assertIn("settings: 3 settings are wrong", got.stderr)
+        self.assertFalse((self.folder / "x").exists())
+
     def test_what_cannot_start_is_refused_by_the_dry_run_too(self):
         (self.folder / "file").write_text("")
         self.refused(2, "output folder can't be created", *self.settings("file", "--dry-run"))

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "models/training/recipes.h"
+#include "models/training/setting_faults.h"
 
 namespace minibert {
 namespace {
@@ -74,26 +75,32 @@ ConfigBuilder TrainFlags::resolve() const {
   if (!recipe_.empty()) builder.apply_recipe(recipe_);
   if (!config_file_.empty()) builder.apply_file(config_file_);
   builder.apply_environment(environ);
-  for (const ConfigKey& key : config_keys()) {
-    if (is_fixed(key)) {
-      const std::string& origin = builder.origin(key.name());
-      MB_CHECK(origin == "default" || origin.starts_with(restriction_.name + ":"),
-               "{} is set ({}), but {} takes it from its model and task. Remove it.", key.name(),
-               origin, restriction_.name);
-      continue;
-    }
-    const bool given = key.is_switch() ? values_.count(key.name()) > 0
-                                       : verb_->get_option(key.flag())->count() > 0;
-    if (!given) continue;
-    if (key.is_list()) {
-      builder.apply_list(key, lists_.at(key.name()), key.flag());
-    } else {
-      builder.apply_text(key, values_.at(key.name()), key.flag());
-    }
-  }
-  for (const std::string& text : phase_settings_) builder.apply_phase_text(text, "--phase");
+  SettingFaults faults;
+  for (const ConfigKey& key : config_keys()) faults.collect([&] { apply(key, builder); });
+  for (const std::string& text : phase_settings_)
+    faults.collect([&] { builder.apply_phase_text(text, "--phase"); });
+  faults.check("flags");
   builder.finish();
   return builder;
+}
+
+/// One setting's flag, if it was given.
+void TrainFlags::apply(const ConfigKey& key, ConfigBuilder& builder) const {
+  if (is_fixed(key)) {
+    const std::string& origin = builder.origin(key.name());
+    MB_CHECK(origin == "default" || origin.starts_with(restriction_.name + ":"),
+             "{} is set ({}), but {} takes it from its model and task. Remove it.", key.name(),
+             origin, restriction_.name);
+    return;
+  }
+  const bool given =
+      key.is_switch() ? values_.count(key.name()) > 0 : verb_->get_option(key.flag())->count() > 0;
+  if (!given) return;
+  if (key.is_list()) {
+    builder.apply_list(key, lists_.at(key.name()), key.flag());
+  } else {
+    builder.apply_text(key, values_.at(key.name()), key.flag());
+  }
 }
 
 }  // namespace minibert

@@ -32,6 +32,7 @@ class TrainFlags {
 
  private:
   void add_key(const ConfigKey& key);
+  void apply(const ConfigKey& key, ConfigBuilder& builder) const;
   void add_phase_option(CLI::App& verb);
   bool is_fixed(const ConfigKey& key) const;
 
