@@ -78,12 +78,17 @@ int64_t CurveComparison::outside() const {
 }
 
 CurveComparison compare_curves(const RunData& a, const RunData& b, const CompareOptions& options) {
+  MB_CHECK_AS(DataError, a.fine_tuning() == b.fine_tuning(),
+              "{} and {}: one is a run of pre-training and the other of fine-tuning, expected two "
+              "of a kind: their losses are of different things.",
+              a.folder.string(), b.folder.string());
   const std::vector<Pair> pairs = common_records(a, b);
   MB_CHECK_AS(DataError, pairs.size() >= 2,
               "{} and {}: have {} steps in common, expected at least 2. Compare runs that have "
               "recorded the same steps.",
               a.folder.string(), b.folder.string(), pairs.size());
   CurveComparison result;
+  result.fine_tuning = a.fine_tuning();
   result.common_steps = static_cast<int64_t>(pairs.size());
   for (const auto& [x, y] : pairs) {
     if (!result.any)
@@ -114,7 +119,7 @@ Plot difference_plot(const CurveComparison& comparison) {
     upper.points.push_back({x, window.band});
     lower.points.push_back({x, -window.band});
   }
-  return {.title = "Difference of MLM losses",
+  return {.title = comparison.fine_tuning ? "Difference of losses" : "Difference of MLM losses",
           .unit = "nats",
           .caption = "Means of windows of steps; outside of the band chance does not explain it.",
           .lines = {std::move(upper), std::move(lower), std::move(difference)}};

@@ -49,6 +49,7 @@ struct DifferingStep {
 
 struct CurveComparison {
   int64_t common_steps = 0;
+  bool fine_tuning = false;               // then losses are of labels
   std::optional<DifferingStep> any;       // in whatever depends on more than the machine's speed
   std::optional<int64_t> loss_bits;       // first step whose loss differs at all
   std::optional<int64_t> loss_tolerance;  // first whose loss differs by more than the tolerance
@@ -59,7 +60,7 @@ struct CurveComparison {
   bool agree() const { return outside() == 0; }
 };
 
-/// Errors: DataError if the runs have fewer than two steps in common.
+/// Errors: DataError if the runs have fewer than two steps in common, or only one is of fine-tuning.
 CurveComparison compare_curves(const RunData& a, const RunData& b, const CompareOptions& options);
 
 /// The windows' differences between the two edges of the band.

@@ -51,7 +51,9 @@ std::vector<std::pair<std::string, std::string>> figures_of(const RunData& run) 
   return {
       {"steps",
        s.max_steps ? fmt::format("{} of {}", s.steps, *s.max_steps) : fmt::format("{}", s.steps)},
-      {"MLM loss, training", s.mlm_loss ? fmt::format("{:.4f}", *s.mlm_loss) : ""},
+      {s.fine_tuning ? "loss, training" : "MLM loss, training",
+       s.mlm_loss ? fmt::format("{:.4f}", *s.mlm_loss) : ""},
+      {"scores, last evaluation", scores_text(s)},
       {"MLM loss, last evaluation", evaluation_text(s.last)},
       {"MLM loss, best evaluation", evaluation_text(s.best)},
       {"MLM accuracy, last evaluation", accuracy(s.last)},

@@ -10,6 +10,9 @@
 #include <set>
 
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "models/curves/run_summary.h"
 
 namespace minibert {
 namespace {
@@ -52,6 +55,19 @@ std::string label_of(const std::vector<RunData>& runs, size_t run, const std::st
   return what.empty() ? runs[run].name : fmt::format("{} {}", runs[run].name, what);
 }
 
+/// "; changed: optim.learning_rate 0.001 -> 0.005": what a resumed run's first step records.
+std::string changes_after(const RunData& run, int64_t step) {
+  const auto record = std::ranges::find(run.records, step + 1, &StepRecord::step);
+  if (record == run.records.end() || record->changed_settings.empty()) return "";
+  const auto changes = nlohmann::json::parse(record->changed_settings, nullptr, false);
+  if (!changes.is_object()) return "";
+  std::string text;
+  for (const auto& [name, values] : changes.items())
+    text += fmt::format("{}{} {} -> {}", text.empty() ? "; changed: " : ", ", name,
+                        values.value("before", ""), values.value("now", ""));
+  return text;
+}
+
 /// Borders of phases and, pale, the steps from which a run was resumed.
 std::vector<PlotMark> marks_of(const std::vector<RunData>& runs) {
   std::vector<PlotMark> marks;
@@ -66,7 +82,8 @@ std::vector<PlotMark> marks_of(const std::vector<RunData>& runs) {
     for (const RecordedLaunch& launch : run.launches)
       if (launch.first_step > 0)
         marks.push_back({static_cast<double>(launch.first_step) + 0.5,
-                         fmt::format("{}: resumed at step {}", run.name, launch.first_step),
+                         fmt::format("{}: resumed at step {}{}", run.name, launch.first_step,
+                                     changes_after(run, launch.first_step)),
                          false});
   }
   return marks;
@@ -156,26 +173,57 @@ void add_unigram(Plot& plot, const std::vector<RunData>& runs) {
   }
 }
 
+/// Scores of fine-tuned models on held-out data, a line of dots a score.
+Plot scores_plot(const std::vector<RunData>& runs) {
+  Plot plot{.title = "Held-out scores", .unit = "%"};
+  for (size_t i = 0; i < runs.size(); ++i) {
+    std::map<std::string, Series> scores;
+    for (const StepRecord& record : runs[i].records)
+      for (const auto& [name, percent] : percentages(record))
+        scores[name].push_back({static_cast<double>(record.step), percent});
+    int number = 0;
+    for (auto& [name, points] : scores)
+      plot.lines.push_back({.label = label_of(runs, i, name),
+                            .colour = runs.size() == 1 ? number++ : static_cast<int>(i),
+                            .style = LineStyle::dots,
+                            .points = std::move(points)});
+  }
+  return plot;
+}
+
 std::vector<Plot> loss_plots(const std::vector<RunData>& runs) {
   using S = const StepRecord&;
   using E = const EvaluationResult&;
   const auto percent = [](std::optional<double> share) {
     return share ? std::optional(100 * *share) : std::nullopt;
   };
+  // In fine-tuning they are of labels: no figure of masked tokens, and no line among these.
+  const auto of_kind = [](S r, bool fine_tuning, double value) {
+    return r.fine_tuning == fine_tuning ? std::optional(value) : std::nullopt;
+  };
+  const auto none = [](E) { return std::optional<double>(); };
   Plot mlm = training_plot(
-      runs, "MLM loss", "nats per masked token", [](S r) { return r.mlm_loss; },
+      runs, "MLM loss", "nats per masked token", [&](S r) { return of_kind(r, false, r.mlm_loss); },
       [](E e) { return e.mlm_loss; });
   add_unigram(mlm, runs);
-  return {std::move(mlm),
-          training_plot(
-              runs, "MLM accuracy", "%", [&](S r) { return percent(r.mlm_accuracy); },
-              [&](E e) { return percent(e.mlm_accuracy); }),
-          training_plot(
-              runs, "NSP loss", "nats per pair", [](S r) { return r.nsp_loss; },
-              [](E e) { return e.nsp_loss; }),
-          training_plot(
-              runs, "NSP accuracy", "%", [&](S r) { return percent(r.nsp_accuracy); },
-              [&](E e) { return percent(e.nsp_accuracy); })};
+  return {
+      std::move(mlm),
+      training_plot(
+          runs, "MLM accuracy", "%",
+          [&](S r) { return percent(of_kind(r, false, r.mlm_accuracy)); },
+          [&](E e) { return percent(e.mlm_accuracy); }),
+      training_plot(
+          runs, "Loss", "nats per label", [&](S r) { return of_kind(r, true, r.mlm_loss); }, none),
+      training_plot(
+          runs, "Accuracy", "%", [&](S r) { return percent(of_kind(r, true, r.mlm_accuracy)); },
+          none),
+      scores_plot(runs),
+      training_plot(
+          runs, "NSP loss", "nats per pair", [](S r) { return r.nsp_loss; },
+          [](E e) { return e.nsp_loss; }),
+      training_plot(
+          runs, "NSP accuracy", "%", [&](S r) { return percent(r.nsp_accuracy); },
+          [&](E e) { return percent(e.nsp_accuracy); })};
 }
 
 /// The scale of each step, and a stroke at each step that was skipped.

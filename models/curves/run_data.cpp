@@ -68,7 +68,7 @@ void read_metrics(RunData& run) {
   read_lines(file, run.notes, [&](const std::string& line) {
     MB_CHECK_AS(DataError, !line.empty() && line.back() == '}', "cut");
     StepRecord record = parse_step_record(line);
-    if (line.find("\"eval\"") != std::string::npos)
+    if (!record.fine_tuning && line.find("\"eval\"") != std::string::npos)
       record.evaluations = parse_evaluations(line, only_evaluation_name(run, record.phase));
     for (; !run.records.empty() && run.records.back().step >= record.step; ++repeated)
       run.records.pop_back();

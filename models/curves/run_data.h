@@ -53,6 +53,8 @@ struct RunData {
   std::vector<RecordedCheckpoint> checkpoints;  // by step
   std::vector<std::string> notes;  // each names the file, what is wrong with it, what follows
 
+  /// Whether its losses are those of labels, not of masked tokens.
+  bool fine_tuning() const { return !records.empty() && records.front().fine_tuning; }
   /// Null if there is none of that name.
   const Setting* setting(const std::string& name) const;
   /// Of all phases; nothing if the settings can't be read.

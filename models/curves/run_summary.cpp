@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "models/text/json_text.h"
@@ -35,12 +36,40 @@ std::string evaluation_json(const std::optional<RecordedEvaluation>& evaluation)
                      to_json(evaluation->result).substr(1));
 }
 
+std::string scores_json(const std::optional<RecordedScores>& scores) {
+  if (!scores) return "null";
+  return fmt::format("{{\"step\": {}, {}", scores->step, scores->json.substr(1));
+}
+
 }  // namespace
+
+std::vector<std::pair<std::string, double>> percentages(const StepRecord& record) {
+  std::vector<std::pair<std::string, double>> scores;
+  const auto object = nlohmann::json::parse(record.scores, nullptr, /* allow_exceptions= */ false);
+  if (!object.is_object()) return scores;
+  // SQuAD's script has percent, a classifier's scores are shares.
+  for (const char* name : {"exact_match", "f1"})
+    if (object.contains(name)) scores.emplace_back(name, object[name].get<double>());
+  for (const char* name : {"accuracy", "macro_f1"})
+    if (object.contains(name)) scores.emplace_back(name, 100 * object[name].get<double>());
+  return scores;
+}
+
+std::string scores_text(const RunSummary& summary) {
+  if (!summary.scores) return "";
+  StepRecord record;
+  record.scores = summary.scores->json;
+  std::vector<std::string> parts;
+  for (const auto& [name, percent] : percentages(record))
+    parts.push_back(fmt::format("{} {:.2f}", name, percent));
+  return fmt::format("{} (step {})", fmt::join(parts, ", "), summary.scores->step);
+}
 
 RunSummary summary_of(const RunData& run) {
   RunSummary summary;
   summary.max_steps = run.max_steps();
   summary.mlm_loss = last_loss(run);
+  summary.fine_tuning = run.fine_tuning();
   for (const StepRecord& record : run.records) {
     summary.steps = record.step;
     summary.sequences += record.sequences;
@@ -50,6 +79,7 @@ RunSummary summary_of(const RunData& run) {
     const bool finite = std::isfinite(record.loss) && std::isfinite(record.grad_norm);
     if (!finite && !skipped) ++summary.non_finite_steps;
     summary.skipped_steps = record.skipped_steps;
+    if (!record.scores.empty()) summary.scores = {record.step, record.scores};
     if (record.evaluations.empty()) continue;
     const auto& [set, result] = record.evaluations.front();
     summary.last = {record.step, set, result};
@@ -66,9 +96,13 @@ std::string summary_json(const RunData& run) {
   text += member("steps", fmt::format("{}", s.steps));
   text += member("max_steps", s.max_steps ? fmt::format("{}", *s.max_steps) : "null");
   text += member("launches", fmt::format("{}", run.launches.size()));
-  text += member("mlm_loss", json_number(s.mlm_loss));
-  text += member("last_evaluation", evaluation_json(s.last));
-  text += member("best_evaluation", evaluation_json(s.best));
+  text += member(s.fine_tuning ? "loss" : "mlm_loss", json_number(s.mlm_loss));
+  if (s.fine_tuning) {
+    text += member("last_scores", scores_json(s.scores));
+  } else {
+    text += member("last_evaluation", evaluation_json(s.last));
+    text += member("best_evaluation", evaluation_json(s.best));
+  }
   text += member("sequences", fmt::format("{}", s.sequences));
   text += member("tokens", fmt::format("{}", s.tokens));
   text += member("step_seconds", json_number(s.seconds));
@@ -87,7 +121,9 @@ std::string summary_line(const RunData& run) {
   std::string line = fmt::format("{}: step {}", run.name, s.steps);
   if (s.max_steps) line += fmt::format(" of {}", *s.max_steps);
   if (s.mlm_loss)
-    line += fmt::format(" in {} | mlm {:.3f}", format_duration(s.seconds), *s.mlm_loss);
+    line += fmt::format(" in {} | {} {:.3f}", format_duration(s.seconds),
+                        s.fine_tuning ? "loss" : "mlm", *s.mlm_loss);
+  if (s.scores) line += " | eval " + scores_text(s);
   if (s.last)
     line += fmt::format(" | eval {} mlm {:.3f} at step {}", s.last->set, s.last->result.mlm_loss,
                         s.last->step);

@@ -106,10 +106,10 @@ void print_settings(const std::vector<SettingDifference>& settings) {
                std::max<size_t>(value, 9), shown(row.values[1]));
 }
 
-void print_windows(const std::vector<CurveWindow>& windows) {
-  fmt::print("MLM loss, means of windows:\n  {:>15}  {:>9}  {:>9}  {:>9}  {:>9}\n", "steps", "a",
-             "b", "b - a", "band");
-  for (const CurveWindow& w : windows)
+void print_windows(const CurveComparison& comparison) {
+  fmt::print("{}, means of windows:\n  {:>15}  {:>9}  {:>9}  {:>9}  {:>9}\n",
+             comparison.fine_tuning ? "loss" : "MLM loss", "steps", "a", "b", "b - a", "band");
+  for (const CurveWindow& w : comparison.windows)
     fmt::print("  {:>15}  {:>9.4f}  {:>9.4f}  {:>+9.4f}  {:>9.4f}{}\n",
                fmt::format("{}-{}", w.first, w.last), w.a, w.b, w.difference, w.band,
                w.outside ? "  outside" : "");
@@ -137,7 +137,7 @@ void print_lines(const std::vector<RunData>& runs, const std::vector<SettingDiff
   }
   print_steps(comparison, options);
   print_settings(settings);
-  print_windows(comparison.windows);
+  print_windows(comparison);
   print_verdict(comparison);
 }
 
