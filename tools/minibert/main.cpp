@@ -1,6 +1,5 @@
 // main.cpp: the command line. Adds every verb, runs the requested one, and turns errors into exit
 // codes. The only place that prints errors and exits. Test: ctest -R tools_text_verbs.
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <new>
@@ -12,8 +11,8 @@
 #include <unistd.h>
 
 #include "core/error.h"
-#include "core/nearest_name.h"
 #include "core/version.h"
+#include "tools/minibert/misspelt.h"
 #include "tools/minibert/verbs.h"
 
 namespace {
@@ -22,54 +21,6 @@ constexpr const char* kExitCodes =
     "Exit codes: 0 done, 1 internal error, 2 usage or configuration, 3 data, 4 numeric stop, "
     "5 another rank is lost, 6 out of memory, 7 checkpoint, 75 saved after a signal (start it "
     "again to continue).";
-
-// The recognised verbs as they are typed: "data build".
-std::string path_of(const CLI::App& app) {
-  std::string path;
-  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
-    verb = verb->get_subcommands().front();
-    path += (path.empty() ? "" : " ") + verb->get_name();
-  }
-  return path;
-}
-
-// An unknown verb is reported with the nearest one, at each level that requires a verb; CLI11 would
-// only say that one is required.
-void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
-  const CLI::App* level = &app;
-  std::string path = "minibert";
-  for (int i = 1; i < argc && argv[i][0] != '-' && level->get_require_subcommand_min() > 0; ++i) {
-    const auto known = level->get_subcommands([](const CLI::App*) { return true; });
-    const auto found = std::find_if(known.begin(), known.end(), [&](const CLI::App* verb) {
-      return verb->get_name() == argv[i];
-    });
-    if (found == known.end()) {
-      std::vector<std::string> verbs;
-      for (const CLI::App* verb : known) verbs.push_back(verb->get_name());
-      minibert::fail<minibert::UsageError>("there is no verb \"{}\".{} {} --help lists them.",
-                                           argv[i], minibert::did_you_mean(argv[i], verbs), path);
-    }
-    level = *found;
-    path += std::string(" ") + argv[i];
-  }
-}
-
-// Reports an unknown flag with the nearest one of the verb that was being parsed. Also called when
-// a required flag is missing, since that may be the misspelt one. Arguments after "--" are texts.
-void reject_unknown_flag(const CLI::App& app, int argc, char** argv) {
-  const std::string path = path_of(app);
-  const CLI::App* verb = &app;
-  while (!verb->get_subcommands().empty()) verb = verb->get_subcommands().front();
-  const std::vector<std::string> flags = minibert::flags_of(*verb);
-  for (int i = 1; i < argc && std::string(argv[i]) != "--"; ++i) {
-    const std::string flag = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
-    if (flag.rfind("--", 0) != 0 || std::find(flags.begin(), flags.end(), flag) != flags.end())
-      continue;
-    minibert::fail<minibert::UsageError>(
-        "{}: there is no flag {}.{} minibert {} --help lists them.", path, flag,
-        minibert::did_you_mean(flag, flags), path);
-  }
-}
 
 // Parses and runs; CLI11 calls the verb's callback. Returns the exit code.
 int run(int argc, char** argv) {
@@ -104,6 +55,9 @@ int run(int argc, char** argv) {
                      path_of(app));
   } catch (const CLI::RequiredError& error) {
     reject_unknown_flag(app, argc, argv);
+    return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
+  } catch (const CLI::ValidationError& error) {
+    reject_unknown_word(app, error.what());
     return app.exit(error) == 0 ? 0 : static_cast<int>(ErrorCategory::usage);
   } catch (const CLI::RuntimeError& exit) {  // a verb's own: 75, or doctor's 2
     return exit.get_exit_code();

@@ -44,6 +44,7 @@ void TextInput::add_options(CLI::App& verb, bool truncate) {
   verb.add_option("TEXT...", first_,
                   "texts; without any, standard input is read, one text per line");
   verb.allow_extras();
+  verb.parse_complete_callback([this] { arguments(); });  // a misspelt flag is told before all else
   verb.add_option("--file", file_,
                   "a file with one text per line, plain or .gz or .zst, instead of TEXT...");
   verb.add_flag("--truncate,!--no-truncate", truncate_,
