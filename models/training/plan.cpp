@@ -46,7 +46,7 @@ Room room_of(const PlanRequest& r) {
   const BertConfig model = model_shape(c, r.vocab_size);
   MB_CHECK(length <= model.max_position_embeddings,
            "{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the "
-           "model). Use --max-position-embeddings {}.",
+           "model). Use --max-position-embeddings {}, or a smaller --sequence-length.",
            phase_prefix(c), length, model.max_position_embeddings, length);
   const int64_t masked = r.masked > 0 ? r.masked : masked_of_full(length);
   MB_CHECK(masked <= length, "{}--masked is {}, expected at most the sequence length, {}",

@@ -70,8 +70,8 @@ Memory memory_of(const Options& o, const PlanRequest& r, const std::optional<Clu
   } else if (cuda) {
     const CudaDevice device = cuda_device_count() > 0 ? cuda_device() : CudaDevice{};
     MB_CHECK(device.memory_bytes > 0,
-             "train.device is cuda, but there is no GPU here whose memory could be asked for. Give "
-             "--memory 80GB, or --cluster h100.");
+             "train.device is cuda, but there is no GPU here whose memory could be asked for. Use "
+             "--cluster h100, also with --memory 40GB for a GPU that has so much.");
     memory.limit = device.memory_bytes;
     memory.of = device.name;
   } else {

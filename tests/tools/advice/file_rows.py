@@ -1,0 +1,598 @@
+"""Advice about files: text, vocabularies, shards, models."""
+import gzip
+import itertools
+import json
+import pathlib
+import shutil
+import struct
+
+from advice.world import row
+
+numbers = itertools.count()
+
+
+def encode(w, vocab, **more):
+    return ["tokenizer", "encode", "--vocab", vocab, w.text]
+
+
+def fresh(w, *more, **replaced):
+    """A build into a folder that does not exist."""
+    replaced.setdefault("output", f"fresh-{next(numbers)}")
+    return w.build("--dry-run", *more, **replaced)
+
+
+# ---- Vocabularies and tokenizers -----------------------------------------------------------------
+
+def vocabulary(w):
+    return w.vocab.read_text().splitlines()
+
+
+@row("{}: is a folder, expected a vocabulary file. Give the path of its vocab.txt")
+def a_folder_as_vocabulary(w):
+    w.refused(*encode(w, w.data), code=3)
+    w.works(*encode(w, w.data / "vocab.txt"))
+
+
+def new_vocabulary(w):
+    made = w.folder / f"vocab-{next(numbers)}.txt"
+    w.works("tokenizer", "train", "--vocab-size", 60, "--output", made, w.text)
+    return made
+
+
+@row("{}: vocabulary is empty, expected one token per line")
+def an_empty_vocabulary(w):
+    w.refused(*encode(w, w.file("empty.txt", "")), code=3)
+    w.works(*encode(w, new_vocabulary(w)))
+
+
+@row("{}: token {} is missing from {} lines, expected [UNK], [CLS], [SEP] and [MASK]")
+def a_special_token_missing(w):
+    tokens = vocabulary(w)
+    tokens.remove("[SEP]")
+    w.refused(*encode(w, w.file("missing.txt", "\n".join(tokens) + "\n")), code=3)
+    w.works(*encode(w, w.file("missing.txt", "\n".join([*tokens, w.in_message(r"token (\S+) is missing")]) + "\n")))
+    w.works(*encode(w, new_vocabulary(w)))
+
+
+@row("{}: line {} is not valid UTF-8, expected text. Convert the file to UTF-8")
+def a_vocabulary_in_latin_1(w):
+    content = "\n".join([*vocabulary(w), "é"]) + "\n"
+    file = w.file("latin1.txt", content.encode("latin-1"))
+    w.refused(*encode(w, file), code=3)
+    w.shell(f"iconv -f LATIN1 -t UTF-8 '{file}' > '{file}.utf8'")
+    w.works(*encode(w, f"{file}.utf8"))
+
+
+@row("--cased is given, but {} says {} for {}. Leave out --cased")
+def cased_with_an_uncased_model(w):
+    w.refused(*encode(w, w.checkpoint / "vocab.txt"), "--cased")
+    w.works(*encode(w, w.checkpoint / "vocab.txt"))
+
+
+def tokenizer_config_row(fragment, content):
+    @row(fragment)
+    def carry_out(w):
+        model = w.model()
+        (model / "tokenizer_config.json").write_text(content)
+        w.refused("embed", "--model", model, "w1", code=3)
+        shutil.copy(w.checkpoint / "tokenizer_config.json", model)
+        w.works("embed", "--model", model, "w1")
+        (model / "tokenizer_config.json").unlink()
+        w.works("embed", "--model", model, "w1")
+
+
+tokenizer_config_row("{}: {} is {}, expected true or false. {}", '{"do_lower_case": 3}')
+tokenizer_config_row("{}: is not a JSON object, expected Transformers' tokenizer settings", "[]")
+tokenizer_config_row("{}: {} is {}, expected a number of tokens, 2 or more", '{"model_max_length": 1}')
+
+
+@row("tokenizer train: vocabulary size is {}, expected at least {}")
+def a_vocabulary_too_small(w):
+    command = ["tokenizer", "train", "--output", w.folder / "small.txt", w.text]
+    w.refused(*command, "--vocab-size", 8)
+    w.works(*command, "--vocab-size", w.in_message(r"expected at least (\d+)"))
+    w.works(*command, "--force", "--vocab-size", 8, "--limit-alphabet", 1)
+
+
+@row("tokenizer train: --output {} is a folder, expected a file")
+def vocabulary_into_a_folder(w):
+    command = ["tokenizer", "train", "--vocab-size", 60, w.text, "--output"]
+    w.refused(*command, w.file("somewhere/file", "").parent)
+    w.works(*command, w.in_message(r"Give (\S+)\."))
+
+
+@row("tokenizer train: --output {} is a device or a pipe")
+def vocabulary_into_a_device(w):
+    command = ["tokenizer", "train", "--vocab-size", 60, w.text, "--output"]
+    w.refused(*command, "/dev/null")
+    w.works(*command, w.folder / f"v{next(numbers)}.txt")
+
+
+@row("tokenizer train: --output {} exists, expected a new file")
+def vocabulary_over_another(w):
+    command = ["tokenizer", "train", "--vocab-size", 60, w.text, "--output"]
+    there = w.file("there.txt", "")
+    w.refused(*command, there)
+    w.works(*command, there, "--force")
+    w.works(*command, w.folder / f"v{next(numbers)}.txt")
+
+
+@row("tokenizer train: folder {} of --output does not exist. Create it: mkdir -p {}")
+def vocabulary_into_a_missing_folder(w):
+    command = ["tokenizer", "train", "--vocab-size", 60, w.text, "--output", w.folder / "not/there/v.txt"]
+    w.refused(*command)
+    w.shell(w.in_message("(mkdir -p .*)"))
+    w.works(*command)
+
+
+# ---- Text ----------------------------------------------------------------------------------------
+
+@row("{}: gzip stream is damaged")
+def damaged_gzip(w):
+    good = w.folder / "text.gz"
+    good.write_bytes(gzip.compress(w.text.read_bytes()))
+    bad = bytearray(good.read_bytes())
+    bad[len(bad) // 2] ^= 0xFF
+    file = w.file("copy.gz", bytes(bad))
+    w.refused(*fresh(w, text=file), code=3)
+    shutil.copy(good, file)
+    w.works(*fresh(w, text=file))
+
+
+@row("{}: compressed stream ends early")
+def cut_gzip(w):
+    good = gzip.compress(w.text.read_bytes())
+    file = w.file("cut.gz", good[:len(good) // 2])
+    w.refused(*fresh(w, text=file), code=3)
+    file.write_bytes(good)
+    w.works(*fresh(w, text=file))
+
+
+@row("{}: file is empty, expected text. Check the path, or leave the file out")
+def empty_text(w):
+    w.refused(*fresh(w, w.file("nothing", "")), code=3)
+    w.works(*fresh(w))
+
+
+@row("{}: holds no text ({} lines, all blank or headings). Leave the file out")
+def blank_text(w):
+    w.refused(*fresh(w, w.file("blank", "\n\n")), code=3)
+    w.works(*fresh(w))
+
+
+@row("{}: holds a zero byte at offset {} of its text")
+def utf16_without_a_mark(w):
+    file = w.file("utf16", w.text.read_text().encode("utf-16-le"))
+    w.refused(*fresh(w, text=file), code=3)
+    w.shell(w.in_message(r"convert it: (iconv [^.]*)") + f" '{file}' > '{file}.utf8'")
+    w.works(*fresh(w, text=f"{file}.utf8"))
+
+
+@row("--document-break: is {} bytes long, expected at most {}. Shorten the expression")
+def long_expression(w):
+    w.refused(*fresh(w, "--document-break", "w0|" * 4000 + "w1"))
+    w.works(*fresh(w, "--document-break", "w0|w1"))
+
+
+@row("--document-break: '{}' is not a regular expression")
+def broken_expression(w):
+    w.refused(*fresh(w, "--document-break", "^(CHAPTER"))
+    w.works(*fresh(w, "--document-break", w.in_message(r"as in '(.*)'\. Quote")))
+
+
+@row("data build: {} documents are too few for --hold-out-every {}")
+def few_documents(w):
+    file = w.file("few", "w1 w2 w3\nw4 w5\n\nw1 w7\n")
+    w.refused(*fresh(w, "--hold-out-every", 5, text=file), code=3)
+    w.works(*fresh(w, "--hold-out-every", 2, text=file))
+
+
+# ---- Shards --------------------------------------------------------------------------------------
+
+@row("{}: is a file, expected a folder or nothing. Choose another --output")
+def a_file_as_output(w):
+    w.refused(*w.build(output=w.file("output-file", "").name))
+    w.works(*w.build(output=f"fresh-{next(numbers)}"))
+
+
+@row("{}: is not empty, expected an empty or a new folder. Choose another --output, or replace it with --force")
+def shards_over_shards(w):
+    w.need(*w.build(output="twice"))
+    w.refused(*w.build(output="twice"))
+    w.works(*w.build(output=f"fresh-{next(numbers)}"))
+    w.works(*w.build("--force", output="twice"))
+
+
+@row("{}: holds {}, expected an earlier build and nothing else (--force replaces only that)")
+def shards_over_a_diary(w):
+    w.file("mine/diary.txt", "")
+    w.refused(*w.build("--force", output="mine"))
+    (w.folder / "mine/diary.txt").rename(w.folder / "diary.txt")
+    w.works(*w.build("--force", output="mine"))
+
+
+@row("is the folder you are in, or above it, expected one that can be renamed")
+def shards_into_the_folder_itself(w):
+    (w.folder / "here").mkdir()
+    command = ["data", "build", "--vocab", w.vocab, w.text, "--output"]
+    w.refused(*command, ".", cwd=w.folder / "here")
+    w.works(*command, w.in_message(r"such as (\S+)"), cwd=w.folder / "here")
+
+
+def damage(path, at, change):
+    content = bytearray(path.read_bytes())
+    content[at] ^= change
+    path.write_bytes(bytes(content))
+
+
+@row("{}: hash is {}, expected {} (manifest.json): its tokens were changed")
+def changed_vocabulary_of_shards(w):
+    data = w.copy(w.data, "changed")
+    (data / "vocab.txt").write_text(w.vocab.read_text().replace("w3\nw4\n", "w4\nw3\n"))
+    w.refused("data", "inspect", data, code=3)
+    shutil.copy(w.vocab, data / "vocab.txt")
+    w.works("data", "inspect", data)
+
+
+def cased_model(w):
+    model = w.model(f"cased-{next(numbers)}")
+    (model / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    return model
+
+
+@row("{}: data was built with the vocabulary {}, expected {} (the hash of the given one)")
+def shards_of_another_vocabulary(w):
+    model = w.model("swapped")
+    (model / "vocab.txt").write_text(w.vocab.read_text().replace("w3\nw4\n", "w4\nw3\n"))
+    w.refused("eval", "mlm", "--model", model, "--data", w.data, code=3)
+    rebuilt = pathlib.Path(w.in_message(r"--output (\S+)"))
+    shutil.rmtree(rebuilt, ignore_errors=True)
+    w.shell(w.in_message("`(minibert data build [^`]*)`"))
+    w.works("eval", "mlm", "--model", model, "--data", rebuilt)
+
+
+@row("{}: data was built with a vocabulary of {} entries, expected {} (the model's vocab_size)")
+def shards_of_a_larger_vocabulary(w):
+    larger = w.file("larger.txt", w.vocab.read_text() + "w99\n")
+    w.need(*w.build("--sequence-length", 24, output="larger", vocab=larger))
+    w.refused("eval", "mlm", "--model", w.checkpoint, "--data", w.folder / "larger", code=3)
+    w.works(*w.build("--sequence-length", 24, "--force", output="larger", vocab=w.checkpoint / "vocab.txt"))
+    w.works("eval", "mlm", "--model", w.checkpoint, "--data", w.folder / "larger")
+
+
+@row("{}: the data are {}, but the model is {} ({}): its tokens would not mean what the model learnt. Build them again: `{}`")
+def shards_of_another_casing(w):
+    model = cased_model(w)
+    for command in (lambda data: ["eval", "mlm", "--model", model, "--data", data],
+                    lambda data: w.plan("--init-from", model, data=data)):
+        w.refused(*command(w.data), code=3 if command(w.data)[0] == "eval" else 2)
+        rebuilt = pathlib.Path(w.in_message(r"--output (\S+)"))
+        shutil.rmtree(rebuilt, ignore_errors=True)
+        w.shell(w.in_message("`(minibert data build [^`]*)`"))
+        w.works(*command(rebuilt))
+
+
+@row("{}: vocab_size is {}, expected {} (the vocabulary of the data{})")
+def a_model_of_another_size(w):
+    larger = w.file("larger-still.txt", w.vocab.read_text() + "w98\nw99\n")
+    w.need(*w.build("--sequence-length", 24, output="of-larger", vocab=larger))
+    w.refused(*w.plan("--init-from", w.checkpoint, data=w.folder / "of-larger"))
+    w.works(*w.build("--sequence-length", 24, "--force", output="of-larger", vocab=w.checkpoint / "vocab.txt"))
+    w.works(*w.plan("--init-from", w.checkpoint, data=w.folder / "of-larger"))
+
+
+@row("was built with another vocabulary (hash {}, {}) than the data of phase 1")
+def phases_of_two_casings(w):
+    w.need(*w.build("--sequence-length", 24, "--cased", output="second"))
+    def command(data):
+        config = w.toml(f"[[phase]]\nmax_steps = 3\n[[phase]]\nmax_steps = 3\ndata = '{data}'\n")
+        return w.plan("--config", config, max_steps=None)
+    w.refused(*command(w.folder / "second"))
+    w.shell(w.in_message("`(minibert data build [^`]*)`"))
+    w.works(*command(w.folder / "second-rebuilt"))
+
+
+@row("{}: its tokenizer is {}, but that of the data is {}")
+def a_run_of_another_casing(w):
+    name = f"casing-{next(numbers)}"
+    w.need(*w.train(name, max_steps=2))
+    w.need(*w.build("--sequence-length", 24, "--cased", output=f"{name}-data"))
+    cased = w.folder / f"{name}-data"
+    w.refused(*w.train(name, "--resume", "must", data=cased))
+    w.works(*w.train(name, "--resume", "must"))
+    w.works(*w.train(f"{name}-new", data=cased, max_steps=1))
+
+
+# ---- Models --------------------------------------------------------------------------------------
+
+@row("{}: its checksum is {}, expected {} ({}): the file is damaged. Use another checkpoint")
+def a_damaged_checkpoint(w):
+    damaged = w.copy(w.checkpoint, "damaged")
+    damage(damaged / "model.safetensors", -100, 1)
+    w.refused("embed", "--model", damaged, "w1", code=7)
+    w.works("embed", "--model", w.folder / "run/checkpoint-6", "w1")
+
+
+@row("{}: is a run folder, expected one of its checkpoints. Give {}latest")
+def a_run_as_model(w):
+    w.refused("embed", "--model", w.folder / "run", "w1", code=3)
+    w.works("embed", "--model", w.in_message(r"Give (\S+latest)"), "w1")
+
+
+@row("{}: is missing, expected the model's configuration. {} has the same contents")
+def a_configuration_of_google(w):
+    model = w.model()
+    (model / "config.json").rename(model / "bert_config.json")
+    w.refused("embed", "--model", model, "w1", code=3)
+    w.shell(w.in_message(r"Copy it: (cp '[^']*' '[^']*')"))
+    w.works("embed", "--model", model, "w1")
+
+
+@row("{}: cannot be opened ({}), expected the model's configuration. Copy it")
+def no_configuration(w):
+    model = w.model()
+    (model / "config.json").unlink()
+    w.refused("embed", "--model", model, "w1", code=3)
+    shutil.copy(w.checkpoint / "config.json", model)
+    w.works("embed", "--model", model, "w1")
+
+
+@row("{}: layer_norm_eps is {}, expected a small number above 0")
+def no_eps(w):
+    model = w.model()
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 0}))
+    w.refused("embed", "--model", model, "w1", code=3)
+    (model / "config.json").write_text(json.dumps({**config, "layer_norm_eps": float(w.in_message(r"Set it to (\S+),"))}))
+    w.works("embed", "--model", model, "w1")
+
+
+@row("{}: tensor {} holds NaN or infinity, expected finite numbers")
+def weights_that_are_no_numbers(w):
+    model = w.model()
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-4:] = struct.pack("<f", float("nan"))
+    (model / "model.safetensors").write_bytes(bytes(content))
+    w.refused("embed", "--model", model, "w1", code=4)
+    w.works("embed", "--model", w.folder / "run/checkpoint-2", "w1")
+
+
+WINDOWS = ["--max-sequence-length", 24, "--doc-stride", 8, "--max-query-length", 4]
+
+
+def questions(w):
+    return w.file("qa.json", json.dumps({"version": "1.1", "data": [{"title": "t", "paragraphs": [
+        {"context": "w1 w2", "qas": [{"id": "1", "question": "w1", "answers": [{"text": "w2", "answer_start": 3}]}]}]}]}))
+
+
+# ---- Fine-tuning ---------------------------------------------------------------------------------
+
+@row("{}: has the ending \"{}\", expected .csv, .tsv or .jsonl (which say how to read it). Rename it")
+def an_unknown_ending(w):
+    file = w.file("texts.data", (w.folder / "texts.csv").read_text())
+    w.refused(*w.classify("ending", data=file), code=3)
+    file.rename(w.folder / "renamed.csv")
+    w.works(*w.classify("ending", data=w.folder / "renamed.csv"))
+
+
+@row("model.init_from is empty, expected the model to fine-tune")
+def nothing_to_fine_tune(w):
+    command = w.classify("from", "--dry-run")
+    w.refused(*[c for c in command if c not in ("--init-from", w.checkpoint)])
+    w.works(*command)
+
+
+@row("data.data is empty, expected the file to learn from")
+def nothing_to_learn_from(w):
+    command = w.classify("learn", "--dry-run")
+    w.refused(*[c for c in command if c not in ("--data", w.folder / "texts.csv")])
+    w.works(*command)
+
+
+@row("the settings have {} phases, expected one: fine-tuning has no others")
+def phases_of_fine_tuning(w):
+    config = w.toml("[[phase]]\nmax_steps = 2\n[[phase]]\nmax_steps = 2\n")
+    command = [c for c in w.classify("phases", "--dry-run") if c not in ("--max-steps", 2)]
+    w.refused(*command, "--config", config)
+    w.works(*command, "--config", w.toml(""))
+
+
+@row("max_sequence_length is {}, expected at most {} (max_position_embeddings of {}). Use --max-sequence-length {}")
+def a_length_beyond_the_model(w):
+    command = w.classify("length", "--dry-run")
+    command[command.index("--max-sequence-length") + 1] = 4096
+    w.refused(*command)
+    command[command.index("--max-sequence-length") + 1] = w.in_message(r"Use --max-sequence-length (\d+)")
+    w.works(*command)
+
+
+@row("data.evaluation_data names {} files, expected one at most. Score others with minibert eval")
+def several_held_out_files(w):
+    file = w.folder / "texts.csv"
+    w.refused(*w.classify("several", "--evaluation-data", f"a={file}", "--evaluation-data", f"b={file}"))
+    w.works(*w.classify("several", "--evaluation-data", file))
+    w.works("eval", "classify", "--model", w.folder / "several/latest", "--data", file)
+
+
+@row("{}: has other labels than {}. Resume with the file of that run")
+def other_labels(w):
+    name = f"labels-{next(numbers)}"
+    w.need(*w.classify(name, "--stop-after", 1))
+    other = w.file("other.csv", "text,label\nw1,a\nw2,b\n")
+    w.refused(*w.classify(name, "--resume", "must", data=other))
+    w.works(*w.classify(name, "--resume", "must"))
+    w.works(*w.classify(f"{name}-new", data=other))
+
+
+@row("{}: is a different vocabulary from {}.")
+def another_vocabulary_to_resume(w):
+    name = f"vocabulary-{next(numbers)}"
+    w.need(*w.classify(name, "--stop-after", 1))
+    model = w.model("other-vocabulary")
+    (model / "vocab.txt").write_text(w.vocab.read_text().replace("w3\nw4\n", "w4\nw3\n"))
+    command = w.classify(name, "--resume", "must")
+    w.refused(*[model if c == w.checkpoint else c for c in command])
+    w.works(*command)
+
+
+@row("{} is set ({}), but {} takes it from its model and task. Remove it")
+def a_setting_that_is_the_models(w):
+    w.refused(*w.classify("fixed", "--dry-run", "--config", w.toml("[model]\nhidden_size = 64\n")))
+    w.works(*w.classify("fixed", "--dry-run", "--config", w.toml("")))
+
+
+@row("eval squad: --output-dir is for the answers of a --model. Leave it out")
+def answers_without_a_model(w):
+    data = questions(w)
+    answers = w.file("answers.json", '{"1": "w2"}')
+    command = ["eval", "squad", "--data", data, "--predictions", answers]
+    w.refused(*command, "--output-dir", w.folder / "out")
+    w.works(*command)
+
+
+# ---- Other verbs ---------------------------------------------------------------------------------
+
+@row("{}: is given twice, expected different runs. Leave one out")
+def a_run_twice(w):
+    run = w.folder / "run"
+    w.refused("report", run, run, "--output", w.folder / "p.html")
+    w.works("report", run, "--output", w.folder / "p.html")
+
+
+@row("{}: is there and is no page of `minibert report`")
+def a_page_over_a_file(w):
+    w.file("notes.html", "mine")
+    w.refused("report", w.folder / "run", "--output", w.folder / "notes.html")
+    w.works("report", w.folder / "run", "--output", w.folder / "page.html")
+
+
+@row("bench all-reduce: there is 1 rank, expected 2 or more. Use --nproc 2")
+def one_rank(w):
+    w.refused("bench", "all-reduce", "--nproc", 1, "--sizes", "4", "--seconds", "0.01")
+    w.works("bench", "all-reduce", "--sizes", "4", "--seconds", "0.01", *w.advised())
+
+
+@row("bench step: graph is on, expected --device cuda without --lengths")
+def a_graph_on_a_cpu(w):
+    command = ["bench", "step", "--model", "bert-tiny", "--batch", 1, "--seq", 8]
+    w.refused(*command, "--graph")
+    w.works(*command)
+
+
+@row("train.device is cuda, but there is no GPU here whose memory could be asked for")
+def a_plan_for_a_gpu(w):
+    command = ["plan", "--model", "bert-tiny", "--device", "cuda", "--micro-batch-size", 4, "--global-batch-size", 4]
+    w.refused(*command)
+    w.works(*command, *w.advised())
+    w.works(*command, *w.advised(), *w.advised("also with "))
+
+
+@row("{}: the folder can't be created: {}. Choose another --output-dir")
+def answers_into_a_file(w):
+    w.need("finetune", "squad", "--init-from", w.checkpoint, "--data", questions(w), "--output-dir", w.folder / "squad", "--max-steps", 1,
+           *WINDOWS)
+    command = ["eval", "squad", "--data", questions(w), *WINDOWS, "--model", w.folder / "squad/latest", "--output-dir"]
+    w.refused(*command, w.file("a-file-there", ""))
+    w.works(*command, w.folder / "answers")
+
+
+@row("{}: line {} is not UTF-8, expected {}. Convert it: iconv -t UTF-8")
+def questions_in_latin_1(w):
+    text = questions(w).read_text().replace("w1 w2", "w1 w2 \u00e9")
+    file = w.file("latin1.json", text.encode("latin-1"))
+    command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
+    w.refused(*command, file, code=3)
+    w.shell(w.in_message("(iconv -t UTF-8)") + f" -f LATIN1 '{file}' > '{file}.utf8.json'")
+    w.works(*command, f"{file}.utf8.json")
+
+
+@row("squad: max_sequence_length is {}, expected more than {}")
+def windows_too_short(w):
+    command = ["finetune", "squad", "--init-from", w.checkpoint, "--output-dir", w.folder / "x", "--dry-run", "--data", questions(w),
+               "--doc-stride", 4]
+    w.refused(*command, "--max-sequence-length", 24)
+    w.works(*command, "--max-sequence-length", 24, "--max-query-length", 8)
+    w.works(*command, "--max-sequence-length", 80)
+
+
+@row("{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them")
+def labels_without_names(w):
+    w.need(*w.classify("named"))
+    model = w.copy(w.folder / "named/latest", "labels")
+    (model / "MANIFEST.json").unlink()
+    config = json.loads((model / "config.json").read_text())
+    names = config.pop("id2label")
+    config.pop("label2id", None)
+    (model / "config.json").write_text(json.dumps(config))
+    command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
+    w.refused(*command, code=3)
+    (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
+    w.works(*command)
+
+
+@row("{}: has no entry for {}, expected one (every save writes it). Use another checkpoint")
+def a_manifest_without_an_entry(w):
+    model = w.copy(w.checkpoint, "no-entry")
+    content = json.loads((model / "MANIFEST.json").read_text())
+    del content["files"]["model.safetensors"]
+    (model / "MANIFEST.json").write_text(json.dumps(content))
+    w.refused(*w.train("from-another", "--resume", model), code=7)
+    w.works(*w.train("from-another", "--resume", w.folder / "run/checkpoint-2"))
+
+
+@row("{}: line {} is empty, expected a token (ids are line numbers). Put a token such as")
+def an_empty_line_in_a_vocabulary(w):
+    tokens = vocabulary(w)
+    w.refused(*encode(w, w.file("gap.txt", "\n".join([*tokens[:9], "", *tokens[9:]]) + "\n")), code=3)
+    w.works(*encode(w, w.file("gap.txt", "\n".join([*tokens[:9], w.in_message(r"such as (\S+) there"), *tokens[9:]]) + "\n")))
+
+
+@row("{}: token '{}' is in line {} and in line {}, expected each token once")
+def a_token_twice(w):
+    tokens = vocabulary(w)
+    w.refused(*encode(w, w.file("twice.txt", "\n".join([*tokens, tokens[9]]) + "\n")), code=3)
+    w.works(*encode(w, w.file("twice.txt", "\n".join([*tokens, "[unused0]"]) + "\n")))
+
+
+@row("{}: zstd stream is damaged")
+def damaged_zstd(w):
+    file = w.folder / "copy.zst"
+    command = f"zstd -q -f '{w.text}' -o '{file}'"
+    w.refusals = 1
+    w.shell(command)
+    w.refusals, w.done = 0, []
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(bytes(content))
+    w.refused(*fresh(w, text=file), code=3)
+    w.shell(command)
+    w.works(*fresh(w, text=file))
+
+
+@row("{}: {} is missing, expected {}. `minibert plan --print-cluster h100` prints an example")
+def a_cluster_without_devices(w):
+    command = ["plan", "--recipe", "bert-large-lamb-64k", "--cluster"]
+    w.refused(*command, w.file("cluster.toml", "name = 'mine'\n"))
+    w.works(*command, w.file("cluster.toml", w.works("plan", "--print-cluster", "h100")))
+
+
+@row("{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the model). Use --max-position-embeddings {}, or a")
+def a_plan_of_long_sequences(w):
+    command = ["plan", "--model", "bert-tiny", "--micro-batch-size", 1, "--global-batch-size", 1, "--device", "cuda", "--cluster", "h100"]
+    w.refused(*command, "--max-position-embeddings", 64)
+    w.works(*command, *w.advised())
+    w.works(*command, "--max-position-embeddings", 64, "--sequence-length", 64)
+
+
+@row("ranks.collectives is {} with train.device {}, expected {}. Use --collectives auto")
+def collectives_of_another_device(w):
+    command = w.train("collectives", "--nproc", 2, max_steps=1)
+    w.refused(*command, "--collectives", "nccl")
+    w.works(*command, *w.advised())
+
+
+@row("the number of ranks that {} has started. Leave out {}")
+def ranks_of_two(w):
+    launcher = dict(RANK="0", WORLD_SIZE="1", LOCAL_RANK="0", LOCAL_WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="29876")
+    w.refused(*w.train("ranks-of-two", "--nproc", 2, max_steps=1), **launcher)
+    w.works(*w.train("ranks-of-two", max_steps=1), **launcher)
