@@ -43,13 +43,27 @@ double share(int64_t part, int64_t whole) {
 }
 
 /// The files of a text as a command takes them: by name if they are few.
-std::string files_of(const Manifest& manifest) {
+std::string files_of(const std::vector<SourceStats>& sources) {
   constexpr size_t kNamed = 3;
-  if (manifest.sources.empty() || manifest.sources.size() > kNamed) return "FILES";
+  if (sources.empty() || sources.size() > kNamed) return "FILES";
   std::string text;
-  for (const SourceStats& source : manifest.sources)
+  for (const SourceStats& source : sources)
     text += (text.empty() ? "" : " ") + (source.path == "-" ? "FILES" : source.path);
   return text;
+}
+
+/// A command that sends a text through a program which reads standard input, to clean.txt.
+std::string filter_command(const std::vector<SourceStats>& sources, const std::string& program) {
+  const auto all_end_with = [&](const char* ending) {
+    return std::all_of(sources.begin(), sources.end(),
+                       [&](const SourceStats& source) { return source.path.ends_with(ending); });
+  };
+  const std::string files = files_of(sources);
+  std::string reader = sources.size() == 1 ? "" : "cat";
+  if (all_end_with(".gz")) reader = "zcat";
+  if (all_end_with(".zst")) reader = "zstdcat";
+  return reader.empty() ? fmt::format("{} < {} > clean.txt", program, files)
+                        : fmt::format("{} {} | {} > clean.txt", reader, files, program);
 }
 
 class Linter {
@@ -82,6 +96,22 @@ class Linter {
     findings_.push_back({name, share, fmt::format(format, std::forward<Args>(args)...)});
   }
   double of_sentences(int64_t count) const { return share(count, counts_.sentences); }
+  /// What to do to the text: a command where its lines are the file's, else in words.
+  std::string by_command(const char* deed, const std::string& program) const {
+    const TextFormat format = settings_.documents.format;
+    const bool of_file = format == TextFormat::lines || format == TextFormat::paragraphs;
+    return of_file ? fmt::format("{}: {}", deed, filter_command(manifest_.sources, program))
+                   : fmt::format("{} where the text is made.", deed);
+  }
+  /// Flags with which tokenizer train reads this text as data build did.
+  std::string text_flags() const {
+    std::string flags = settings_.cased ? " --cased" : "";
+    const TextFormat format = settings_.documents.format;
+    if (format == TextFormat::wiki || format == TextFormat::jsonl)
+      flags += fmt::format(" --format {}", name_of(format));
+    if (format == TextFormat::jsonl) flags += " --field " + settings_.documents.field;
+    return flags;
+  }
   bool lines() const { return settings_.documents.format == TextFormat::lines; }
 
   // ---- Documents -------------------------------------------------------------------------------
@@ -135,11 +165,9 @@ class Linter {
   // ---- Repeated text ---------------------------------------------------------------------------
 
   std::string remove_documents() const {
-    const std::string files = files_of(manifest_);
     if (!lines() || !settings_.documents.document_break.empty())
-      return "Remove the copies from " + files + ".";
-    return fmt::format("Remove the copies: awk -v RS= -v ORS='\\n\\n' '!seen[$0]++' {} > clean.txt",
-                       files);
+      return "Remove the copies from " + files_of(manifest_.sources) + ".";
+    return by_command("Remove the copies", "awk -v RS= -v ORS='\\n\\n' '!seen[$0]++'");
   }
 
   void repeats() {
@@ -149,10 +177,8 @@ class Linter {
             facts_.repeated_documents, counts_.documents, remove_documents());
     }
     const double tokens = share(facts_.repeated_tokens, counts_.tokens);
-    const std::string clean =
-        lines() ? fmt::format("Remove them: awk '!NF || !seen[$0]++' {} > clean.txt",
-                              files_of(manifest_))
-                : "Remove them from " + files_of(manifest_) + ".";
+    const std::string clean = lines() ? by_command("Remove them", "awk '!NF || !seen[$0]++'")
+                                      : "Remove them from " + files_of(manifest_.sources) + ".";
     if (tokens > kRepeatedTokens) {
       found("repeated_lines", tokens, "{} of {} tokens are in sentences that were there before. {}",
             facts_.repeated_tokens, counts_.tokens, clean);
@@ -190,8 +216,9 @@ class Linter {
       found(
           "not_utf8", share(invalid, bytes),
           "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
-          "{}). Remove them: iconv -c -f UTF-8 -t UTF-8 {} > clean.txt",
-          invalid, first->path, first->first_invalid_line, first->path);
+          "{}). Remove them: {}",
+          invalid, first->path, first->first_invalid_line,
+          filter_command({*first}, "iconv -c -f UTF-8 -t UTF-8"));
     }
   }
 
@@ -212,17 +239,16 @@ class Linter {
     }
     const double tags = of_sentences(facts_.with_tags - facts_.document_tags);
     if (tags > kMarkup) {
-      found("tags", tags,
-            "{} of {} sentences hold tags, such as <p> or </a>. Remove them: sed -E "
-            "'s/<[^>]*>//g' {} > clean.txt",
-            facts_.with_tags, counts_.sentences, files_of(manifest_));
+      found("tags", tags, "{} of {} sentences hold tags, such as <p> or </a>. {}", facts_.with_tags,
+            counts_.sentences, by_command("Remove them", "sed -E 's/<[^>]*>//g'"));
     }
     const double entities = of_sentences(facts_.with_entities);
     if (entities > kMarkup) {
-      found("entities", entities,
-            "{} of {} sentences hold entities, such as &amp;. Decode them: python3 -c 'import "
-            "html,sys; sys.stdout.write(html.unescape(sys.stdin.read()))' < {} > clean.txt",
-            facts_.with_entities, counts_.sentences, files_of(manifest_));
+      found("entities", entities, "{} of {} sentences hold entities, such as &amp;. {}",
+            facts_.with_entities, counts_.sentences,
+            by_command("Decode them",
+                       "python3 -c 'import html,sys; "
+                       "sys.stdout.write(html.unescape(sys.stdin.read()))'"));
     }
     const double broken = of_sentences(facts_.broken_off);
     const bool short_lines = counts_.tokens < kWrappedTokens * counts_.sentences;
@@ -242,8 +268,9 @@ class Linter {
       found(
           "twice_encoded", twice,
           "{} of {} sentences hold UTF-8 that was read as Windows-1252 and encoded once more, such "
-          "as \u00C3\u00A9 for \u00E9. Undo it: iconv -f UTF-8 -t CP1252 {} > clean.txt",
-          facts_.twice_encoded, counts_.sentences, files_of(manifest_));
+          "as \u00C3\u00A9 for \u00E9. Undo it: {}",
+          facts_.twice_encoded, counts_.sentences,
+          filter_command(manifest_.sources, "iconv -f UTF-8 -t CP1252"));
     }
     int64_t invalid = 0;
     for (const SourceStats& source : manifest_.sources) invalid += source.invalid_bytes;
@@ -257,9 +284,9 @@ class Linter {
     const double bare = of_sentences(facts_.without_letters);
     if (bare > kWithoutLetters) {
       found("without_letters", bare,
-            "{} of {} sentences have no letter: tables, numbers or rules. Remove them: grep -v "
-            "'^[^[:alpha:]]\\{{1,\\}}$' {} > clean.txt",
-            facts_.without_letters, counts_.sentences, files_of(manifest_));
+            "{} of {} sentences have no letter: tables, numbers or rules. {}",
+            facts_.without_letters, counts_.sentences,
+            by_command("Remove them", "grep -v '^[^[:alpha:]]\\{1,\\}$'"));
     }
   }
 
@@ -277,9 +304,8 @@ class Linter {
     } else if (facts_.unknown_words > 0 && facts_.unknown_long_words > half) {
       const int32_t longest = TokenizerOptions{}.max_characters_per_word;
       fix = fmt::format(
-          "Most are longer than {} characters, such as encoded data. Remove them: sed -E "
-          "'s/[^[:space:]]{{{},}}//g' {} > clean.txt",
-          longest, longest + 1, files_of(manifest_));
+          "Most are longer than {} characters, such as encoded data. {}", longest,
+          by_command("Remove them", fmt::format("sed -E 's/[^[:space:]]{{{},}}//g'", longest + 1)));
     } else {
       fix = train_vocabulary();
     }
@@ -295,8 +321,8 @@ class Linter {
         "The vocabulary lacks {} characters of the text, such as {}. Train one on it: minibert "
         "tokenizer train --limit-alphabet {} --vocab-size {} --output NEW.txt{} {}",
         facts_.missing_characters, facts_.missing_character_sample, alphabet,
-        std::max<int64_t>(least, manifest_.tokens.vocab_size), settings_.cased ? " --cased" : "",
-        files_of(manifest_));
+        std::max<int64_t>(least, manifest_.tokens.vocab_size), text_flags(),
+        files_of(manifest_.sources));
   }
 
   // ---- Languages -------------------------------------------------------------------------------
@@ -315,7 +341,7 @@ class Linter {
             "[UNK] or spelled letter by letter. Leave this text out, or train a vocabulary on it: "
             "minibert tokenizer train --vocab-size {} --output NEW.txt{} {}",
             100 * share(count, letters), name, 100 * covered, manifest_.tokens.vocab_size,
-            settings_.cased ? " --cased" : "", files_of(manifest_));
+            text_flags(), files_of(manifest_.sources));
     }
     const double upper = share(facts_.vocabulary_upper, manifest_.tokens.vocab_size);
     if (!settings_.cased && upper > kUpperVocabulary) {

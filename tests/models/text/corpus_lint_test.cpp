@@ -350,7 +350,7 @@ class CorpusLint : public testing::BuildFixture {
   bool run_advice(const std::string& message) const {
     size_t at = std::string::npos;
     for (const char* program :
-         {"awk ", "sed ", "iconv ", "grep ", "python3 ", "zcat ", "minibert "})
+         {"awk ", "sed ", "iconv ", "grep ", "python3 ", "zcat ", "zstdcat ", "cat ", "minibert "})
       at = std::min(at, message.find(program));
     if (at == std::string::npos) return false;
     std::string command = message.substr(at);
@@ -414,6 +414,41 @@ TEST_F(CorpusLint, ASecondCopyOfAFileIsFound) {
   const auto found = findings("", in("text.txt") + " " + in("copy.txt"), in("vocab.txt"));
   EXPECT_TRUE(found.contains("repeated_files") && found.contains("repeated_documents"));
   EXPECT_FALSE(findings("", in("text.txt"), in("vocab.txt")).contains("repeated_files"));
+}
+
+// The commands read what the build read: compressed files, several files.
+TEST_F(CorpusLint, TheCommandsReadCompressedAndSeveralFiles) {
+  const std::string text = replaced(Case{}.text, "old", "<b>old</b>");
+  write_bytes(folder_ / "a.txt", text);
+  write_bytes(folder_ / "b.txt", replaced(text, "river", "ship"));
+  const std::string a = in("a.txt"), b = in("b.txt");
+  testing::run_command("gzip -k " + a + " " + b + " && zstd -q -k " + a);
+  std::vector<std::string> arguments = {a + " " + b, a + ".gz", a + ".gz " + b + ".gz"};
+  if (std::filesystem::exists(a + ".zst")) arguments.push_back(a + ".zst");
+  for (const std::string& files : arguments) {
+    const auto found = findings("", files, in("vocab.txt"));
+    ASSERT_TRUE(found.contains("tags")) << files;
+    ASSERT_TRUE(run_advice(found.at("tags"))) << found.at("tags");
+    EXPECT_FALSE(read_bytes(folder_ / "clean.txt").empty());
+    EXPECT_FALSE(findings("", in("clean.txt"), in("vocab.txt")).contains("tags")) << files;
+  }
+}
+
+// And a vocabulary is trained on the text of JSON lines, not on their keys.
+TEST_F(CorpusLint, TheVocabularyOfJsonLinesIsOfTheirText) {
+  std::string text;
+  for (uint32_t d = 0; d < 30; ++d) {
+    std::string body;
+    for (uint32_t i = 0; i < 30; ++i) body += character(0x4E00 + (d * 7 + i * 11) % 500) + " ";
+    text += json{{"body", body + "."}}.dump() + "\n";
+  }
+  write_bytes(folder_ / "text.txt", text);
+  const std::string flags = "--format jsonl --field body";
+  const auto found = findings(flags, in("text.txt"), in("vocab.txt"));
+  ASSERT_TRUE(found.contains("unknown_tokens"));
+  ASSERT_TRUE(run_advice(found.at("unknown_tokens"))) << found.at("unknown_tokens");
+  EXPECT_FALSE(findings(flags, in("text.txt"), in("NEW.txt")).contains("unknown_tokens"));
+  EXPECT_EQ(("\n" + read_bytes(folder_ / "NEW.txt")).find("\nbody\n"), std::string::npos);
 }
 
 TEST_F(CorpusLint, BuildInspectAndStrictSayTheSame) {
