@@ -74,7 +74,7 @@ std::vector<std::string> describe(const std::vector<SettingChange>& changes);
 std::vector<std::string> consequences(const std::vector<SettingChange>& changes,
                                       const RunSettings& saved, const RunSettings& now,
                                       const TrainerState& state);
-/// {"optim.learning_rate": {"before": "0.001", "now": "0.005"}}; "" without changes.
+/// {"optim.learning_rate": {"before": "0.001", "now": "0.005"}} of the changes that steps depend on; "": none.
 std::string to_json(const std::vector<SettingChange>& changes);
 
 /// Errors: UsageError listing the changes that can't be, with the values to resume with.

@@ -153,11 +153,11 @@ std::vector<std::string> describe(const std::vector<SettingChange>& changes) {
 }
 
 std::string to_json(const std::vector<SettingChange>& changes) {
-  if (changes.empty()) return "";
   nlohmann::ordered_json object;
   for (const SettingChange& c : changes)
-    object[c.phase + c.name] = {{"before", c.before}, {"now", c.now}};
-  return object.dump();
+    if (c.effect != none && c.effect != start)  // else no step depends on it
+      object[c.phase + c.name] = {{"before", c.before}, {"now", c.now}};
+  return object.empty() ? "" : object.dump();
 }
 
 void check_changes(const std::vector<SettingChange>& changes,
