@@ -499,7 +499,7 @@ def check_folder(f):
 
 
 TOKENIZER_FILES = ["tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json"]
-KEPT = ["v5_added_tokens", "v4_names_as_objects", "v4_blank_and_duplicate_lines", "v4_added_tokens", "v4_no_pad", "backend_class", "untied"]
+KEPT = ["v5_added_tokens", "v4_names_as_objects", "v4_blank_and_duplicate_lines", "untied"]
 TRAIN = ["--max-steps", "2", "--micro-batch-size", "2", "--global-batch-size", "2"]
 
 
