@@ -88,7 +88,9 @@ std::optional<OptionsOnDisk> options_beside(const fs::path& vocabulary) {
   if (folder.empty()) folder = ".";
   if (has_tokenizer_settings(vocabulary)) {
     const fs::path file = folder / kTokenizerConfigFile;
-    return OptionsOnDisk{open_tokenizer_folder(vocabulary).tokenizer.options(),
+    const bool named = holds_vocabulary(folder);  // else settings alone
+    return OptionsOnDisk{named ? open_tokenizer_folder(vocabulary).tokenizer.options()
+                               : load_tokenizer_config(folder),
                          fs::exists(file, ignored) ? file : folder / "tokenizer.json"};
   }
   if ((whole || vocabulary.filename() == "vocab.txt") && holds_manifest(folder))

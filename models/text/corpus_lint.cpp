@@ -75,7 +75,7 @@ class Linter {
         facts_(manifest.facts.value_or(CorpusFacts{})),
         empty_masks_(empty_masks.value_or(facts_.empty_masks)) {}
 
-  std::vector<Finding> run() {
+  std::vector<CorpusFinding> run() {
     documents();
     repeats();
     sources();
@@ -85,8 +85,9 @@ class Linter {
     scripts();
     lengths();
     masks();
-    std::stable_sort(findings_.begin(), findings_.end(),
-                     [](const Finding& a, const Finding& b) { return a.share > b.share; });
+    std::stable_sort(
+        findings_.begin(), findings_.end(),
+        [](const CorpusFinding& a, const CorpusFinding& b) { return a.share > b.share; });
     return std::move(findings_);
   }
 
@@ -422,18 +423,18 @@ class Linter {
   const DataCounts& counts_;
   const CorpusFacts facts_;
   const int64_t empty_masks_;
-  std::vector<Finding> findings_;
+  std::vector<CorpusFinding> findings_;
 };
 
 }  // namespace
 
-std::vector<Finding> lint(const Manifest& manifest, std::optional<int64_t> empty_masks) {
+std::vector<CorpusFinding> lint(const Manifest& manifest, std::optional<int64_t> empty_masks) {
   return Linter(manifest, empty_masks).run();
 }
 
-std::vector<std::string> describe(const std::vector<Finding>& findings, size_t most) {
+std::vector<std::string> describe(const std::vector<CorpusFinding>& findings, size_t most) {
   std::vector<std::string> lines;
-  for (const Finding& finding : findings) {
+  for (const CorpusFinding& finding : findings) {
     if (lines.size() == most) {
       lines.push_back(fmt::format("and {} more: minibert data inspect", findings.size() - most));
       break;
@@ -444,9 +445,9 @@ std::vector<std::string> describe(const std::vector<Finding>& findings, size_t m
   return lines;
 }
 
-nlohmann::json to_json(const std::vector<Finding>& findings) {
+nlohmann::json to_json(const std::vector<CorpusFinding>& findings) {
   nlohmann::json values = nlohmann::json::array();
-  for (const Finding& finding : findings) {
+  for (const CorpusFinding& finding : findings) {
     values.push_back(
         {{"name", finding.name}, {"share", finding.share}, {"message", finding.message}});
   }

@@ -16,7 +16,7 @@
 
 namespace minibert {
 
-struct Finding {
+struct CorpusFinding {
   std::string name;     // "repeated_lines"
   double share = 0;     // of the documents, tokens, sentences or examples that it concerns, 0 to 1
   std::string message;  // what, and how to mend it
@@ -24,10 +24,10 @@ struct Finding {
 
 /// The findings, those that concern most of the data first. empty_masks: examples without a masked
 /// token as counted from the records; left out: as the manifest says.
-std::vector<Finding> lint(const Manifest& manifest, std::optional<int64_t> empty_masks = {});
+std::vector<CorpusFinding> lint(const Manifest& manifest, std::optional<int64_t> empty_masks = {});
 
 /// "name (12.3 %): message", at most `most` of them and a line that says how many are left out.
-std::vector<std::string> describe(const std::vector<Finding>& findings, size_t most);
-nlohmann::json to_json(const std::vector<Finding>& findings);
+std::vector<std::string> describe(const std::vector<CorpusFinding>& findings, size_t most);
+nlohmann::json to_json(const std::vector<CorpusFinding>& findings);
 
 }  // namespace minibert

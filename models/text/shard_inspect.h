@@ -24,7 +24,7 @@ struct ShardInspection {
   int64_t shown_as_mask = 0, shown_as_kept = 0, shown_as_random = 0;
   /// Examples without a masked token (all words have more pieces than the wanted number).
   int64_t empty_masks = 0;
-  std::vector<Finding> findings;  // corpus_lint.h
+  std::vector<CorpusFinding> findings;  // corpus_lint.h
 };
 
 /// Errors  DataError for the first damaged record, or counts that differ from the manifest.

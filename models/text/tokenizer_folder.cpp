@@ -399,9 +399,11 @@ bool holds_vocabulary(const fs::path& folder) {
 
 bool has_tokenizer_settings(const fs::path& path) {
   std::error_code ignored;
-  const fs::path folder = fs::is_directory(path, ignored) ? path
-                          : path.has_parent_path()        ? path.parent_path()
-                                                          : fs::path(".");
+  const bool whole = fs::is_directory(path, ignored);
+  if (!whole && path.filename() != kVocabFile && path.filename() != kJsonFile) return false;
+  const fs::path folder = whole                    ? path
+                          : path.has_parent_path() ? path.parent_path()
+                                                   : fs::path(".");
   for (const char* name : {kTokenizerConfigFile, kJsonFile, kAddedFile, kMapFile})
     if (is_there(folder / name)) return true;
   return false;

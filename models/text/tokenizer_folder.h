@@ -40,7 +40,8 @@ Vocab open_vocabulary(const std::filesystem::path& path);
 /// Whether a folder holds a vocabulary: vocab.txt or tokenizer.json.
 bool holds_vocabulary(const std::filesystem::path& folder);
 
-/// Whether files beside vocab.txt or tokenizer.json `path`, or in folder `path`, say how to tokenize.
+/// Whether files beside vocab.txt or tokenizer.json `path`, or in folder `path`, say how to tokenize. A
+/// vocabulary of another name stands alone.
 bool has_tokenizer_settings(const std::filesystem::path& path);
 
 /// Files of a model's folder that say how to tokenize, as far as they are there, byte for byte; and

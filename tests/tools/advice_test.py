@@ -13,7 +13,7 @@ import traceback
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from advice import elsewhere, file_rows, settings_rows, shard_rows, world  # noqa: E402,F401
+from advice import elsewhere, file_rows, folder_rows, settings_rows, shard_rows, world  # noqa: E402,F401
 from advice.messages import all_messages, all_texts, messages_of  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

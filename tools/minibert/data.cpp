@@ -83,10 +83,10 @@ void print_sources(const Manifest& manifest) {
 constexpr size_t kShownFindings = 5;  // data inspect has all
 
 /// The findings of both folders, those of the held-out one marked.
-std::vector<Finding> findings_of(const BuildReport& report) {
-  std::vector<Finding> findings = lint(report.data);
+std::vector<CorpusFinding> findings_of(const BuildReport& report) {
+  std::vector<CorpusFinding> findings = lint(report.data);
   if (!report.held_out) return findings;
-  for (Finding& finding : lint(*report.held_out)) {
+  for (CorpusFinding& finding : lint(*report.held_out)) {
     finding.message = "held-out text: " + finding.message;
     findings.push_back(std::move(finding));
   }
