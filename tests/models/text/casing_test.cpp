@@ -8,30 +8,17 @@
 #include "models/text/shard_build.h"
 #include "models/text/shard_set.h"
 #include "tests/models/text/shard_fixture.h"
+#include "tests/models/training/messages.h"
 
 namespace minibert {
 namespace {
 
 namespace fs = std::filesystem;
-using testing::TemporaryFolder, testing::write_bytes, testing::read_bytes;
+using testing::TemporaryFolder, testing::write_bytes, testing::read_bytes, testing::message_of,
+    testing::has;
 
 constexpr const char* kTokens =
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nParis\nparis\nZürich\nzurich\nzürich\nthe\nriver\n";
-
-/// The message of the error of type E that `body` throws; "" if it throws none.
-template <typename E, typename Body>
-std::string message_of(Body body) {
-  try {
-    body();
-  } catch (const E& error) {
-    return error.what();
-  }
-  return "";
-}
-
-bool has(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 class Casing : public ::testing::Test {
  protected:
