@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/shell_word.h"
 #include "models/text/tokenizer_folder.h"
 
 namespace minibert {
@@ -11,17 +12,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kFewCapitals = 100;  // one token in so many: a stray capital says nothing
-
-/// A word of a command line.
-std::string shell_word(const std::string& text) {
-  const auto plain = [](unsigned char c) {
-    return std::isalnum(c) != 0 || std::string_view("_-./=:,+@%").find(c) != std::string_view::npos;
-  };
-  if (!text.empty() && std::ranges::all_of(text, plain)) return text;
-  std::string quoted = "'";
-  for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 /// Flags of `data build` for the settings that are not its defaults.
 std::string flags_of(const DataSettings& s) {
@@ -81,27 +71,30 @@ std::string describe(const TokenizerOptions& o) {
                      word(o.lowercase), word(o.strip_accents), word(o.split_chinese));
 }
 
-std::optional<OptionsOnDisk> options_beside(const fs::path& vocabulary) {
+std::optional<OptionsOnDisk> options_beside(const fs::path& vocabulary,
+                                            const WordPieceTokenizer* opened) {
   std::error_code ignored;
   const bool whole = fs::is_directory(vocabulary, ignored);
   fs::path folder = whole ? vocabulary : vocabulary.parent_path();
   if (folder.empty()) folder = ".";
   if (has_tokenizer_settings(vocabulary)) {
     const fs::path file = folder / kTokenizerConfigFile;
-    const bool named = holds_vocabulary(folder);  // else settings alone
-    return OptionsOnDisk{named ? open_tokenizer_folder(vocabulary).tokenizer.options()
-                               : load_tokenizer_config(folder),
-                         fs::exists(file, ignored) ? file : folder / "tokenizer.json"};
+    const auto read = [&] {
+      if (!holds_vocabulary(folder)) return load_tokenizer_config(folder);  // settings alone
+      return opened ? opened->options() : open_tokenizer_folder(vocabulary).tokenizer.options();
+    };
+    return OptionsOnDisk{read(), fs::exists(file, ignored) ? file : folder / "tokenizer.json"};
   }
   if ((whole || vocabulary.filename() == "vocab.txt") && holds_manifest(folder))
     return OptionsOnDisk{options_of(read_manifest(folder).settings), folder / "manifest.json"};
   return std::nullopt;
 }
 
-TokenizerOptions options_for(const fs::path& vocabulary, bool cased, std::string& note) {
-  const std::optional<OptionsOnDisk> found = options_beside(vocabulary);
+TokenizerOptions options_for(const fs::path& vocabulary, const WordPieceTokenizer& opened,
+                             bool cased, std::string& note) {
+  const std::optional<OptionsOnDisk> found = options_beside(vocabulary, &opened);
   if (!found) {
-    if (!cased && looks_cased(open_vocabulary(vocabulary)))
+    if (!cased && looks_cased(opened.vocab()))
       note = fmt::format(
           "{} has tokens with capital letters, which text in lower case never reaches. If its "
           "model is cased, add --cased.",

@@ -12,6 +12,7 @@
 #include "models/text/manifest.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/vocab.h"
+#include "models/text/wordpiece.h"
 
 namespace minibert {
 
@@ -28,14 +29,17 @@ struct OptionsOnDisk {
   TokenizerOptions options;
   std::filesystem::path file;  // that says so
 };
-/// What the files beside a vocabulary say, if any. Errors: DataError for a damaged one.
-std::optional<OptionsOnDisk> options_beside(const std::filesystem::path& vocabulary);
+/// What the files beside a vocabulary say, if any. `opened`: the tokenizer of `vocabulary`, if the caller
+/// has opened it. Errors: DataError for a damaged one.
+std::optional<OptionsOnDisk> options_beside(const std::filesystem::path& vocabulary,
+                                            const WordPieceTokenizer* opened = nullptr);
 
 /// Options for a verb with --vocab and --cased: what stands beside the vocabulary, else the flag. Adds
 /// a sentence to `note` if the reader should know: where they come from, or that the vocabulary looks
-/// cased. Errors: UsageError for --cased with a vocabulary that is not.
-TokenizerOptions options_for(const std::filesystem::path& vocabulary, bool cased,
-                             std::string& note);
+/// cased. `opened`: the tokenizer of `vocabulary`. Errors: UsageError for --cased with a vocabulary that
+/// is not.
+TokenizerOptions options_for(const std::filesystem::path& vocabulary,
+                             const WordPieceTokenizer& opened, bool cased, std::string& note);
 
 /// Whether tokens have capital letters, which text in lower case never reaches.
 bool looks_cased(const Vocab& vocabulary);

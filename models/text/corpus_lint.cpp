@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/shell_word.h"
 #include "models/text/masking.h"
 #include "models/text/wordpiece.h"
 
@@ -48,7 +49,7 @@ std::string files_of(const std::vector<SourceStats>& sources) {
   if (sources.empty() || sources.size() > kNamed) return "FILES";
   std::string text;
   for (const SourceStats& source : sources)
-    text += (text.empty() ? "" : " ") + (source.path == "-" ? "FILES" : source.path);
+    text += (text.empty() ? "" : " ") + (source.path == "-" ? "FILES" : shell_word(source.path));
   return text;
 }
 
@@ -110,7 +111,7 @@ class Linter {
     const TextFormat format = settings_.documents.format;
     if (format == TextFormat::wiki || format == TextFormat::jsonl)
       flags += fmt::format(" --format {}", name_of(format));
-    if (format == TextFormat::jsonl) flags += " --field " + settings_.documents.field;
+    if (format == TextFormat::jsonl) flags += " --field " + shell_word(settings_.documents.field);
     return flags;
   }
   bool lines() const { return settings_.documents.format == TextFormat::lines; }

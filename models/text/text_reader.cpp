@@ -18,6 +18,7 @@
 
 #include "core/error.h"
 #include "core/nearest_name.h"
+#include "core/shell_word.h"
 #include "models/text/checksum.h"
 #include "models/text/sentence_splitter.h"
 #include "models/text/structured_documents.h"
@@ -289,11 +290,11 @@ int64_t replace_invalid_utf8(std::string& text) {
 }
 
 std::string latin1_conversion(const SourceStats& stats) {
-  const std::string& path = stats.path;
+  const std::string path = shell_word(stats.path);
   const char* from = stats.invalid_c1_bytes > 0 ? "CP1252" : "LATIN1";
-  if (path.ends_with(".gz") || path.ends_with(".zst")) {
+  if (stats.path.ends_with(".gz") || stats.path.ends_with(".zst")) {
     return fmt::format("{} {} | iconv -f {} -t UTF-8 > clean.txt",
-                       path.ends_with(".gz") ? "zcat" : "zstdcat", path, from);
+                       stats.path.ends_with(".gz") ? "zcat" : "zstdcat", path, from);
   }
   return fmt::format("iconv -f {} -t UTF-8 {} > clean.txt", from, path == "-" ? "" : path);
 }

@@ -6,12 +6,11 @@
 #include <fstream>
 #include <sstream>
 
-#include <toml++/toml.h>
-
 #include "core/error.h"
 #include "core/nearest_name.h"
 #include "models/training/published.h"
 #include "models/training/recipes.h"
+#include "models/training/toml_document.h"
 
 namespace minibert {
 namespace {
@@ -32,19 +31,11 @@ class Section {
 
   double number(const char* key, double low, double high) {
     const toml::node& node = wanted(key, "a number");
-    const auto value = node.is_number() ? node.value<double>() : std::nullopt;
-    MB_CHECK(value && *value >= low && *value <= high,
-             "{}: {} is {}, expected a number of {} to {}", place(node), path(key), text_of(node),
-             low, high);
-    return *value;
+    return in_range(node, key, "a number", node.is_number(), low, high);
   }
   int64_t integer(const char* key, int64_t low, int64_t high) {
     const toml::node& node = wanted(key, "an integer");
-    const auto value = node.is_integer() ? node.value<int64_t>() : std::nullopt;
-    MB_CHECK(value && *value >= low && *value <= high,
-             "{}: {} is {}, expected an integer of {} to {}", place(node), path(key), text_of(node),
-             low, high);
-    return *value;
+    return in_range(node, key, "an integer", node.is_integer(), low, high);
   }
   std::string text(const char* key) {
     const toml::node& node = wanted(key, "a string");
@@ -91,10 +82,16 @@ class Section {
              place(table_), path(key), what);
     return *node;
   }
-  std::string path(const std::string& key) const { return name_.empty() ? key : name_ + "." + key; }
-  std::string place(const toml::node& node) const {
-    return fmt::format("{}:{}", origin_, node.source().begin.line);
+  template <typename T>
+  T in_range(const toml::node& node, const char* key, const char* what, bool is_one, T low,
+             T high) const {
+    const auto value = is_one ? node.value<T>() : std::nullopt;
+    MB_CHECK(value && *value >= low && *value <= high, "{}: {} is {}, expected {} of {} to {}",
+             place(node), path(key), text_of(node), what, low, high);
+    return *value;
   }
+  std::string path(const std::string& key) const { return name_.empty() ? key : name_ + "." + key; }
+  std::string place(const toml::node& node) const { return toml_place(origin_, node); }
   static std::string text_of(const toml::node& node) {
     std::ostringstream stream;
     node.visit([&](const auto& value) { stream << value; });
@@ -152,13 +149,7 @@ void read_published(Section section, const std::string& origin, ClusterRuns& pub
 }  // namespace
 
 Cluster parse_cluster(std::string_view text, const std::string& origin) {
-  toml::table document;
-  try {
-    document = toml::parse(text, origin);
-  } catch (const toml::parse_error& error) {
-    fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
-                     error.description());
-  }
+  const toml::table document = parse_toml(text, origin);
   Cluster cluster;
   cluster.description = describe({.name = "", .toml = std::string(text)});
   Section all(document, "", origin);

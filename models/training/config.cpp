@@ -9,8 +9,6 @@
 #include <set>
 #include <sstream>
 
-#include <toml++/toml.h>
-
 #include "core/error.h"
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/nearest_name.h"
@@ -19,6 +17,7 @@
 #include "models/training/recipes.h"
 #include "models/training/run_setup.h"
 #include "models/training/setting_faults.h"
+#include "models/training/toml_document.h"
 
 namespace minibert {
 namespace {
@@ -29,10 +28,6 @@ constexpr const char* kAuto = "auto";  // a number that something else decides
 std::string flag_form(std::string key, char separator) {
   std::replace(key.begin(), key.end(), '_', separator);
   return key;
-}
-
-std::string place(const std::string& origin, const toml::node& node) {
-  return fmt::format("{}:{}", origin, node.source().begin.line);
 }
 
 const ConfigKey* find_key(std::string_view name) {
@@ -187,7 +182,7 @@ PhaseSettings read_phase(const toml::table& table, const std::string& origin,
   PhaseSettings phase;
   for (const auto& entry : table) {
     faults.collect([&] {
-      const std::string name(entry.first.str()), where = place(origin, entry.second);
+      const std::string name(entry.first.str()), where = toml_place(origin, entry.second);
       const ConfigKey& found = find_phase_key(name, where + ": key phase." + name);
       TrainConfig scratch;
       std::visit(TomlSetter{scratch, found, entry.second, where}, found.member);
@@ -203,7 +198,7 @@ std::vector<PhaseSettings> read_phases(const toml::node& node, const std::string
   MB_CHECK(tables && tables->is_homogeneous<toml::table>(),
            "{}: phase is no list of tables, expected one [[phase]] a phase, in their order. Write "
            "it in two brackets.",
-           place(origin, node));
+           toml_place(origin, node));
   std::vector<PhaseSettings> phases;
   for (const toml::node& table : *tables)
     phases.push_back(read_phase(*table.as_table(), origin, faults));
@@ -276,7 +271,7 @@ void check_format_version(const toml::node& node, const std::string& origin) {
   MB_CHECK(version && *version >= 1 && *version <= kConfigFormatVersion,
            "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
            "minibert, or write the file anew from `minibert train --print-config`.",
-           place(origin, node), version ? std::to_string(*version) : "no integer",
+           toml_place(origin, node), version ? std::to_string(*version) : "no integer",
            kConfigFormatVersion);
 }
 
@@ -293,16 +288,10 @@ std::string ConfigKey::environment() const {
 }
 
 void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin) {
-  toml::table document;
-  try {
-    document = toml::parse(text, origin);
-  } catch (const toml::parse_error& error) {
-    fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
-                     error.description());
-  }
+  const toml::table document = parse_toml(text, origin);
   if (const toml::node* base = document.get("base")) {
     MB_CHECK(base->is_string(), "{}: base has another type, expected the name of a recipe",
-             place(origin, *base));
+             toml_place(origin, *base));
     apply_recipe(*base->value<std::string>());
   }
   // A file of a newer version may have keys that this one does not know: its version is the fault.
@@ -319,13 +308,13 @@ void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin)
     }
     const toml::table* table = node.as_table();
     if (!table) {
-      faults.collect([&, &node = node] { unknown_key(place(origin, node), section_name); });
+      faults.collect([&, &node = node] { unknown_key(toml_place(origin, node), section_name); });
       continue;
     }
     for (const auto& entry : *table) {
       faults.collect([&] {
         const std::string name = section_name + "." + std::string(entry.first.str());
-        const std::string where = place(origin, entry.second);
+        const std::string where = toml_place(origin, entry.second);
         const ConfigKey* found = find_key(name);
         if (!found) unknown_key(where, name);
         std::visit(TomlSetter{config_, *found, entry.second, where}, found->member);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cmath>
 #include <fstream>
 
 #include <unistd.h>
@@ -27,19 +26,13 @@ struct Room {
   Objective objective = Objective::pre_training;
 };
 
-/// Predicted tokens of a full sequence, as the data's settings have it (masking.h).
-int64_t masked_of(const MaskingOptions& masking, int64_t length) {
-  const double share = std::nearbyint(masking.masked_lm_prob * static_cast<double>(length));
-  return std::clamp<int64_t>(static_cast<int64_t>(share), 1, masking.max_predictions);
-}
-
 Room room_of(const PlanRequest& r) {
   if (const PhaseInputs* own = r.data()) {
     if (!own->data)
       return {r.inputs->model, r.inputs->parts, own->sequence_length, 0, r.inputs->objective};
     const int64_t length = own->data->traits().sequence_length;
     return {r.inputs->model, r.inputs->parts, length,
-            masked_of(own->data->manifest().settings.masking, length)};
+            masked_count(length, own->data->manifest().settings.masking)};
   }
   const TrainConfig& c = r.config();
   const int64_t length = c.sequence_length > 0 ? c.sequence_length : kPlannedLength;

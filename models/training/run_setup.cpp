@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/kernels/gemm.h"
 #include "core/precision.h"
+#include "core/shell_word.h"
 #include "core/simd.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/casing.h"
@@ -182,7 +183,7 @@ BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
         "{}: vocab_size is {}, expected at least {} (the vocabulary of the data{}). Build the data "
         "with `--vocab {}`.",
         (fs::path(config.init_from) / "config.json").string(), model.vocab_size, vocab_size,
-        config.data.empty() ? "" : " in " + config.data, config.init_from);
+        config.data.empty() ? "" : " in " + config.data, shell_word(config.init_from));
   }
   if (config.init_from.empty()) check_heads(model);
   model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);

@@ -15,6 +15,7 @@
 #include "models/text/json_text.h"
 #include "models/text/shard_build.h"
 #include "models/text/shard_inspect.h"
+#include "models/text/tokenizer_folder.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -129,7 +130,9 @@ void run_build(BuildFlags& flags) {
   settings.examples.nsp = !flags.no_nsp;
   if (flags.cut->count() > 0) settings.examples.max_sentence_tokens = flags.max_sentence_tokens;
   std::string note;
-  set_options(settings, options_for(flags.options.vocabulary, settings.cased, note));
+  const auto& vocabulary = flags.options.vocabulary;
+  set_options(settings, options_for(vocabulary, open_tokenizer_folder(vocabulary).tokenizer,
+                                    settings.cased, note));
   if (!note.empty()) fmt::print(stderr, "note: {}\n", note);
   if (flags.threads != 0) set_num_threads(flags.threads);
   flags.options.progress = [](const std::string& what) { fmt::print(stderr, "{}\n", what); };

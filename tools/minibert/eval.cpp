@@ -29,13 +29,16 @@ struct EvalFlags {
 /// The vocabulary that the data must have been built with, and how: the model folder's, if it says so.
 ExpectedData expected_of(const std::filesystem::path& model, const BertConfig& config) {
   ExpectedData expected;
+  std::optional<FolderTokenizer> opened;
   if (holds_vocabulary(model)) {  // of which a model may have more rows
-    expected.vocabulary_hash = fmt::format("{:016x}", open_vocabulary(model).hash());
+    opened.emplace(open_tokenizer_folder(model));
+    expected.vocabulary_hash = fmt::format("{:016x}", opened->tokenizer.vocab().hash());
   } else {
     expected.vocab_size = static_cast<int32_t>(config.vocab_size);
   }
   expected.vocabulary = model;
-  if (const auto beside = options_beside(model)) expected.tokenizer = beside->options;
+  if (const auto beside = options_beside(model, opened ? &opened->tokenizer : nullptr))
+    expected.tokenizer = beside->options;
   return expected;
 }
 

@@ -243,10 +243,10 @@ void print_all(std::string& out) {
 WordPieceTokenizer open_tokenizer(const EncodeFlags& flags) {
   FolderTokenizer found = open_tokenizer_folder(flags.vocab);
   std::string note;
-  const TokenizerOptions options = options_for(flags.vocab, flags.cased, note);
+  const TokenizerOptions options = options_for(flags.vocab, found.tokenizer, flags.cased, note);
   if (!note.empty()) found.notes.push_back(note);
   for (const std::string& line : found.notes) fmt::print(stderr, "note: {}\n", line);
-  if (has_tokenizer_settings(flags.vocab)) return std::move(found.tokenizer);
+  if (same_words(found.tokenizer.options(), options)) return std::move(found.tokenizer);
   return {found.tokenizer.vocab(), options};
 }
 

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "models/text/shard_build.h"
 #include "models/text/shard_set.h"
+#include "models/text/tokenizer_folder.h"
 #include "tests/models/text/shard_fixture.h"
 #include "tests/models/training/messages.h"
 
@@ -47,6 +48,9 @@ class Casing : public ::testing::Test {
     build_shards(build);
     return build.output;
   }
+  static TokenizerOptions options_at(const fs::path& vocabulary, bool cased, std::string& note) {
+    return options_for(vocabulary, open_tokenizer_folder(vocabulary).tokenizer, cased, note);
+  }
   TemporaryFolder scratch_;
 };
 
@@ -54,22 +58,22 @@ TEST_F(Casing, WhatStandsBesideAVocabularyDecides) {
   std::string note;
   EXPECT_FALSE(options_beside(scratch_ / "vocab.txt"));
   EXPECT_TRUE(
-      same_words(options_for(scratch_ / "vocab.txt", true, note), TokenizerOptions::cased()));
+      same_words(options_at(scratch_ / "vocab.txt", true, note), TokenizerOptions::cased()));
   EXPECT_EQ(note, "");
-  EXPECT_TRUE(same_words(options_for(scratch_ / "vocab.txt", false, note), {}));
+  EXPECT_TRUE(same_words(options_at(scratch_ / "vocab.txt", false, note), {}));
   EXPECT_TRUE(has(note, "add --cased")) << "the vocabulary has capitals: " << note;
   note.clear();
   const fs::path vocab = model(R"({"do_lower_case": false})") / "vocab.txt";
-  EXPECT_TRUE(same_words(options_for(vocab, false, note), TokenizerOptions::cased()));
+  EXPECT_TRUE(same_words(options_at(vocab, false, note), TokenizerOptions::cased()));
   EXPECT_TRUE(has(note, "tokenizer_config.json says: cased")) << note;
   model(R"({"do_lower_case": true})");
   const std::string refused =
-      message_of<UsageError>([&] { options_for(vocab, /* cased= */ true, note); });
+      message_of<UsageError>([&] { options_at(vocab, /* cased= */ true, note); });
   EXPECT_TRUE(has(refused, "says uncased") && has(refused, "Leave out --cased")) << refused;
-  EXPECT_TRUE(same_words(options_for(vocab, false, note), {})) << "as advised";
+  EXPECT_TRUE(same_words(options_at(vocab, false, note), {})) << "as advised";
   // Shards know how they were read, and the vocabulary in them is used for further ones.
   const fs::path data = build("cased", TokenizerOptions::cased());
-  EXPECT_TRUE(same_words(options_for(data / "vocab.txt", false, note), TokenizerOptions::cased()));
+  EXPECT_TRUE(same_words(options_at(data / "vocab.txt", false, note), TokenizerOptions::cased()));
 }
 
 TEST_F(Casing, AllThreeKeysReachShardsAndComeBack) {
