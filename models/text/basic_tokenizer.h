@@ -65,13 +65,19 @@ class BasicTokenizer {
   /// Takes the characters from `at` up to the next ASCII character that is not dropped; returns
   /// where it stopped.
   size_t take_non_ascii(std::string_view text, size_t at, State& state) const;
-  void take_decomposed(uint32_t code_point, State& state) const;
-  void take_composed(uint32_t code_point, State& state) const;
   void append_final(uint32_t code_point, State& state) const;
   static void finish_word(State& state);
   /// As the options see it: without cleaning, nothing is dropped.
   CharacterProperties properties_of(uint32_t code_point) const;
-  void flush_pending(State& state) const;
+
+  /// Gives the characters that become of one to `put(uint32_t)`: NFD without accents, lower case, as
+  /// the options say. Marks wait in `pending` until the next starter, or flush().
+  template <typename Put>
+  void take(uint32_t code_point, std::vector<PendingMark>& pending, const Put& put) const;
+  template <typename Put>
+  void flush(std::vector<PendingMark>& pending, const Put& put) const;
+  template <typename Put>
+  void put_lower(uint32_t code_point, const Put& put) const;
 
   TokenizerOptions options_;
   const CharacterTable& table_;
