@@ -1,5 +1,5 @@
 // basic_tokenizer.cpp: non-ASCII characters: dropped, space, ideograph, or letters after NFD and
-// lower case. ASCII is the loop in basic_tokenizer.h. Easy to break: a mark that strip_accents
+// lower case. Most ASCII is read by ascii_block.h. Easy to break: a mark that strip_accents
 // removes still ends a run of pending marks if its combining class is 0.
 // Test: ctest -R text_basic_tokenizer.
 #include "models/text/basic_tokenizer.h"
@@ -11,7 +11,9 @@ namespace minibert {
 using Properties = CharacterProperties;
 
 BasicTokenizer::BasicTokenizer(const TokenizerOptions& options)
-    : options_(options), table_(CharacterTable::instance()) {
+    : options_(options),
+      table_(CharacterTable::instance()),
+      read_block_(MB_SIMD(read_ascii_block)) {
   kind_.fill(AsciiKind::beyond);
   for (uint32_t c = 0; c < 128; ++c) {
     const Properties properties = properties_of(c);
@@ -72,6 +74,27 @@ void BasicTokenizer::take(uint32_t c, std::vector<PendingMark>& pending, const P
   }
 }
 
+size_t BasicTokenizer::take_any(std::string_view text, size_t at, State& state) const {
+  while (at < text.size()) {
+    const auto byte = static_cast<uint8_t>(text[at]);
+    const AsciiKind kind = kind_[byte];
+    if (kind == AsciiKind::punctuation) break;
+    if (kind == AsciiKind::space) {
+      ++at;  // without clean_text, it may be one that a block calls `other`
+      break;
+    }
+    if (kind == AsciiKind::beyond) {
+      at = take_non_ascii(text, at, state);
+      continue;
+    }
+    if (kind == AsciiKind::letter) state.bytes.push_back(ascii_[byte]);
+    ++at;
+  }
+  finish_word(state);
+  state.bytes.append(kReadable, '\0');
+  return at;
+}
+
 size_t BasicTokenizer::take_non_ascii(std::string_view text, size_t at, State& state) const {
   const auto put = [&](uint32_t c) { append_final(c, state); };
   const auto end_word = [&] {
@@ -118,14 +141,13 @@ std::string BasicTokenizer::normalize(std::string_view text) const {
 void BasicTokenizer::append_final(uint32_t code_point, State& state) const {
   const bool is_punctuation = table_[code_point].any(Properties::kPunctuation);
   if (is_punctuation) finish_word(state);
-  append_utf8(code_point, state.word);
+  append_utf8(code_point, state.bytes);
   if (is_punctuation) finish_word(state);
 }
 
 void BasicTokenizer::finish_word(State& state) {
-  if (state.word.empty()) return;
-  state.finished.push_back(state.word);
-  state.word.clear();
+  const size_t begin = state.ends.empty() ? 0 : state.ends.back();
+  if (state.bytes.size() > begin) state.ends.push_back(state.bytes.size());
 }
 
 }  // namespace minibert
