@@ -38,7 +38,9 @@ struct AsciiBlock {
   }
 
  private:
-  static uint64_t below(size_t bit) { return bit < kBytes ? (uint64_t{1} << bit) - 1 : ~uint64_t{0}; }
+  static uint64_t below(size_t bit) {
+    return bit < kBytes ? (uint64_t{1} << bit) - 1 : ~uint64_t{0};
+  }
 
   /// Where the word begins that has the first other character or the block's last letter.
   size_t whole_words_end(uint64_t starts) const {

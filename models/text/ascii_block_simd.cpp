@@ -42,8 +42,7 @@ void read_ascii_block(const char* text, size_t size, bool lowercase, AsciiBlock&
   for (size_t i = 0; i < AsciiBlock::kBytes; i += hn::Lanes(d)) {
     const ByteVec v = hn::LoadU(d, from + i);
     const auto upper = in_range(v, 'A', 'Z');
-    const auto letters =
-        hn::Or(in_range(hn::Or(v, case_bit), 'a', 'z'), in_range(v, '0', '9'));
+    const auto letters = hn::Or(in_range(hn::Or(v, case_bit), 'a', 'z'), in_range(v, '0', '9'));
     const auto printable = in_range(v, '!', '~');
     const auto blanks = hn::Or(hn::Or(hn::Eq(v, hn::Set(d, ' ')), hn::Eq(v, hn::Set(d, '\r'))),
                                in_range(v, '\t', '\n'));

@@ -58,7 +58,8 @@ class WholeWords {
     return key;
   }
   size_t slot_of(const Key& key) const {
-    constexpr uint64_t kFirst = 0x9E3779B97F4A7C15, kSecond = 0xD6E8FEB86659FD93;  // odd, well mixed
+    constexpr uint64_t kFirst = 0x9E3779B97F4A7C15,
+                       kSecond = 0xD6E8FEB86659FD93;  // odd, well mixed
     return (key.low ^ key.high * kFirst) * kSecond >> shift_;
   }
 

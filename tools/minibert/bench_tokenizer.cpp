@@ -78,9 +78,11 @@ void bench_tokenizer(const Options& options) {
                                 [&] { blocks = encode_all(tokenizer, lines); }, options.seconds);
   const double rate = static_cast<double>(bytes) / timing.median / 1e6;
   if (!options.json) {
-    fmt::print("{} bytes of {} lines to {} ids: {:.1f} MB/s (median of {}; {:.1f} to {:.1f}), {} threads\n",
-               bytes, lines.size(), ids, rate, timing.runs, static_cast<double>(bytes) / timing.max / 1e6,
-               static_cast<double>(bytes) / timing.min / 1e6, options.threads);
+    fmt::print(
+        "{} bytes of {} lines to {} ids: {:.1f} MB/s (median of {}; {:.1f} to {:.1f}), {} "
+        "threads\n",
+        bytes, lines.size(), ids, rate, timing.runs, static_cast<double>(bytes) / timing.max / 1e6,
+        static_cast<double>(bytes) / timing.min / 1e6, options.threads);
     return;
   }
   nlohmann::ordered_json facts;
@@ -98,7 +100,8 @@ void bench_tokenizer(const Options& options) {
 void add_bench_tokenizer(CLI::App& bench) {
   auto options = std::make_shared<Options>();
   auto* sub = bench.add_subcommand("tokenizer", "lines of text to ids, bytes a second");
-  sub->add_option("--vocab", options->vocab, "vocab.txt or tokenizer.json of the model, or its folder")
+  sub->add_option("--vocab", options->vocab,
+                  "vocab.txt or tokenizer.json of the model, or its folder")
       ->required();
   sub->add_option("--threads", options->threads, "CPU threads")
       ->capture_default_str()

@@ -12,10 +12,18 @@
 namespace minibert {
 namespace {
 
-bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-bool is_letter(char c) { return static_cast<signed char>(c) >= 0 && std::isalnum(c) != 0; }
-bool is_punctuation(char c) { return static_cast<signed char>(c) >= 0 && std::ispunct(c) != 0; }
-bool is_other(char c) { return !is_blank(c) && !is_letter(c) && !is_punctuation(c); }
+bool is_blank(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+bool is_letter(char c) {
+  return static_cast<signed char>(c) >= 0 && std::isalnum(c) != 0;
+}
+bool is_punctuation(char c) {
+  return static_cast<signed char>(c) >= 0 && std::ispunct(c) != 0;
+}
+bool is_other(char c) {
+  return !is_blank(c) && !is_letter(c) && !is_punctuation(c);
+}
 
 struct Words {
   std::vector<std::string> whole;  // up to the first that has other characters or may go on

@@ -49,7 +49,8 @@ TEST(WholeWords, TellZeroBytesAtTheEndFromNone) {
 }
 
 TEST(WholeWords, LeaveOutWordsOfTooManyCharacters) {
-  const std::vector<Vocab::Entry> pieces = {{"abc", 0}, {"abcd", 1}, {"\xC3\xA9\xC3\xA9\xC3\xA9", 2}};
+  const std::vector<Vocab::Entry> pieces = {
+      {"abc", 0}, {"abcd", 1}, {"\xC3\xA9\xC3\xA9\xC3\xA9", 2}};
   const WholeWords words(pieces, 3);
   EXPECT_EQ(find(words, "abc"), 0);
   EXPECT_EQ(find(words, "abcd"), -1);
