@@ -1,5 +1,5 @@
 // basic_tokenizer.cpp: non-ASCII characters: dropped, space, ideograph, or letters after NFD and
-// lower case. ASCII is the loop in basic_tokenizer.h. Easy to break: a mark that strip_accents
+// lower case. Most ASCII is read by ascii_block.h. Easy to break: a mark that strip_accents
 // removes still ends a run of pending marks if its combining class is 0.
 // Test: ctest -R text_basic_tokenizer.
 #include "models/text/basic_tokenizer.h"
@@ -11,7 +11,9 @@ namespace minibert {
 using Properties = CharacterProperties;
 
 BasicTokenizer::BasicTokenizer(const TokenizerOptions& options)
-    : options_(options), table_(CharacterTable::instance()) {
+    : options_(options),
+      table_(CharacterTable::instance()),
+      read_block_(MB_SIMD(read_ascii_block)) {
   kind_.fill(AsciiKind::beyond);
   for (uint32_t c = 0; c < 128; ++c) {
     const Properties properties = properties_of(c);
@@ -37,7 +39,68 @@ std::vector<std::string> BasicTokenizer::split(std::string_view text) const {
   return words;
 }
 
+template <typename Put>
+void BasicTokenizer::put_lower(uint32_t c, const Put& put) const {
+  if (!options_.lowercase || !table_[c].any(Properties::kHasLower)) return put(c);
+  for (const uint32_t lowered : table_.lower(c)) {
+    if (lowered != 0) put(lowered);
+  }
+}
+
+template <typename Put>
+void BasicTokenizer::flush(std::vector<PendingMark>& pending, const Put& put) const {
+  if (pending.empty()) return;
+  std::stable_sort(pending.begin(), pending.end(), [](const PendingMark& a, const PendingMark& b) {
+    return a.combining_class < b.combining_class;
+  });
+  for (const PendingMark& mark : pending) put_lower(mark.code_point, put);
+  pending.clear();
+}
+
+template <typename Put>
+void BasicTokenizer::take(uint32_t c, std::vector<PendingMark>& pending, const Put& put) const {
+  if (!options_.strip_accents) return put_lower(c, put);
+  const auto take_part = [&](uint32_t part) {
+    const Properties properties = table_[part];
+    const uint8_t combining_class = properties.combining_class();
+    if (combining_class == 0) flush(pending, put);
+    if (properties.any(Properties::kMark)) return;
+    if (combining_class == 0) return put_lower(part, put);
+    pending.push_back({part, combining_class});
+  };
+  if (!table_[c].any(Properties::kDecomposes)) return take_part(c);
+  for (const uint32_t part : table_.decomposition(c)) {
+    if (part != 0) take_part(part);
+  }
+}
+
+size_t BasicTokenizer::take_any(std::string_view text, size_t at, State& state) const {
+  while (at < text.size()) {
+    const auto byte = static_cast<uint8_t>(text[at]);
+    const AsciiKind kind = kind_[byte];
+    if (kind == AsciiKind::punctuation) break;
+    if (kind == AsciiKind::space) {
+      ++at;  // without clean_text, it may be one that a block calls `other`
+      break;
+    }
+    if (kind == AsciiKind::beyond) {
+      at = take_non_ascii(text, at, state);
+      continue;
+    }
+    if (kind == AsciiKind::letter) state.bytes.push_back(ascii_[byte]);
+    ++at;
+  }
+  finish_word(state);
+  state.bytes.append(kReadable, '\0');
+  return at;
+}
+
 size_t BasicTokenizer::take_non_ascii(std::string_view text, size_t at, State& state) const {
+  const auto put = [&](uint32_t c) { append_final(c, state); };
+  const auto end_word = [&] {
+    flush(state.pending, put);
+    finish_word(state);
+  };
   while (at < text.size()) {
     const DecodedCharacter character = decode_utf8(text, at);
     const uint32_t c = character.code_point;
@@ -47,66 +110,18 @@ size_t BasicTokenizer::take_non_ascii(std::string_view text, size_t at, State& s
     if (properties.any(Properties::kDrop)) continue;
     const bool is_space = properties.any(Properties::kSpace);
     const bool is_own_word = options_.split_chinese && properties.any(Properties::kCjk);
-    if (is_space || is_own_word) {
-      flush_pending(state);
-      finish_word(state);
-    }
-    if (!is_space) options_.strip_accents ? take_decomposed(c, state) : take_composed(c, state);
-    if (is_own_word) {
-      flush_pending(state);
-      finish_word(state);
-    }
+    if (is_space || is_own_word) end_word();
+    if (!is_space) take(c, state.pending, put);
+    if (is_own_word) end_word();
   }
-  flush_pending(state);
+  flush(state.pending, put);
   return at;
-}
-
-void BasicTokenizer::take_decomposed(uint32_t code_point, State& state) const {
-  const bool decomposes = table_[code_point].any(Properties::kDecomposes);
-  const std::array<uint32_t, 4> parts =
-      decomposes ? table_.decomposition(code_point) : std::array<uint32_t, 4>{code_point, 0, 0, 0};
-  for (const uint32_t part : parts) {
-    if (part == 0) break;
-    const Properties properties = table_[part];
-    const uint8_t combining_class = properties.combining_class();
-    if (combining_class == 0) flush_pending(state);
-    if (properties.any(Properties::kMark)) continue;
-    if (combining_class == 0) {
-      take_composed(part, state);
-    } else {
-      state.pending.push_back({part, combining_class});
-    }
-  }
 }
 
 std::string BasicTokenizer::normalize(std::string_view text) const {
   std::string result;
-  std::vector<PendingMark> run;  // of characters up to the next starter
-  const auto put = [&](uint32_t c) {
-    if (!options_.lowercase || !table_[c].any(Properties::kHasLower)) return append_utf8(c, result);
-    for (const uint32_t lowered : table_.lower(c))
-      if (lowered != 0) append_utf8(lowered, result);
-  };
-  const auto flush = [&] {
-    std::stable_sort(run.begin(), run.end(), [](const PendingMark& a, const PendingMark& b) {
-      return a.combining_class < b.combining_class;
-    });
-    for (const PendingMark& mark : run) put(mark.code_point);
-    run.clear();
-  };
-  const auto take = [&](uint32_t part) {
-    const Properties properties = table_[part];
-    if (properties.combining_class() == 0) flush();
-    if (properties.any(Properties::kMark)) return;
-    if (properties.combining_class() == 0) return put(part);
-    run.push_back({part, properties.combining_class()});
-  };
-  const auto take_character = [&](uint32_t c) {
-    if (!options_.strip_accents) return put(c);
-    if (!table_[c].any(Properties::kDecomposes)) return take(c);
-    for (const uint32_t part : table_.decomposition(c))
-      if (part != 0) take(part);
-  };
+  std::vector<PendingMark> pending;
+  const auto put = [&](uint32_t c) { append_utf8(c, result); };
   for (size_t at = 0; at < text.size();) {
     const DecodedCharacter character = decode_utf8(text, at);
     at += character.length;
@@ -115,44 +130,24 @@ std::string BasicTokenizer::normalize(std::string_view text) const {
     if (properties.any(Properties::kDrop)) continue;
     const bool is_space = options_.clean_text && properties.any(Properties::kSpace);
     const bool is_own_word = options_.split_chinese && properties.any(Properties::kCjk);
-    if (is_own_word) take_character(' ');
-    take_character(is_space ? ' ' : c);
-    if (is_own_word) take_character(' ');
+    if (is_own_word) take(' ', pending, put);
+    take(is_space ? ' ' : c, pending, put);
+    if (is_own_word) take(' ', pending, put);
   }
-  flush();
+  flush(pending, put);
   return result;
-}
-
-void BasicTokenizer::flush_pending(State& state) const {
-  if (state.pending.empty()) return;
-  std::stable_sort(state.pending.begin(), state.pending.end(),
-                   [](const PendingMark& a, const PendingMark& b) {
-                     return a.combining_class < b.combining_class;
-                   });
-  for (const PendingMark& mark : state.pending) take_composed(mark.code_point, state);
-  state.pending.clear();
-}
-
-void BasicTokenizer::take_composed(uint32_t code_point, State& state) const {
-  if (!options_.lowercase || !table_[code_point].any(Properties::kHasLower)) {
-    return append_final(code_point, state);
-  }
-  for (const uint32_t lowered : table_.lower(code_point)) {
-    if (lowered != 0) append_final(lowered, state);
-  }
 }
 
 void BasicTokenizer::append_final(uint32_t code_point, State& state) const {
   const bool is_punctuation = table_[code_point].any(Properties::kPunctuation);
   if (is_punctuation) finish_word(state);
-  append_utf8(code_point, state.word);
+  append_utf8(code_point, state.bytes);
   if (is_punctuation) finish_word(state);
 }
 
 void BasicTokenizer::finish_word(State& state) {
-  if (state.word.empty()) return;
-  state.finished.push_back(state.word);
-  state.word.clear();
+  const size_t begin = state.ends.empty() ? 0 : state.ends.back();
+  if (state.bytes.size() > begin) state.ends.push_back(state.bytes.size());
 }
 
 }  // namespace minibert

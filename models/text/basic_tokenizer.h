@@ -1,18 +1,20 @@
 // basic_tokenizer.h: text into normalised words, as BERT's BasicTokenizer and `tokenizers`'
 // BertNormalizer + BertPreTokenizer do it: clean, space out CJK, NFD and strip accents, lower case,
 // split at spaces and punctuation. Called by wordpiece.cpp for ids and by wordpiece_trainer.cpp for
-// counts. It is one pass over the bytes. Easy to break: characters that cleaning drops disappear
-// before NFD, so marks on both sides of such a character still reorder. Source:
-// google-research/bert @ eedf571 tokenization.py; ids follow `tokenizers`. Test: ctest -R
-// text_basic_tokenizer.
+// counts. ASCII goes by blocks of 64 bytes (ascii_block.h), a word with anything else byte by byte, and
+// no word costs an allocation. Easy to break: characters that cleaning drops disappear before NFD, so
+// marks on both sides of such a character still reorder. Source: google-research/bert @ eedf571
+// tokenization.py; ids follow `tokenizers`. Test: ctest -R text_basic_tokenizer.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "models/text/ascii_block.h"
 #include "models/text/unicode.h"
 
 namespace minibert {
@@ -32,11 +34,13 @@ struct TokenizerOptions {
 
 class BasicTokenizer {
  public:
+  static constexpr size_t kReadable = AsciiBlock::kReadable;
+
   explicit BasicTokenizer(const TokenizerOptions& options);
 
   /// Calls `on_word(std::string_view)` for each word, in order; the view lives until `on_word`
-  /// returns. Malformed UTF-8 counts as U+FFFD, which cleaning drops. `recognise_special_tokens`
-  /// has no effect here.
+  /// returns, and kReadable bytes may be read from its beginning, however short it is. Malformed
+  /// UTF-8 counts as U+FFFD, which cleaning drops. `recognise_special_tokens` has no effect here.
   template <typename OnWord>
   void split(std::string_view text, OnWord&& on_word) const;
 
@@ -55,26 +59,36 @@ class BasicTokenizer {
     uint8_t combining_class;
   };
 
-  /// An unfinished word. `finished` holds words that a non-ASCII run completed.
+  /// Words that were read byte by byte, one after the other; behind the last end, an unfinished one.
   struct State {
-    std::string word;
+    std::string bytes;
+    std::vector<size_t> ends;
     std::vector<PendingMark> pending;
-    std::vector<std::string> finished;
   };
 
+  /// Takes the characters from `at` to an ASCII blank, or up to punctuation; returns where it stopped.
+  /// The words are finished.
+  size_t take_any(std::string_view text, size_t at, State& state) const;
   /// Takes the characters from `at` up to the next ASCII character that is not dropped; returns
   /// where it stopped.
   size_t take_non_ascii(std::string_view text, size_t at, State& state) const;
-  void take_decomposed(uint32_t code_point, State& state) const;
-  void take_composed(uint32_t code_point, State& state) const;
   void append_final(uint32_t code_point, State& state) const;
   static void finish_word(State& state);
   /// As the options see it: without cleaning, nothing is dropped.
   CharacterProperties properties_of(uint32_t code_point) const;
-  void flush_pending(State& state) const;
+
+  /// Gives the characters that become of one to `put(uint32_t)`: NFD without accents, lower case, as
+  /// the options say. Marks wait in `pending` until the next starter, or flush().
+  template <typename Put>
+  void take(uint32_t code_point, std::vector<PendingMark>& pending, const Put& put) const;
+  template <typename Put>
+  void flush(std::vector<PendingMark>& pending, const Put& put) const;
+  template <typename Put>
+  void put_lower(uint32_t code_point, const Put& put) const;
 
   TokenizerOptions options_;
   const CharacterTable& table_;
+  void (*read_block_)(const char*, size_t, bool, AsciiBlock&);  // of this CPU
   std::array<AsciiKind, 256> kind_;
   std::array<char, 128> ascii_;  // lower case if the options say so
 };
@@ -82,38 +96,19 @@ class BasicTokenizer {
 template <typename OnWord>
 void BasicTokenizer::split(std::string_view text, OnWord&& on_word) const {
   State state;
-  const auto end_word = [&] {
-    if (state.word.empty()) return;
-    on_word(std::string_view(state.word));
-    state.word.clear();
-  };
-  for (size_t i = 0; i < text.size();) {
-    const auto byte = static_cast<uint8_t>(text[i]);
-    switch (kind_[byte]) {
-      case AsciiKind::letter:
-        state.word.push_back(ascii_[byte]);
-        ++i;
-        break;
-      case AsciiKind::space:
-        end_word();
-        ++i;
-        break;
-      case AsciiKind::punctuation:
-        end_word();
-        on_word(text.substr(i, 1));
-        ++i;
-        break;
-      case AsciiKind::drop:
-        ++i;
-        break;
-      case AsciiKind::beyond:
-        i = take_non_ascii(text, i, state);
-        for (const std::string& word : state.finished) on_word(std::string_view(word));
-        state.finished.clear();
-        break;
-    }
+  AsciiBlock block;
+  for (size_t at = 0; at < text.size();) {
+    const size_t size = std::min(text.size() - at, AsciiBlock::kBytes);
+    read_block_(text.data() + at, size, options_.lowercase, block);
+    const size_t done = block.for_each_word(on_word);
+    at += done;
+    if (block.other == 0 && done > 0) continue;
+    at = take_any(text, at, state);
+    for (size_t i = 0, begin = 0; i < state.ends.size(); begin = state.ends[i++])
+      on_word(std::string_view(state.bytes).substr(begin, state.ends[i] - begin));
+    state.bytes.clear();
+    state.ends.clear();
   }
-  end_word();
 }
 
 }  // namespace minibert

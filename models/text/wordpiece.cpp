@@ -10,6 +10,8 @@
 namespace minibert {
 namespace {
 
+constexpr size_t kBytesPerPiece = 4;  // of English prose, or a bit more: room is reserved by it
+
 /// Replacements that decode() makes, as `tokenizers`' WordPiece decoder with cleanup.
 constexpr std::array<std::pair<std::string_view, std::string_view>, 10> kCleanups = {{
     {" .", "."},
@@ -84,19 +86,23 @@ WordPieceTokenizer::WordPieceTokenizer(Vocab vocab, const TokenizerOptions& opti
     : vocab_(std::move(vocab)),
       options_(options),
       words_(options),
-      trie_(vocab_.pieces(), longest_piece(options)),
+      whole_words_(vocab_.pieces(), static_cast<size_t>(options.max_characters_per_word)),
+      cutter_(vocab_.pieces(), longest_piece(options)),
       added_(added),
       raw_(tokens_for(added, /* normalized= */ false, words_, options)),
       normalized_(tokens_for(added, /* normalized= */ true, words_, options)) {}
 
 std::vector<int32_t> WordPieceTokenizer::encode(std::string_view text) const {
   std::vector<int32_t> ids;
+  ids.reserve(text.size() / kBytesPerPiece);
   encode_into(text, ids);
   return ids;
 }
 
 std::vector<int32_t> WordPieceTokenizer::encode_with_special_tokens(std::string_view text) const {
-  std::vector<int32_t> ids = {vocab_.cls_id()};
+  std::vector<int32_t> ids;
+  ids.reserve(text.size() / kBytesPerPiece + 2);
+  ids.push_back(vocab_.cls_id());
   encode_into(text, ids);
   ids.push_back(vocab_.sep_id());
   return ids;
@@ -117,22 +123,17 @@ void WordPieceTokenizer::encode_between(std::string_view text, std::vector<int32
 }
 
 void WordPieceTokenizer::encode_plain(std::string_view text, std::vector<int32_t>& out) const {
-  words_.split(text, [&](std::string_view word) { encode_word(word, out); });
+  static_assert(BasicTokenizer::kReadable >= WholeWords::kReadable);
+  words_.split(text, [&](std::string_view word) {
+    const int32_t id = whole_words_.find(word);
+    id >= 0 ? out.push_back(id) : encode_pieces(word, out);
+  });
 }
 
-void WordPieceTokenizer::encode_word(std::string_view word, std::vector<int32_t>& out) const {
-  const size_t before = out.size();
+void WordPieceTokenizer::encode_pieces(std::string_view word, std::vector<int32_t>& out) const {
   const auto limit = static_cast<size_t>(options_.max_characters_per_word);
   const bool too_long = word.size() > limit && count_characters(word) > limit;
-  WordPieceTrie::Match match = too_long ? WordPieceTrie::Match{-1, 0} : trie_.longest_initial(word);
-  while (match.id >= 0) {
-    out.push_back(match.id);
-    word.remove_prefix(match.length);
-    if (word.empty()) return;
-    match = trie_.longest_continuation(word);
-  }
-  out.resize(before);
-  out.push_back(vocab_.unk_id());
+  if (too_long || !cutter_.cut(word, out)) out.push_back(vocab_.unk_id());
 }
 
 std::string WordPieceTokenizer::decode(std::span<const int32_t> ids) const {

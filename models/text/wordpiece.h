@@ -1,8 +1,9 @@
 // wordpiece.h: text to ids and back, equal to `tokenizers` 0.23.3 and Transformers' BertTokenizer.
-// Called by the data builder and the verbs. Added tokens are cut out first
-// (added_tokens.h); words come from basic_tokenizer.h, pieces from wordpiece_trie.h: each word is cut greedily into its longest pieces, or is [UNK] as a whole. Easy
-// to break: `[MASK]` in the text is the token only if the options say so; training data treat it as
-// characters. Test: ctest -R text_wordpiece,
+// Called by the data builder and the verbs. Added tokens are cut out first (added_tokens.h); words
+// come from basic_tokenizer.h; one that is a piece is found by hash (whole_words.h), and any other is
+// cut greedily into its longest pieces (wordpiece_cutter.h), or is [UNK] as a whole. Easy to break:
+// `[MASK]` in the text is the token only if the options say so; training data treat it as
+// characters. Speed: tools/bench/compare_tokenizer. Test: ctest -R text_wordpiece,
 // tools/goldens/tokenizer_parity.py. Source: google-research/bert @ eedf571 tokenization.py (its
 // limit of 200 characters is 100 in `tokenizers`, which we follow).
 #pragma once
@@ -16,7 +17,8 @@
 #include "models/text/added_tokens.h"
 #include "models/text/basic_tokenizer.h"
 #include "models/text/vocab.h"
-#include "models/text/wordpiece_trie.h"
+#include "models/text/whole_words.h"
+#include "models/text/wordpiece_cutter.h"
 
 namespace minibert {
 
@@ -53,12 +55,13 @@ class WordPieceTokenizer {
  private:
   void encode_between(std::string_view text, std::vector<int32_t>& out) const;
   void encode_plain(std::string_view text, std::vector<int32_t>& out) const;
-  void encode_word(std::string_view word, std::vector<int32_t>& out) const;
+  void encode_pieces(std::string_view word, std::vector<int32_t>& out) const;
 
   Vocab vocab_;
   TokenizerOptions options_;
   BasicTokenizer words_;
-  WordPieceTrie trie_;
+  WholeWords whole_words_;
+  WordPieceCutter cutter_;
   std::vector<AddedToken> added_;
   AddedTokenMatcher raw_, normalized_;  // tokens of texts as they are, and of normalized ones
 };

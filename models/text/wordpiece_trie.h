@@ -1,8 +1,8 @@
 // wordpiece_trie.h: longest-prefix matching of word pieces by a double-array trie: one load and one
-// compare per byte. Called by wordpiece.cpp and added_tokens.cpp. Two roots: pieces that begin a word, and pieces that
-// continue one (written `##x` in vocab.txt, stored here without the `##`). Built once from the
-// whole vocabulary, then only read. Easy to break: transition(state, byte) is valid only where
-// check[] names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital
+// compare per byte. Called by wordpiece_cutter.cpp and added_tokens.cpp. Two roots: pieces that begin a
+// word, and pieces that continue one (written `##x` in vocab.txt, stored here without the `##`).
+// Built once from the whole vocabulary, then only read. Easy to break: a cell is a state's child only
+// where its check names the state. Test: ctest -R text_wordpiece. Source: J. Aoe, "An efficient digital
 // search algorithm by using a double-array structure" (1989).
 #pragma once
 
@@ -33,9 +33,25 @@ class WordPieceTrie {
     return longest(kContinuationRoot, text);
   }
 
- private:
+  // ---- States, for who walks by himself: 0 to states() - 1, those without a parent and no root free
   static constexpr int32_t kInitialRoot = 0, kContinuationRoot = 1;
 
+  size_t states() const { return cells_.size(); }
+  /// The state that a byte leads to, or -1.
+  int32_t child(int32_t state, uint8_t byte) const {
+    const int32_t next = cells_[state].base + byte;
+    return cells_[next].check == state ? next : -1;
+  }
+  /// Negative for a root or a free state.
+  int32_t parent(int32_t state) const { return cells_[state].check; }
+  /// The byte that leads from the parent to `state`.
+  uint8_t label(int32_t state) const {
+    return static_cast<uint8_t>(state - cells_[parent(state)].base);
+  }
+  /// Of the piece that ends in a state, or -1.
+  int32_t id(int32_t state) const { return ids_[state]; }
+
+ private:
   struct Cell {
     int32_t base = 0;    // children of this state lie at base + byte
     int32_t check = -1;  // parent state; -1 is a free cell
@@ -49,9 +65,8 @@ class WordPieceTrie {
   Match longest(int32_t state, std::string_view text) const {
     Match best{-1, 0};
     for (size_t i = 0; i < text.size(); ++i) {
-      const int32_t next = cells_[state].base + static_cast<uint8_t>(text[i]);
-      if (cells_[next].check != state) break;
-      state = next;
+      state = child(state, static_cast<uint8_t>(text[i]));
+      if (state < 0) break;
       if (ids_[state] >= 0) best = {ids_[state], i + 1};
     }
     return best;

@@ -54,6 +54,25 @@ TEST(Bench, OpsHaveTimesRatesAndAShareOfTheProbedLimit) {
   EXPECT_NEAR(work(rows[2], "gb_per_s"), 4 * (T * K + N * K + N + T * N), 1);
 }
 
+TEST(Bench, TokenizerCountsBytesLinesAndIds) {
+  const std::string path = ::testing::TempDir() + "bench_tokenizer.txt";
+  std::ofstream(path) << "The cat sat.\n\nThe [MASK]\n";
+  // Ids of bert-base-uncased by Transformers: 101 1996 4937 2938 1012 102, 101 102, 101 1996 103 102.
+  for (const std::string threads : {"1", "2"}) {
+    const Outcome outcome = run_minibert(
+        "bench tokenizer --json --seconds 0.01 --threads " + threads +
+        " --vocab \"$MINIBERT_SOURCE_DIR\"/tests/goldens/tokenizer/bert-base-uncased-vocab.txt " +
+        path);
+    ASSERT_EQ(outcome.code, 0) << outcome.output;
+    const auto row = json_lines(outcome.output).at(0);
+    EXPECT_EQ(row["bytes"], 22);
+    EXPECT_EQ(row["lines"], 3);
+    EXPECT_EQ(row["ids"], 12);
+    EXPECT_EQ(row["sum_of_ids"], 11086 + 203 + 2302);
+    EXPECT_GT(row["seconds"]["min"], 0.0);
+  }
+}
+
 TEST(Bench, OpsMoveHalfTheBytesIn16Bits) {
   const Outcome outcome = run_minibert("bench multiply --seconds 0.01 --precision bf16 --json");
   ASSERT_EQ(outcome.code, 0) << outcome.output;
@@ -137,11 +156,12 @@ TEST(Bench, StepTakesLengthsFromAFile) {
 TEST(Bench, WhatItCannotDoIsAUsageError) {
   for (const char* arguments :
        {"bench layernorm", "bench add --seconds 0", "bench gemm --tokens 0",
-        "bench gemm --hidden 0", "bench gemm --dtype tf32", "bench gemm --device cuda",
-        "bench add --threads -3", "bench add --precision tf32", "bench add --device cuda",
-        "bench add --device gpu", "bench add --gemm ours", "bench step --precision tf32",
-        "bench step --head all", "bench step --model bert-huge", "bench step --steps 0",
-        "bench step --batch 0", "bench step --device cuda"}) {
+        "bench tokenizer --vocab v --threads 0 f", "bench gemm --hidden 0",
+        "bench gemm --dtype tf32", "bench gemm --device cuda", "bench add --threads -3",
+        "bench add --precision tf32", "bench add --device cuda", "bench add --device gpu",
+        "bench add --gemm ours", "bench step --precision tf32", "bench step --head all",
+        "bench step --model bert-huge", "bench step --steps 0", "bench step --batch 0",
+        "bench step --device cuda"}) {
     const Outcome outcome = run_minibert(arguments);
     EXPECT_EQ(outcome.code, 2) << arguments << ": " << outcome.output;
     EXPECT_EQ(outcome.output.rfind("error: ", 0), 0u) << outcome.output;

@@ -41,6 +41,19 @@ def test_encode(folder):
     expect(run("encode", "--vocab", VOCAB, text=b"good\nb\xff\xfead\n"), 0, "2 bytes", "line 2", "U+FFFD")
 
 
+def test_many_lines_stay_in_order(folder):
+    """More than one batch of text, shared by threads: a line is its number, whose digits are tokens of one piece or more."""
+    numbers = folder / "numbers.txt"
+    numbers.write_text("".join(f"{n}\n" for n in range(150_000)))
+    tokens = [line for line in open(VOCAB, encoding="utf-8").read().split("\n")]
+    lines = expect(run("encode", "--vocab", VOCAB, "--no-special-tokens", numbers), 0).split("\n")
+    assert lines.pop() == "" and len(lines) == 150_000, len(lines)
+    for n, line in enumerate(lines):
+        assert "".join(tokens[int(i)].removeprefix("##") for i in line.split(" ")) == str(n), (n, line)
+    blank = expect(run("encode", "--vocab", VOCAB, text="\n" * 200_000 + "cat\n"), 0)
+    assert blank == "101 102\n" * 200_000 + "101 4937 102\n"
+
+
 def test_casing(folder):
     cased = ROOT / "tests/goldens/tokenizer/austen-cased-vocab.txt"
     said = run("encode", "--vocab", cased, text="Anne")
@@ -124,7 +137,7 @@ def test_train_errors(folder):
 
 
 def main():
-    for test in (test_encode, test_casing, test_encode_errors, test_train, test_train_errors):
+    for test in (test_encode, test_many_lines_stay_in_order, test_casing, test_encode_errors, test_train, test_train_errors):
         with tempfile.TemporaryDirectory() as folder:
             test(pathlib.Path(folder))
         print(f"{test.__name__}: passed")

@@ -352,7 +352,8 @@ void run(const Options& options) {
 
 void add_bench_verb(CLI::App& app) {
   auto* sub = app.add_subcommand(
-      "bench", "time ops, matrix products, a whole training step or collectives of ranks");
+      "bench",
+      "time ops, matrix products, a whole training step, the tokenizer or collectives of ranks");
   auto options = std::make_shared<Options>();
   sub->add_option("OP", options->ops, "ops to time, as in autograd/ops.h (default: all)");
   sub->add_flag("--json", options->json, "one JSON object per line");
@@ -364,6 +365,7 @@ void add_bench_verb(CLI::App& app) {
   add_bench_gemm(*sub);
   add_bench_step(*sub);
   add_bench_all_reduce(*sub);
+  add_bench_tokenizer(*sub);
   sub->callback([sub, options] {
     if (sub->get_subcommands().empty()) run(*options);
   });

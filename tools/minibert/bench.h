@@ -42,5 +42,6 @@ MachineLimits probe_device(const ComputeOptions& compute, DeviceStream& stream);
 void add_bench_gemm(CLI::App& bench);
 void add_bench_step(CLI::App& bench);
 void add_bench_all_reduce(CLI::App& bench);
+void add_bench_tokenizer(CLI::App& bench);
 
 }  // namespace minibert

@@ -1,6 +1,8 @@
 // tokenizer.cpp: `minibert tokenizer train` trains a vocabulary on text, `minibert tokenizer
 // encode` prints ids. Called by main.cpp; the work is done in models/text. Standard output has only
 // results; remarks go to standard error. Test: ctest -R tokenizer_verb.
+#include <array>
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -13,6 +15,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "models/text/casing.h"
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
@@ -26,6 +29,7 @@ namespace minibert {
 namespace {
 
 constexpr size_t kBatchBytes = size_t{4} << 20;  // text that is given to the threads at once
+constexpr int64_t kLinesAtOnce = 256;            // of it, what a thread takes to encode
 
 void report_invalid(const SourceStats& stats) {
   if (stats.invalid_bytes == 0) return;
@@ -231,12 +235,11 @@ void append_json(const WordPieceTokenizer& tokenizer, const std::string& text,
   out += json_text(line);
 }
 
-void print_all(std::string& out) {
+void print_all(const std::string& out) {
   const bool good = std::fwrite(out.data(), 1, out.size(), stdout) == out.size();
   MB_CHECK_AS(
       DataError, good,
       "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");
-  out.clear();
 }
 
 /// That of a model's folder, or BERT's with a vocabulary alone.
@@ -250,22 +253,47 @@ WordPieceTokenizer open_tokenizer(const EncodeFlags& flags) {
   return {found.tokenizer.vocab(), options};
 }
 
+void append_ids(const std::vector<int32_t>& ids, std::string& out) {
+  std::array<char, 12> digits;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ' ';
+    out.append(digits.data(), std::to_chars(digits.begin(), digits.end(), ids[i]).ptr);
+  }
+}
+
+/// Prints what becomes of lines, in their order; the threads share them.
+void encode_lines(const EncodeFlags& flags, const WordPieceTokenizer& tokenizer,
+                  const std::vector<std::string>& lines) {
+  const auto size = static_cast<int64_t>(lines.size());
+  std::vector<std::string> printed(static_cast<size_t>((size + kLinesAtOnce - 1) / kLinesAtOnce));
+  parallel_for(size, kLinesAtOnce, [&](int64_t begin, int64_t end) {
+    std::string& out = printed[static_cast<size_t>(begin / kLinesAtOnce)];
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+      const auto ids = flags.no_special_tokens ? tokenizer.encode(lines[i])
+                                               : tokenizer.encode_with_special_tokens(lines[i]);
+      flags.json ? append_json(tokenizer, lines[i], ids, out) : append_ids(ids, out);
+      out += '\n';
+    }
+  });
+  for (const std::string& out : printed) print_all(out);
+}
+
 void encode(const EncodeFlags& flags) {
   const WordPieceTokenizer tokenizer = open_tokenizer(flags);
   LineReader reader(flags.file);
-  std::string line, out;
-  while (reader.next(line)) {
-    const auto ids = flags.no_special_tokens ? tokenizer.encode(line)
-                                             : tokenizer.encode_with_special_tokens(line);
-    if (flags.json) {
-      append_json(tokenizer, line, ids, out);
-    } else {
-      fmt::format_to(std::back_inserter(out), "{}", fmt::join(ids, " "));
-    }
-    out += '\n';
-    if (out.size() >= kBatchBytes) print_all(out);
+  std::vector<std::string> lines(1);
+  size_t bytes = 0;
+  while (reader.next(lines.back())) {
+    bytes += lines.back().size() + sizeof(std::string);
+    lines.emplace_back();
+    if (bytes < kBatchBytes) continue;
+    lines.pop_back();
+    encode_lines(flags, tokenizer, lines);
+    lines.assign(1, {});
+    bytes = 0;
   }
-  print_all(out);
+  lines.pop_back();
+  encode_lines(flags, tokenizer, lines);
   MB_CHECK_AS(
       DataError, std::fflush(stdout) == 0,
       "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");

@@ -67,6 +67,19 @@ TEST(BasicTokenizer, MalformedBytesVanishWithinAWord) {
             (std::vector<std::string>{"abcd", "e"}));
 }
 
+TEST(BasicTokenizer, WithoutCleaningAsciiControlsAreLettersOrBlanks) {
+  const BasicTokenizer tokenizer{{.clean_text = false}};  // words by `tokenizers`
+  EXPECT_EQ(tokenizer.split(std::string_view("\x0B"
+                                             "a\x0B"
+                                             "b\x01"
+                                             "c\x0C\x0C"
+                                             "D\x7F.\x0B")),
+            (std::vector<std::string>{"a",
+                                      "b\x01"
+                                      "c",
+                                      "d\x7F", "."}));
+}
+
 TEST(BasicTokenizer, AMillionMarksOnOneLetterEndInTime) {
   std::string text = "a";
   for (int i = 0; i < 500'000; ++i) text += i % 2 == 0 ? "\xF0\x9D\x85\xAD" : "\xF0\x9D\x85\xA5";

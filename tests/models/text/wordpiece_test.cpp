@@ -2,7 +2,9 @@
 // texts.
 #include "models/text/wordpiece.h"
 
+#include <optional>
 #include <random>
+#include <set>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -30,6 +32,17 @@ TEST(WordPiece, CasedIdsEqualBertTokenizer) {
   for (const auto& entry : testing::tokenizer_golden()["cases"]) {
     EXPECT_EQ(tokenizer.encode(entry["text"].get<std::string>()), entry["cased"].get<Ids>())
         << entry["text"];
+  }
+}
+
+TEST(WordPiece, WhereATextStandsInABlockChangesNothing) {
+  const WordPieceTokenizer tokenizer(testing::uncased_vocab(), {});
+  for (const auto& entry : testing::tokenizer_golden()["cases"]) {
+    const auto text = entry["text"].get<std::string>();
+    for (const size_t blanks : {1, 31, 50, 58, 60, 61, 62, 63, 64}) {
+      ASSERT_EQ(tokenizer.encode(std::string(blanks, ' ') + text), entry["uncased"].get<Ids>())
+          << blanks << " blanks, then " << entry["text"];
+    }
   }
 }
 
@@ -97,6 +110,66 @@ TEST(WordPiece, LongestMatchEqualsASearchByDecreasingLength) {
       ASSERT_EQ(match.id, length == 0 ? -1 : vocab.id(prefix + word.substr(0, length)))
           << prefix << word;
     }
+  }
+}
+
+/// Greedy by decreasing length; nullopt if a word has no pieces.
+std::optional<Ids> cut_by_search(const Vocab& vocab, const std::string& word) {
+  Ids ids;
+  for (size_t at = 0; at < word.size();) {
+    const std::string prefix = at > 0 ? "##" : "";
+    size_t length = word.size() - at;
+    while (length > 0 && vocab.id(prefix + word.substr(at, length)) < 0) --length;
+    if (length == 0) return std::nullopt;
+    ids.push_back(vocab.id(prefix + word.substr(at, length)));
+    at += length;
+  }
+  return ids;
+}
+
+TEST(WordPiece, PiecesEqualThoseOfASearchInRandomVocabularies) {
+  std::mt19937 random(5);
+  const auto draw = [&](size_t longest) {
+    std::string word;
+    for (size_t n = random() % longest + 1; n > 0; --n)
+      word += static_cast<char>("aab"[random() % 3]);
+    return word;
+  };
+  int64_t unknown = 0, known = 0;
+  for (int i = 0; i < 2'000; ++i) {
+    std::set<std::string> tokens = {"[UNK]", "[CLS]", "[SEP]", "[MASK]"};
+    for (size_t n = random() % 16; n > 0; --n) tokens.insert((random() % 2 ? "##" : "") + draw(9));
+    const Vocab vocab = Vocab::from_tokens({tokens.begin(), tokens.end()}, "test");
+    const WordPieceCutter cutter(vocab.pieces(), 400);
+    for (int j = 0; j < 100; ++j) {
+      const std::string word = draw(20);
+      const std::optional<Ids> expected = cut_by_search(vocab, word);
+      Ids ids = {-7};  // is kept
+      ASSERT_EQ(cutter.cut(word, ids), expected.has_value()) << word;
+      ASSERT_EQ(Ids(ids.begin() + 1, ids.end()), expected.value_or(Ids{})) << word;
+      ++(expected ? known : unknown);
+    }
+  }
+  EXPECT_GT(known, 10'000);
+  EXPECT_GT(unknown, 10'000);
+}
+
+TEST(WordPiece, PiecesEqualThoseOfASearchInARealVocabulary) {
+  const Vocab vocab = testing::uncased_vocab();
+  const WordPieceCutter cutter(vocab.pieces(), 400);
+  std::mt19937 random(6);
+  for (int i = 0; i < 50'000; ++i) {
+    std::string word;
+    for (size_t n = random() % 3 + 1; n > 0;
+         --n) {  // parts of pieces, so that matches end inside some
+      const auto& piece = vocab.pieces()[random() % vocab.pieces().size()].first;
+      word += piece.substr(piece.starts_with("##") ? 2 : 0).substr(0, random() % 8 + 1);
+    }
+    Ids ids;
+    if (word.empty()) continue;
+    const std::optional<Ids> expected = cut_by_search(vocab, word);
+    ASSERT_EQ(cutter.cut(word, ids), expected.has_value()) << word;
+    ASSERT_EQ(ids, expected.value_or(Ids{})) << word;
   }
 }
 
