@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""fill-mask and embed on a live pipe: a line in, a result out, before the next line comes. Run by ctest as live_texts."""
+"""fill-mask, embed and tokenizer encode on a live pipe: a line in, a result out, before the next line comes. Run by ctest as live_texts."""
 import json
 import os
 import pathlib
@@ -23,8 +23,8 @@ class LiveTexts(unittest.TestCase):
                         "--global-batch-size", "2", "--output-dir", self.folder / "run"], check=True, capture_output=True, timeout=120)
 
     def test_a_line_in_a_line_out(self):
-        for verb in (["embed"], ["fill-mask", "--top-k", "1"]):
-            with subprocess.Popen([BINARY, *verb, "--model", self.folder / "run/latest", "--json"], stdin=subprocess.PIPE,
+        for verb in (["embed", "--model"], ["fill-mask", "--top-k", "1", "--model"], ["tokenizer", "encode", "--vocab"]):
+            with subprocess.Popen([BINARY, *verb, self.folder / "run/latest", "--json"], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1) as process:
                 for text in ("[MASK] one", "two [MASK]", "three [MASK]"):
                     process.stdin.write(text + "\n")

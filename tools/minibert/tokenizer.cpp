@@ -235,10 +235,11 @@ void append_json(const WordPieceTokenizer& tokenizer, const std::string& text,
   out += json_text(line);
 }
 
+/// All of it, and at once: whoever writes to a live pipe sees what became of a line.
 void print_all(const std::string& out) {
   const bool good = std::fwrite(out.data(), 1, out.size(), stdout) == out.size();
   MB_CHECK_AS(
-      DataError, good,
+      DataError, good && std::fflush(stdout) == 0,
       "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");
 }
 
@@ -286,7 +287,7 @@ void encode(const EncodeFlags& flags) {
   while (reader.next(lines.back())) {
     bytes += lines.back().size() + sizeof(std::string);
     lines.emplace_back();
-    if (bytes < kBatchBytes) continue;
+    if (bytes < kBatchBytes && reader.ready()) continue;
     lines.pop_back();
     encode_lines(flags, tokenizer, lines);
     lines.assign(1, {});
@@ -294,9 +295,6 @@ void encode(const EncodeFlags& flags) {
   }
   lines.pop_back();
   encode_lines(flags, tokenizer, lines);
-  MB_CHECK_AS(
-      DataError, std::fflush(stdout) == 0,
-      "tokenizer encode: standard output can't be written (disk full, or its reader has ended).");
   report_invalid(reader.stats());
 }
 
