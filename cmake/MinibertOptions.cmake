@@ -13,7 +13,7 @@ endif()
 set(CMAKE_CXX_FLAGS_RELEASE "-O2")
 set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1 -fno-omit-frame-pointer")  # line numbers are enough for a sanitizer
 add_compile_options(-Wall -Wextra -Wno-unused-parameter)
-if(MINIBERT_SANITIZE)
+if(MINIBERT_SANITIZE AND NOT MINIBERT_FUZZ)  # tests/fuzz/CMakeLists.txt says which floors of these are checked
   set(MINIBERT_SANITIZE_FLAG -fsanitize=${MINIBERT_SANITIZE})
   add_compile_options(-fsanitize=${MINIBERT_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${MINIBERT_SANITIZE})

@@ -23,16 +23,42 @@ SimdLevel best_level() {
 
 std::atomic<int> g_level{-1};
 
+#if defined(__clang__) && __clang_major__ < 18
+// These know no level by its name. CPUs with the features below have the rest of their level, too.
+bool has_v2() {
+  return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+}
+bool has_v3() {
+  return has_v2() && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+         __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+}
+bool has_v4() {
+  return has_v3() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
+}
+#else
+bool has_v2() {
+  return __builtin_cpu_supports("x86-64-v2");
+}
+bool has_v3() {
+  return __builtin_cpu_supports("x86-64-v3");
+}
+bool has_v4() {
+  return __builtin_cpu_supports("x86-64-v4");
+}
+#endif
+
 }  // namespace
 
 bool simd_level_supported(SimdLevel level) {
   switch (level) {
     case SimdLevel::v2:
-      return __builtin_cpu_supports("x86-64-v2");
+      return has_v2();
     case SimdLevel::v3:
-      return __builtin_cpu_supports("x86-64-v3");
+      return has_v3();
     case SimdLevel::v4:
-      return __builtin_cpu_supports("x86-64-v4");
+      return has_v4();
   }
   return false;
 }

@@ -48,8 +48,8 @@ std::vector<Address> resolve(const Endpoint& endpoint, bool passive) {
   }
   // On all addresses: IPv6's socket takes IPv4 as well.
   if (passive && endpoint.host.empty())
-    std::ranges::stable_partition(all,
-                                  [](const Address& a) { return a.storage.ss_family == AF_INET6; });
+    std::stable_partition(all.begin(), all.end(),
+                          [](const Address& a) { return a.storage.ss_family == AF_INET6; });
   return all;
 }
 

@@ -276,15 +276,15 @@ KernelMemory backward_memory(const LayerNormBackward& args) {
 }
 
 void backward_cpu(const LayerNormBackward& args) {
-  const auto [T, H, grain, blocks, room] = BackwardSums(args.dy);
-  const Workspace<float> sums(3 * room);
-  const ColumnSums dbias(args.dbias, args.accumulate_dbias, blocks, sums.data()),
-      dweight(args.dweight, args.accumulate_dweight, blocks, sums.data() + room),
-      dbeta(args.dbeta, args.accumulate_dbeta, blocks, sums.data() + 2 * room);
+  const BackwardSums s(args.dy);
+  const Workspace<float> sums(3 * s.room);
+  const ColumnSums dbias(args.dbias, args.accumulate_dbias, s.blocks, sums.data()),
+      dweight(args.dweight, args.accumulate_dweight, s.blocks, sums.data() + s.room),
+      dbeta(args.dbeta, args.accumulate_dbeta, s.blocks, sums.data() + 2 * s.room);
   const auto rows = MB_SIMD(layer_norm_backward_rows);
-  parallel_for(T, grain, [&](int64_t begin, int64_t end) {
-    const int64_t block = begin / grain;
-    rows(args, factor_row(args.dropout, H), dbias.block(block), dweight.block(block),
+  parallel_for(s.T, s.grain, [&](int64_t begin, int64_t end) {
+    const int64_t block = begin / s.grain;
+    rows(args, factor_row(args.dropout, s.H), dbias.block(block), dweight.block(block),
          dbeta.block(block), begin, end);
   });
   for (const ColumnSums* target : {&dbias, &dweight, &dbeta}) target->finish();

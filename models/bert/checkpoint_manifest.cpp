@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/json_depth.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -17,8 +18,11 @@ constexpr const char* kNeeded[] = {"config.json", "model.safetensors", "vocab.tx
 
 /// Size and checksum of a file on disk.
 FileSum sum_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  MB_CHECK_AS(CheckpointError, file, "{}: is missing or can't be read", path.string());
+  std::error_code ignored;
+  const bool regular = fs::is_regular_file(path, ignored);
+  std::ifstream file;
+  if (regular) file.open(path, std::ios::binary);
+  MB_CHECK_AS(CheckpointError, regular && file, "{}: is missing or can't be read", path.string());
   FileSum sum;
   std::vector<char> buffer(1 << 20);
   while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0)
@@ -31,7 +35,9 @@ nlohmann::json read_manifest(const fs::path& path) {
   MB_CHECK_AS(CheckpointError, fs::is_regular_file(path),
               "{}: is missing, so the checkpoint was never finished", path.string());
   std::ifstream file(path, std::ios::binary);
-  nlohmann::json manifest = nlohmann::json::parse(file, nullptr, false);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  check_json_depth<CheckpointError>(text, path.string());
+  nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
   const bool whole = manifest.is_object() && manifest.contains("format_version") &&
                      manifest["format_version"].is_number_integer() && manifest.contains("files") &&
                      manifest["files"].is_object();
@@ -49,6 +55,11 @@ void compare(const fs::path& folder, const std::string& name, const nlohmann::js
   const bool whole = entry.is_object() && entry.contains("bytes") && entry.contains("crc32") &&
                      entry["bytes"].is_number_integer() && entry["crc32"].is_string();
   MB_CHECK_AS(CheckpointError, whole, "{}: its entry for {} is damaged",
+              (folder / kCheckpointManifest).string(), name);
+  // Another path could be a pipe or a device, which has no end.
+  MB_CHECK_AS(CheckpointError, fs::path(name).filename() == name && name != "..",
+              "{}: has an entry for \"{}\", expected the name of a file of the folder. Use another "
+              "checkpoint.",
               (folder / kCheckpointManifest).string(), name);
   const FileSum found = sum_of(folder / name);
   const auto bytes = entry["bytes"].get<int64_t>();

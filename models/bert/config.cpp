@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 
 namespace minibert {
@@ -186,6 +187,7 @@ BertConfig BertConfig::named(const std::string& name) {
 }
 
 BertConfig BertConfig::from_json(const std::string& text, const std::string& source) {
+  check_json_depth(text, source);
   json object;
   try {
     object = json::parse(text);

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "core/dry_run.h"
 #include "models/bert/checkpoint_manifest.h"
 #include "models/bert/weight_files.h"
 #include "models/text/atomic_file.h"
@@ -44,9 +45,8 @@ BertParts parts_in(const WeightFiles& weights, const BertConfig& config) {
           .classes = rows_of_head(weights, "classifier", config.hidden_size)};
 }
 
-std::vector<std::string> load_contents(WeightFiles weights, BertForPreTraining& model) {
-  if (model.config().tie_word_embeddings) weights.tie();
-  const ParameterTable& table = model.arena().table();
+/// Whether all parameters are there, in their shapes.
+void check_tensors(const WeightFiles& weights, const ParameterTable& table) {
   std::vector<std::string> missing;
   for (const ParameterSlice& slice : table.slices()) {
     if (!weights.has(slice.name)) missing.push_back(slice.name);
@@ -54,9 +54,15 @@ std::vector<std::string> load_contents(WeightFiles weights, BertForPreTraining& 
   MB_CHECK_AS(DataError, missing.empty(), "{}: {} of {} tensors are missing: {}. {}",
               weights.source(), missing.size(), table.count(), list_of_names(missing),
               weights.advice());
+  for (const ParameterSlice& slice : table.slices()) check_shape(weights, slice.name, slice.shape);
+}
+
+std::vector<std::string> load_contents(WeightFiles weights, BertForPreTraining& model) {
+  if (model.config().tie_word_embeddings) weights.tie();
+  const ParameterTable& table = model.arena().table();
+  check_tensors(weights, table);
   for (int number = 0; number < table.count(); ++number) {
     const ParameterSlice& slice = table[number];
-    check_shape(weights, slice.name, slice.shape);
     std::vector<float> values(static_cast<size_t>(slice.used()));
     weights.read_f32(slice.name, values);
     MB_CHECK_AS(NumericError, all_finite(values),
@@ -183,6 +189,12 @@ LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertPar
   parts.nsp_head |= required.nsp_head;
   parts.span_head |= required.span_head;
   if (parts.classes == 0) parts.classes = required.classes;
+  if (config.tie_word_embeddings) weights.tie();
+  {  // before memory is taken for what a damaged config.json says
+    const DryRun without_memory;
+    const BertForPreTraining shell(config, use, parts, compute);
+    check_tensors(weights, shell.arena().table());
+  }
   LoadedBert loaded{BertForPreTraining(config, use, parts, compute), {}};
   loaded.unused = load_contents(std::move(weights), loaded.model);
   return loaded;

@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "models/text/json_depth.h"
+
 namespace minibert {
 namespace {
 
@@ -65,6 +67,7 @@ json parse_header(const std::string& path, const std::string& text) {
     }
     return true;
   };
+  check_json_depth(text, path);
   try {
     return json::parse(text, check);
   } catch (const json::exception& error) {

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "models/text/atomic_file.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 
 namespace minibert {
@@ -74,9 +75,9 @@ std::string canonical_name(std::string name, std::string_view wrappers) {
 /// Names of the files that an index names, each once; every tensor must be in its file.
 std::vector<SafetensorsFile> open_shards(const fs::path& folder) {
   const std::string index_path = (folder / kIndexFile).string();
-  const auto index =
-      nlohmann::json::parse(read_whole_file(index_path, "Copy the model's folder again."), nullptr,
-                            /* allow_exceptions= */ false);
+  const std::string text = read_whole_file(index_path, "Copy the model's folder again.");
+  check_json_depth(text, index_path);
+  const auto index = nlohmann::json::parse(text, nullptr, /* allow_exceptions= */ false);
   constexpr const char* kFix = "Copy the file again from where the model came from";
   const bool whole = index.is_object() && index.contains("weight_map") &&
                      index["weight_map"].is_object() && !index["weight_map"].empty();

@@ -11,6 +11,7 @@
 #include <toml++/toml.h>
 
 #include "core/error.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 
 namespace minibert {
@@ -199,7 +200,8 @@ void read_launches(RunData& run) {
   if (!text)
     return run.notes.push_back(
         fmt::format("{}: is missing; neither machine nor build are shown", file.string()));
-  const auto json = nlohmann::ordered_json::parse(*text, nullptr, false);
+  const auto json =
+      nlohmann::ordered_json::parse(json_too_deep(*text) ? "" : *text, nullptr, false);
   if (!json.is_object() || !json.contains("launches") || !json["launches"].is_array())
     return run.notes.push_back(
         fmt::format("{}: is damaged; neither machine nor build are shown", file.string()));

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "models/text/atomic_file.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 #include "models/text/manifest_json.h"
 
@@ -26,7 +27,9 @@ const char* name_of_part(bool held_out) {
 json read_json(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return {};
-  return json::parse(read_whole_file(path, kRebuild), nullptr, /* allow_exceptions= */ false);
+  const std::string text = read_whole_file(path, kRebuild);
+  if (json_too_deep(text)) return {};
+  return json::parse(text, nullptr, /* allow_exceptions= */ false);
 }
 
 json part_json(const Manifest& base, const TextPart& part) {

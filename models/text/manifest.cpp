@@ -3,6 +3,8 @@
 
 #include <cstring>
 #include <fstream>
+#include <stdexcept>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -10,6 +12,7 @@
 #include "core/version.h"
 #include "models/text/atomic_file.h"
 #include "models/text/checksum.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 #include "models/text/manifest_json.h"
 
@@ -25,7 +28,38 @@ using nlohmann::json;
 
 constexpr const char* kFormatName = "minibert-shards";
 constexpr const char* kRebuild = "Build the data again: minibert data build.";
+constexpr int kMostIds = 1 << 24;        // as config.json's vocab_size
+constexpr int kLongestSequence = 65535;  // shard.h
 constexpr char kUnigramMagic[8] = {'M', 'B', 'U', 'N', 'I', 'G', 'R', '\n'};
+
+/// Refuses fractions where counts belong: the library would turn them into some whole number.
+void check_whole_numbers(const json& value, const std::string& key) {
+  const bool share = key == "short_sequence_prob" || key == "masked_lm_prob";
+  if (value.is_number_float() && !share)
+    throw std::domain_error(
+        fmt::format("{} is {}, expected a whole number", key, json_text(value)));
+  if (!value.is_structured()) return;
+  for (const auto& [name, inner] : value.items())
+    check_whole_numbers(inner, value.is_object() ? name : key);
+}
+
+/// Refuses numbers that would name rows of the model that do not exist, or ask for any amount of memory.
+void check_ranges(const Manifest& manifest) {
+  const auto range = [](const char* key, auto value, auto low, auto high) {
+    if (value >= low && value <= high) return;
+    throw std::domain_error(fmt::format("{} is {}, expected {} to {}", key, value, low, high));
+  };
+  const TokenTable& tokens = manifest.tokens;
+  range("size", tokens.vocab_size, 1, kMostIds);
+  range("[CLS]", tokens.cls, 0, tokens.vocab_size - 1);
+  range("[SEP]", tokens.sep, 0, tokens.vocab_size - 1);
+  range("[MASK]", tokens.mask, 0, tokens.vocab_size - 1);
+  range("[UNK]", tokens.unk, 0, tokens.vocab_size - 1);
+  range("sequence_length", manifest.settings.examples.sequence_length, 1, kLongestSequence);
+  range("short_sequence_prob", manifest.settings.examples.short_sequence_prob, 0.0, 1.0);
+  range("masked_lm_prob", manifest.settings.masking.masked_lm_prob, 0.0, 1.0);
+  range("max_predictions", manifest.settings.masking.max_predictions, 0, kLongestSequence);
+}
 
 uint32_t from_hex(const json& value) {
   return static_cast<uint32_t>(std::stoul(value.get<std::string>(), nullptr, 16));
@@ -90,6 +124,7 @@ DataSettings settings_from_json(const json& value) {
 }  // namespace
 
 Manifest manifest_from_json(const json& value) {
+  check_whole_numbers(value, "it");
   Manifest manifest;
   manifest.format_version = value.at("format_version");
   manifest.settings = settings_from_json(value.at("settings"));
@@ -112,6 +147,7 @@ Manifest manifest_from_json(const json& value) {
   manifest.counts = value.at("counts").get<DataCounts>();
   if (value.contains("facts")) manifest.facts = corpus_facts_from_json(value.at("facts"));
   manifest.unigram_source = value.at("unigram_source");
+  check_ranges(manifest);
   return manifest;
 }
 
@@ -179,7 +215,9 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
 
 bool holds_manifest(const std::filesystem::path& folder) {
   std::ifstream in(folder / "manifest.json");
-  const json value = json::parse(in, nullptr, /* allow_exceptions= */ false);
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  const json value =
+      json::parse(json_too_deep(text) ? "" : text, nullptr, /* allow_exceptions= */ false);
   return value.is_object() && value.contains("format") && value["format"] == kFormatName;
 }
 
@@ -195,7 +233,9 @@ Manifest read_manifest(const std::filesystem::path& folder) {
       "is another folder). {}",
       path.string(), kRebuild);
   try {
-    const json value = json::parse(read_whole_file(path, kRebuild));
+    const std::string text = read_whole_file(path, kRebuild);
+    check_json_depth(text, path.string());
+    const json value = json::parse(text);
     MB_CHECK_AS(DataError, value.is_object() && value.value("format", "") == kFormatName,
                 "{}: is not the manifest of a folder of shards, expected \"format\": \"{}\". {}",
                 path.string(), kFormatName, kRebuild);
@@ -210,6 +250,8 @@ Manifest read_manifest(const std::filesystem::path& folder) {
   } catch (const UsageError& error) {  // parse_text_format: a format that this version lacks
     fail<DataError>("{}: is damaged or newer (settings, {}). {}", path.string(), error.what(),
                     kRebuild);
+  } catch (const std::domain_error& error) {
+    fail<DataError>("{}: is damaged ({}). {}", path.string(), error.what(), kRebuild);
   } catch (const std::logic_error& error) {  // std::stoul
     fail<DataError>("{}: is damaged (a checksum is not a number: {}). {}", path.string(),
                     error.what(), kRebuild);

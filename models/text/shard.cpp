@@ -24,7 +24,9 @@ static_assert(std::endian::native == std::endian::little, "shards are little-end
 constexpr char kMagic[8] = {'M', 'B', 'S', 'H', 'A', 'R', 'D', '\n'};
 constexpr uint32_t kFlagMasked = 1, kFlagNsp = 2;
 constexpr size_t kFlushBytes = size_t{1} << 20;
-constexpr int64_t kIdentityRecords = 16;  // changing it changes every identity
+constexpr uint32_t kMostIds = uint32_t{1} << 24;  // as config.json's vocab_size
+constexpr uint32_t kLongestSequence = 65535;      // a record has 16 bits for it
+constexpr int64_t kIdentityRecords = 16;          // changing it changes every identity
 
 struct Header {
   char magic[8];
@@ -79,7 +81,8 @@ bool plausible(const StoredExample& stored, int32_t vocab_size) {
          std::all_of(stored.masked_labels.begin(), stored.masked_labels.end(), in_vocabulary) &&
          std::is_sorted(positions.begin(), positions.end()) &&
          (positions.empty() || positions.back() < length) && length >= 2 &&
-         stored.example.first_segment <= length;
+         stored.example.first_segment <= length && stored.example.nsp_label >= kNspNone &&
+         stored.example.nsp_label <= kNspRandom;
 }
 
 }  // namespace
@@ -188,12 +191,13 @@ ShardWriter::Result ShardWriter::finish() {
 // ---- Reading -----------------------------------------------------------------------------------
 
 ShardReader::ShardReader(const std::filesystem::path& path) : path_(path) {
-  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file =
+      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // of a pipe: fail, do not wait
   MB_CHECK_AS(DataError, file >= 0,
               "{}: cannot be opened ({}). Build the data again: minibert data build.",
               path.string(), std::strerror(errno));
   struct stat status {};
-  const bool known = ::fstat(file, &status) == 0;
+  const bool known = ::fstat(file, &status) == 0 && S_ISREG(status.st_mode);
   size_ = known ? static_cast<size_t>(status.st_size) : 0;
   void* mapped = size_ > 0 ? ::mmap(nullptr, size_, PROT_READ, MAP_SHARED, file, 0) : MAP_FAILED;
   ::close(file);
@@ -241,14 +245,24 @@ void ShardReader::read_header() {
   if (header.file_bytes != size_)
     fail_damaged(fmt::format("size is {} bytes, expected {}", size_, header.file_bytes));
   const uint64_t index_bytes = size_ - header.index_offset;
-  if (header.index_offset > size_ || index_bytes != (header.examples + 1) * sizeof(uint64_t)) {
-    fail_damaged(fmt::format("index has {} bytes, expected {}", index_bytes,
-                             (header.examples + 1) * sizeof(uint64_t)));
+  // By division: a product with a damaged number of examples may overflow.
+  if (header.index_offset > size_ || index_bytes < sizeof(uint64_t) ||
+      index_bytes % sizeof(uint64_t) != 0 ||
+      index_bytes / sizeof(uint64_t) - 1 != header.examples) {
+    fail_damaged(fmt::format(
+        "index has {} bytes, expected an offset of 8 bytes for each of {} examples, and one more",
+        index_bytes, header.examples));
   }
   const uint32_t index_crc = crc32_of(data_ + header.index_offset, index_bytes);
   if (index_crc != header.index_crc) {
     fail_damaged(fmt::format("checksum of the index is {:08x}, expected {:08x}", index_crc,
                              header.index_crc));
+  }
+  if (header.vocab_size > kMostIds || header.sequence_length > kLongestSequence ||
+      header.id_bytes != id_bytes_for(static_cast<int32_t>(header.vocab_size))) {
+    fail_damaged(fmt::format(
+        "{} ids of {} bytes and {} tokens a sequence, expected at most {} ids and {} tokens",
+        header.vocab_size, header.id_bytes, header.sequence_length, kMostIds, kLongestSequence));
   }
   traits_ = {static_cast<int32_t>(header.vocab_size), static_cast<int32_t>(header.sequence_length),
              (header.flags & kFlagMasked) != 0, (header.flags & kFlagNsp) != 0};

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "models/text/data_faults.h"
+#include "models/text/json_depth.h"
 #include "models/text/text_reader.h"
 #include "models/text/unicode.h"
 
@@ -29,6 +30,7 @@ json parse_file(const fs::path& file, const char* expected) {
   MB_CHECK_AS(DataError, lines.stats().invalid_bytes == 0,
               "{}: line {} is not UTF-8, expected {}. Convert it: iconv -t UTF-8", file.string(),
               lines.stats().first_invalid_line, expected);
+  check_json_depth(text, file.string());
   try {
     return json::parse(text);
   } catch (const json::exception& error) {

@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/nearest_name.h"
 #include "models/text/data_faults.h"
+#include "models/text/json_depth.h"
 #include "models/text/sentence_splitter.h"
 
 namespace minibert {
@@ -94,6 +95,7 @@ std::string add_value(const json& value, const std::string& field, Document& doc
 /// Reads the JSON object of a line; says what is wrong with it, or nothing.
 std::string read_object(const std::string& line, const std::string& field, Document& document,
                         std::string_view title_field) {
+  if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
   json object;
   try {
     object = json::parse(line);

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "models/text/added_tokens.h"
 #include "models/text/atomic_file.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 
 namespace minibert {
@@ -23,8 +24,9 @@ inline constexpr const char* kTokenizerFix =
 inline nlohmann::json read_json_object(const std::filesystem::path& file) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) return nlohmann::json::object();
-  auto object = nlohmann::json::parse(read_whole_file(file, kTokenizerFix), nullptr,
-                                      /* allow_exceptions= */ false);
+  const std::string text = read_whole_file(file, kTokenizerFix);
+  check_json_depth(text, file.string());
+  auto object = nlohmann::json::parse(text, nullptr, /* allow_exceptions= */ false);
   MB_CHECK_AS(DataError, object.is_object(),
               "{}: is not a JSON object, expected Transformers' tokenizer settings. {}",
               file.string(), kTokenizerFix);

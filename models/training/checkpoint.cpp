@@ -2,11 +2,15 @@
 #include "models/training/checkpoint.h"
 
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "models/bert/hugging_face.h"
+#include "models/text/json_depth.h"
+#include "models/text/json_text.h"
 #include "models/text/tokenizer_config.h"
 
 namespace minibert {
@@ -47,7 +51,16 @@ std::map<std::string, std::string> format_metadata() {
 template <typename T>
 T get(const nlohmann::json& object, const char* key, const std::string& origin) {
   try {
-    return object.at(key).get<T>();
+    const nlohmann::json& value = object.at(key);
+    if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
+      // A fraction, or a number that T cannot hold, would become some other number.
+      const bool fits = value.is_number_unsigned()  ? std::in_range<T>(value.get<uint64_t>())
+                        : value.is_number_integer() ? std::in_range<T>(value.get<int64_t>())
+                                                    : false;
+      MB_CHECK_AS(CheckpointError, fits, "{}: field \"{}\" is {}, expected a whole number", origin,
+                  key, json_text(value));
+    }
+    return value.get<T>();
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("{}: field \"{}\" is missing or of another type", origin, key);
   }
@@ -170,6 +183,7 @@ std::string to_json(const TrainerState& s) {
 }
 
 TrainerState parse_trainer_state(const std::string& text, const std::string& origin) {
+  check_json_depth<CheckpointError>(text, origin);
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   MB_CHECK_AS(CheckpointError, json.is_object(), "{}: is damaged, expected JSON", origin);
   const int version = get<int>(json, "format_version", origin);

@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "models/bert/checkpoint_manifest.h"
 #include "models/bert/safetensors.h"
+#include "models/text/json_depth.h"
 #include "models/training/file_system.h"
 #include "models/training/metrics.h"
 
@@ -59,7 +60,9 @@ Difference tensors_difference(const fs::path& path, const fs::path& expected_pat
 /// All but the machine, whose threads are another matter with another number of ranks.
 Difference state_difference(const fs::path& path, const fs::path& expected_path) {
   const auto read = [](const fs::path& file) {
-    const auto json = nlohmann::ordered_json::parse(read_text(file), nullptr, false);
+    const std::string text = read_text(file);
+    check_json_depth(text, file.string());
+    const auto json = nlohmann::ordered_json::parse(text, nullptr, false);
     MB_CHECK_AS(DataError, json.is_object(), "{}: is damaged, expected JSON", file.string());
     return json;
   };

@@ -39,6 +39,15 @@ double field(std::string_view line, std::string_view key) {
   return *value;
 }
 
+/// A field that counts something. Errors: DataError for a number that int64_t cannot hold.
+int64_t count_field(std::string_view line, std::string_view key) {
+  constexpr double kMost = 9007199254740992;  // 2^53: beyond it not every whole number is a double
+  const double value = field(line, key);
+  MB_CHECK_AS(DataError, std::abs(value) <= kMost, "metrics.jsonl: field \"{}\" is no count in: {}",
+              key, line);
+  return static_cast<int64_t>(value);
+}
+
 /// Step of a complete line, or nothing.
 std::optional<int64_t> step_of(std::string_view line) {
   constexpr std::string_view kStart = "{\"step\": ";
@@ -58,7 +67,7 @@ EvaluationResult parse_evaluation(std::string_view object) {
   r.unigram_cross_entropy = field(object, "unigram_cross_entropy");
   r.nsp_loss = optional_field(object, "nsp_loss");
   r.nsp_accuracy = optional_field(object, "nsp_accuracy");
-  r.masked_tokens = static_cast<int64_t>(field(object, "masked_tokens"));
+  r.masked_tokens = count_field(object, "masked_tokens");
   return r;
 }
 
@@ -128,8 +137,8 @@ std::string to_json(const StepRecord& r) {
 
 StepRecord parse_step_record(const std::string& line) {
   StepRecord r;
-  r.step = static_cast<int64_t>(field(line, "step"));
-  r.phase = static_cast<int64_t>(field(line, "phase"));
+  r.step = count_field(line, "step");
+  r.phase = count_field(line, "phase");
   r.loss = field(line, "loss");
   r.fine_tuning = line.find("\"accuracy\": ") != std::string::npos;
   r.mlm_loss = field(line, r.fine_tuning ? "loss" : "mlm_loss");
@@ -141,9 +150,9 @@ StepRecord parse_step_record(const std::string& line) {
   r.learning_rate = field(line, "learning_rate");
   r.grad_norm = field(line, "grad_norm");
   r.loss_scale = field(line, "loss_scale");
-  r.skipped_steps = static_cast<int64_t>(field(line, "skipped_steps"));
-  r.sequences = static_cast<int64_t>(field(line, "sequences"));
-  r.tokens = static_cast<int64_t>(field(line, "tokens"));
+  r.skipped_steps = count_field(line, "skipped_steps");
+  r.sequences = count_field(line, "sequences");
+  r.tokens = count_field(line, "tokens");
   r.step_seconds = field(line, "step_seconds");
   r.data_seconds = field(line, "data_seconds");
   r.communication_seconds = field(line, "communication_seconds");

@@ -13,6 +13,7 @@
 
 #include "core/error.h"
 #include "core/parallel.h"
+#include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 #include "models/training/environment.h"
 
@@ -137,7 +138,8 @@ void RunFolder::describe_launch(const RunEnvironment& now, const std::string& re
   nlohmann::ordered_json run{{"format_version", kRunFormatVersion},
                              {"launches", nlohmann::ordered_json::array()}};
   if (fs::exists(path_ / "run.json")) {
-    auto before = nlohmann::ordered_json::parse(read_text(path_ / "run.json"), nullptr, false);
+    const std::string text = read_text(path_ / "run.json");
+    auto before = nlohmann::ordered_json::parse(json_too_deep(text) ? "" : text, nullptr, false);
     if (before.is_object() && before.contains("launches") && before["launches"].is_array())
       run["launches"] = before["launches"];
   }

@@ -297,6 +297,15 @@ TEST_F(HuggingFace, NamesTensorAndBothShapes) {
   expect_refused("are both the parameter bert.embeddings.LayerNorm.weight");
 }
 
+// A model of these sizes has 2^24 * 2^18 word embeddings: 16 TiB.
+TEST_F(HuggingFace, TakesNoMemoryForSizesThatTheFileDoesNotHave) {
+  BertConfig config = tiny_config();
+  config.vocab_size = int64_t{1} << 24;
+  config.hidden_size = config.num_attention_heads = int64_t{1} << 18;
+  std::ofstream(folder_ / "config.json") << config.to_json();
+  expect_refused("is [70, 8], expected [16777216, 262144]");
+}
+
 TEST_F(HuggingFace, SaysHowToConvertOtherFormats) {
   fs::remove(folder_ / "model.safetensors");
   expect_refused("has no model.safetensors");

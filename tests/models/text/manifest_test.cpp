@@ -125,6 +125,21 @@ TEST_F(ShardFolder, RefusesAManifestThatIsDamaged) {
   change([](json& m) { m["settings"]["format"] = "foo"; });
   EXPECT_NE(error_of(folder_.path()).find(path), std::string::npos);
   EXPECT_NE(error_of(folder_.path()).find("foo"), std::string::npos);
+  // Fractions, rows that no model has, amounts of memory that no data need.
+  const std::pair<const char*, json> wrong[] = {
+      {"/settings/seed", -1e300},         {"/settings/max_predictions", 1e300},
+      {"/settings/max_predictions", -1},  {"/settings/masked_lm_prob", 1e300},
+      {"/settings/sequence_length", -1},  {"/settings/sequence_length", 2147483647},
+      {"/vocabulary/[MASK]", 100},        {"/vocabulary/[CLS]", -1},
+      {"/vocabulary/size", 1 << 25},      {"/shards/0/examples", 0.5},
+      {"/counts/length_histogram/0", 0.5}};
+  for (const auto& [place, value] : wrong) {
+    write_bytes(path, good);
+    change([&place = place, &value = value](json& m) { m[json::json_pointer(place)] = value; });
+    const std::string error = error_of(folder_.path());
+    EXPECT_NE(error.find("manifest.json: is damaged ("), std::string::npos) << place << error;
+    EXPECT_NE(error.find(", expected "), std::string::npos) << place << error;
+  }
   write_bytes(path, "[]");
   EXPECT_NE(error_of(folder_.path()), "");
   std::filesystem::remove(path);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include <sys/stat.h>
 #include <zlib.h>
 
 #include "core/error.h"
@@ -135,6 +136,47 @@ TEST_F(Shard, RejectsIdsBeyondTheVocabulary) {
   writer.add(bad);
   writer.finish();
   EXPECT_NE(error_of(path).find("out of range"), std::string::npos);
+}
+
+// Offsets of the header are those of shard.h.
+TEST_F(Shard, RejectsNumbersOfTheHeaderThatNoBuildWrites) {
+  const auto path = write({});
+  const std::string good = read_bytes(path);
+  const auto with = [&](size_t offset, auto value) {
+    std::string bad = good;
+    std::memcpy(bad.data() + offset, &value, sizeof value);
+    const auto crc =
+        static_cast<uint32_t>(::crc32(0, reinterpret_cast<const Bytef*>(bad.data()), 60));
+    std::memcpy(bad.data() + 60, &crc, sizeof crc);
+    write_bytes(path, bad);
+    return error_of(path);
+  };
+  EXPECT_EQ(with(32, uint64_t{37}), "");
+  // 8 bytes an example: the product overflows, and would agree with the index.
+  EXPECT_NE(with(32, (uint64_t{1} << 61) + 37).find("examples"), std::string::npos);
+  EXPECT_NE(with(32, ~uint64_t{0}).find("examples"), std::string::npos);
+  EXPECT_NE(with(16, uint32_t{64}).find("ids of 64 bytes"), std::string::npos);
+  EXPECT_NE(with(12, ~uint32_t{0}).find("ids"), std::string::npos);
+  EXPECT_NE(with(24, ~uint32_t{0}).find("tokens a sequence"), std::string::npos);
+}
+
+// A label is a column of the model's output.
+TEST_F(Shard, RejectsOtherLabelsThanThree) {
+  for (const int8_t label : {int8_t{-2}, int8_t{2}, int8_t{127}}) {
+    StoredExample bad = testing::fixture_stored(0, {});
+    bad.example.nsp_label = label;
+    const auto path = folder_ / "bad.mbs";
+    ShardWriter writer(path, {100, 24, true, true});
+    writer.add(bad);
+    writer.finish();
+    EXPECT_NE(error_of(path).find("out of range"), std::string::npos) << int{label};
+  }
+}
+
+TEST_F(Shard, APipeIsNoShardAndIsNotWaitedFor) {
+  const auto path = folder_ / "shard.mbs";
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  EXPECT_NE(error_of(path).find("expected a shard"), std::string::npos);
 }
 
 TEST_F(Shard, AppearsOnlyWhenFinished) {

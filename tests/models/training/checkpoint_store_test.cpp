@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 
 #include "core/error.h"
 #include "tests/models/training/messages.h"
@@ -238,6 +239,19 @@ TEST(CheckpointStore, DamageIsFoundNamedAndTheOneBeforeUsed) {
                     write_bytes(p / "MANIFEST.json", R"({"format_version": 1, "files": {"a": 3}})");
                   }),
                   "its entry for a is damaged"));
+  // /dev/zero has no end, and a pipe never begins.
+  for (const std::string name : {"/dev/zero", "../a", ".."})
+    EXPECT_TRUE(has(damaged([&](const fs::path& p) {
+                      write_bytes(p / "MANIFEST.json",
+                                  R"({"format_version": 1, "files": {")" + name +
+                                      R"(": {"bytes": 3, "crc32": "00000000"}}})");
+                    }),
+                    "has an entry for \"" + name + "\", expected the name of a file"));
+  EXPECT_TRUE(has(damaged([](const fs::path& p) {
+                    fs::remove(p / "vocab.txt");
+                    EXPECT_EQ(::mkfifo((p / "vocab.txt").c_str(), 0600), 0);
+                  }),
+                  "vocab.txt: is missing or can't be read"));
   EXPECT_TRUE(has(damaged([](const fs::path& p) {
                     write_bytes(p / "MANIFEST.json", R"({"format_version": 9, "files": {}})");
                   }),

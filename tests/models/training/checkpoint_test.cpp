@@ -142,6 +142,18 @@ TEST_F(CheckpointTest, StateOfANewerVersionOrWithoutAFieldIsRefused) {
                   "s.json: field \"pending_record\": "));
   EXPECT_TRUE(has(message_of<CheckpointError>([] { parse_trainer_state("[", "s.json"); }),
                   "s.json: is damaged"));
+  // A step of 1e300, or a format of 2^32 + 3, would become some other number.
+  const std::string good = to_json(waiting.state);
+  const auto with = [&](const char* field, const std::string& value) {
+    std::string bad = good;
+    const size_t begin = bad.find(field) + std::string_view(field).size();
+    bad.replace(begin, bad.find(',', begin) - begin, value);
+    return message_of<CheckpointError>([&] { parse_trainer_state(bad, "s.json"); });
+  };
+  EXPECT_TRUE(
+      has(with("\"data_steps\": ", "1e300"), "field \"data_steps\" is 1e+300, expected a whole"));
+  EXPECT_TRUE(has(with("\"format_version\": ", "4294967299"), "expected a whole number"));
+  EXPECT_TRUE(has(with("\"seed\": ", "-1"), "field \"seed\" is -1, expected a whole number"));
 }
 
 // A file that version 0.1.0 at commit 40cb539 wrote.

@@ -76,6 +76,13 @@ TEST(Metrics, RecordRoundTripsThroughItsLine) {
   EXPECT_EQ(to_json(parse_step_record(to_json(record(77)))), to_json(record(77)));
   EXPECT_TRUE(has(message_of<DataError>([] { parse_step_record("{\"step\": 3}"); }),
                   "field \"phase\" is missing"));
+  // A conversion to int64_t of what it cannot hold has no defined result.
+  for (const char* number : {"1e300", "-1e300", "NaN", "Infinity"}) {
+    std::string line = to_json(record(77));
+    line.replace(line.find("77"), 2, number);
+    EXPECT_TRUE(
+        has(message_of<DataError>([&] { parse_step_record(line); }), "field \"step\" is no count"));
+  }
 }
 
 TEST(Metrics, CuttingBackDropsLaterAndBrokenLines) {

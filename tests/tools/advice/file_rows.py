@@ -300,6 +300,27 @@ def a_damaged_checkpoint(w):
     w.works("embed", "--model", w.folder / "run/checkpoint-6", "w1")
 
 
+@row("{}: has an entry for \"{}\", expected the name of a file of the folder. Use another checkpoint")
+def a_checkpoint_that_names_a_device(w):
+    damaged = w.copy(w.checkpoint, "naming-a-device")
+    manifest = damaged / "MANIFEST.json"
+    content = json.loads(manifest.read_text())
+    content["files"] = {"/dev/zero": content["files"]["config.json"], **content["files"]}
+    manifest.write_text(json.dumps(content))
+    w.refused(*w.train("from-a-device"), "--resume", damaged, code=7)
+    w.works("embed", "--model", w.folder / "run/checkpoint-6", "w1")
+
+
+@row("{}: its JSON is nested more than {} levels deep")
+def a_configuration_of_brackets(w):
+    model = w.model()
+    whole = (model / "config.json").read_bytes()
+    (model / "config.json").write_text('{"vocab_size": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    w.refused("embed", "--model", model, "w1", code=3)
+    (model / "config.json").write_bytes(whole)
+    w.works("embed", "--model", model, "w1")
+
+
 @row("{}: is a run folder, expected one of its checkpoints. Give {}latest")
 def a_run_as_model(w):
     w.refused("embed", "--model", w.folder / "run", "w1", code=3)

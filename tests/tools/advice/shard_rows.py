@@ -74,6 +74,7 @@ rebuilt_row("{}: is missing, expected in every folder of shards", lambda folder:
 rebuilt_row("{}: is not the manifest of a folder of shards", setting(["format"], "another"))
 rebuilt_row("{}: format version is {}, expected {}. {}", setting(["format_version"], 99))
 rebuilt_row("{}: is damaged ({}), expected the JSON that data build wrote", lambda folder: (folder / "manifest.json").write_text("{"))
+rebuilt_row("{}: is damaged ({}). {}", setting(["settings", "sequence_length"], 0.5))
 rebuilt_row("{}: is damaged or newer (settings, {})", setting(["settings", "format"], "parchment"))
 rebuilt_row("{}: is damaged (a checksum is not a number: {})", setting(["shards", 0, "crc32"], "none"))
 rebuilt_row("{}: its {} bytes are not a table of counts", lambda folder: (folder / "unigram.bin").write_bytes(b"short"))

@@ -1,0 +1,100 @@
+// json_depth_test.cpp: brackets are counted outside of strings only, and every reader of JSON files refuses a file that
+// is nested too deeply. Without the refusal each of these ends the test by a stack overflow.
+#include "models/text/json_depth.h"
+
+#include <functional>
+
+#include <gtest/gtest.h>
+
+#include "models/bert/checkpoint_manifest.h"
+#include "models/bert/config.h"
+#include "models/bert/safetensors.h"
+#include "models/bert/weight_files.h"
+#include "models/text/labelled_text.h"
+#include "models/text/manifest.h"
+#include "models/text/squad.h"
+#include "models/text/text_reader.h"
+#include "models/text/tokenizer_folder.h"
+#include "models/training/checkpoint.h"
+#include "tests/models/text/shard_fixture.h"
+#include "tests/models/training/messages.h"
+
+namespace minibert {
+namespace {
+
+using testing::has, testing::message_of, testing::TemporaryFolder, testing::write_bytes;
+
+std::string nested(int depth) {
+  return std::string(static_cast<size_t>(depth), '[') +
+         std::string(static_cast<size_t>(depth), ']');
+}
+
+std::string deep(const std::string& key) {
+  return "{\"" + key + "\": " + nested(100'000) + "}";
+}
+
+TEST(JsonDepth, CountsBracketsOutsideOfStrings) {
+  EXPECT_FALSE(json_too_deep(""));
+  EXPECT_FALSE(json_too_deep(nested(kDeepestJson)));
+  EXPECT_TRUE(json_too_deep(nested(kDeepestJson + 1)));
+  std::string wide;
+  for (int i = 0; i < 1000; ++i) wide += "[{}],";
+  EXPECT_FALSE(json_too_deep(wide));
+  const std::string brackets(1000, '{');
+  EXPECT_FALSE(json_too_deep("\"" + brackets + "\""));
+  EXPECT_FALSE(json_too_deep("\"\\\"" + brackets + "\""));
+  EXPECT_TRUE(json_too_deep("\"\\\\\"" + brackets));
+  EXPECT_FALSE(json_too_deep("\"\\"));
+}
+
+template <typename E>
+void expect_refused(const std::function<void()>& read) {
+  const std::string message = message_of<E>(read);
+  EXPECT_TRUE(has(message, "200 levels deep")) << message;
+}
+
+TEST(JsonDepth, EveryReaderRefusesADeepFile) {
+  const TemporaryFolder folder;
+  const auto file = [&](const std::string& name, const std::string& text) {
+    write_bytes(folder / name, text);
+    return folder / name;
+  };
+  expect_refused<DataError>([] { BertConfig::from_json(deep("vocab_size"), "config.json"); });
+  expect_refused<DataError>([&] {
+    const std::string header = deep("a");
+    const uint64_t size = header.size();
+    file("a.safetensors", std::string(reinterpret_cast<const char*>(&size), 8) + header);
+    SafetensorsFile((folder / "a.safetensors").string());
+  });
+  expect_refused<DataError>([&] {
+    file("model.safetensors.index.json", deep("weight_map"));
+    WeightFiles::open_folder(folder.path());
+  });
+  expect_refused<DataError>([&] { read_predictions(file("predictions.json", deep("id"))); });
+  expect_refused<DataError>([&] { read_squad(file("squad.json", deep("data")), {}); });
+  expect_refused<DataError>([&] {
+    file("manifest.json", deep("settings"));
+    read_manifest(folder.path());
+  });
+  EXPECT_FALSE(holds_manifest(folder.path()));
+  expect_refused<DataError>([&] {
+    file("tokenizer_config.json", deep("tokenizer_class"));
+    open_tokenizer_folder(folder.path());
+  });
+  expect_refused<DataError>([&] {
+    read_documents(file("text.jsonl", deep("text")).string(), {.format = TextFormat::jsonl},
+                   [](Document&&) {});
+  });
+  EXPECT_TRUE(has(
+      message_of<DataError>([&] { read_labelled_texts(file("texts.jsonl", deep("text")), {}); }),
+      "line 1: is no JSON object"));
+  expect_refused<CheckpointError>(
+      [] { parse_trainer_state(deep("settings"), "trainer_state.json"); });
+  expect_refused<CheckpointError>([&] {
+    file("MANIFEST.json", deep("files"));
+    verify_checkpoint(folder.path());
+  });
+}
+
+}  // namespace
+}  // namespace minibert
