@@ -6,12 +6,11 @@
 #include <fstream>
 #include <sstream>
 
-#include <toml++/toml.h>
-
 #include "core/error.h"
 #include "core/nearest_name.h"
 #include "models/training/published.h"
 #include "models/training/recipes.h"
+#include "models/training/toml_text.h"
 
 namespace minibert {
 namespace {
@@ -152,13 +151,7 @@ void read_published(Section section, const std::string& origin, ClusterRuns& pub
 }  // namespace
 
 Cluster parse_cluster(std::string_view text, const std::string& origin) {
-  toml::table document;
-  try {
-    document = toml::parse(text, origin);
-  } catch (const toml::parse_error& error) {
-    fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
-                     error.description());
-  }
+  const toml::table document = parse_toml(text, origin);
   Cluster cluster;
   cluster.description = describe({.name = "", .toml = std::string(text)});
   Section all(document, "", origin);

@@ -9,8 +9,6 @@
 #include <set>
 #include <sstream>
 
-#include <toml++/toml.h>
-
 #include "core/error.h"
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/nearest_name.h"
@@ -19,6 +17,7 @@
 #include "models/training/recipes.h"
 #include "models/training/run_setup.h"
 #include "models/training/setting_faults.h"
+#include "models/training/toml_text.h"
 
 namespace minibert {
 namespace {
@@ -293,13 +292,7 @@ std::string ConfigKey::environment() const {
 }
 
 void ConfigBuilder::apply_toml(std::string_view text, const std::string& origin) {
-  toml::table document;
-  try {
-    document = toml::parse(text, origin);
-  } catch (const toml::parse_error& error) {
-    fail<UsageError>("{}:{}: {}. Mend that line.", origin, error.source().begin.line,
-                     error.description());
-  }
+  const toml::table document = parse_toml(text, origin);
   if (const toml::node* base = document.get("base")) {
     MB_CHECK(base->is_string(), "{}: base has another type, expected the name of a recipe",
              place(origin, *base));
