@@ -24,7 +24,7 @@ FileSum sum_of(const fs::path& path) {
   if (regular) file.open(path, std::ios::binary);
   MB_CHECK_AS(CheckpointError, regular && file, "{}: is missing or can't be read", path.string());
   FileSum sum;
-  std::vector<char> buffer(1 << 20);
+  std::vector<char> buffer(1 << 16);
   while (file.read(buffer.data(), static_cast<std::streamsize>(buffer.size())), file.gcount() > 0)
     sum.add(buffer.data(), static_cast<size_t>(file.gcount()));
   MB_CHECK_AS(CheckpointError, file.eof(), "{}: can't be read to its end", path.string());

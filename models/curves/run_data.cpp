@@ -8,11 +8,11 @@
 #include <sstream>
 
 #include <nlohmann/json.hpp>
-#include <toml++/toml.h>
 
 #include "core/error.h"
 #include "models/text/json_depth.h"
 #include "models/text/json_text.h"
+#include "models/training/toml_text.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -177,10 +177,9 @@ void read_settings(RunData& run) {
   std::istringstream stream(*text);
   for (std::string line; std::getline(stream, line);) lines.push_back(line);
   try {
-    add_settings(toml::parse(*text), "", lines, run.settings);
-  } catch (const toml::parse_error& error) {
-    run.notes.push_back(fmt::format("{}:{}: {}; no settings are shown", file.string(),
-                                    error.source().begin.line, error.description()));
+    add_settings(parse_toml(*text, file.string()), "", lines, run.settings);
+  } catch (const UsageError& error) {
+    run.notes.push_back(fmt::format("{} No settings are shown", error.what()));
   }
 }
 

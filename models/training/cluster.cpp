@@ -10,7 +10,7 @@
 #include "core/nearest_name.h"
 #include "models/training/published.h"
 #include "models/training/recipes.h"
-#include "models/training/toml_document.h"
+#include "models/training/toml_text.h"
 
 namespace minibert {
 namespace {

@@ -17,7 +17,7 @@
 #include "models/training/recipes.h"
 #include "models/training/run_setup.h"
 #include "models/training/setting_faults.h"
-#include "models/training/toml_document.h"
+#include "models/training/toml_text.h"
 
 namespace minibert {
 namespace {

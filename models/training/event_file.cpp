@@ -71,6 +71,8 @@ class FieldReader {
   /// False at the end of the message, or where it can't be understood.
   bool next() {
     const std::optional<uint64_t> head = take_varint();
+    number_ = 0;
+    bytes_ = {};
     if (!head) return false;
     field_ = *head / 8;
     switch (*head % 8) {
@@ -97,7 +99,8 @@ class FieldReader {
   template <typename T>
   T value() const {
     T result{};
-    std::memcpy(&result, bytes_.data(), std::min(sizeof result, bytes_.size()));
+    if (!bytes_.empty())
+      std::memcpy(&result, bytes_.data(), std::min(sizeof result, bytes_.size()));
     return result;
   }
 

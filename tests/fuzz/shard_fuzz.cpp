@@ -17,7 +17,7 @@ void repair(std::string& bytes) {
   if (index <= bytes.size()) {
     for (size_t at = index; at + 16 <= bytes.size(); at += 8) {
       const auto begin = get<uint64_t>(bytes, at), end = get<uint64_t>(bytes, at + 8);
-      if (begin < kHeader || begin + 12 > end || end > index) continue;
+      if (begin < kHeader || begin > index || end > index || end < begin + 12) continue;
       put(bytes, begin, crc32_of(bytes.data() + begin + 4, end - begin - 4));
     }
     put(bytes, kIndexCrc, crc32_of(bytes.data() + index, bytes.size() - index));

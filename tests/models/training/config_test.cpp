@@ -84,6 +84,15 @@ TEST(Config, UnknownKeyNamesLineAndNearest) {
 TEST(Config, DuplicateKeyAndBrokenSyntaxNameTheLine) {
   EXPECT_TRUE(has(toml_error("[train]\nseed = 1\nseed = 2\n"), "run.toml:3"));
   EXPECT_TRUE(has(toml_error("[train]\nseed = \n"), "run.toml:2"));
+  // toml++ asserts what follows "[".
+  for (const char* header : {"[!train]", "[=]", "[,]", "[[!]]", "[\n]", "[\x0e"}) {
+    for (const int lines : {0, 1, 2, 6, 7}) {
+      std::string text = "[train]\nseed = 1\n";
+      for (int i = 0; i < lines; ++i) text += "# more\n";
+      const std::string message = toml_error(text + header + "\n[log]\nlog_every = 1\n");
+      EXPECT_TRUE(has(message, "run.toml:" + std::to_string(lines + 3) + ": ")) << message;
+    }
+  }
   EXPECT_TRUE(has(toml_error("seed = 1\n"), "Did you mean train.seed?"));
 }
 

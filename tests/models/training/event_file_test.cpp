@@ -74,5 +74,24 @@ TEST(EventFile, ADamagedByteEndsTheReading) {
   }
 }
 
+// Field 1 is a double and field 2 a varint; here 1 comes as a varint, before and after one of eight bytes.
+TEST(EventFile, AFieldOfAnotherTypeHasNoBytesOfTheOneBefore) {
+  const auto raw = [](auto value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof value);
+  };
+  const auto masked = [](const std::string& bytes) {  // event_file.h
+    const uint32_t crc = crc32c(bytes);
+    return ((crc >> 15) | (crc << 17)) + 0xa282ead8U;
+  };
+  const std::string varint("\x08\x01", 2), eight_bytes = "\x19" + raw(7.5), step("\x10\x05", 2);
+  for (const std::string& message : {varint + step, eight_bytes + varint + step}) {
+    const std::string length = raw(uint64_t{message.size()});
+    const auto records = read_events(length + raw(masked(length)) + message + raw(masked(message)));
+    ASSERT_EQ(records.size(), 1u);
+    EXPECT_EQ(records[0].event.wall_time, 0);
+    EXPECT_EQ(records[0].event.step, 5);
+  }
+}
+
 }  // namespace
 }  // namespace minibert

@@ -140,6 +140,7 @@ def edit_row(fragment, wrong, right):
 edit_row("{}: {} is {}, expected {} ({}). Change it there", "[train]\nseed = -1\n", "[train]\nseed = 1\n")
 edit_row("is an integer beyond 2^53", "[optim]\nmax_grad_norm = 9007199254740993\n", "[optim]\nmax_grad_norm = 9007199254740993.0\n")
 edit_row("{}:{}: {}. Mend that line", "[train]\nseed = \n", "[train]\nseed = 1\n")
+edit_row("{}:{}: a key or the name of a table is malformed", "[!train]\nseed = 1\n", "[train]\nseed = 1\n")
 
 
 def phases(w, text):
