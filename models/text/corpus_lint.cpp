@@ -39,10 +39,6 @@ constexpr int64_t kWrappedTokens = 40;  // a wrapped line has fewer
 constexpr double kWithoutLetters = 0.1;
 constexpr double kShort = 0.5;  // of the examples
 
-double share(int64_t part, int64_t whole) {
-  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
-}
-
 /// The files of a text as a command takes them: by name if they are few.
 std::string files_of(const std::vector<SourceStats>& sources) {
   constexpr size_t kNamed = 3;
@@ -97,7 +93,7 @@ class Linter {
   void found(const char* name, double share, fmt::format_string<Args...> format, Args&&... args) {
     findings_.push_back({name, share, fmt::format(format, std::forward<Args>(args)...)});
   }
-  double of_sentences(int64_t count) const { return share(count, counts_.sentences); }
+  double of_sentences(int64_t count) const { return share_of(count, counts_.sentences); }
   /// What to do to the text: a command where its lines are the file's, else in words.
   std::string by_command(const char* deed, const std::string& program) const {
     const TextFormat format = settings_.documents.format;
@@ -127,7 +123,7 @@ class Linter {
             "--no-nsp.",
             lines() ? ", or blank lines between them" : "");
     }
-    const double giant = share(facts_.largest_document_tokens, counts_.tokens);
+    const double giant = share_of(facts_.largest_document_tokens, counts_.tokens);
     if (settings_.examples.nsp && documents > 1 && giant > kGiant) {
       found(
           "giant_document", giant,
@@ -135,7 +131,7 @@ class Linter {
           "REGEX. Or build without pairs: --no-nsp.",
           documents, facts_.largest_document_tokens, counts_.tokens);
     }
-    const double single = share(facts_.one_sentence_documents, documents);
+    const double single = share_of(facts_.one_sentence_documents, documents);
     if (settings_.examples.nsp && documents > 1 && single > kOneSentence) {
       found(
           "one_sentence_documents", single,
@@ -148,8 +144,8 @@ class Linter {
     }
     int64_t empty = facts_.empty_documents;
     for (const SourceStats& source : manifest_.sources) empty += source.empty_documents;
-    if (share(empty, documents + empty) > kEmptyDocuments) {
-      found("empty_documents", share(empty, documents + empty),
+    if (share_of(empty, documents + empty) > kEmptyDocuments) {
+      found("empty_documents", share_of(empty, documents + empty),
             "{} of {} documents hold no token and were left out. Check the source{}, or remove "
             "them.",
             empty, documents + empty,
@@ -157,7 +153,7 @@ class Linter {
     }
     if (facts_.documents_in_both_parts > 0) {
       found(
-          "held_out_copies", share(facts_.documents_in_both_parts, documents),
+          "held_out_copies", share_of(facts_.documents_in_both_parts, documents),
           "{} documents are in the training text and held out as well, so held-out figures are too "
           "good. {}",
           facts_.documents_in_both_parts, remove_documents());
@@ -173,12 +169,12 @@ class Linter {
   }
 
   void repeats() {
-    const double documents = share(facts_.repeated_documents, counts_.documents);
+    const double documents = share_of(facts_.repeated_documents, counts_.documents);
     if (documents > kRepeatedDocuments) {
       found("repeated_documents", documents, "{} of {} documents equal an earlier one. {}",
             facts_.repeated_documents, counts_.documents, remove_documents());
     }
-    const double tokens = share(facts_.repeated_tokens, counts_.tokens);
+    const double tokens = share_of(facts_.repeated_tokens, counts_.tokens);
     const std::string clean = lines() ? by_command("Remove them", "awk '!NF || !seen[$0]++'")
                                       : "Remove them from " + files_of(manifest_.sources) + ".";
     if (tokens > kRepeatedTokens) {
@@ -210,13 +206,13 @@ class Linter {
     }
     if (first == nullptr) return;
     if (latin1 > 0) {
-      found("not_utf8", share(invalid, bytes),
+      found("not_utf8", share_of(invalid, bytes),
             "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops; {} looks like "
             "Latin-1. {}",
             invalid, first->path, "Convert it: " + latin1_conversion(*first));
     } else {
       found(
-          "not_utf8", share(invalid, bytes),
+          "not_utf8", share_of(invalid, bytes),
           "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
           "{}). Remove them: {}",
           invalid, first->path, first->first_invalid_line,
@@ -295,7 +291,7 @@ class Linter {
   // ---- [UNK] -----------------------------------------------------------------------------------
 
   void unknown() {
-    const double unknown = share(counts_.unknown_tokens, counts_.tokens);
+    const double unknown = share_of(counts_.unknown_tokens, counts_.tokens);
     if (unknown <= kUnknown) return;
     const int64_t half = facts_.unknown_words / 2;
     std::string fix;
@@ -336,16 +332,16 @@ class Linter {
     for (const auto& [name, count] : facts_.letters) {
       const auto known = facts_.vocabulary_letters.find(name);
       const double covered =
-          share(known == facts_.vocabulary_letters.end() ? 0 : known->second, pieces);
-      if (share(count, letters) <= kScript || covered >= kVocabularyScript) continue;
-      found("foreign_script", share(count, letters),
+          share_of(known == facts_.vocabulary_letters.end() ? 0 : known->second, pieces);
+      if (share_of(count, letters) <= kScript || covered >= kVocabularyScript) continue;
+      found("foreign_script", share_of(count, letters),
             "{:.1f} % of the letters are {}, and {:.1f} % of the vocabulary's pieces: the text is "
             "[UNK] or spelled letter by letter. Leave this text out, or train a vocabulary on it: "
             "minibert tokenizer train --vocab-size {} --output NEW.txt{} {}",
-            100 * share(count, letters), name, 100 * covered, manifest_.tokens.vocab_size,
+            100 * share_of(count, letters), name, 100 * covered, manifest_.tokens.vocab_size,
             text_flags(), files_of(manifest_.sources));
     }
-    const double upper = share(facts_.vocabulary_upper, manifest_.tokens.vocab_size);
+    const double upper = share_of(facts_.vocabulary_upper, manifest_.tokens.vocab_size);
     if (!settings_.cased && upper > kUpperVocabulary) {
       found(
           "cased_vocabulary", upper,
@@ -359,7 +355,7 @@ class Linter {
 
   void lengths() {
     const int64_t read = counts_.tokens * settings_.duplicate_factor;
-    const double lost = share(facts_.lost_tokens, read);
+    const double lost = share_of(facts_.lost_tokens, read);
     const int sequence = settings_.examples.sequence_length;
     if (lost > kLost) {
       found("truncated_text", lost,
@@ -367,7 +363,7 @@ class Linter {
             "longer. Cut them into pieces: --max-sentence-tokens {}.",
             facts_.lost_tokens, read, std::max(1, sequence / 8));
     }
-    const double cut = share(facts_.cut_tokens, counts_.tokens);
+    const double cut = share_of(facts_.cut_tokens, counts_.tokens);
     if (cut > kCut && settings_.examples.max_sentence_tokens == ExampleOptions::kWhatFits) {
       found("long_lines", cut,
             "{} of {} tokens are in sentences that an example cannot hold; they were cut into "
@@ -381,8 +377,8 @@ class Linter {
          length <= sequence / 4 && static_cast<size_t>(length) < counts_.length_histogram.size();
          ++length)
       brief += counts_.length_histogram[static_cast<size_t>(length)];
-    if (share(brief, counts_.examples) > kShort) {
-      found("short_examples", share(brief, counts_.examples),
+    if (share_of(brief, counts_.examples) > kShort) {
+      found("short_examples", share_of(brief, counts_.examples),
             "{} of {} examples have at most {} tokens, a quarter of --sequence-length. {} a "
             "lower --sequence-length.",
             brief, counts_.examples, sequence / 4,
@@ -393,7 +389,7 @@ class Linter {
   // ---- Masks -----------------------------------------------------------------------------------
 
   void masks() {
-    const double empty = share(empty_masks_, counts_.examples);
+    const double empty = share_of(empty_masks_, counts_.examples);
     if (empty > kEmptyMasks) {
       found(
           "empty_masks", empty,

@@ -207,13 +207,7 @@ void ExampleStage::note(const Group& group, int64_t taken) {
 }
 
 void ExampleStage::tally(const StoredExample& stored, bool without_masks) {
-  DataCounts& counts = part_.counts;
-  ++counts.examples;
-  counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
-  counts.masked_tokens += static_cast<int64_t>(stored.masked_positions.size());
-  counts.nsp_next += stored.example.nsp_label == kNspNext;
-  counts.nsp_random += stored.example.nsp_label == kNspRandom;
-  ++counts.length_histogram[stored.example.ids.size()];
+  part_.counts.add(stored);
   part_.facts.lost_tokens += stored.example.lost_tokens;
   part_.facts.empty_masks += without_masks;
 }

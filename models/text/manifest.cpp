@@ -15,6 +15,7 @@
 #include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 #include "models/text/manifest_json.h"
+#include "models/text/shard.h"
 
 namespace minibert {
 
@@ -173,6 +174,15 @@ json to_json(const DataSettings& settings) {
   if (settings.strip_accents) value["strip_accents"] = *settings.strip_accents;
   if (!settings.split_chinese) value["tokenize_chinese_chars"] = false;
   return value;
+}
+
+void DataCounts::add(const StoredExample& stored) {
+  ++examples;
+  example_tokens += static_cast<int64_t>(stored.example.ids.size());
+  masked_tokens += static_cast<int64_t>(stored.masked_positions.size());
+  nsp_next += stored.example.nsp_label == kNspNext;
+  nsp_random += stored.example.nsp_label == kNspRandom;
+  ++length_histogram[stored.example.ids.size()];
 }
 
 json to_json(const DataCounts& counts) {

@@ -44,6 +44,8 @@ struct ShardEntry {
   std::optional<uint32_t> identity = {};  // ShardReader::identity(); older folders have none
 };
 
+struct StoredExample;
+
 /// Counts of the text and of the examples. Tokens of the text exclude [CLS] and [SEP], tokens of
 /// examples include them.
 struct DataCounts {
@@ -51,7 +53,15 @@ struct DataCounts {
   int64_t examples = 0, example_tokens = 0, masked_tokens = 0;
   int64_t nsp_next = 0, nsp_random = 0;
   std::vector<int64_t> length_histogram;  // [sequence_length + 1], examples by number of tokens
+
+  /// Counts an example; length_histogram has its size already.
+  void add(const StoredExample& stored);
 };
+
+/// part / whole; 0 of nothing.
+inline double share_of(int64_t part, int64_t whole) {
+  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+}
 
 struct Manifest {
   int format_version = kDataFormatVersion;

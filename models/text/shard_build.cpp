@@ -21,7 +21,7 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kLeastMemory = 256 << 20;
+constexpr int64_t kLeastMemory = 256'000'000;
 constexpr int64_t kFixedMemory = 160 << 20;  // batches of text, hashes of sentences, buffers
 
 // ---- 1. Options --------------------------------------------------------------------------------
@@ -54,7 +54,7 @@ void check_options(const BuildOptions& options) {
            "--hold-out-every: is {}, expected 0 (none) or at least 2 (documents).",
            s.hold_out_every);
   MB_CHECK(options.memory >= kLeastMemory, "--memory: is {} bytes, expected at least {}MB.",
-           options.memory, kLeastMemory >> 20);
+           options.memory, kLeastMemory / 1'000'000);
   MB_CHECK(options.shard_bytes >= 1 << 10, "--shard-size: is {} bytes, expected at least 1024.",
            options.shard_bytes);
 }
@@ -71,7 +71,11 @@ void check_unigram_source(const BuildOptions& options, const Vocab& vocabulary) 
            describe(ours), (options.unigram_from / "vocab.txt").string());
 }
 
-// ---- 2. All of it ------------------------------------------------------------------------------
+// ---- 2. What the stages need -------------------------------------------------------------------
+
+void say(const BuildOptions& options, const std::string& what) {
+  if (options.progress && !what.empty()) options.progress(what);
+}
 
 /// The same for the same build only; "" for one that cannot be repeated (standard input).
 std::string identity_of(const BuildOptions& options, const std::vector<std::string>& files,
@@ -116,6 +120,36 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
+/// That of the model's folder, but reading words as the settings say.
+WordPieceTokenizer tokenizer_for(const BuildOptions& options) {
+  const FolderTokenizer found = open_tokenizer_folder(options.vocabulary);
+  for (const std::string& note : found.notes) say(options, "note: " + note);
+  TokenizerOptions words = options_of(options.settings);
+  words.recognise_special_tokens = false;  // `[MASK]` in the text is characters
+  words.clean_text = found.tokenizer.options().clean_text;
+  words.max_characters_per_word = found.tokenizer.options().max_characters_per_word;
+  return {found.tokenizer.vocab(), words, found.tokenizer.added()};
+}
+
+/// Counts of --unigram-from; empty without it.
+std::vector<uint64_t> given_unigrams(const BuildOptions& options, const Vocab& vocabulary) {
+  if (options.unigram_from.empty()) return {};
+  check_unigram_source(options, vocabulary);
+  return read_unigram_counts(options.unigram_from, vocabulary.size());
+}
+
+/// All that is known before the text is read.
+Manifest manifest_for(const BuildOptions& options, const Vocab& vocabulary,
+                      const TokenTable& table) {
+  Manifest manifest;
+  manifest.settings = options.settings;
+  manifest.vocabulary_hash = fmt::format("{:016x}", vocabulary.hash());
+  manifest.tokens = table;
+  manifest.unigram_source =
+      options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
+  return manifest;
+}
+
 void finish_folder(const std::filesystem::path& folder, const BuildOptions& options,
                    const std::vector<uint64_t>& unigrams, const Manifest& manifest) {
   for (const auto& [name, text] : files_for_shards(options.vocabulary))
@@ -124,113 +158,134 @@ void finish_folder(const std::filesystem::path& folder, const BuildOptions& opti
   write_manifest(folder, manifest);
 }
 
-void say(const BuildOptions& options, const std::string& what) {
-  if (options.progress && !what.empty()) options.progress(what);
-}
+// ---- 3. The stages -----------------------------------------------------------------------------
+
+/// One build: text, held-out examples, examples, the output's name.
+class Build {
+ public:
+  explicit Build(const BuildOptions& options)
+      : options_(options),
+        tokenizer_(tokenizer_for(options)),
+        table_(token_table(tokenizer_.vocab())),
+        unigrams_(given_unigrams(options, tokenizer_.vocab())),
+        manifest_(manifest_for(options, tokenizer_.vocab(), table_)),
+        files_(expand_sources(options.files)),
+        identity_(identity_of(options, files_, manifest_)),
+        memory_(options.array_memory > 0 ? options.array_memory : options.memory - kFixedMemory) {
+    if (!options.dry_run)
+      folder_.emplace(resolved_output(options.output), options.force, identity_);
+    if (folder_) path_ = folder_->path();
+    journal_.emplace(path_, identity_);
+  }
+
+  BuildReport run() {
+    read_text();
+    check_text();
+    keeps_ = folder_ && BuildJournal::is_of(path_, identity_);
+    BuildReport report;
+    if (options_.settings.hold_out_every > 0) report.held_out = build_held_out();
+    say_unless_dry("creating the examples");
+    DrawRecorder recorder(options_.dry_run ? std::filesystem::path{} : options_.record_draws);
+    report.data = build_part(path_, text_->training(), /* held_out= */ false, recorder);
+    if (keeps_) journal_->remove();
+    if (folder_) folder_->publish();
+    return report;
+  }
+
+ private:
+  /// Token ids of all documents: those of an earlier call that was killed, or of the files.
+  void read_text() {
+    begin_text();
+    if (journal_->load_text(manifest_, text_->training(), text_->held_out())) {
+      say(options_, "the text was read before this command was stopped: going on after it");
+      return journal_->tidy();
+    }
+    if (folder_) journal_->remove();
+    manifest_.sources.clear();
+    begin_text();
+    for (const std::string& file : files_) {
+      say(options_, fmt::format("reading {}", file));
+      manifest_.sources.push_back(
+          read_documents(file, options_.settings.documents,
+                         [&](Document&& document) { text_->add(std::move(document)); }));
+    }
+    text_->finish();
+    if (journal_->on() && text_bytes(manifest_) > options_.restart_bytes)
+      journal_->save_text(manifest_, text_->training(), text_->held_out());
+  }
+
+  void begin_text() {
+    text_.emplace(tokenizer_, table_, options_.settings, folder_ ? path_ : scratch_.path(),
+                  memory_ / 2);
+  }
+
+  void check_text() {
+    const int64_t documents = text_->training().counts.documents;
+    const int64_t hold_out_every = options_.settings.hold_out_every;
+    MB_CHECK_AS(DataError, documents > 0,
+                "data build: {} files hold no document of at least one token, expected some. Check "
+                "--format and the files.",
+                files_.size());
+    MB_CHECK_AS(
+        DataError, hold_out_every == 0 || text_->held_out().counts.documents > 0,
+        "data build: {} documents are too few for --hold-out-every {}, expected at least as "
+        "many. Check --document-break, or lower --hold-out-every.",
+        documents, hold_out_every);
+  }
+
+  Manifest build_held_out() {
+    say_unless_dry("creating the held-out examples");
+    const std::filesystem::path path = path_ / "held-out";
+    if (folder_) std::filesystem::create_directory(path);
+    if (keeps_ && holds_manifest(path)) return read_manifest(path);  // from before a kill
+    DrawRecorder no_recorder({});
+    return build_part(path, text_->held_out(), /* held_out= */ true, no_recorder);
+  }
+
+  /// The examples of a part of the text, in their folder.
+  Manifest build_part(const std::filesystem::path& path, TextPart& part, bool held_out,
+                      DrawRecorder& recorder) {
+    Manifest result = manifest_;
+    result.held_out = held_out;
+    if (held_out && options_.unigram_from.empty())
+      result.unigram_source = "the training folder this was held out of";
+    const ExampleStageOptions stage{options_.shard_bytes, memory_ / 4, options_.dry_run, held_out,
+                                    keeps_ ? &*journal_ : nullptr};
+    result.shards = ExampleStage(path, options_.settings, stage, table_, part, recorder).run();
+    result.counts = part.counts;
+    result.facts = part.facts;
+    const auto& unigrams = unigrams_.empty() ? text_->training().unigrams : unigrams_;
+    if (!options_.dry_run) finish_folder(path, options_, unigrams, result);
+    part.documents = {};  // removes its files
+    return result;
+  }
+
+  void say_unless_dry(const std::string& what) const {
+    if (!options_.dry_run) say(options_, what);
+  }
+
+  const BuildOptions& options_;
+  const WordPieceTokenizer tokenizer_;
+  const TokenTable table_;
+  const std::vector<uint64_t> unigrams_;  // [V], or empty: those of the text
+  Manifest manifest_;
+  const std::vector<std::string> files_;
+  const std::string identity_;
+  const int64_t memory_;  // bytes of the arrays that grow with the text
+  std::optional<PartialFolder> folder_;
+  std::filesystem::path path_;  // empty in a dry run
+  const ScratchFolder scratch_;
+  std::optional<BuildJournal> journal_;
+  bool keeps_ = false;  // closed shards are noted in the journal
+  std::optional<TextStage> text_;
+};
 
 }  // namespace
 
 BuildReport build_shards(const BuildOptions& options) {
   const double start = seconds_now();
   check_options(options);
-  const DataSettings& settings = options.settings;
-
-  TokenizerOptions tokenizer_options = options_of(settings);
-  tokenizer_options.recognise_special_tokens = false;  // `[MASK]` in the text is characters
-  const FolderTokenizer vocabulary = open_tokenizer_folder(options.vocabulary);
-  for (const std::string& note : vocabulary.notes) say(options, "note: " + note);
-  tokenizer_options.clean_text = vocabulary.tokenizer.options().clean_text;
-  tokenizer_options.max_characters_per_word =
-      vocabulary.tokenizer.options().max_characters_per_word;
-  const WordPieceTokenizer tokenizer(vocabulary.tokenizer.vocab(), tokenizer_options,
-                                     vocabulary.tokenizer.added());
-  const TokenTable table = token_table(tokenizer.vocab());
-  std::vector<uint64_t> given_unigrams;
-  if (!options.unigram_from.empty()) {
-    check_unigram_source(options, tokenizer.vocab());
-    given_unigrams = read_unigram_counts(options.unigram_from, table.vocab_size);
-  }
-
-  Manifest manifest;
-  manifest.settings = settings;
-  manifest.vocabulary_hash = fmt::format("{:016x}", tokenizer.vocab().hash());
-  manifest.tokens = table;
-  manifest.unigram_source =
-      options.unigram_from.empty() ? "this folder" : options.unigram_from.string();
-  const std::vector<std::string> files = expand_sources(options.files);
-  const std::string identity = identity_of(options, files, manifest);
-  std::optional<PartialFolder> folder;
-  if (!options.dry_run) folder.emplace(resolved_output(options.output), options.force, identity);
-  const ScratchFolder scratch;
-  const std::filesystem::path path = folder ? folder->path() : std::filesystem::path{};
-  const int64_t memory =
-      options.array_memory > 0 ? options.array_memory : options.memory - kFixedMemory;
-  BuildJournal journal(path, identity);
-  std::optional<TextStage> stage;
-  const auto begin_text = [&]() -> TextStage& {
-    return stage.emplace(tokenizer, table, settings, folder ? path : scratch.path(), memory / 2);
-  };
-  begin_text();
-  if (journal.load_text(manifest, stage->training(), stage->held_out())) {
-    say(options, "the text was read before this command was stopped: going on after it");
-    journal.tidy();
-  } else {
-    if (folder) journal.remove();
-    manifest.sources.clear();
-    TextStage& reading = begin_text();
-    for (const std::string& file : files) {
-      say(options, fmt::format("reading {}", file));
-      manifest.sources.push_back(read_documents(file, settings.documents, [&](Document&& document) {
-        reading.add(std::move(document));
-      }));
-    }
-    reading.finish();
-    if (journal.on() && text_bytes(manifest) > options.restart_bytes)
-      journal.save_text(manifest, reading.training(), reading.held_out());
-  }
-  const bool keeps = folder && BuildJournal::is_of(path, identity);
-  TextStage& text = *stage;
-  TextPart& training = text.training();
-  MB_CHECK_AS(DataError, training.counts.documents > 0,
-              "data build: {} files hold no document of at least one token, expected some. Check "
-              "--format and the files.",
-              files.size());
-  MB_CHECK_AS(DataError, settings.hold_out_every == 0 || text.held_out().counts.documents > 0,
-              "data build: {} documents are too few for --hold-out-every {}, expected at least as "
-              "many. Check --document-break, or lower --hold-out-every.",
-              training.counts.documents, settings.hold_out_every);
-
-  BuildReport report;
-  const auto finish = [&](const std::filesystem::path& folder, TextPart& part, bool held_out,
-                          DrawRecorder& recorder) {
-    Manifest result = manifest;
-    result.held_out = held_out;
-    if (held_out && options.unigram_from.empty())
-      result.unigram_source = "the training folder this was held out of";
-    const ExampleStageOptions stage_options{options.shard_bytes, memory / 4, options.dry_run,
-                                            held_out, keeps ? &journal : nullptr};
-    result.shards = ExampleStage(folder, settings, stage_options, table, part, recorder).run();
-    result.counts = part.counts;
-    result.facts = part.facts;
-    const auto& unigrams = given_unigrams.empty() ? training.unigrams : given_unigrams;
-    if (!options.dry_run) finish_folder(folder, options, unigrams, result);
-    part.documents = {};  // removes its files
-    return result;
-  };
-  DrawRecorder recorder(options.dry_run ? std::filesystem::path{} : options.record_draws),
-      no_recorder({});
-  if (settings.hold_out_every > 0) {
-    say(options, options.dry_run ? "" : "creating the held-out examples");
-    if (folder) std::filesystem::create_directory(path / "held-out");
-    const bool done = keeps && holds_manifest(path / "held-out");  // before a kill
-    report.held_out =
-        done ? read_manifest(path / "held-out")
-             : finish(path / "held-out", text.held_out(), /* held_out= */ true, no_recorder);
-  }
-  say(options, options.dry_run ? "" : "creating the examples");
-  report.data = finish(path, training, /* held_out= */ false, recorder);
-  if (keeps) journal.remove();
-  if (folder) folder->publish();
+  BuildReport report = Build(options).run();
   report.seconds = seconds_now() - start;
   return report;
 }

@@ -24,11 +24,11 @@ struct BuildOptions {
   int64_t shard_bytes = int64_t{256} << 20;  // a shard is closed once it is at least this long
   /// Bytes that the build may hold, about; what does not fit goes to files in `output`.partial. The
   /// longest document, its sentences and examples come on top.
-  int64_t memory = int64_t{1} << 30;
+  int64_t memory = 1'000'000'000;
   /// Bytes of the arrays that grow with the text; 0: what `memory` leaves. For tests.
   int64_t array_memory = 0;
   /// A build of more text than this, bytes, keeps its progress and goes on after a kill.
-  int64_t restart_bytes = int64_t{64} << 20;
+  int64_t restart_bytes = 64'000'000;
   bool force = false;    // replace an earlier build in `output`
   bool dry_run = false;  // read, create and count the examples, write nothing
   /// Training shards whose token counts to copy (for held-out text); may be empty.

@@ -11,18 +11,8 @@
 namespace minibert {
 namespace {
 
-double share(int64_t part, int64_t whole) {
-  return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
-}
-
 void count_example(const StoredExample& stored, const TokenTable& tokens, ShardInspection& found) {
-  DataCounts& counts = found.counts;
-  ++counts.examples;
-  counts.example_tokens += static_cast<int64_t>(stored.example.ids.size());
-  counts.masked_tokens += static_cast<int64_t>(stored.masked_positions.size());
-  counts.nsp_next += stored.example.nsp_label == kNspNext;
-  counts.nsp_random += stored.example.nsp_label == kNspRandom;
-  ++counts.length_histogram[stored.example.ids.size()];
+  found.counts.add(stored);
   found.empty_masks += stored.masked_positions.empty();
   for (size_t i = 0; i < stored.masked_positions.size(); ++i) {
     const int32_t shown = stored.example.ids[static_cast<size_t>(stored.masked_positions[i])];
@@ -87,11 +77,11 @@ nlohmann::json to_json(const ShardInspection& found) {
        {{"size", found.manifest.tokens.vocab_size}, {"hash", found.manifest.vocabulary_hash}}},
       {"shards", found.manifest.shards.size()},
       {"counts", to_json(found.counts)},
-      {"share_mask", share(found.shown_as_mask, found.counts.masked_tokens)},
-      {"share_kept", share(found.shown_as_kept, found.counts.masked_tokens)},
-      {"share_random", share(found.shown_as_random, found.counts.masked_tokens)},
-      {"share_masked_of_tokens", share(found.counts.masked_tokens, found.counts.example_tokens)},
-      {"share_next_sentence", share(found.counts.nsp_next, found.counts.examples)},
+      {"share_mask", share_of(found.shown_as_mask, found.counts.masked_tokens)},
+      {"share_kept", share_of(found.shown_as_kept, found.counts.masked_tokens)},
+      {"share_random", share_of(found.shown_as_random, found.counts.masked_tokens)},
+      {"share_masked_of_tokens", share_of(found.counts.masked_tokens, found.counts.example_tokens)},
+      {"share_next_sentence", share_of(found.counts.nsp_next, found.counts.examples)},
       {"examples_without_masks", found.empty_masks},
       {"findings", to_json(found.findings)}};
 }
@@ -105,21 +95,21 @@ std::string describe(const ShardInspection& found) {
       "masked: {} tokens, {:.1f} % of all; shown as [MASK] {:.1f} %, kept {:.1f} %, random {:.1f} "
       "%{}\n",
       found.folder.string(), c.examples, found.manifest.shards.size(), c.documents, c.sentences,
-      c.tokens, 100 * share(c.unknown_tokens, c.tokens), found.manifest.tokens.vocab_size,
+      c.tokens, 100 * share_of(c.unknown_tokens, c.tokens), found.manifest.tokens.vocab_size,
       found.manifest.vocabulary_hash, c.masked_tokens,
-      100 * share(c.masked_tokens, c.example_tokens),
-      100 * share(found.shown_as_mask, c.masked_tokens),
-      100 * share(found.shown_as_kept, c.masked_tokens),
-      100 * share(found.shown_as_random, c.masked_tokens),
+      100 * share_of(c.masked_tokens, c.example_tokens),
+      100 * share_of(found.shown_as_mask, c.masked_tokens),
+      100 * share_of(found.shown_as_kept, c.masked_tokens),
+      100 * share_of(found.shown_as_random, c.masked_tokens),
       found.manifest.settings.dynamic_masking ? " (dynamic: epoch 0)" : "");
   text += found.manifest.settings.examples.nsp
               ? fmt::format("next sentence: {} true, {} random ({:.1f} % true)\n", c.nsp_next,
-                            c.nsp_random, 100 * share(c.nsp_next, c.examples))
+                            c.nsp_random, 100 * share_of(c.nsp_next, c.examples))
               : "next sentence: none (--no-nsp)\n";
   text += "length in tokens, examples:";
   for (const auto& [last, count] : binned(c.length_histogram)) {
     text += fmt::format("\n  up to {:5} {:9} {}", last, count,
-                        std::string(static_cast<size_t>(50 * share(count, c.examples)), '#'));
+                        std::string(static_cast<size_t>(50 * share_of(count, c.examples)), '#'));
   }
   if (found.empty_masks > 0)
     text += fmt::format("\nexamples without a masked token: {}", found.empty_masks);

@@ -324,6 +324,7 @@ struct LineReader::State {
     encoding.decode(decoded, /* end= */ false, text);
     check_text(before);
     stats.text_bytes += static_cast<int64_t>(decoded.size());
+    stats.file_bytes = file.sum().bytes - static_cast<int64_t>(input.size());  // so far
   }
 
   void check_text(size_t before) const {

@@ -2,7 +2,6 @@
 #include "models/training/plan.h"
 
 #include <algorithm>
-#include <charconv>
 #include <fstream>
 
 #include <unistd.h>
@@ -244,26 +243,6 @@ int64_t process_bytes() {
   file >> size >> resident;
   return std::max<int64_t>(
       0, resident * ::sysconf(_SC_PAGESIZE) - Allocator::instance().reserved_bytes());
-}
-
-int64_t parse_bytes(const std::string& text, const std::string& flag) {
-  struct Unit {
-    const char* name;
-    double bytes;
-  };
-  static constexpr Unit kUnits[] = {{"B", 1},        {"KB", 1e3},     {"MB", 1e6},
-                                    {"GB", 1e9},     {"TB", 1e12},    {"KiB", 0x1p10},
-                                    {"MiB", 0x1p20}, {"GiB", 0x1p30}, {"TiB", 0x1p40}};
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  std::string unit(stop, end);
-  unit.erase(0, unit.find_first_not_of(' ') == std::string::npos ? unit.size()
-                                                                 : unit.find_first_not_of(' '));
-  for (const Unit& one : kUnits)
-    if (error == std::errc() && unit == one.name && value > 0 && value * one.bytes < 0x1p62)
-      return static_cast<int64_t>(value * one.bytes);
-  fail<UsageError>("{} is \"{}\", expected a number and a unit such as 16GiB or 80GB", flag, text);
 }
 
 }  // namespace minibert

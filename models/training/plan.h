@@ -87,8 +87,4 @@ int64_t largest_divisor(int64_t n, int64_t most);
 /// Bytes of this process that are resident and that no tensor has: program, libraries, their threads.
 int64_t process_bytes();
 
-/// "3.2 GB" to bytes: a number and B, KB, MB, GB, TB (powers of 1,000) or KiB .. TiB (of 1,024).
-/// Errors: UsageError naming `flag`.
-int64_t parse_bytes(const std::string& text, const std::string& flag);
-
 }  // namespace minibert

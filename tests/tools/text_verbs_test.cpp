@@ -1,6 +1,7 @@
 // text_verbs_test.cpp: fill-mask and embed as a shell sees them: where texts come from, what stands
 // on which stream, what is refused and with which exit code. Values are compared with Transformers'
 // in tests/models/bert/peer_test.cpp.
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -87,6 +88,45 @@ TEST_F(TextVerbs, TextsComeFromArgumentsFileOrStandardInput) {
             (std::vector<std::string>{"-a", "--file"}));
   EXPECT_EQ(texts_of(run_json({"embed"}, "a\n\nb\n")), (std::vector<std::string>{"a", "", "b"}));
   EXPECT_TRUE(run_json({"embed"}, "").empty());
+}
+
+/// Several windows of many groups each; a line in a hundred is too long.
+std::string many_texts() {
+  const char* words[] = {"a", "b", "the", "cat", "sat"};
+  std::string texts;
+  for (int i = 0; i < 60000; ++i) {
+    for (int w = 0; w < i % 6; ++w) texts += fmt::format("{} ", words[(i / 7 + w) % 5]);
+    texts += i % 100 == 99 ? "a b a b a b a\n" : "cat\n";
+  }
+  return texts;
+}
+
+TEST_F(TextVerbs, ThreadsChangeNothingAndResultsStandInOrder) {
+  const std::string texts = many_texts();
+  const auto embed = [&](const std::string& threads) {
+    return testing::run_process(
+        {"/usr/bin/env", "OMP_NUM_THREADS=" + threads, std::getenv("MINIBERT_BINARY"), "embed",
+         "--model", folder_, "--json", "--no-truncate"},
+        texts);
+  };
+  const ProcessResult two = embed("2");
+  EXPECT_EQ(two.exit_code, 3);  // because of those that are too long
+  ASSERT_TRUE(two.out == embed("1").out);
+  std::istringstream inputs(texts), outputs(two.out);
+  int number = 0;
+  for (std::string text, line; std::getline(inputs, text); ++number) {
+    ASSERT_TRUE(std::getline(outputs, line));
+    const json object = json::parse(line);
+    ASSERT_EQ(object["text"], text);
+    ASSERT_EQ(object.contains("error"), std::count(text.begin(), text.end(), ' ') > 5);
+    if (number % 7001 != 0 || object.contains("error")) continue;
+    const json alone = run_json({"embed", text})[0];  // its result is its own
+    ASSERT_EQ(object["vector"].size(), alone["vector"].size());
+    for (size_t i = 0; i < alone["vector"].size(); ++i)
+      ASSERT_NEAR(object["vector"][i].get<double>(), alone["vector"][i].get<double>(), 1e-5);
+  }
+  std::string more;
+  EXPECT_FALSE(std::getline(outputs, more));
 }
 
 TEST_F(TextVerbs, FillMaskHasTheFieldsOfTheContract) {

@@ -23,6 +23,7 @@
 #include "tools/minibert/bench.h"
 #include "tools/minibert/local_ranks.h"
 #include "tools/minibert/rank_timing.h"
+#include "tools/minibert/size_flag.h"
 
 namespace minibert {
 namespace {
@@ -166,7 +167,7 @@ void add_bench_all_reduce(CLI::App& bench) {
       ->check(CLI::Range(1, 1024));
   sub->add_option("--sizes", options->sizes, "bytes of data on each rank, such as 64K,25M")
       ->delimiter(',')
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(as_bytes("--sizes"))
       ->capture_default_str();
   sub->add_option("--operations", options->operations, "what to time")
       ->delimiter(',')

@@ -16,6 +16,7 @@
 #include "models/text/shard_build.h"
 #include "models/text/shard_inspect.h"
 #include "models/text/tokenizer_folder.h"
+#include "tools/minibert/size_flag.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
@@ -24,7 +25,7 @@ namespace {
 // ---- data build --------------------------------------------------------------------------------
 
 double percent(int64_t part, int64_t whole) {
-  return whole > 0 ? 100.0 * static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+  return 100 * share_of(part, whole);
 }
 
 struct BuildFlags {
@@ -207,8 +208,12 @@ void add_build(CLI::App& data) {
   build->add_option("--unigram-from", options.unigram_from,
                     "Training shards whose token counts eval mlm compares with (for held-out text "
                     "built on its own)");
-  build->add_option("--shard-size", options.shard_bytes, "Size of a shard, such as 64MB")
-      ->transform(CLI::AsSizeValue(false));
+  build
+      ->add_option(
+          "--shard-size", options.shard_bytes,
+          "Size of a shard, such as 64MB (or MiB; a number alone is bytes, here and below)")
+      ->transform(as_bytes("--shard-size"))
+      ->default_str("256MiB");
   build->add_flag("--shuffle", settings.shuffle,
                   "Store the examples in a random order (the loader of train draws one anyway)");
   build
@@ -216,14 +221,14 @@ void add_build(CLI::App& data) {
           "--memory", options.memory,
           "Memory to use, such as 4GB; the rest goes to files beside OUTPUT (the result does "
           "not depend on it)")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(as_bytes("--memory"))
       ->default_str("1GB");
   build
       ->add_option(
           "--restart-size", options.restart_bytes,
           "Builds of more text than this keep their progress beside OUTPUT; the same command "
           "goes on after a kill")
-      ->transform(CLI::AsSizeValue(false))
+      ->transform(as_bytes("--restart-size"))
       ->default_str("64MB");
   build->add_option("--threads", flags->threads,
                     "CPU threads (the result does not depend on them)");

@@ -27,12 +27,27 @@ struct EmbedOptions {
   ComputeFlags compute;
 };
 
+/// As short as reads back as the same floats: a JSON library would print them as doubles, twice as long.
+void append_numbers(std::span<const float> values, std::string& out) {
+  out += '[';
+  for (const float value : values) {
+    if (out.back() != '[') out += ',';
+    if (std::isfinite(value)) {
+      fmt::format_to(std::back_inserter(out), "{}", value);
+    } else {
+      out += "null";  // as a JSON library
+    }
+  }
+  out += ']';
+}
+
 std::string as_json(const EncodedText& text, std::span<const float> vector) {
-  const nlohmann::ordered_json object = {
-      {"text", text.text},
-      {"ids", text.ids},
-      {"vector", std::vector<float>(vector.begin(), vector.end())}};
-  return json_text(object) + "\n";
+  const nlohmann::ordered_json object = {{"text", text.text}, {"ids", text.ids}};
+  std::string line = json_text(object);
+  line.back() = ',';  // the closing brace
+  line += "\"vector\":";
+  append_numbers(vector, line);
+  return line + "}\n";
 }
 
 std::string summary(const EncodedText& text, std::span<const float> vector) {

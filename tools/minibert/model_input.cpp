@@ -1,25 +1,28 @@
 // model_input.cpp: opening a folder, reading texts, encoding them in groups.
 #include "tools/minibert/model_input.h"
 
-#include <algorithm>
 #include <cstdio>
+#include <filesystem>
+#include <mutex>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
-#include "core/clock.h"
 #include "core/nearest_name.h"
+#include "core/parallel.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
 #include "models/text/tokenizer_folder.h"
+#include "tools/minibert/status_line.h"
 #include "tools/minibert/verbs.h"
 
 namespace minibert {
 namespace {
 
-constexpr size_t kTokensAtATime = 4096;   // limits the memory of activations
-constexpr double kProgressSeconds = 0.5;  // between two states of the progress line
+constexpr size_t kGroupTokens = 2048;               // limits the memory of activations
+constexpr size_t kWindowBytes = size_t{256} << 10;  // of text, read before its groups are computed
+constexpr int64_t kEncodeGrain = 16;                // texts
 
 }  // namespace
 
@@ -85,6 +88,10 @@ TextInput::Source TextInput::open() const {
   if (file_.empty() && isatty(STDIN_FILENO))
     fmt::print(stderr, "Type one text per line; Ctrl-D ends.\n");
   source.reader_.emplace(file_.empty() ? "-" : file_, LineReader::Empty::allowed);
+  std::error_code error;
+  const char* const path = file_.empty() || file_ == "-" ? "/dev/stdin" : file_.c_str();
+  if (std::filesystem::is_regular_file(path, error) && !error)
+    source.file_bytes_ = static_cast<int64_t>(std::filesystem::file_size(path, error));
   return source;
 }
 
@@ -96,6 +103,12 @@ bool TextInput::Source::next(std::string& text) {
   return true;
 }
 
+std::optional<double> TextInput::Source::share_read() const {
+  if (!reader_) return static_cast<double>(next_) / static_cast<double>(arguments_.size());
+  if (file_bytes_ <= 0) return {};
+  return static_cast<double>(reader_->stats().file_bytes) / static_cast<double>(file_bytes_);
+}
+
 namespace {
 
 /// "text 3 ("the old ...")": how messages name a text; `number` from 1.
@@ -105,12 +118,12 @@ std::string describe_text(int64_t number, const std::string& text) {
                      text.size() > kShown ? "..." : "");
 }
 
-/// Texts of a group in order, those that can't be used among them.
-struct Group {
-  std::vector<EncodedText> texts;   // that can be used
-  std::vector<std::string> errors;  // of the others: what is printed for them, "" for people
-  std::vector<bool> usable;         // in order: whether the next one is of `texts` or of `errors`
-  size_t tokens = 0;
+/// A text of the window, and what becomes of it.
+struct WindowText {
+  EncodedText encoded;
+  int64_t number = 0;     // of the text, from 1
+  std::string objection;  // why it can't be used; "" if it can
+  std::string result;     // what is printed for it
 };
 
 class TextRun {
@@ -119,36 +132,72 @@ class TextRun {
       : folder_(folder), input_(input), use_(use), source_(input.open()) {}
 
   void run() {
-    std::string text;
-    while (source_.next(text)) {
-      add(text);
-      if (group_.tokens >= kTokensAtATime || !source_.ready()) flush();
+    while (read_window()) {
+      encode();
+      const bool stops = judge();
+      compute();
+      print();
+      if (stops) fail<DataError>("{}", stopping_);
     }
-    flush();
     report();
   }
 
  private:
-  void add(const std::string& text) {
-    ++texts_;
-    EncodedText encoded{text, folder_.tokenizer.encode_with_special_tokens(text)};
+  /// What can be read without waiting for somebody to write, but some text. False at the end.
+  bool read_window() {
+    window_.clear();
+    share_before_ = source_.share_read();
+    size_t bytes = 0;
+    std::string text;
+    while (source_.next(text)) {
+      bytes += text.size();
+      window_.push_back({{std::move(text), {}}, ++texts_, {}, {}});
+      if (bytes >= kWindowBytes || !source_.ready()) break;
+    }
+    return !window_.empty();
+  }
+
+  void encode() {
+    const auto texts = static_cast<int64_t>(window_.size());
+    parallel_for(texts, kEncodeGrain, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
+        EncodedText& encoded = window_[i].encoded;
+        encoded.ids = folder_.tokenizer.encode_with_special_tokens(encoded.text);
+      }
+    });
+  }
+
+  /// Cuts what is too long and finds what can't be used. True if that ends the verb: the window then ends
+  /// before it.
+  bool judge() {
+    for (size_t i = 0; i < window_.size(); ++i) {
+      WindowText& text = window_[i];
+      text.objection = objection_to(text.encoded);
+      if (text.objection.empty()) continue;
+      if (input_.stops()) {
+        stopping_ = describe_text(text.number, text.encoded.text) + " " + text.objection;
+        window_.resize(i);
+        return true;
+      }
+      ++refused_;
+      const nlohmann::ordered_json object = {{"text", text.encoded.text},
+                                             {"error", text.objection}};
+      if (use_.json) text.result = json_text(object) + "\n";
+    }
+    return false;
+  }
+
+  std::string objection_to(EncodedText& text) {
     const auto limit = static_cast<size_t>(use_.max_tokens);
-    std::string objection;
-    if (encoded.ids.size() > limit && input_.truncate()) {
-      cut_text(encoded, limit);
-    } else if (encoded.ids.size() > limit) {
-      objection = fmt::format(
+    if (text.ids.size() > limit && !input_.truncate()) {
+      return fmt::format(
           "has {} tokens with [CLS] and [SEP], expected at most {}, which the model can read. "
           "Shorten it, split it, or give --truncate",
-          encoded.ids.size(), limit);
+          text.ids.size(), limit);
     }
-    if (objection.empty()) objection = rowless_token(encoded);
-    if (objection.empty()) objection = use_.objection(encoded);
-    if (!objection.empty()) return refuse(text, objection);
-    if (group_.tokens + encoded.ids.size() > kTokensAtATime) flush();
-    group_.tokens += encoded.ids.size();
-    group_.texts.push_back(std::move(encoded));
-    group_.usable.push_back(true);
+    if (text.ids.size() > limit) cut_text(text, limit);
+    const std::string objection = rowless_token(text);
+    return objection.empty() ? use_.objection(text) : objection;
   }
 
   /// A special token that no file lists may have an id beyond the model's rows.
@@ -169,50 +218,74 @@ class TextRun {
     ++cut_;
   }
 
-  void refuse(const std::string& text, const std::string& objection) {
-    const std::string message = describe_text(texts_, text) + " " + objection;
-    if (input_.stops()) {
-      flush();
-      fail<DataError>("{}", message);
+  /// Consecutive texts that can be used, kGroupTokens at most unless one alone has more. Nothing pads, so
+  /// that sorting them by length would win nothing.
+  std::vector<std::vector<WindowText*>> groups() {
+    std::vector<std::vector<WindowText*>> groups;
+    size_t tokens = 0;
+    for (WindowText& text : window_) {
+      if (!text.objection.empty()) continue;
+      if (groups.empty() || tokens + text.encoded.ids.size() > kGroupTokens) {
+        groups.emplace_back();
+        tokens = 0;
+      }
+      groups.back().push_back(&text);
+      tokens += text.encoded.ids.size();
     }
-    ++refused_;
-    fmt::print(stderr, "error: {}\n", message);
-    const nlohmann::ordered_json object = {{"text", text}, {"error", objection}};
-    group_.errors.push_back(use_.json ? json_text(object) + "\n" : "");
-    group_.usable.push_back(false);
+    return groups;
   }
 
-  /// Computes and prints the group's results.
-  void flush() {
-    std::vector<std::string> results;
-    if (!group_.texts.empty()) {
-      const NoGrad guard;
-      std::vector<std::vector<int32_t>> ids;
-      for (const EncodedText& text : group_.texts) ids.push_back(text.ids);
-      const BertForPreTraining& model = folder_.model;
-      const PackedBatch batch = pack_sequences(ids, model.limits());
-      const Variable hidden = model.encode(upload(batch, model.device()), StepContext{});
-      results = use_.print(group_.texts, batch, hidden);
+  /// A group a thread: they need not wait for each other at each op, as the threads of one group would.
+  void compute() {
+    const std::vector<std::vector<WindowText*>> all = groups();
+    const auto compute_one = [&](int64_t group) { compute(all[static_cast<size_t>(group)]); };
+    const auto number = static_cast<int64_t>(all.size());
+    computed_ = 0;
+    if (folder_.model.device() == Device::cpu) return parallel_blocks(number, compute_one);
+    for (int64_t group = 0; group < number; ++group) compute_one(group);
+  }
+
+  void compute(const std::vector<WindowText*>& group) {
+    const NoGrad guard;
+    std::vector<EncodedText> texts;
+    std::vector<std::vector<int32_t>> ids;
+    for (WindowText* text : group) {
+      ids.push_back(text->encoded.ids);
+      texts.push_back(std::move(text->encoded));
     }
-    size_t result = 0, error = 0;
-    for (const bool usable : group_.usable)
-      fmt::print("{}", usable ? results[result++] : group_.errors[error++]);
+    const BertForPreTraining& model = folder_.model;
+    const PackedBatch batch = pack_sequences(ids, model.limits());
+    const Variable hidden = model.encode(upload(batch, model.device()), StepContext{});
+    std::vector<std::string> results = use_.print(texts, batch, hidden);
+    for (size_t i = 0; i < group.size(); ++i) group[i]->result = std::move(results[i]);
+    show_progress(group.size());
+  }
+
+  void show_progress(size_t computed) {
+    const std::lock_guard lock(status_mutex_);
+    computed_ += static_cast<int64_t>(computed);
+    std::optional<double> share = source_.share_read();
+    const auto window = static_cast<int64_t>(window_.size());
+    if (share && share_before_)
+      *share = *share_before_ + (*share - *share_before_) * static_cast<double>(computed_) /
+                                    static_cast<double>(window);
+    status_.show(texts_ - window + computed_, share);
+  }
+
+  void print() {
+    for (const WindowText& text : window_) {
+      if (!text.objection.empty()) {
+        status_.clear();
+        fmt::print(stderr, "error: {} {}\n", describe_text(text.number, text.encoded.text),
+                   text.objection);
+      }
+      fmt::print("{}", text.result);
+    }
     std::fflush(stdout);
-    group_ = {};
-    show_progress();
-  }
-
-  /// A line that is written over, for someone who waits at a terminal for a file of results.
-  void show_progress() {
-    static const bool watched = isatty(STDERR_FILENO) && !isatty(STDOUT_FILENO);
-    if (!watched || seconds_now() - shown_ < kProgressSeconds) return;
-    shown_ = seconds_now();
-    fmt::print(stderr, "\r{} texts, {:.0f} a second ", texts_,
-               static_cast<double>(texts_) / std::max(shown_ - begun_, 1e-3));
   }
 
   void report() {
-    if (shown_ > 0) fmt::print(stderr, "\n");
+    status_.clear();
     if (cut_ > 0)
       fmt::print(stderr,
                  "note: {} of {} texts were cut to {} tokens (--no-truncate refuses them)\n", cut_,
@@ -231,9 +304,13 @@ class TextRun {
   const TextInput& input_;
   const TextUse& use_;
   TextInput::Source source_;
-  Group group_;
+  std::vector<WindowText> window_;
+  std::optional<double> share_before_;  // of the texts, before the window
+  std::string stopping_;                // the message that ends the verb
   int64_t texts_ = 0, cut_ = 0, refused_ = 0;
-  double begun_ = seconds_now(), shown_ = 0;
+  std::mutex status_mutex_;
+  int64_t computed_ = 0;  // texts of the window
+  StatusLine status_;
 };
 
 }  // namespace

@@ -1,7 +1,8 @@
 // model_input.h: what fill-mask and embed share: opening the model folder, reading the texts, and
 // passing them through the encoder in groups. Easy to break: one text per line, one result per text,
 // in order; a text that can't be used costs its own result alone; a line from a live pipe gets its
-// result before the next one comes. Test: ctest -R tools_text_verbs.
+// result before the next one comes; groups are cut by the texts alone, so that threads change nothing.
+// Test: ctest -R tools_text_verbs.
 #pragma once
 
 #include <functional>
@@ -48,12 +49,15 @@ class TextInput {
     bool ready() const { return !reader_ || reader_->ready(); }
     /// Of the file; nothing for arguments.
     const SourceStats* stats() const { return reader_ ? &reader_->stats() : nullptr; }
+    /// How much of all texts was read, 0 to 1; nothing for a pipe.
+    std::optional<double> share_read() const;
 
    private:
     friend class TextInput;
     std::vector<std::string> arguments_;
     size_t next_ = 0;
     std::optional<LineReader> reader_;
+    int64_t file_bytes_ = 0;  // 0: not known
   };
   /// Errors: UsageError for both texts and a file, or an unknown flag; DataError for a file that
   /// cannot be opened.
@@ -78,7 +82,8 @@ struct EncodedText {
 struct TextUse {
   /// Why a text can't be used, as the end of a sentence that begins with the text; "" if it can.
   std::function<std::string(const EncodedText&)> objection = [](const EncodedText&) { return ""; };
-  /// What is printed for each text of a group: `hidden` are the encoder's final states.
+  /// What is printed for each text of a group: `hidden` are the encoder's final states. On the CPU
+  /// several groups are at work at once.
   std::function<std::vector<std::string>(const std::vector<EncodedText>& texts,
                                          const PackedBatch& batch, const Variable& hidden)>
       print;
@@ -87,8 +92,8 @@ struct TextUse {
   bool json = false;  // a text that can't be used is an object {"text", "error"}
 };
 
-/// Passes all texts through the encoder, a few thousand tokens at a time or what a pipe holds now, and
-/// prints their results in order. Reports cut texts and malformed UTF-8 on standard error at the end.
+/// Passes all texts through the encoder, groups of some thousand tokens or what a pipe holds now, and
+/// prints their results in order. Shows how far it is if results go to a file. Reports cut texts and malformed UTF-8 on standard error at the end.
 /// Errors: DataError if a text could not be used: at once with --on-error stop, else at the end, with
 /// their number.
 void run_on_texts(const ModelFolder& folder, const TextInput& input, const TextUse& use);

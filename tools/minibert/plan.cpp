@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "core/byte_size.h"
 #include "core/device_marks.h"
 #include "core/parallel.h"
 #include "models/training/environment.h"
@@ -62,7 +63,7 @@ Memory memory_of(const Options& o, const PlanRequest& r, const std::optional<Clu
   const bool cuda = config.device == "cuda";
   Memory memory{.process = cuda ? 0 : probe_process_bytes(r)};
   if (!o.memory.empty()) {
-    memory.limit = parse_bytes(o.memory, "--memory");
+    memory.limit = parse_byte_size(o.memory, "--memory", BareSize::refused);
     memory.of = "--memory";
   } else if (cluster) {
     memory.limit = static_cast<int64_t>(cluster->memory_bytes);
@@ -340,10 +341,10 @@ void add_plan_verb(CLI::App& app) {
   verb->add_option("--nproc", r.ranks, "ranks that share the run")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 20));
-  verb->add_option(
-      "--memory", o->memory,
-      "what a rank may take, such as 16GiB or 80GB; left out: what is here, or a device of the "
-      "cluster has");
+  verb->add_option("--memory", o->memory,
+                   "what a rank may take, a number with its unit such as 16GiB or 80GB; left out: "
+                   "what is here, or a device of the "
+                   "cluster has");
   verb->add_option("--probe-seconds", o->probe_seconds,
                    "how long steps are timed here; 0: not at all")
       ->capture_default_str()

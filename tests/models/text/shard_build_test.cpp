@@ -223,7 +223,7 @@ TEST_F(DataBuild, RejectsOptionsOutOfRange) {
   rejects([](BuildOptions& o) { o.settings.hold_out_every = 1; });
   rejects([](BuildOptions& o) { o.settings.hold_out_every = -1; });
   rejects([](BuildOptions& o) { o.shard_bytes = 0; });
-  rejects([](BuildOptions& o) { o.memory = 255 << 20; });
+  rejects([](BuildOptions& o) { o.memory = 255'999'999; });
   options_.settings.hold_out_every = 13;  // there are twelve documents
   EXPECT_THROW(build_shards(options_), DataError);
 }

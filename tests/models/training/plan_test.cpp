@@ -142,14 +142,6 @@ TEST(Quantile, LiesBetweenNeighbours) {
   EXPECT_DOUBLE_EQ(quantile_of({7}, 0.75), 7);
 }
 
-TEST(ParseBytes, TakesBothKindsOfUnit) {
-  EXPECT_EQ(parse_bytes("16GiB", "--memory"), int64_t{16} << 30);
-  EXPECT_EQ(parse_bytes("1.5 GB", "--memory"), 1500000000);
-  EXPECT_EQ(parse_bytes("64B", "--memory"), 64);
-  for (const char* bad : {"", "12", "GB", "-1GB", "1XB", "1e40TB", "nanGB", "5GB "})
-    EXPECT_TRUE(has(usage_error_of([&] { parse_bytes(bad, "--memory"); }), "--memory is")) << bad;
-}
-
 TEST(PlanRequests, AreThePhases) {
   PlanRequest common;
   common.ranks = 1024;

@@ -1,0 +1,18 @@
+// byte_size.h: a number of bytes as people write it: 64MB, 1.5 GB, 16GiB. Called for every flag that takes
+// one, so that a unit means the same everywhere. Test: ctest -R core_byte_size.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace minibert {
+
+/// What a number without a unit is.
+enum class BareSize { bytes, refused };
+
+/// Bytes of "3.2 GB": a number, then B; KB, MB, GB, TB (powers of 1,000); KiB, MiB, GiB, TiB, or K, M, G,
+/// T alone, as in dd (of 1,024). Capitals do not matter. A fraction of a byte is cut off.
+/// Errors: UsageError naming `flag`, for anything else and for less than nothing.
+int64_t parse_byte_size(const std::string& text, const std::string& flag, BareSize bare);
+
+}  // namespace minibert
