@@ -57,6 +57,7 @@ class InOrderWorker {
       if (ending_) return;
       const std::function<void()> task = std::move(tasks_.front());
       tasks_.pop_front();
+      changed_.notify_all();  // there is room for another
       busy_ = true;
       lock.unlock();
       std::exception_ptr error;

@@ -85,7 +85,8 @@ TEST(Config, DuplicateKeyAndBrokenSyntaxNameTheLine) {
   EXPECT_TRUE(has(toml_error("[train]\nseed = 1\nseed = 2\n"), "run.toml:3"));
   EXPECT_TRUE(has(toml_error("[train]\nseed = \n"), "run.toml:2"));
   // toml++ asserts what follows "[".
-  for (const char* header : {"[!train]", "[=]", "[,]", "[[!]]", "[\n]", "[\x0e"}) {
+  for (const char* header :
+       {"[!train]", "[=]", "[,]", "[[!]]", "[\n]", "[\x0e", "\xD1\x98", "\xC3\xA4 = 1"}) {
     for (const int lines : {0, 1, 2, 6, 7}) {
       std::string text = "[train]\nseed = 1\n";
       for (int i = 0; i < lines; ++i) text += "# more\n";
