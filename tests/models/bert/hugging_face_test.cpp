@@ -240,6 +240,9 @@ TEST_F(HuggingFace, ReadsSeveralFilesByTheirIndex) {
   expect_refused("1 of 3 files are not there: model-2-of-3.safetensors");
   write_safetensors(file(2).string(), parts[0]);
   expect_refused("which lacks it");
+  index["weight_map"]["x"] = std::string(300, 'x');  // longer than a file's name may be
+  write_index();
+  expect_refused("1 of 4 files are not there: xxx");
   index["weight_map"]["x"] = "../model.safetensors";
   write_index();
   expect_refused("tensor x is in file \"../model.safetensors\"");
