@@ -157,6 +157,7 @@ TEST(PlanVerb, NamesWhatIsWrong) {
   expect_error("--published tpu-v3 --cluster h100 --run bert-large-lamb-6k",
                "Did you mean bert-large-lamb-");
   expect_error("--memory 12", "--memory is \"12\", expected a number and a unit");
+  expect_error("--memory 0GB", "--memory is \"0GB\", expected more than 0");
   expect_error("--global-batch-size 33", "multiple of train.micro_batch_size");
   expect_error("--sequence-length 600", "Use --max-position-embeddings 600");
   expect_error("--masked 200", "--masked is 200");

@@ -64,6 +64,8 @@ Memory memory_of(const Options& o, const PlanRequest& r, const std::optional<Clu
   Memory memory{.process = cuda ? 0 : probe_process_bytes(r)};
   if (!o.memory.empty()) {
     memory.limit = parse_byte_size(o.memory, "--memory", BareSize::refused);
+    MB_CHECK(memory.limit > 0, "--memory is \"{}\", expected more than 0, such as 16GiB or 80GB",
+             o.memory);
     memory.of = "--memory";
   } else if (cluster) {
     memory.limit = static_cast<int64_t>(cluster->memory_bytes);
