@@ -36,8 +36,7 @@ nlohmann::json read_manifest(const fs::path& path) {
               "{}: is missing, so the checkpoint was never finished", path.string());
   std::ifstream file(path, std::ios::binary);
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  check_json_depth<CheckpointError>(text, path.string());
-  nlohmann::json manifest = nlohmann::json::parse(text, nullptr, false);
+  nlohmann::json manifest = parse_shallow_json<CheckpointError>(text, path.string());
   const bool whole = manifest.is_object() && manifest.contains("format_version") &&
                      manifest["format_version"].is_number_integer() && manifest.contains("files") &&
                      manifest["files"].is_object();

@@ -57,10 +57,9 @@ void check_tensors(const WeightFiles& weights, const ParameterTable& table) {
   for (const ParameterSlice& slice : table.slices()) check_shape(weights, slice.name, slice.shape);
 }
 
-std::vector<std::string> load_contents(WeightFiles weights, BertForPreTraining& model) {
-  if (model.config().tie_word_embeddings) weights.tie();
+/// Fills the parameters from files that check_tensors() has passed. Names of the tensors that none uses.
+std::vector<std::string> load_contents(const WeightFiles& weights, BertForPreTraining& model) {
   const ParameterTable& table = model.arena().table();
-  check_tensors(weights, table);
   for (int number = 0; number < table.count(); ++number) {
     const ParameterSlice& slice = table[number];
     std::vector<float> values(static_cast<size_t>(slice.used()));
@@ -196,14 +195,17 @@ LoadedBert load_hugging_face(const fs::path& folder, ModelUse use, const BertPar
     check_tensors(weights, shell.arena().table());
   }
   LoadedBert loaded{BertForPreTraining(config, use, parts, compute), {}};
-  loaded.unused = load_contents(std::move(weights), loaded.model);
+  loaded.unused = load_contents(weights, loaded.model);
   return loaded;
 }
 
 std::vector<std::string> load_weights(const fs::path& path, BertForPreTraining& model) {
   std::vector<SafetensorsFile> files;
   files.emplace_back(path.string());
-  return load_contents({std::move(files), path.string()}, model);
+  WeightFiles weights(std::move(files), path.string());
+  if (model.config().tie_word_embeddings) weights.tie();
+  check_tensors(weights, model.arena().table());
+  return load_contents(weights, model);
 }
 
 std::vector<NamedTensor> named_slices(const ParameterTable& table, const Tensor& flat) {

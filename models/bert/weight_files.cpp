@@ -75,9 +75,8 @@ std::string canonical_name(std::string name, std::string_view wrappers) {
 /// Names of the files that an index names, each once; every tensor must be in its file.
 std::vector<SafetensorsFile> open_shards(const fs::path& folder) {
   const std::string index_path = (folder / kIndexFile).string();
-  const std::string text = read_whole_file(index_path, "Copy the model's folder again.");
-  check_json_depth(text, index_path);
-  const auto index = nlohmann::json::parse(text, nullptr, /* allow_exceptions= */ false);
+  const auto index =
+      parse_shallow_json(read_whole_file(index_path, "Copy the model's folder again."), index_path);
   constexpr const char* kFix = "Copy the file again from where the model came from";
   const bool whole = index.is_object() && index.contains("weight_map") &&
                      index["weight_map"].is_object() && !index["weight_map"].empty();

@@ -199,8 +199,7 @@ void read_launches(RunData& run) {
   if (!text)
     return run.notes.push_back(
         fmt::format("{}: is missing; neither machine nor build are shown", file.string()));
-  const auto json =
-      nlohmann::ordered_json::parse(json_too_deep(*text) ? "" : *text, nullptr, false);
+  const auto json = parse_json<nlohmann::ordered_json>(*text);
   if (!json.is_object() || !json.contains("launches") || !json["launches"].is_array())
     return run.notes.push_back(
         fmt::format("{}: is damaged; neither machine nor build are shown", file.string()));

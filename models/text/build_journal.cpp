@@ -27,9 +27,7 @@ const char* name_of_part(bool held_out) {
 json read_json(const fs::path& path) {
   std::error_code ignored;
   if (!fs::exists(path, ignored)) return {};
-  const std::string text = read_whole_file(path, kRebuild);
-  if (json_too_deep(text)) return {};
-  return json::parse(text, nullptr, /* allow_exceptions= */ false);
+  return parse_json(read_whole_file(path, kRebuild));
 }
 
 json part_json(const Manifest& base, const TextPart& part) {

@@ -1,9 +1,11 @@
-// json_depth.h: refuses JSON that is nested too deeply, before it is parsed. Called by every reader of JSON files
+// json_depth.h: parses JSON, and refuses before what is nested too deeply. Called by every reader of JSON files
 // that others may have written. Easy to break: nlohmann's parser and destructor take any depth, but its dump(),
 // copies and comparisons recurse, so that a file of 100,000 brackets would end the program. Test: ctest -R json_depth.
 #pragma once
 
 #include <string_view>
+
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 
@@ -41,6 +43,20 @@ void check_json_depth(std::string_view text, std::string_view source) {
               "damaged or of another "
               "kind. Copy it again from where it came from",
               source, kDeepestJson);
+}
+
+/// The value of a text; is_discarded() if it is no JSON, or nested too deeply.
+template <typename Json = nlohmann::json>
+Json parse_json(std::string_view text) {
+  return Json::parse(json_too_deep(text) ? std::string_view() : text, nullptr,
+                     /* allow_exceptions= */ false);
+}
+
+/// The same, but with check_json_depth()'s error for what is nested too deeply.
+template <typename E = DataError, typename Json = nlohmann::json>
+Json parse_shallow_json(std::string_view text, std::string_view source) {
+  check_json_depth<E>(text, source);
+  return Json::parse(text, nullptr, /* allow_exceptions= */ false);
 }
 
 }  // namespace minibert

@@ -148,8 +148,7 @@ void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
   for (std::string line; lines.next(line);) {
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
     const int64_t number = lines.stats().lines;
-    const auto object = nlohmann::json::parse(json_too_deep(line) ? "" : line, nullptr,
-                                              /* allow_exceptions= */ false);
+    const auto object = parse_json(line);
     const auto text = text_of(object, options.text_column);
     const auto label = text_of(object, options.label_column);
     if (text && label) {

@@ -29,8 +29,6 @@ using nlohmann::json;
 
 constexpr const char* kFormatName = "minibert-shards";
 constexpr const char* kRebuild = "Build the data again: minibert data build.";
-constexpr int kMostIds = 1 << 24;        // as config.json's vocab_size
-constexpr int kLongestSequence = 65535;  // shard.h
 constexpr char kUnigramMagic[8] = {'M', 'B', 'U', 'N', 'I', 'G', 'R', '\n'};
 
 /// Refuses fractions where counts belong: the library would turn them into some whole number.
@@ -226,8 +224,7 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
 bool holds_manifest(const std::filesystem::path& folder) {
   std::ifstream in(folder / "manifest.json");
   const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  const json value =
-      json::parse(json_too_deep(text) ? "" : text, nullptr, /* allow_exceptions= */ false);
+  const json value = parse_json(text);
   return value.is_object() && value.contains("format") && value["format"] == kFormatName;
 }
 

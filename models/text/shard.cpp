@@ -24,9 +24,7 @@ static_assert(std::endian::native == std::endian::little, "shards are little-end
 constexpr char kMagic[8] = {'M', 'B', 'S', 'H', 'A', 'R', 'D', '\n'};
 constexpr uint32_t kFlagMasked = 1, kFlagNsp = 2;
 constexpr size_t kFlushBytes = size_t{1} << 20;
-constexpr uint32_t kMostIds = uint32_t{1} << 24;  // as config.json's vocab_size
-constexpr uint32_t kLongestSequence = 65535;      // a record has 16 bits for it
-constexpr int64_t kIdentityRecords = 16;          // changing it changes every identity
+constexpr int64_t kIdentityRecords = 16;  // changing it changes every identity
 
 struct Header {
   char magic[8];
@@ -133,7 +131,8 @@ void ShardWriter::add(const StoredExample& stored) {
   const Example& example = stored.example;
   const size_t id_bytes = id_bytes_for(traits_.vocab_size);
   const size_t masked = stored.masked_positions.size();
-  MB_ASSERT(example.ids.size() <= 65535 && masked == stored.masked_labels.size(),
+  MB_ASSERT(std::cmp_less_equal(example.ids.size(), kLongestSequence) &&
+                masked == stored.masked_labels.size(),
             "shard: example of {} tokens", example.ids.size());
   offsets_.push_back(static_cast<uint64_t>(bytes()));
   const size_t start = buffer_.size();
@@ -258,7 +257,8 @@ void ShardReader::read_header() {
     fail_damaged(fmt::format("checksum of the index is {:08x}, expected {:08x}", index_crc,
                              header.index_crc));
   }
-  if (header.vocab_size > kMostIds || header.sequence_length > kLongestSequence ||
+  if (std::cmp_greater(header.vocab_size, kMostIds) ||
+      std::cmp_greater(header.sequence_length, kLongestSequence) ||
       header.id_bytes != id_bytes_for(static_cast<int32_t>(header.vocab_size))) {
     fail_damaged(fmt::format(
         "{} ids of {} bytes and {} tokens a sequence, expected at most {} ids and {} tokens",

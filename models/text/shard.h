@@ -27,6 +27,8 @@
 namespace minibert {
 
 inline constexpr uint32_t kShardFormatVersion = 1;
+inline constexpr int32_t kMostIds = 1 << 24;        // of a vocabulary, as config.json's vocab_size
+inline constexpr int32_t kLongestSequence = 65535;  // a record has 16 bits for it
 
 /// What is the same for all examples of a shard.
 struct ShardTraits {

@@ -24,9 +24,7 @@ inline constexpr const char* kTokenizerFix =
 inline nlohmann::json read_json_object(const std::filesystem::path& file) {
   std::error_code ignored;
   if (!std::filesystem::exists(file, ignored)) return nlohmann::json::object();
-  const std::string text = read_whole_file(file, kTokenizerFix);
-  check_json_depth(text, file.string());
-  auto object = nlohmann::json::parse(text, nullptr, /* allow_exceptions= */ false);
+  auto object = parse_shallow_json(read_whole_file(file, kTokenizerFix), file.string());
   MB_CHECK_AS(DataError, object.is_object(),
               "{}: is not a JSON object, expected Transformers' tokenizer settings. {}",
               file.string(), kTokenizerFix);

@@ -183,8 +183,7 @@ std::string to_json(const TrainerState& s) {
 }
 
 TrainerState parse_trainer_state(const std::string& text, const std::string& origin) {
-  check_json_depth<CheckpointError>(text, origin);
-  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  const auto json = parse_shallow_json<CheckpointError>(text, origin);
   MB_CHECK_AS(CheckpointError, json.is_object(), "{}: is damaged, expected JSON", origin);
   const int version = get<int>(json, "format_version", origin);
   MB_CHECK_AS(CheckpointError, version >= 1 && version <= kStateFormatVersion,

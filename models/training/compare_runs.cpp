@@ -60,9 +60,8 @@ Difference tensors_difference(const fs::path& path, const fs::path& expected_pat
 /// All but the machine, whose threads are another matter with another number of ranks.
 Difference state_difference(const fs::path& path, const fs::path& expected_path) {
   const auto read = [](const fs::path& file) {
-    const std::string text = read_text(file);
-    check_json_depth(text, file.string());
-    const auto json = nlohmann::ordered_json::parse(text, nullptr, false);
+    const auto json =
+        parse_shallow_json<DataError, nlohmann::ordered_json>(read_text(file), file.string());
     MB_CHECK_AS(DataError, json.is_object(), "{}: is damaged, expected JSON", file.string());
     return json;
   };

@@ -138,8 +138,7 @@ void RunFolder::describe_launch(const RunEnvironment& now, const std::string& re
   nlohmann::ordered_json run{{"format_version", kRunFormatVersion},
                              {"launches", nlohmann::ordered_json::array()}};
   if (fs::exists(path_ / "run.json")) {
-    const std::string text = read_text(path_ / "run.json");
-    auto before = nlohmann::ordered_json::parse(json_too_deep(text) ? "" : text, nullptr, false);
+    auto before = parse_json<nlohmann::ordered_json>(read_text(path_ / "run.json"));
     if (before.is_object() && before.contains("launches") && before["launches"].is_array())
       run["launches"] = before["launches"];
   }

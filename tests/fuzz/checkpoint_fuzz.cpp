@@ -15,6 +15,11 @@ constexpr const char* kNames[] = {"trainer_state.json",    "MANIFEST.json",
                                   "optimizer.safetensors", "config.resolved.toml"};
 constexpr size_t kManifest = 1, kRunConfig = 5;
 
+/// The file that an input's first byte says.
+std::string name_of(char first) {
+  return kNames[static_cast<uint8_t>(first) % std::size(kNames)];
+}
+
 BertConfig shape() {
   BertConfig config = BertConfig::named("bert-tiny");
   config.vocab_size = 7, config.hidden_size = 4, config.num_hidden_layers = 1,
@@ -89,7 +94,7 @@ Saved& saved() {
 
 void fuzz(std::string_view input) {
   if (input.empty()) return;
-  const std::string name = kNames[static_cast<uint8_t>(input[0]) % std::size(kNames)];
+  const std::string name = name_of(input[0]);
   Saved& checkpoint = saved();
   restore(checkpoint, name, input.substr(1));
   std::vector<std::string> complaints;
@@ -125,11 +130,9 @@ std::vector<std::string> seeds() {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
                                           unsigned seed) {
   using namespace minibert::fuzz;
-  const std::string bytes(reinterpret_cast<const char*>(data), size);
-  const size_t room = max_size - size;
-  const bool weights =
-      !bytes.empty() && std::string(kNames[static_cast<uint8_t>(bytes[0]) % std::size(kNames)])
-                            .ends_with(".safetensors");
-  if (!weights) return give_back(mutated(bytes, room), data, max_size);
-  return give_back(bytes[0] + mutated_safetensors(bytes.substr(1), room, seed), data, max_size);
+  return mutate(data, size, max_size, [&](const std::string& bytes, size_t room) {
+    const bool weights = !bytes.empty() && name_of(bytes[0]).ends_with(".safetensors");
+    return weights ? bytes[0] + mutated_safetensors(bytes.substr(1), room, seed)
+                   : mutated(bytes, room);
+  });
 }

@@ -138,11 +138,14 @@ inline std::string mutated(std::string text, size_t room) {
   return text;
 }
 
-/// For LLVMFuzzerCustomMutator: puts `bytes` where libFuzzer wants them.
-inline size_t give_back(const std::string& bytes, uint8_t* data, size_t max_size) {
-  const size_t size = std::min(bytes.size(), max_size);
-  std::memcpy(data, bytes.data(), size);
-  return size;
+/// For LLVMFuzzerCustomMutator: puts what `change(bytes, room)` makes of the input where libFuzzer wants it.
+template <typename Change>
+size_t mutate(uint8_t* data, size_t size, size_t max_size, const Change& change) {
+  const std::string bytes(reinterpret_cast<const char*>(data), size);
+  const std::string changed = change(bytes, max_size - size);
+  const size_t given = std::min(changed.size(), max_size);
+  std::memcpy(data, changed.data(), given);
+  return given;
 }
 
 /// `--seeds DIR`: writes them and ends.

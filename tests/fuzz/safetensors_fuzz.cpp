@@ -62,8 +62,7 @@ std::vector<std::string> seeds() {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
                                           unsigned seed) {
   using namespace minibert::fuzz;
-  const std::string bytes(reinterpret_cast<const char*>(data), size);
-  const size_t room = max_size - size;
-  return give_back(seed % 16 == 1 ? mutated(bytes, room) : mutated_safetensors(bytes, room, seed),
-                   data, max_size);
+  return mutate(data, size, max_size, [&](const std::string& bytes, size_t room) {
+    return seed % 16 == 1 ? mutated(bytes, room) : mutated_safetensors(bytes, room, seed);
+  });
 }

@@ -75,7 +75,9 @@ std::vector<std::string> seeds() {
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
                                           unsigned seed) {
   using namespace minibert::fuzz;
-  std::string bytes = mutated({reinterpret_cast<const char*>(data), size}, max_size - size);
-  if (seed % 16 != 0) repair(bytes);
-  return give_back(bytes, data, max_size);
+  return mutate(data, size, max_size, [&](const std::string& bytes, size_t room) {
+    std::string changed = mutated(bytes, room);
+    if (seed % 16 != 0) repair(changed);
+    return changed;
+  });
 }

@@ -33,6 +33,16 @@ std::string deep(const std::string& key) {
   return "{\"" + key + "\": " + nested(100'000) + "}";
 }
 
+TEST(JsonDepth, ParsersKeepWhatIsJsonAndShallow) {
+  const std::string too_deep = nested(kDeepestJson + 1);
+  EXPECT_EQ(parse_json("[1]"), nlohmann::json({1}));
+  EXPECT_EQ(parse_shallow_json("[1]", "here"), nlohmann::json({1}));
+  EXPECT_TRUE(parse_json("[1").is_discarded());
+  EXPECT_TRUE(parse_json(too_deep).is_discarded());
+  EXPECT_TRUE(parse_shallow_json("[1", "here").is_discarded());
+  EXPECT_TRUE(has(message_of<DataError>([&] { parse_shallow_json(too_deep, "here"); }), "here: "));
+}
+
 TEST(JsonDepth, CountsBracketsOutsideOfStrings) {
   EXPECT_FALSE(json_too_deep(""));
   EXPECT_FALSE(json_too_deep(nested(kDeepestJson)));
