@@ -134,7 +134,7 @@ int64_t largest_micro_batch(const PlanRequest& request, int64_t limit, int64_t p
   return largest_fitting(request.config().global_batch_size, [&](int64_t micro_batch) {
     const MemoryPlan memory = memory_of(request, shape, micro_batch);
     return device == Device::cuda ? memory.reserved <= limit
-                                  : memory.host(device) + process <= limit;
+                                  : memory.host_while_saving(device) + process <= limit;
   });
 }
 
@@ -211,14 +211,15 @@ std::string advice_of(const PlanRequest& r, int64_t limit) {
 
 }  // namespace
 
-std::string advice_after_out_of_memory(const TrainConfig& config, int ranks) {
+std::string advice_after_out_of_memory(const TrainConfig& config, const OpenInputs& open,
+                                       int ranks) {
   try {
     PlanRequest common;
     common.ranks = ranks;
     const int64_t limit = memory_here(parse_device(config.device), ranks);
     std::string advice;
     for (const PlanRequest& r :
-         plan_requests(config, std::make_shared<RunInputs>(open_data(config)), common))
+         plan_requests(config, std::make_shared<RunInputs>(open(config)), common))
       advice += advice_of(r, limit);
     return advice.empty() ? fmt::format(
                                 "\nminibert plan: the run fits into {:.0f} MB, so something "

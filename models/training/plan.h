@@ -67,7 +67,8 @@ PhaseNeeds needs_of(const PlanRequest& request);
 MemoryPlan plan_memory_of(const PlanRequest& request, int64_t micro_batch);
 
 /// The largest micro-batch with which a rank's memory stays within `limit` bytes: of the device's for
-/// device cuda, else of the host's, where `process` bytes are taken already. 0: none does.
+/// device cuda, else of the host's, where `process` bytes are taken already and a checkpoint is written
+/// now and then. 0: none does.
 int64_t largest_micro_batch(const PlanRequest& request, int64_t limit, int64_t process);
 
 /// The work of the plan's steps for plan_time.h. FLOPs as usually counted, as shares of peaks are.
@@ -77,9 +78,10 @@ PhaseWork phase_work(const PlanRequest& request, const PhaseNeeds& needs);
 /// takes the most.
 std::string describe_memory(const TrainConfig& config, const RunInputs& inputs, int ranks);
 
-/// What to do after memory ran out: the micro-batch that fits, by the plan. Empty where no plan can be
-/// made any more.
-std::string advice_after_out_of_memory(const TrainConfig& config, int ranks);
+/// What to do after memory ran out: the micro-batch that fits, by the plan. `open` reads what the run
+/// reads. Empty where no plan can be made any more.
+std::string advice_after_out_of_memory(const TrainConfig& config, const OpenInputs& open,
+                                       int ranks);
 
 /// The largest divisor of n that is at most `most`; 0 if most is.
 int64_t largest_divisor(int64_t n, int64_t most);

@@ -54,6 +54,8 @@ struct MemoryPlan {
 
   /// Of the host's memory, on device cpu everything; without process, libraries and snapshot.
   int64_t host(Device device) const { return loader + (device == Device::cpu ? reserved : 0); }
+  /// The same of rank 0 while it writes a checkpoint.
+  int64_t host_while_saving(Device device) const { return host(device) + snapshot; }
 };
 
 /// Errors: UsageError as the model's and the optimizer's.

@@ -55,6 +55,9 @@ struct RunInputs {
       score;
 };
 
+/// Reads what a run reads.
+using OpenInputs = std::function<RunInputs(const TrainConfig& config)>;
+
 /// Errors: UsageError for settings that don't fit the data, or phases that don't fit each other; DataError for damaged data or
 /// vocabularies. Both name the file or setting, what was found, what was expected, and the fix.
 RunInputs open_inputs(const TrainConfig& config);

@@ -4,11 +4,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <optional>
-
-#include <unistd.h>
 
 #include "core/device_stream.h"
 #include "core/error.h"
@@ -28,6 +25,7 @@
 #include "models/training/phases.h"
 #include "models/training/plan.h"
 #include "models/training/product_choices.h"
+#include "models/training/rank_setup.h"
 #include "models/training/resume.h"
 #include "models/training/run_journal.h"
 #include "models/training/run_setup.h"
@@ -340,53 +338,6 @@ void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& bat
 
 // ---- Starting and resuming ---------------------------------------------------------------------
 
-/// Of the data of all phases.
-std::string fingerprint(const RunInputs& inputs) {
-  std::string text;
-  for (const PhaseInputs& phase : inputs.phases)
-    text += (text.empty() ? "" : " ") + phase.fingerprint;
-  return text;
-}
-
-/// What must be the same on every rank.
-std::vector<Fingerprint> fingerprints(const TrainRequest& request, const RunInputs& inputs) {
-  const RunEnvironment here = current_environment();
-  std::vector<Fingerprint> prints = {{"version", here.version},
-                                     {"commit", here.commit},
-                                     {"training data's checksum", fingerprint(inputs)},
-                                     {"instruction set", here.simd},
-                                     {"GEMM", here.gemm}};
-  for (const ConfigKey& key : config_keys())
-    prints.push_back({key.name(), toml_text(key, request.config)});
-  for (const Phase& phase : phases_of(request.config))
-    for (const ConfigKey& key : phase_keys())
-      prints.push_back({phase.label() + "." + key.key, toml_text(key, phase.config)});
-  return prints;
-}
-
-/// Who sums over ranks.
-std::string collectives_of(const TrainConfig& config) {
-  if (config.collectives != "auto") return config.collectives;
-  return config.device == "cuda" ? "nccl" : "gloo";
-}
-
-WorldOptions world_options(const TrainRequest& request, const RunInputs& inputs) {
-  if (request.launch.world == 1) return {};
-  const TrainConfig& config = request.config;
-  const std::string backend = collectives_of(config);
-  MB_CHECK((backend == "nccl") == (config.device == "cuda"),
-           "ranks.collectives is {} with train.device {}, expected {}. Use --collectives auto.",
-           backend, config.device, config.device == "cuda" ? "nccl" : "gloo or ring");
-  return {.backend = backend,
-          .fingerprints = fingerprints(request, inputs),
-          .interface = config.interface,
-          .timeout = config.communication_timeout,
-          .start_timeout = config.start_timeout,
-          .say = [rank = request.launch.rank](const std::string& line) {
-            std::fputs(fmt::format("rank {}: {}\n", rank, line).c_str(), stderr);
-          }};
-}
-
 /// Makes the run folder, or takes it over, once nothing is left that can be refused without it. Rank
 /// 0 does; the others touch it once they have heard from rank 0.
 RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem& files,
@@ -417,7 +368,7 @@ Trainer::Trainer(const TrainRequest& request)
       inputs_(request.open(config_)),
       phases_(phases_of(config_)),
       notes_(inputs_.notes),
-      world_(request.launch, world_options(request, inputs_)),
+      world_(request.launch, world_options(config_, request.launch, inputs_)),
       ranks_(world_.control()),
       stream_(compute_options(config_)),
       model_(first_model(config_, inputs_, notes_)),
@@ -717,15 +668,6 @@ TrainResult Trainer::end(TrainEnd how) {
   return result;
 }
 
-/// Of the kernels of one rank: its share of the machine, unless it was told or bound to its CPUs.
-int threads_of(const TrainConfig& config, const Launch& launch) {
-  if (config.threads > 0) return static_cast<int>(config.threads);
-  if (std::getenv("OMP_NUM_THREADS") || launch.local_world <= 1) return num_threads();
-  const bool binds = launch.by == "Open MPI" || launch.by == "srun";
-  const bool bound = binds && available_cpus() < ::sysconf(_SC_NPROCESSORS_ONLN);
-  return bound ? available_cpus() : std::max(1, available_cpus() / launch.local_world);
-}
-
 }  // namespace
 
 TrainResult train(const TrainRequest& request) {
@@ -734,8 +676,8 @@ TrainResult train(const TrainRequest& request) {
     Trainer trainer(request);
     return trainer.run();
   } catch (const OutOfMemory& error) {  // what the run had is free again
-    throw OutOfMemory(error.what() +
-                      advice_after_out_of_memory(request.config, request.launch.world));
+    throw OutOfMemory(error.what() + advice_after_out_of_memory(request.config, request.open,
+                                                                request.launch.world));
   }
 }
 

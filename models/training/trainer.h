@@ -10,7 +10,6 @@
 #pragma once
 
 #include <filesystem>
-#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,8 +26,8 @@ struct TrainRequest {
   const char* const* environment = nullptr;
   bool json = false;   // records of metrics.jsonl on standard output, at each log line
   Launch launch = {};  // which of the run's ranks this is; the only one, if nobody says otherwise
-  std::function<RunInputs(const TrainConfig& config)> open = open_inputs;  // fine-tuning: its own
-  TaskSettings task = {};  // of fine-tuning: what its flags say beside the settings
+  OpenInputs open = open_inputs;  // fine-tuning: its own
+  TaskSettings task = {};         // of fine-tuning: what its flags say beside the settings
 };
 
 enum class TrainEnd {

@@ -2,10 +2,12 @@
 // memory ran out, carried out.
 #include "models/training/plan.h"
 
+#include <fstream>
 #include <regex>
 
 #include <gtest/gtest.h>
 
+#include "models/training/finetune.h"
 #include "models/training/plan_probe.h"
 #include "models/training/trainer.h"
 #include "tests/models/training/tiny_data.h"
@@ -28,6 +30,11 @@ class PlanTest : public ::testing::Test {
   static TrainConfig config(const std::string& run) { return tiny_config(data_, *scratch_ / run); }
   static PlanRequest request(const TrainConfig& config) {
     return plan_requests(config, std::make_shared<RunInputs>(open_data(config)), {}).front();
+  }
+  /// Too little for a micro-batch of `n`, enough for about half of it, with a checkpoint under way.
+  static int64_t room_for_half(const PlanRequest& r, int64_t n) {
+    const MemoryPlan all = plan_memory_of(r, n), one = plan_memory_of(r, 1);
+    return Allocator::instance().total().bytes + all.snapshot + (all.peak + one.peak) / 2;
   }
   static TemporaryFolder* scratch_;
   static fs::path data_;
@@ -80,11 +87,11 @@ TEST_F(PlanTest, LargestMicroBatchIsTheLargest) {
     settings.global_batch_size = 1024;
     return request(settings);
   }();
-  const int64_t limit = plan_memory_of(r, 100).host(Device::cpu) + 50;
+  const int64_t limit = plan_memory_of(r, 100).host_while_saving(Device::cpu) + 50;
   const int64_t largest = largest_micro_batch(r, limit, /* process= */ 50);
   EXPECT_GE(largest, 100);
-  EXPECT_LE(plan_memory_of(r, largest).host(Device::cpu) + 50, limit);
-  EXPECT_GT(plan_memory_of(r, largest + 1).host(Device::cpu) + 50, limit);
+  EXPECT_LE(plan_memory_of(r, largest).host_while_saving(Device::cpu) + 50, limit);
+  EXPECT_GT(plan_memory_of(r, largest + 1).host_while_saving(Device::cpu) + 50, limit);
   EXPECT_EQ(largest_micro_batch(r, 1000, 0), 0);
   EXPECT_EQ(largest_divisor(1024, 100), 64);
 }
@@ -96,9 +103,7 @@ TEST_F(PlanTest, AdviceAfterMemoryRanOutWorks) {
   settings.global_batch_size = settings.micro_batch_size = 64;
   settings.max_steps = 2;
   const PlanRequest r = request(settings);
-  const int64_t held = Allocator::instance().total().bytes;
-  Allocator::instance().set_limit(held +
-                                  (plan_memory_of(r, 64).peak + plan_memory_of(r, 1).peak) / 2);
+  Allocator::instance().set_limit(room_for_half(r, 64));
   const auto run = [&] { train({settings, "", {"minibert", "train"}, nullptr, false}); };
   const std::string message = message_of<OutOfMemory>(run);
   std::smatch found;
@@ -107,6 +112,46 @@ TEST_F(PlanTest, AdviceAfterMemoryRanOutWorks) {
   settings.micro_batch_size = std::stoll(found[1]);
   EXPECT_LT(settings.micro_batch_size, 64);
   EXPECT_GE(settings.micro_batch_size, 8) << "about half of it fits";
+  settings.output_dir += "-advised";
+  run();
+  EXPECT_TRUE(fs::exists(fs::path(settings.output_dir) / "checkpoint-2"));
+  Allocator::instance().set_limit(0);
+}
+
+TEST_F(PlanTest, AdviceAfterMemoryRanOutInFineTuningWorks) {
+  TrainConfig base = config("pre-trained");
+  base.evaluation_data = {};
+  base.hidden_size = 128;
+  base.max_steps = 1;
+  train({base, "", {"minibert", "train"}, nullptr, false});
+  const fs::path texts = *scratch_ / "labelled.csv";
+  std::ofstream file(texts);
+  file << "text,label\n";
+  for (int i = 0; i < 512; ++i)
+    file << fmt::format("the river and the bridge {} of the old town,{}\n", i, i % 2 ? "a" : "b");
+  file.close();
+  TrainConfig settings = config("fine-tuned");
+  settings.init_from = fs::path(base.output_dir) / "checkpoint-1";
+  settings.data = texts;
+  settings.evaluation_data = {};
+  settings.global_batch_size = settings.micro_batch_size = 256;
+  settings.max_steps = 2;
+  const auto open = [](const TrainConfig& c) {
+    return open_classify(c, {.columns = {}, .max_sequence_length = 24}, /* dropout= */ false);
+  };
+  const PlanRequest r =
+      plan_requests(settings, std::make_shared<RunInputs>(open(settings)), {}).front();
+  Allocator::instance().set_limit(room_for_half(r, 256));
+  const auto run = [&] {
+    train({.config = settings, .resolved_config = "", .arguments = {"minibert"}, .open = open});
+  };
+  const std::string message = message_of<OutOfMemory>(run);
+  std::smatch found;
+  ASSERT_TRUE(std::regex_search(message, found, std::regex("Use --micro-batch-size (\\d+)\\.$")))
+      << message;
+  settings.micro_batch_size = std::stoll(found[1]);
+  EXPECT_LT(settings.micro_batch_size, 256);
+  EXPECT_GE(settings.micro_batch_size, 32) << "about half of it fits";
   settings.output_dir += "-advised";
   run();
   EXPECT_TRUE(fs::exists(fs::path(settings.output_dir) / "checkpoint-2"));
