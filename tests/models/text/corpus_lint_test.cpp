@@ -276,6 +276,20 @@ std::vector<Fault> faults() {
          return planted;
        },
        "iconv -c", kRun},
+      {"ZeroBytes", "not_utf8",
+       [] {
+         Case planted = changed("bridge", "mill");
+         planted.text += std::string("The o\0ld bridge.\nThe bridge.\n", 30);
+         return planted;
+       },
+       "tr -d", kRun},
+      {"AnotherEncoding", "not_utf8",
+       [] {
+         return changed("the",
+                        "\xF0\xD2\xC9\xD7\xC5\xD4\xF0\xD2\xC9\xD7\xC5\xD4\xF0\xD2\xC9\xD7\xC5\xD4"
+                        "\xF0\xD2\xC9\xD7\xC5\xD4\xF0\xD2\xC9\xD7\xC5\xD4\xF0\xD2\xC9\xD7\xC5\xD4");
+       },
+       "iconv -f ENCODING", kNone},
       {"TwiceEncoded", "twice_encoded", [] { return changed("old", "caf\xC3\x83\xC2\xA9"); },
        "iconv -f UTF-8 -t CP1252", kRun},
       {"ReplacementCharacters", "replacement_characters",

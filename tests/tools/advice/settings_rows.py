@@ -352,6 +352,15 @@ def ranks_of_a_tree(w):
     w.works(*w.train("no-tree", "--no-deterministic", "--nproc", 3, **shape))
 
 
+@row("model.{} is {}, but the model of --init-from has {}")
+def sizes_of_another_model(w):
+    command = w.train("of-another-size", "--init-from", w.checkpoint, hidden_size=64, num_hidden_layers=None, num_attention_heads=None, max_steps=1)
+    w.refused(*command)
+    flag = w.in_message(r"Leave out (--[\w-]+)")
+    at = command.index(flag)
+    w.works(*command[:at], *command[at + 2:])
+
+
 @row("--gpus is {} with --device {}, expected cuda")
 def gpus_and_a_device(w):
     w.refused(*w.plan("--gpus", 1, "--device", "cpu"))
