@@ -219,7 +219,7 @@ struct Zeros {
   explicit Zeros(std::string_view text) {
     for (size_t i = 0; i < text.size(); ++i) {
       const auto c = static_cast<unsigned char>(text[i]);
-      controls += c != 0 && c < 0x20 && !(c >= '\t' && c <= '\r');
+      controls += c != 0 && (c < 0x20 || c == 0x7F) && !(c >= '\t' && c <= '\r');
       if (c != 0) continue;
       ++bytes;
       ++places[i % 4];
