@@ -196,7 +196,8 @@ size_t column_of(const std::string& file, const std::vector<std::string>& header
   std::vector<std::string> names;
   for (const std::string& column : header) names.push_back(trimmed(column));
   const auto found = std::ranges::find(names, trimmed(name));
-  const bool old_mac = !header.empty() && header.back().find('\r') != std::string::npos;
+  const bool old_mac = std::ranges::any_of(
+      header, [](const std::string& column) { return column.find('\r') != std::string::npos; });
   MB_CHECK_AS(DataError, !old_mac || found != names.end(),
               "{}: its lines end with carriage returns alone, as on an old Macintosh. Convert it: "
               "tr '\\r' '\\n' < {} > clean.csv",
@@ -294,7 +295,8 @@ void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
     }
     std::string wrong;
     const auto text = text_of(object, options.text_column, "--text-column", wrong);
-    const auto label = text_of(object, options.label_column, "--label-column", wrong);
+    const auto label = text ? text_of(object, options.label_column, "--label-column", wrong)
+                            : std::optional<std::string>();
     if (text && label) {
       add({*text, *label, number}, texts, faults);
     } else {

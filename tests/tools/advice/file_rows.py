@@ -454,18 +454,6 @@ mended_table_row("--text-column and --label-column are both", "text,label\nw1,a\
                  more=("--label-column", "text"))
 
 
-@row("{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them")
-def a_label_without_a_name(w):
-    w.need(*w.classify("named"))
-    model = w.copy(w.folder / "named/latest", "misnamed")
-    (model / "MANIFEST.json").unlink()
-    config = json.loads((model / "config.json").read_text())
-    command = ["eval", "classify", "--model", model, "--data", w.folder / "texts.csv"]
-    for names in ({"0": "kind-0", "1": "kind-1", "2": "more"}, config["id2label"]):
-        (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
-        (w.refused if len(names) == 3 else w.works)(*command, **({"code": 3} if len(names) == 3 else {}))
-
-
 @row("model.init_from is empty, expected the model to fine-tune")
 def nothing_to_fine_tune(w):
     command = w.classify("from", "--dry-run")
