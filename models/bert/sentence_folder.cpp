@@ -64,12 +64,14 @@ std::vector<std::string> differences(const SentenceFolder& folder, const std::st
     lines.push_back(fmt::format(
         "{}: the pooling is {}, used is {}: sentence-transformers gives other vectors{}",
         folder.pooling_file, folder.pooling, pooling,
-        built_in ? fmt::format(". As there: --pooling {}", folder.pooling) : "; it is not built in"));
+        built_in ? fmt::format(". As there: --pooling {}", folder.pooling)
+                 : "; it is not built in"));
   if (!folder.normalize.empty() && !normalize)
-    lines.push_back(fmt::format(
-        "sentence-transformers divides these vectors by their norms ({} of modules.json). As there: "
-        "--normalize",
-        folder.normalize));
+    lines.push_back(
+        fmt::format("sentence-transformers divides these vectors by their norms ({} of "
+                    "modules.json). As there: "
+                    "--normalize",
+                    folder.normalize));
   if (!folder.others.empty())
     lines.push_back(
         fmt::format("sentence-transformers gives other vectors: {} of modules.json {} not built in",

@@ -228,7 +228,7 @@ struct Zeros {
   }
   /// Whether these are a few that were written by mistake, and not every other byte of UTF-16.
   bool are_stray(std::string_view text) const {
-    constexpr size_t kAFew = 2, kSeldom = 32, kRare = 16;
+    constexpr size_t kAFew = 8, kSeldom = 32, kRare = 16;
     std::string copy(text);
     const auto invalid = static_cast<size_t>(replace_invalid_utf8(copy));
     const bool dense = runs * 5 >= text.size() || (runs > kAFew && runs * kSeldom >= text.size());
@@ -425,7 +425,12 @@ struct LineReader::State {
     const std::string_view added = std::string_view(text).substr(before);
     const size_t zero = added.find('\0');
     if (zero == std::string_view::npos) return;
-    if (stats.text_bytes == 0) refuse_foreign(added, stats.path);  // packed by gzip or zstd, too
+    if (stats.text_bytes == 0) {  // of a packed file: what is in it
+      refuse_foreign(added, stats.path);
+      MB_CHECK_AS(DataError, !added.starts_with(kGzip),
+                  "{}: is packed twice, expected text packed once. Convert it: {}", stats.path,
+                  command_on("zcat {} | zcat > clean.txt", stats.path));
+    }
     const Zeros zeros(added);
     MB_CHECK_AS(DataError, zeros.are_stray(added),
                 "{}: holds a zero byte at offset {} of its text, expected UTF-8 text (the file "

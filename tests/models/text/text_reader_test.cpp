@@ -160,7 +160,7 @@ TEST_F(TextReader, FindsBinaryDataAnywhere) {
 
 // As `tokenizers` cleans them away, and as files have them that a crash or a tape has padded.
 TEST_F(TextReader, StrayZeroBytesCostNoMoreThanThemselves) {
-  const std::string bytes("the o\0ld river\n\0\nbridge\n\0\0\0\0\0\0\0\0", 33);
+  const std::string bytes("the o\0ld river\n\0\nbridge\n\0\0\0\0\0\0\0\0", 32);
   EXPECT_EQ(lines(file(bytes)),
             (std::vector<std::string>{"the o\uFFFDld river", "\uFFFD", "bridge",
                                       "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"}));

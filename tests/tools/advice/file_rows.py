@@ -193,6 +193,14 @@ def files_of_other_kinds(w):
         w.works(*fresh(w, text=f"{file}.txt"))
 
 
+@row("{}: is packed twice, expected text packed once. Convert it: {}")
+def text_packed_twice(w):
+    file = w.file("twice.gz", gzip.compress(gzip.compress(w.text.read_bytes())))
+    w.refused(*fresh(w, text=file), code=3)
+    w.shell(w.in_message("Convert it: (.*)").replace("clean.txt", f"'{file}.txt'"))
+    w.works(*fresh(w, text=f"{file}.txt"))
+
+
 @row("--document-break: is {} bytes long, expected at most {}. Shorten the expression")
 def long_expression(w):
     w.refused(*fresh(w, "--document-break", "w0|" * 4000 + "w1"))
