@@ -609,8 +609,7 @@ def labels_without_names(w):
     (model / "MANIFEST.json").unlink()
     config = json.loads((model / "config.json").read_text())
     names = config.pop("id2label")
-    config.pop("label2id", None)
-    (model / "config.json").write_text(json.dumps(config))
+    (model / "config.json").write_text(json.dumps({**config, "id2label": {**names, "2": "one too many"}}))
     command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
     w.refused(*command, code=3)
     (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
