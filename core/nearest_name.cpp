@@ -3,10 +3,17 @@
 #include "core/nearest_name.h"
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
 
 namespace minibert {
 namespace {
+
+std::string in_small_letters(std::string_view text) {
+  std::string small(text);
+  for (char& c : small) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return small;
+}
 
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1), before(row), two_before(row);
@@ -26,11 +33,12 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::string nearest_name(std::string_view wanted, const std::vector<std::string>& names) {
+std::string nearest_name(std::string_view typed, const std::vector<std::string>& names) {
+  const std::string wanted = in_small_letters(typed);
   std::string best;
   size_t best_distance = std::max<size_t>(2, wanted.size() / 3) + 1;
   for (const std::string& name : names) {
-    const size_t distance = edit_distance(wanted, name);
+    const size_t distance = edit_distance(wanted, in_small_letters(name));
     if (distance < best_distance) best = name, best_distance = distance;
   }
   return best;

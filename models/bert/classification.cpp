@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/bert/hugging_face.h"
 #include "models/bert/inference.h"
+#include "models/text/tokenizer_fields.h"
 
 namespace minibert {
 namespace {
@@ -21,6 +23,43 @@ int32_t best_class(std::span<const float> scores, size_t text) {
 }
 
 }  // namespace
+
+void check_classifier(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / "config.json";
+  const nlohmann::json config = read_json_object(file);
+  const TokenizerFields fields{config, file.string()};
+  const nlohmann::json* problem = fields.find("problem_type");
+  MB_CHECK_AS(DataError, !problem || *problem == "single_label_classification",
+              "{}: problem_type is {}, expected \"single_label_classification\": the model gives a "
+              "text no one label. Only models that do can be scored",
+              file.string(), json_text(*problem));
+  const nlohmann::json architectures = config.value("architectures", nlohmann::json::array());
+  const bool one = architectures.is_array() && architectures.size() == 1;
+  const bool labels_texts = !one || (architectures[0] != "BertForTokenClassification" &&
+                                     architectures[0] != "BertForMultipleChoice");
+  MB_CHECK_AS(
+      DataError, labels_texts,
+      "{}: architectures is {}, expected BertForSequenceClassification: the model labels no "
+      "whole texts. Only models that do can be scored",
+      file.string(), json_text(architectures));
+  const nlohmann::json* names = fields.find("id2label");
+  MB_CHECK_AS(DataError, !names || names->size() != 1,
+              "{}: id2label has one label, expected two or more: the model computes a number "
+              "(regression), no label. Only models that choose a label can be scored",
+              file.string());
+}
+
+std::vector<std::string> class_names(const std::filesystem::path& folder, int64_t classes) {
+  const BertConfig config = load_hugging_face_config(folder);
+  std::vector<std::string> names = config.labels;
+  for (int64_t i = 0; config.labels.empty() && i < classes; ++i)
+    names.push_back(fmt::format("LABEL_{}", i));
+  MB_CHECK_AS(DataError, std::ssize(names) == classes,
+              "{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them: "
+              "\"id2label\": {{\"0\": \"...\", ...}}",
+              (folder / "config.json").string(), names.size(), classes);
+  return names;
+}
 
 std::optional<std::vector<int32_t>> classify(const BertForPreTraining& model,
                                              std::span<const std::vector<int32_t>> texts,

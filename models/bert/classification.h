@@ -4,6 +4,7 @@
 // Test: ctest -R models_bert_classification. Source: scikit-learn f1_score(average="macro").
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <span>
@@ -14,12 +15,21 @@
 
 namespace minibert {
 
+/// Errors: DataError if the folder's config.json says that its classifier does something else than to
+/// choose one of several classes for a text.
+void check_classifier(const std::filesystem::path& folder);
+
 /// The most probable class of each text, given as ids with [CLS] and [SEP]; of equals the first.
 /// `stop` is asked between forward passes; if it says so, nothing comes back.
 /// Errors: UsageError if the model lacks a classifier or a pooler; NumericError for a score that is NaN.
 std::optional<std::vector<int32_t>> classify(
     const BertForPreTraining& model, std::span<const std::vector<int32_t>> texts,
     const std::function<bool()>& stop = [] { return false; });
+
+/// Names of the classes of a folder's classifier: id2label of config.json, or Transformers' LABEL_0,
+/// LABEL_1, ..., which config.json leaves out.
+/// Errors: DataError if it has another number of names.
+std::vector<std::string> class_names(const std::filesystem::path& folder, int64_t classes);
 
 struct ClassScores {
   double accuracy = 0, macro_f1 = 0;  // shares of 1

@@ -120,6 +120,18 @@ std::vector<std::string> read_labels(const Fields& fields) {
   return labels;
 }
 
+/// Configurations of 2019 have no model_type, and other models have tensors of the same names.
+void refuse_other_models(const Fields& fields) {
+  const json* names = fields.find("architectures");
+  if (!names || !names->is_array() || names->empty() || !names->front().is_string()) return;
+  const std::string name = names->front().get<std::string>();
+  for (const char* family : {"Roberta", "XLMRoberta", "Camembert", "Electra", "Albert",
+                             "DistilBert", "MPNet", "Deberta", "Longformer", "MobileBert"})
+    MB_CHECK_AS(DataError, !name.starts_with(family),
+                "{}: architectures is {}, expected BERT (no other architecture is built in)",
+                fields.source, names->dump());
+}
+
 /// The shortest decimal text of a float, so that 1e-12f is written as 1e-12.
 json decimal(float x) {
   return json::parse(fmt::format("{}", x));
@@ -197,6 +209,7 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   MB_CHECK_AS(DataError, object.is_object(), "{}: is not a JSON object", source);
   const Fields fields{object, source};
   fields.only("model_type", "bert", "no other architecture is built in");
+  if (!fields.find("model_type")) refuse_other_models(fields);
   fields.only("position_embedding_type", "absolute", "relative positions are not built in");
   fields.only("is_decoder", false, "only encoders are built in");
   fields.only("add_cross_attention", false, "only encoders are built in");

@@ -6,9 +6,11 @@
 #include <cerrno>
 #include <cstring>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "core/dry_run.h"
+#include "core/shell_word.h"
 #include "models/bert/checkpoint_manifest.h"
 #include "models/bert/weight_files.h"
 #include "models/text/atomic_file.h"
@@ -48,12 +50,14 @@ BertParts parts_in(const WeightFiles& weights, const BertConfig& config) {
 /// Whether all parameters are there, in their shapes.
 void check_tensors(const WeightFiles& weights, const ParameterTable& table) {
   std::vector<std::string> missing;
+  std::set<std::string> known;
   for (const ParameterSlice& slice : table.slices()) {
+    known.insert(slice.name);
     if (!weights.has(slice.name)) missing.push_back(slice.name);
   }
   MB_CHECK_AS(DataError, missing.empty(), "{}: {} of {} tensors are missing: {}. {}",
               weights.source(), missing.size(), table.count(), list_of_names(missing),
-              weights.advice());
+              weights.advice(known));
   for (const ParameterSlice& slice : table.slices()) check_shape(weights, slice.name, slice.shape);
 }
 
@@ -73,10 +77,34 @@ std::vector<std::string> load_contents(const WeightFiles& weights, BertForPreTra
   model.arena().refresh();
   std::vector<std::string> unused;
   for (const std::string& name : weights.names()) {
-    if (name.ends_with(".position_ids")) continue;  // 0, 1, 2, ...: older files hold this constant
+    // 0, 1, 2, ... and 0, 0, 0, ...: older files hold these constants.
+    if (name.ends_with(".position_ids") || name.ends_with("embeddings.token_type_ids")) continue;
     if (table.find(name) < 0) unused.push_back(weights.entry(name).name);
   }
   return unused;
+}
+
+/// Throws if the weights are there under a name of their own.
+void refuse_other_name(const fs::path& folder) {
+  std::vector<fs::path> found;
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().extension() == ".safetensors") found.push_back(entry.path());
+  std::ranges::sort(found);
+  if (found.empty()) return;
+  const std::string first = found.front().filename().string();
+  MB_CHECK_AS(DataError, !fs::exists(folder / "adapter_config.json"),
+              "{}: holds an adapter (adapter_config.json), which changes another model, expected a "
+              "model. Merge the two with merge_and_unload() of peft, and save the result",
+              folder.string());
+  MB_CHECK_AS(DataError, first.find("-of-") == std::string::npos,
+              "{}: has {} but no model.safetensors.index.json, which says what is in which file. "
+              "Copy it, too, from where the model came from",
+              folder.string(), first);
+  if (found.size() > 1) return;
+  fail<DataError>("{}: has no model.safetensors, but {}. Rename it: mv {} {}", folder.string(),
+                  first, shell_word(found.front().string()),
+                  shell_word((folder / "model.safetensors").string()));
 }
 
 /// Throws with the command that makes model.safetensors from the files that are there instead.
@@ -85,6 +113,8 @@ std::vector<std::string> load_contents(const WeightFiles& weights, BertForPreTra
     fail<DataError>("{}: is a run folder, expected one of its checkpoints. Give {}",
                     folder.string(), (folder / "latest").string());
   }
+  refuse_outer_folder(folder);
+  refuse_other_name(folder);
   struct Other {
     const char* file;
     const char* what;
@@ -142,12 +172,13 @@ bool all_finite(std::span<const float> values) {
 /// Throws; if the folder has config.json by another name, with the command that copies it.
 [[noreturn]] void fail_without_config(const fs::path& folder) {
   const fs::path file = folder / "config.json";
+  refuse_outer_folder(folder);
   if (!fs::exists(file) && fs::exists(folder / "bert_config.json")) {
     fail<DataError>(
         "{}: is missing, expected the model's configuration. {} has the same contents under the "
-        "name of google-research/bert. Copy it: cp '{}' '{}'",
+        "name of google-research/bert. Copy it: cp {} {}",
         file.string(), (folder / "bert_config.json").string(),
-        (folder / "bert_config.json").string(), file.string());
+        shell_word((folder / "bert_config.json").string()), shell_word(file.string()));
   }
   fail<DataError>(
       "{}: cannot be opened ({}), expected the model's configuration. Copy it from where the model "
@@ -155,11 +186,26 @@ bool all_finite(std::span<const float> values) {
       file.string(), std::strerror(errno));
 }
 
+/// What to give instead of a path that is no folder: a file's folder; a name of the hub is fetched first.
+std::string what_was_meant(const fs::path& path) {
+  std::error_code ignored;
+  if (fs::exists(path, ignored) && path.has_parent_path())
+    return " Give the folder of that file: " + path.parent_path().string();
+  const std::string name = path.string();
+  const bool of_hub = path.is_relative() && !name.empty() && name.front() != '.' &&
+                      name.front() != '~' && std::ranges::count(name, '/') < 2 &&
+                      !fs::exists(path, ignored);
+  if (!of_hub) return "";
+  return fmt::format(
+      " A model of the Hugging Face hub has to be fetched first: hf download {} --local-dir {}",
+      shell_word(name), shell_word(name));
+}
+
 BertConfig load_hugging_face_config(const fs::path& folder) {
   MB_CHECK_AS(DataError, fs::is_directory(folder),
               "{}: is not a folder, expected a Transformers folder: config.json, "
-              "model.safetensors, vocab.txt",
-              folder.string());
+              "model.safetensors, vocab.txt.{}",
+              folder.string(), what_was_meant(folder));
   const fs::path file = folder / "config.json";
   std::ifstream stream(file, std::ios::binary);
   if (!stream && !WeightFiles::in_folder(folder)) {

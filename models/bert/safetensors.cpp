@@ -25,10 +25,10 @@ struct FileDtype {
   const char* name;
   uint64_t bytes;
 };
-constexpr FileDtype kDtypes[] = {{"F64", 8}, {"I64", 8},     {"U64", 8},    {"F32", 4},
-                                 {"I32", 4}, {"U32", 4},     {"BF16", 2},   {"F16", 2},
-                                 {"I16", 2}, {"U16", 2},     {"BOOL", 1},   {"U8", 1},
-                                 {"I8", 1},  {"F8_E4M3", 1}, {"F8_E5M2", 1}};
+constexpr FileDtype kDtypes[] = {
+    {"F64", 8},  {"I64", 8},     {"U64", 8},     {"F32", 4},     {"I32", 4},  {"U32", 4},
+    {"BF16", 2}, {"F16", 2},     {"I16", 2},     {"U16", 2},     {"BOOL", 1}, {"U8", 1},
+    {"I8", 1},   {"F8_E4M3", 1}, {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"C64", 8}};
 
 /// Bytes of an element, 0 for an unknown dtype.
 uint64_t element_bytes(const std::string& dtype) {
@@ -92,10 +92,9 @@ int64_t product(const std::vector<int64_t>& shape) {
 
 SafetensorsEntry parse_entry(const std::string& path, const std::string& name, const json& value) {
   MB_CHECK_AS(DataError,
-              value.is_object() && value.size() == 3 && value.contains("dtype") &&
-                  value.contains("shape") && value.contains("data_offsets"),
-              "{}: tensor {} has other fields than \"dtype\", \"shape\" and \"data_offsets\". The "
-              "file is damaged",
+              value.is_object() && value.contains("dtype") && value.contains("shape") &&
+                  value.contains("data_offsets"),
+              "{}: tensor {} lacks \"dtype\", \"shape\" or \"data_offsets\". The file is damaged",
               path, name);
   const json &dtype = value["dtype"], &shape = value["shape"], &offsets = value["data_offsets"];
   MB_CHECK_AS(DataError, dtype.is_string() && element_bytes(dtype.get<std::string>()) > 0,
@@ -188,6 +187,11 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   const SafetensorsEntry whole{"(header)", "U8", {}, 0, file_bytes};
   uint64_t header_bytes = 0;  // little-endian, as is every machine this runs on
   read_bytes(whole, 0, &header_bytes, 8);
+  constexpr uint64_t kPointer = 0x206E6F6973726576;  // "version "
+  MB_CHECK_AS(DataError, header_bytes != kPointer,
+              "{}: is {} bytes that say where Git LFS keeps the file, expected the file. Fetch it: "
+              "git lfs pull, in the folder that was cloned",
+              path, file_bytes);
   MB_CHECK_AS(DataError, header_bytes <= kMaxHeaderBytes && header_bytes <= file_bytes - 8,
               "{}: the header's length is {} bytes, expected at most {} (the file has {}). The "
               "file is truncated, damaged or not a safetensors file",

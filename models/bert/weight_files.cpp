@@ -24,6 +24,11 @@ constexpr std::string_view kWordEnding = "embeddings.word_embeddings.weight";
 /// Prefixes of DataParallel, of modules that hold the model in a field, and of torch.compile.
 constexpr std::string_view kWrappers[] = {"module.", "model.", "_orig_mod."};
 
+/// What precedes the tensors of models that are built otherwise than BERT, under names like its own.
+constexpr const char* kOtherModels[] = {"roberta",  "electra", "albert",     "distilbert",
+                                        "deberta",  "mpnet",   "longformer", "mobilebert",
+                                        "layoutlm", "esm",     "xlm-roberta"};
+
 bool replace_suffix(std::string& name, std::string_view from, std::string_view to) {
   if (!name.ends_with(from)) return false;
   name.replace(name.size() - from.size(), from.size(), to);
@@ -182,12 +187,22 @@ void WeightFiles::tie() {
   tensors_.erase(kDecoderWeight);
 }
 
-std::string WeightFiles::advice() const {
-  std::vector<std::string> found;
-  for (const auto& [name, place] : tensors_) found.push_back(place.entry->name);
-  if (found.empty()) return "The file has no tensors";
-  std::string text = fmt::format("The file has {} tensors: {}", found.size(), list_of_names(found));
+std::string WeightFiles::advice(const std::set<std::string>& known) const {
+  std::vector<std::string> others;
+  for (const auto& [name, place] : tensors_)
+    if (!known.contains(name)) others.push_back(place.entry->name);
+  if (tensors_.empty()) return "The file has no tensors";
+  std::string text = fmt::format("The file has {} tensors", tensors_.size());
+  if (!others.empty())
+    text += fmt::format(", {} of them under other names: {}", others.size(), list_of_names(others));
   std::string prefix = prefix_of(files_);
+  for (const char* family : kOtherModels) {
+    if (!prefix.ends_with(std::string(family) + ".")) continue;
+    return text + fmt::format(
+                      ". These are the names of another architecture, {}, which is not "
+                      "built in",
+                      family);
+  }
   replace_suffix(prefix, "bert.", "");  // heads have the rest of it, too
   if (prefix.empty() || files_.size() > 1) return text;
   return text + fmt::format(

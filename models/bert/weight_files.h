@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,8 +50,9 @@ class WeightFiles {
   /// Takes a decoder that is only a copy of the word embeddings, or their only copy, out of the list.
   void tie();
 
-  /// What to say of a file that lacks all tensors: the names that it has, and how to rename them.
-  std::string advice() const;
+  /// What to say of a file that lacks tensors: the names that it has beside the `known` ones, and how to
+  /// rename them.
+  std::string advice(const std::set<std::string>& known) const;
 
  private:
   struct Place {

@@ -140,7 +140,9 @@ class Linter {
           facts_.one_sentence_documents, documents,
           lines() ? "Remove the blank lines inside documents, or find sentences in the lines: "
                     "--format paragraphs --document-break REGEX"
-                  : "Check --document-break");
+          : settings_.documents.format == TextFormat::paragraphs
+              ? "Check --document-break"
+              : "Give texts of several sentences, with their marks and capitals");
     }
     int64_t empty = facts_.empty_documents;
     for (const SourceStats& source : manifest_.sources) empty += source.empty_documents;
@@ -192,8 +194,8 @@ class Linter {
 
   void sources() {
     std::set<std::pair<int64_t, uint32_t>> seen;
-    int64_t invalid = 0, bytes = 0, latin1 = 0;
-    const SourceStats* first = nullptr;
+    int64_t invalid = 0, bytes = 0, zeros = 0;
+    const SourceStats *first = nullptr, *misread = nullptr;
     for (const SourceStats& source : manifest_.sources) {
       if (!seen.insert({source.file_bytes, source.crc32}).second) {
         found("repeated_files", 1.0 / static_cast<double>(manifest_.sources.size()),
@@ -201,22 +203,25 @@ class Linter {
       }
       bytes += source.text_bytes;
       invalid += source.invalid_bytes;
+      zeros += source.zero_bytes;
       if (source.invalid_bytes > 0 && first == nullptr) first = &source;
-      latin1 += source.looks_like_latin1();
+      if (source.looks_misread() && misread == nullptr) misread = &source;
     }
     if (first == nullptr) return;
-    if (latin1 > 0) {
+    if (misread != nullptr) {
+      const bool latin1 = misread->looks_like_latin1();
       found("not_utf8", share_of(invalid, bytes),
-            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops; {} looks like "
-            "Latin-1. {}",
-            invalid, first->path, "Convert it: " + latin1_conversion(*first));
+            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops; {} {}. Convert "
+            "it{}: {}",
+            invalid, misread->path, latin1 ? "looks like Latin-1" : "is in another encoding",
+            latin1 ? "" : ", with the encoding's name in its place", conversion(*misread));
     } else {
-      found(
-          "not_utf8", share_of(invalid, bytes),
-          "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops (first in {}, line "
-          "{}). Remove them: {}",
-          invalid, first->path, first->first_invalid_line,
-          filter_command({*first}, "iconv -c -f UTF-8 -t UTF-8"));
+      found("not_utf8", share_of(invalid, bytes),
+            "{} bytes are {} and became U+FFFD, which the tokenizer drops (first in {}, line {}). "
+            "Remove them: {}",
+            invalid, zeros == invalid ? "zero" : "not UTF-8", first->path,
+            first->first_invalid_line,
+            filter_command({*first}, zeros > 0 ? "tr -d '\\000'" : "iconv -c -f UTF-8 -t UTF-8"));
     }
   }
 
@@ -315,11 +320,15 @@ class Linter {
   std::string train_vocabulary() const {
     const int64_t alphabet = facts_.alphabet + facts_.missing_characters;
     const int64_t least = 2 * alphabet + 5;  // each character alone and after ##, special tokens
+    const std::string lacks =
+        facts_.missing_characters > 0
+            ? fmt::format("{} characters of the text, such as {}", facts_.missing_characters,
+                          facts_.missing_character_sample)
+            : "the pieces of these words";
     return fmt::format(
-        "The vocabulary lacks {} characters of the text, such as {}. Train one on it: minibert "
-        "tokenizer train --limit-alphabet {} --vocab-size {} --output NEW.txt{} {}",
-        facts_.missing_characters, facts_.missing_character_sample, alphabet,
-        std::max<int64_t>(least, manifest_.tokens.vocab_size), text_flags(),
+        "The vocabulary lacks {}. Train one on it: minibert tokenizer train --limit-alphabet {} "
+        "--vocab-size {} --output NEW.txt{} {}",
+        lacks, alphabet, std::max<int64_t>(least, manifest_.tokens.vocab_size), text_flags(),
         files_of(manifest_.sources));
   }
 

@@ -2,16 +2,21 @@
 #include "models/text/labelled_text.h"
 
 #include <algorithm>
+#include <cctype>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "core/nearest_name.h"
+#include "core/shell_word.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
+#include "models/text/structured_documents.h"
 #include "models/text/text_reader.h"
 
 namespace minibert {
@@ -24,7 +29,8 @@ enum class Form { csv, tsv, jsonl };
 Form form_of(fs::path file) {
   const std::string name = file.string();
   if (file.extension() == ".gz" || file.extension() == ".zst") file.replace_extension();
-  const std::string ending = file.extension().string();
+  std::string ending = file.extension().string();
+  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   if (ending == ".csv") return Form::csv;
   if (ending == ".tsv") return Form::tsv;
   MB_CHECK_AS(
@@ -35,11 +41,66 @@ Form form_of(fs::path file) {
   return Form::jsonl;
 }
 
+bool blank(std::string_view text) {
+  return text.find_first_not_of(" \t\r\n") == std::string_view::npos;
+}
+
+std::string trimmed(const std::string& text) {
+  if (blank(text)) return "";
+  const size_t first = text.find_first_not_of(" \t\r\n");
+  return text.substr(first, text.find_last_not_of(" \t\r\n") - first + 1);
+}
+
+/// The lines of a file, of which some may be looked at before they are taken.
+class Lines {
+ public:
+  explicit Lines(const std::string& path) : reader_(path) {}
+
+  bool next(std::string& line) {
+    if (!peek(0, line)) return false;
+    ahead_.pop_front();
+    ++number_;
+    return true;
+  }
+  /// The line `n` lines behind the one that next() gives.
+  bool peek(size_t n, std::string& line) {
+    while (ahead_.size() <= n) {
+      std::string read;
+      if (!reader_.next(read)) return false;
+      ahead_.push_back(std::move(read));
+    }
+    line = ahead_[n];
+    return true;
+  }
+  int64_t number() const { return number_; }  // of the line that next() gave, from 1
+  const SourceStats& stats() const { return reader_.stats(); }
+
+ private:
+  LineReader reader_;
+  std::deque<std::string> ahead_;
+  int64_t number_ = 0;
+};
+
+/// What separates the fields, as the first line shows it: German and French Excel write CSV with
+/// semicolons, and may name the separator in a line of its own ("sep=;").
+char separator_of(Lines& lines, char expected) {
+  std::string first;
+  if (!lines.peek(0, first)) return expected;
+  constexpr std::string_view kNaming = "sep=";
+  if (first.size() == kNaming.size() + 1 && first.starts_with(kNaming)) {
+    lines.next(first);
+    return first.back();
+  }
+  for (const char separator : {expected, ';', '\t', ','})
+    if (first.find(separator) != std::string::npos) return separator;
+  return expected;
+}
+
 /// One row of fields a call, over as many lines as its quotes say.
 class Rows {
  public:
   Rows(const fs::path& file, char separator)
-      : name_(file.string()), lines_(file.string()), separator_(separator) {}
+      : name_(file.string()), lines_(file.string()), separator_(separator_of(lines_, separator)) {}
 
   /// False at the end. Blank lines are no rows.
   bool next(std::vector<std::string>& fields) {
@@ -47,12 +108,12 @@ class Rows {
     do {
       if (!lines_.next(line)) return false;
     } while (line.empty());
-    line_ = lines_.stats().lines;
+    line_ = lines_.number();
     fields.assign(1, "");
     size_t at = 0;
     while (at < line.size()) {
       const bool opens = line[at] == '"' && fields.back().empty() && !quoted_;
-      if (opens) {
+      if (opens && is_quote(line, at + 1)) {
         at = take_quoted(line, at + 1, fields.back());
         quoted_ = true;
       } else if (line[at] == separator_) {
@@ -67,8 +128,33 @@ class Rows {
     return true;
   }
   int64_t line() const { return line_; }  // where the row begins
+  const SourceStats& stats() const { return lines_.stats(); }
 
  private:
+  /// Where the quotes that are open at `at` close in this line; npos: not in it.
+  static size_t closing(std::string_view line, size_t at) {
+    for (size_t quote = at; (quote = line.find('"', quote)) != std::string_view::npos; quote += 2)
+      if (quote + 1 >= line.size() || line[quote + 1] != '"') return quote;
+    return std::string_view::npos;
+  }
+  bool ends_field(std::string_view line, size_t quote) const {
+    return quote + 1 == line.size() || line[quote + 1] == separator_;
+  }
+
+  /// Whether the quote before `at` begins a quoted field. In files with tabs a quote is mostly a
+  /// character of the text (GLUE): it quotes only if its partner ends the field, before the next tab.
+  bool is_quote(const std::string& line, size_t at) {
+    if (separator_ != '\t') return true;
+    std::string later = line;
+    for (size_t ahead = 0;; ++ahead) {
+      const size_t quote = closing(later, at);
+      if (later.find('\t', at) < quote) return false;
+      if (quote != std::string::npos) return ends_field(later, quote);
+      if (!lines_.peek(ahead, later)) return false;
+      at = 0;
+    }
+  }
+
   /// Appends what stands between quotes, from `at` on; returns the place behind the closing one. May
   /// read more lines.
   size_t take_quoted(std::string& line, size_t at, std::string& field) {
@@ -84,14 +170,22 @@ class Rows {
         at = 0;
         continue;
       }
-      if (quote + 1 >= line.size() || line[quote + 1] != '"') return quote + 1;
+      if (quote + 1 >= line.size() || line[quote + 1] != '"') {
+        MB_CHECK_AS(
+            DataError, lines_.number() == line_ || ends_field(line, quote),
+            "{}: line {}: a field begins with \" and goes on to line {}, where text follows "
+            "the closing \": a quote is left out, or is part of the text. Close the field "
+            "in its line; a quote inside a field is written twice (\"\")",
+            name_, line_, lines_.number());
+        return quote + 1;
+      }
       field += '"';
       at = quote + 2;
     }
   }
 
   std::string name_;
-  LineReader lines_;
+  Lines lines_;
   char separator_;
   int64_t line_ = 0;
   bool quoted_ = false;
@@ -99,18 +193,37 @@ class Rows {
 
 size_t column_of(const std::string& file, const std::vector<std::string>& header,
                  const std::string& name, const char* flag) {
-  const auto found = std::ranges::find(header, name);
-  MB_CHECK_AS(DataError, found != header.end(),
-              "{}: has no column \"{}\"; line 1 names {}. Say which it is: {} NAME", file, name,
-              fmt::join(header, ", "), flag);
-  return static_cast<size_t>(found - header.begin());
+  std::vector<std::string> names;
+  for (const std::string& column : header) names.push_back(trimmed(column));
+  const auto found = std::ranges::find(names, trimmed(name));
+  const bool old_mac = std::ranges::any_of(
+      header, [](const std::string& column) { return column.find('\r') != std::string::npos; });
+  MB_CHECK_AS(DataError, !old_mac || found != names.end(),
+              "{}: its lines end with carriage returns alone, as on an old Macintosh. Convert it: "
+              "tr '\\r' '\\n' < {} > clean.csv",
+              file, shell_word(file));
+  MB_CHECK_AS(DataError, found != names.end(),
+              "{}: has no column \"{}\"; line 1 names {}.{} Say which it is: {} NAME", file, name,
+              fmt::join(names, ", "), did_you_mean(name, names), flag);
+  MB_CHECK_AS(DataError, std::ranges::count(names, *found) == 1,
+              "{}: line 1 names \"{}\" {} times, expected once. Rename the other columns", file,
+              *found, std::ranges::count(names, *found));
+  return static_cast<size_t>(found - names.begin());
+}
+
+/// Errors: DataError if bytes of the file are no text: two labels could become the same one.
+void check_encoding(const SourceStats& stats) {
+  MB_CHECK_AS(DataError, stats.zero_bytes == 0,
+              "{}: line {} holds a zero byte, expected text. Remove it: tr -d '\\000' < {} > "
+              "clean.txt",
+              stats.path, stats.first_invalid_line, shell_word(stats.path));
+  MB_CHECK_AS(DataError, stats.invalid_bytes == 0,
+              "{}: line {} is not UTF-8, expected it in a file of labels. Convert it: {}",
+              stats.path, stats.first_invalid_line, conversion(stats));
 }
 
 /// Adds a text, or its fault.
 void add(LabelledText text, std::vector<LabelledText>& texts, DataFaults& faults) {
-  const auto blank = [](const std::string& s) {
-    return s.find_first_not_of(" \t\r\n") == std::string::npos;
-  };
   if (blank(text.text)) return faults.add(fmt::format("line {}: the text is empty", text.line));
   if (blank(text.label)) return faults.add(fmt::format("line {}: the label is empty", text.line));
   texts.push_back(std::move(text));
@@ -118,6 +231,10 @@ void add(LabelledText text, std::vector<LabelledText>& texts, DataFaults& faults
 
 void read_rows(const fs::path& file, char separator, const LabelledTextOptions& options,
                std::vector<LabelledText>& texts, DataFaults& faults) {
+  MB_CHECK(options.text_column != options.label_column,
+           "--text-column and --label-column are both \"{}\", expected two columns. Name the other "
+           "one",
+           options.text_column);
   Rows rows(file, separator);
   std::vector<std::string> header, fields;
   MB_CHECK_AS(DataError, rows.next(header), "{}: holds no rows", file.string());
@@ -131,37 +248,62 @@ void read_rows(const fs::path& file, char separator, const LabelledTextOptions& 
     faults.add(fmt::format("line {}: {} fields, expected {} as in line 1", rows.line(),
                            fields.size(), header.size()));
   }
+  check_encoding(rows.stats());
 }
 
-/// Text of a string, or of a number as it is written.
-std::optional<std::string> text_of(const nlohmann::json& object, const std::string& key) {
-  const auto found = object.is_object() ? object.find(key) : object.end();
-  if (!object.is_object() || found == object.end()) return std::nullopt;
+/// Text of a string, or of a number as it is written; nothing, and what is wrong, of other values.
+std::optional<std::string> text_of(const nlohmann::json& object, const std::string& key,
+                                   const char* flag, std::string& wrong) {
+  const auto found = object.find(key);
+  if (found == object.end()) {
+    std::vector<std::string> keys;
+    for (const auto& item : object.items()) keys.push_back(item.key());
+    wrong = fmt::format("has no text under \"{}\" ({} names another key).{}", key, flag,
+                        did_you_mean(key, keys));
+    return std::nullopt;
+  }
   if (found->is_string()) return found->get<std::string>();
-  if (found->is_number_integer() || found->is_boolean()) return found->dump();
+  if (found->is_number() || found->is_boolean()) return found->dump();
+  wrong = fmt::format("\"{}\" is {}, expected one text", key, found->type_name());
   return std::nullopt;
+}
+
+/// What is wrong with a line that is no object.
+std::string describe_line(const std::string& line) {
+  if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
+  try {
+    return fmt::format("is a JSON {}, expected an object", nlohmann::json::parse(line).type_name());
+  } catch (const nlohmann::json::exception& error) {
+    const std::string_view what = error.what();
+    const size_t detail = what.find("] ");
+    return fmt::format("is no JSON object ({})",
+                       detail == std::string_view::npos ? what : what.substr(detail + 2));
+  }
 }
 
 void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
                      std::vector<LabelledText>& texts, DataFaults& faults) {
   LineReader lines(file.string());
   for (std::string line; lines.next(line);) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
+    if (blank(line)) continue;
     const int64_t number = lines.stats().lines;
+    if (number == 1) refuse_json_list(line, file.string());
     const auto object = parse_json(line);
-    const auto text = text_of(object, options.text_column);
-    const auto label = text_of(object, options.label_column);
-    if (text && label) {
-      add({*text, *label, number}, texts, faults);
+    if (!object.is_object()) {
+      faults.add(fmt::format("line {}: {}", number, describe_line(line)));
       continue;
     }
-    faults.add(
-        object.is_object()
-            ? fmt::format("line {}: has no text under \"{}\" (--{}-column names another key)",
-                          number, text ? options.label_column : options.text_column,
-                          text ? "label" : "text")
-            : fmt::format("line {}: is no JSON object", number));
+    std::string wrong;
+    const auto text = text_of(object, options.text_column, "--text-column", wrong);
+    const auto label = text ? text_of(object, options.label_column, "--label-column", wrong)
+                            : std::optional<std::string>();
+    if (text && label) {
+      add({*text, *label, number}, texts, faults);
+    } else {
+      faults.add(fmt::format("line {}: {}", number, wrong));
+    }
   }
+  check_encoding(lines.stats());
 }
 
 bool is_number(const std::string& label) {
@@ -188,6 +330,49 @@ std::vector<LabelledText> read_labelled_texts(const fs::path& file,
   return texts;
 }
 
+namespace {
+
+/// How often labels occur, those that differ only in blanks and capitals together.
+std::map<std::string, std::set<std::string>> alike(const std::vector<LabelledText>& texts) {
+  std::map<std::string, std::set<std::string>> spellings;
+  for (const LabelledText& text : texts) {
+    std::string folded = trimmed(text.label);
+    for (char& c : folded) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    spellings[folded].insert(text.label);
+  }
+  return spellings;
+}
+
+}  // namespace
+
+std::vector<std::string> doubts_about(const std::vector<LabelledText>& texts) {
+  std::vector<std::string> doubts;
+  std::set<std::string> labels;
+  std::map<std::string, const LabelledText*> first_of;
+  int64_t contradictions = 0;
+  std::string example;
+  for (const LabelledText& text : texts) {
+    labels.insert(text.label);
+    const LabelledText& first = *first_of.emplace(text.text, &text).first->second;
+    if (first.label == text.label) continue;
+    if (contradictions++ == 0) example = fmt::format("lines {} and {}", first.line, text.line);
+  }
+  for (const auto& [folded, spellings] : alike(texts))
+    if (spellings.size() > 1)
+      doubts.push_back(fmt::format(
+          "the labels \"{}\" differ only in blanks or capitals, and are learnt as {} labels. Make "
+          "them equal, if they mean the same",
+          fmt::join(spellings, "\", \""), spellings.size()));
+  if (labels.size() > 2 && 2 * labels.size() > texts.size())
+    doubts.push_back(
+        fmt::format("{} texts have {} labels, fewer than two texts each: is --label-column right?",
+                    texts.size(), labels.size()));
+  if (contradictions > 0)
+    doubts.push_back(fmt::format("{} texts have another label where they are there before ({})",
+                                 contradictions, example));
+  return doubts;
+}
+
 std::vector<std::string> labels_of(const std::vector<LabelledText>& texts) {
   std::set<std::string> distinct;
   for (const LabelledText& text : texts) distinct.insert(text.label);
@@ -196,6 +381,21 @@ std::vector<std::string> labels_of(const std::vector<LabelledText>& texts) {
     std::ranges::sort(labels, {}, [](const std::string& label) { return std::stol(label); });
   return labels;
 }
+
+namespace {
+
+/// "a", "b", "c" and 74 more
+std::string few_of(const std::vector<std::string>& labels) {
+  constexpr size_t kShown = 5;
+  const size_t shown = std::min(labels.size(), kShown);
+  std::string text = fmt::format(
+      "\"{}\"",
+      fmt::join(labels.begin(), labels.begin() + static_cast<ptrdiff_t>(shown), "\", \""));
+  if (labels.size() > shown) text += fmt::format(" and {} more", labels.size() - shown);
+  return text;
+}
+
+}  // namespace
 
 std::vector<int32_t> label_numbers(const std::vector<LabelledText>& texts,
                                    const std::vector<std::string>& labels, const std::string& file,
@@ -213,9 +413,9 @@ std::vector<int32_t> label_numbers(const std::vector<LabelledText>& texts,
   }
   unknown.check(
       file, "labels are unknown",
-      fmt::format("Expected one of the {} labels of {}. Correct them, or train with a file "
+      fmt::format("Expected one of the {} labels of {} ({}). Correct them, or train with a file "
                   "that has them",
-                  labels.size(), labels_from));
+                  labels.size(), labels_from, few_of(labels)));
   return numbers;
 }
 

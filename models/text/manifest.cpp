@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/shell_word.h"
 #include "core/version.h"
 #include "models/text/atomic_file.h"
 #include "models/text/checksum.h"
@@ -75,6 +76,7 @@ json to_json(const SourceStats& source) {
           {"invalid_utf8_bytes", source.invalid_bytes},
           {"invalid_c1_bytes", source.invalid_c1_bytes},
           {"first_invalid_line", source.first_invalid_line},
+          {"zero_bytes", source.zero_bytes},
           {"non_ascii_characters", source.valid_non_ascii},
           {"empty_documents", source.empty_documents}};
 }
@@ -91,6 +93,7 @@ SourceStats source_from_json(const json& value) {
   source.invalid_bytes = value.at("invalid_utf8_bytes");
   source.invalid_c1_bytes = value.value("invalid_c1_bytes", int64_t{0});
   source.first_invalid_line = value.value("first_invalid_line", int64_t{0});
+  source.zero_bytes = value.value("zero_bytes", int64_t{0});
   source.valid_non_ascii = value.value("non_ascii_characters", int64_t{0});
   source.empty_documents = value.value("empty_documents", int64_t{0});
   return source;
@@ -230,6 +233,12 @@ bool holds_manifest(const std::filesystem::path& folder) {
 
 Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "manifest.json";
+  std::error_code ignored;
+  MB_CHECK_AS(
+      DataError, !std::filesystem::is_regular_file(folder, ignored),
+      "{}: is a file, expected the folder that data build makes of a text. Build it: minibert "
+      "data build --vocab VOCAB --output FOLDER {}",
+      folder.string(), shell_word(folder.string()));
   MB_CHECK_AS(
       DataError, std::filesystem::is_directory(folder),
       "{}: there is no such folder, expected one written by minibert data build. Check the path.",

@@ -28,8 +28,8 @@ json parse_file(const fs::path& file, const char* expected) {
   LineReader lines(file.string());
   for (std::string line; lines.next(line);) text += line + "\n";
   MB_CHECK_AS(DataError, lines.stats().invalid_bytes == 0,
-              "{}: line {} is not UTF-8, expected {}. Convert it: iconv -t UTF-8", file.string(),
-              lines.stats().first_invalid_line, expected);
+              "{}: line {} is not UTF-8, expected {}. Convert it: {}", file.string(),
+              lines.stats().first_invalid_line, expected, conversion(lines.stats()));
   check_json_depth(text, file.string());
   try {
     return json::parse(text);

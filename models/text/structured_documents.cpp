@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/nearest_name.h"
+#include "core/shell_word.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
 #include "models/text/sentence_splitter.h"
@@ -191,12 +192,23 @@ DocumentCounts read_wiki_documents(LineReader& lines, const std::function<void(D
   return collector.counts();
 }
 
+void refuse_json_list(std::string_view first_line, const std::string& path) {
+  const size_t first = first_line.find_first_not_of(kBlanks);
+  const bool list = first != std::string_view::npos && first_line[first] == '[';
+  MB_CHECK_AS(DataError, !list,
+              "{}: is a JSON list, expected JSON lines, an object a line. Convert it: python3 -c "
+              "\"import json, sys; [print(json.dumps(row)) for row in json.load(open(sys.argv[1], "
+              "encoding='utf-8'))]\" {} > lines.jsonl",
+              path, path == "-" ? "FILE" : shell_word(path));
+}
+
 DocumentCounts read_json_documents(LineReader& lines, const std::string& field,
                                    const std::function<void(Document&&)>& sink) {
   Collector collector(sink);
   DataFaults faults;
   for (std::string line; lines.next(line);) {
     if (blank(line)) continue;
+    if (lines.stats().lines == 1) refuse_json_list(line, lines.stats().path);
     Document document;
     const std::string wrong = read_object(line, field, document, {});
     if (wrong.empty()) {

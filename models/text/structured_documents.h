@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include "models/text/text_reader.h"
 
@@ -22,6 +23,9 @@ struct DocumentCounts {
 /// repeats as the first line of the text is left out.
 /// Errors  DataError: text outside of a block; as read_json_documents.
 DocumentCounts read_wiki_documents(LineReader& lines, const std::function<void(Document&&)>& sink);
+
+/// Errors: DataError, with the command that converts it, if the first line of a file begins a JSON list.
+void refuse_json_list(std::string_view first_line, const std::string& path);
 
 /// A document a line: the value of `field` in its object, a string or an array of strings. A field
 /// that no object has by that name may be a path: "article.body".

@@ -103,7 +103,11 @@ class GzipDecoder : public Decoder {
   ~GzipDecoder() override { inflateEnd(&stream_); }
 
   void decode(std::string_view& input, std::string& text) override {
-    if (complete_) inflateReset(&stream_);  // files may be concatenated, as by `cat a.gz b.gz`
+    if (complete_) {  // files may be concatenated, as by `cat a.gz b.gz`, or padded, as on a tape
+      input.remove_prefix(std::min(input.find_first_not_of('\0'), input.size()));
+      if (input.empty()) return;
+      inflateReset(&stream_);
+    }
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
     stream_.avail_in = static_cast<uInt>(input.size());
     const size_t before = text.size();
@@ -161,6 +165,82 @@ class ZstdDecoder : public Decoder {
 };
 
 constexpr std::string_view kGzip = "\x1F\x8B", kZstd = "\x28\xB5\x2F\xFD";
+
+/// A kind of file that is no text, by bytes near its beginning.
+struct ForeignFile {
+  size_t place;
+  std::string_view mark;
+  const char* what;
+  const char* command;  // writes its text, given the file's name; nullptr: there is no common one
+};
+using namespace std::string_view_literals;
+constexpr ForeignFile kForeignFiles[] = {
+    {4, "1AY&SY"sv, "packed by bzip2", "bzcat {} > clean.txt"},
+    {0, "\xFD\x37zXZ\0"sv, "packed by xz", "xzcat {} > clean.txt"},
+    {0, "\x04\x22\x4D\x18"sv, "packed by lz4", "lz4cat {} > clean.txt"},
+    {0, "PK\x03\x04"sv, "a zip archive (.zip, .docx, .xlsx)", "unzip -p {} > clean.txt"},
+    {0, "7z\xBC\xAF\x27\x1C"sv, "a 7z archive", "7z x -so {} > clean.txt"},
+    {0, "%PDF-"sv, "a PDF", "pdftotext {} clean.txt"},
+    {0, "PAR1\x15"sv, "a Parquet table", nullptr},
+    {0, "\xFF\xFE\0\0"sv, "in UTF-32", "iconv -f UTF-32 -t UTF-8 {} > clean.txt"},
+    {0, "\0\0\xFE\xFF"sv, "in UTF-32", "iconv -f UTF-32 -t UTF-8 {} > clean.txt"},
+    {257, "ustar"sv, "a tar archive", "tar -xOf {} > clean.txt"},
+};
+
+/// `command` with the name of the file; standard input has none.
+std::string command_on(const char* command, const std::string& path) {
+  return fmt::format(fmt::runtime(command), path == "-" ? "FILE" : shell_word(path));
+}
+
+bool holds(std::string_view text, size_t place, std::string_view mark) {
+  return text.size() >= place && text.substr(place).starts_with(mark);
+}
+
+/// Errors: DataError if the file that begins with these bytes is no text.
+void refuse_foreign(std::string_view start, const std::string& path) {
+  for (const ForeignFile& foreign : kForeignFiles) {
+    if (!holds(start, foreign.place, foreign.mark)) continue;
+    MB_CHECK_AS(DataError, foreign.command,
+                "{}: is {}, expected text. Export the column with the texts as lines", path,
+                foreign.what);
+    fail<DataError>("{}: is {}, expected text, plain or packed by gzip or zstd. Convert it: {}",
+                    path, foreign.what, command_on(foreign.command, path));
+  }
+}
+
+// ---- Zero bytes --------------------------------------------------------------------------------
+
+/// What is known of a piece of text with zero bytes in it.
+struct Zeros {
+  size_t bytes = 0, runs = 0;      // zero bytes, and how often they begin
+  size_t controls = 0;             // other bytes that no text has
+  std::array<size_t, 4> places{};  // zero bytes by their place modulo 4
+
+  explicit Zeros(std::string_view text) {
+    for (size_t i = 0; i < text.size(); ++i) {
+      const auto c = static_cast<unsigned char>(text[i]);
+      controls += c != 0 && (c < 0x20 || c == 0x7F) && !(c >= '\t' && c <= '\r');
+      if (c != 0) continue;
+      ++bytes;
+      ++places[i % 4];
+      runs += i == 0 || text[i - 1] != '\0';
+    }
+  }
+  /// Whether these are a few that were written by mistake, and not every other byte of UTF-16.
+  bool are_stray(std::string_view text) const {
+    constexpr size_t kAFew = 8, kSeldom = 32, kRare = 16;
+    std::string copy(text);
+    const auto invalid = static_cast<size_t>(replace_invalid_utf8(copy));
+    const bool dense = runs * 5 >= text.size() || (runs > kAFew && runs * kSeldom >= text.size());
+    return !dense && (controls + invalid) * kRare < text.size();
+  }
+  /// The encoding whose ASCII characters have zeros at these places.
+  const char* encoding() const {
+    const bool four = 4 * std::min(places[1], places[2]) >= bytes;
+    if (four) return places[0] > places[3] ? "UTF-32BE" : "UTF-32LE";
+    return places[0] + places[2] > places[1] + places[3] ? "UTF-16BE" : "UTF-16LE";
+  }
+};
 
 /// Whether more bytes could make one of the marks of `start`.
 template <size_t N>
@@ -289,14 +369,27 @@ int64_t replace_invalid_utf8(std::string& text) {
   return clean_utf8(text).invalid;
 }
 
-std::string latin1_conversion(const SourceStats& stats) {
+std::string conversion(const SourceStats& stats) {
   const std::string path = shell_word(stats.path);
-  const char* from = stats.invalid_c1_bytes > 0 ? "CP1252" : "LATIN1";
+  const char* from = !stats.looks_like_latin1()   ? "ENCODING"
+                     : stats.invalid_c1_bytes > 0 ? "CP1252"
+                                                  : "LATIN1";
   if (stats.path.ends_with(".gz") || stats.path.ends_with(".zst")) {
     return fmt::format("{} {} | iconv -f {} -t UTF-8 > clean.txt",
                        stats.path.ends_with(".gz") ? "zcat" : "zstdcat", path, from);
   }
-  return fmt::format("iconv -f {} -t UTF-8 {} > clean.txt", from, path == "-" ? "" : path);
+  return fmt::format("iconv -f {} -t UTF-8 {} > clean.txt", from, stats.path == "-" ? "" : path);
+}
+
+std::string conversion_hint(const SourceStats& stats) {
+  if (stats.looks_like_latin1())
+    return " The file looks like Latin-1. Convert it: " + conversion(stats);
+  if (stats.looks_misread())
+    return " The file is in another encoding. Convert it, with its name, such as KOI8-R, GB18030 "
+           "or "
+           "SHIFT_JIS, for ENCODING: " +
+           conversion(stats);
+  return "";
 }
 
 // ---- Lines -------------------------------------------------------------------------------------
@@ -313,6 +406,7 @@ struct LineReader::State {
       if (more.empty()) break;
       raw += more;
     }
+    refuse_foreign(raw, path);
     decoder = make_decoder(path, raw);
     input = raw;
   }
@@ -328,12 +422,22 @@ struct LineReader::State {
   }
 
   void check_text(size_t before) const {
-    const size_t zero = text.find('\0', before);
-    MB_CHECK_AS(DataError, zero == std::string::npos,
+    const std::string_view added = std::string_view(text).substr(before);
+    const size_t zero = added.find('\0');
+    if (zero == std::string_view::npos) return;
+    if (stats.text_bytes == 0) {  // of a packed file: what is in it
+      refuse_foreign(added, stats.path);
+      MB_CHECK_AS(DataError, !added.starts_with(kGzip),
+                  "{}: is packed twice, expected text packed once. Convert it: {}", stats.path,
+                  command_on("zcat {} | zcat > clean.txt", stats.path));
+    }
+    const Zeros zeros(added);
+    MB_CHECK_AS(DataError, zeros.are_stray(added),
                 "{}: holds a zero byte at offset {} of its text, expected UTF-8 text (the file "
-                "looks binary, or UTF-16 without a byte order mark). Give a text file, or convert "
-                "it: iconv -f UTF-16LE -t UTF-8.",
-                stats.path, stats.text_bytes + static_cast<int64_t>(zero - before));
+                "looks binary, or {} without a byte order mark). Give a text file, or convert it: "
+                "iconv -f {} -t UTF-8 {} > clean.txt",
+                stats.path, stats.text_bytes + static_cast<int64_t>(zero), zeros.encoding(),
+                zeros.encoding(), stats.path == "-" ? "" : shell_word(stats.path));
   }
 
   /// Extends text[begin..] by at most a chunk; false at the end of the file.
@@ -375,6 +479,27 @@ struct LineReader::State {
   SourceStats stats;
 };
 
+namespace {
+
+/// Zero bytes become U+FFFD, which BERT's cleaning drops as it does them; a text with them would end
+/// early in other programs.
+void replace_zeros(std::string& line, SourceStats& stats) {
+  if (line.find('\0') == std::string::npos) return;
+  std::string clean;
+  for (const char c : line) {
+    if (c != '\0') {
+      clean += c;
+      continue;
+    }
+    append_utf8(0xFFFD, clean);
+    ++stats.zero_bytes;
+    if (stats.invalid_bytes++ == 0) stats.first_invalid_line = stats.lines;
+  }
+  line = std::move(clean);
+}
+
+}  // namespace
+
 LineReader::LineReader(const std::string& path, Empty empty)
     : state_(std::make_unique<State>(path, empty)) {}
 LineReader::~LineReader() = default;
@@ -402,6 +527,7 @@ bool LineReader::next(std::string& line) {
   s.stats.invalid_bytes += check.invalid;
   s.stats.invalid_c1_bytes += check.invalid_c1;
   s.stats.valid_non_ascii += check.non_ascii;
+  replace_zeros(line, s.stats);
   return true;
 }
 

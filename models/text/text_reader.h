@@ -32,20 +32,31 @@ struct SourceStats {
   int64_t empty_documents = 0;     // of formats that mark documents: those without text
   int64_t valid_non_ascii = 0;     // well-formed characters beyond ASCII
   int64_t invalid_c1_bytes = 0;    // invalid bytes 0x80 to 0x9F: letters and quotes of Windows-1252
+  int64_t zero_bytes = 0;          // of the invalid ones
 
-  /// Whether what is not UTF-8 is text in an encoding of one byte a character.
+  /// Whether what is not UTF-8 is text in another encoding.
+  bool looks_misread() const {
+    const int64_t invalid = invalid_bytes - zero_bytes;
+    return invalid > 0 && valid_non_ascii < invalid / 10 + 1;
+  }
+  /// Whether that one is Latin-1: a few letters with accents, while in other alphabets nearly all
+  /// letters are beyond ASCII.
   bool looks_like_latin1() const {
-    return invalid_bytes > 0 && valid_non_ascii < invalid_bytes / 10 + 1;
+    return looks_misread() && 2 * (invalid_bytes - zero_bytes) < text_bytes;
   }
 };
 
-/// The command that converts a file that looks_like_latin1() to UTF-8.
-std::string latin1_conversion(const SourceStats& stats);
+/// The command that converts a file that looks_misread() to UTF-8; the user has to put a name in where
+/// it does not look_like_latin1().
+std::string conversion(const SourceStats& stats);
+/// " The file looks like Latin-1. Convert it: iconv ..."; "" if nothing in it was replaced.
+std::string conversion_hint(const SourceStats& stats);
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
-/// UTF-8.
-/// Errors  DataError (exit code 3): file missing, unreadable, empty (unless that is allowed), binary (a
-///         zero byte), a compressed stream that is damaged or ends early, a line longer than 64 MiB.
+/// UTF-8; stray zero bytes count as malformed.
+/// Errors  DataError (exit code 3): file missing, unreadable, empty (unless that is allowed), binary (or
+///         of UTF-16 without its mark), packed by another program than gzip and zstd, a compressed
+///         stream that is damaged or ends early, a line longer than 64 MiB.
 class LineReader {
  public:
   enum class Empty { refused, allowed };

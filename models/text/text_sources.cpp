@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include <fmt/ranges.h>
 #include <glob.h>
 
 #include "core/error.h"
@@ -47,6 +48,24 @@ std::vector<std::string> matches_of(const std::string& pattern) {
   return matches;
 }
 
+/// All that are missing in one message, before the first is read.
+void check_all_are_there(const std::vector<std::string>& files) {
+  std::vector<std::string> missing;
+  for (const std::string& file : files) {
+    std::error_code error;
+    if (file != "-" && !fs::exists(file, error) && !error) missing.push_back(file);
+  }
+  constexpr size_t kShown = 10;
+  const size_t shown = std::min(missing.size(), kShown);
+  MB_CHECK_AS(
+      DataError, missing.empty(), "{}{}: no such file. Check the path{}",
+      fmt::join(missing.begin(), missing.begin() + static_cast<ptrdiff_t>(shown), ", "),
+      missing.size() > shown ? fmt::format(" and {} more", missing.size() - shown) : "",
+      !missing.empty() && missing.front().starts_with("~/")
+          ? ": the shell puts the home folder for ~ only where a word begins with it. Write $HOME"
+          : "");
+}
+
 }  // namespace
 
 std::vector<std::string> expand_sources(const std::vector<std::string>& arguments) {
@@ -70,6 +89,7 @@ std::vector<std::string> expand_sources(const std::vector<std::string>& argument
     }
     for (const std::string& match : matches_of(argument)) add(match);
   }
+  check_all_are_there(files);
   return files;
 }
 

@@ -50,6 +50,24 @@ std::optional<int64_t> load_max_tokens(const std::filesystem::path& folder) {
   return a && b ? std::min(*a, *b) : a ? a : b;
 }
 
+bool load_cuts_left(const std::filesystem::path& folder) {
+  const std::filesystem::path file = folder / kTokenizerConfigFile;
+  const nlohmann::json config = read_json_object(file);
+  const std::string side = TokenizerFields{config, file.string()}.text("truncation_side", "right");
+  MB_CHECK_AS(
+      DataError, side == "left" || side == "right",
+      "{}: truncation_side is \"{}\", expected left or right. Set it to right, the usual one",
+      file.string(), side);
+  return side == "left";
+}
+
+void cut_ids(std::vector<int32_t>& ids, size_t limit, bool cuts_left) {
+  if (ids.size() <= limit) return;
+  const auto too_many = static_cast<ptrdiff_t>(ids.size() - limit);
+  const auto first = cuts_left ? ids.begin() + 1 : ids.end() - 1 - too_many;
+  ids.erase(first, first + too_many);
+}
+
 std::string tokenizer_config_json(const TokenizerOptions& options, int64_t model_max_length) {
   nlohmann::ordered_json config;
   config["tokenizer_class"] = "BertTokenizer";

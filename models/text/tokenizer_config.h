@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "models/text/basic_tokenizer.h"
 
@@ -23,6 +24,14 @@ TokenizerOptions load_tokenizer_config(const std::filesystem::path& folder);
 /// tokenizer_config.json and max_seq_length of sentence_bert_config.json (sentence-transformers), the
 /// smaller one; nullopt if neither says so. Errors: DataError as above.
 std::optional<int64_t> load_max_tokens(const std::filesystem::path& folder);
+
+/// Whether texts that are too long lose their beginning instead of their end (truncation_side of
+/// tokenizer_config.json). Errors: DataError as above.
+bool load_cuts_left(const std::filesystem::path& folder);
+
+/// Cuts ids with [CLS] and [SEP], both of which stay, to `limit` >= 2 of them. Source: `tokenizers`,
+/// truncation with TemplateProcessing.
+void cut_ids(std::vector<int32_t>& ids, size_t limit, bool cuts_left);
 
 /// The text of tokenizer_config.json (class BertTokenizer). `model_max_length` is in tokens, [CLS]
 /// and [SEP] included; 0 omits it.

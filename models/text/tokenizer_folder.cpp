@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 
+#include "core/shell_word.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_fields.h"
 #include "models/text/tokenizer_json.h"
@@ -34,6 +35,11 @@ constexpr const char* kBertClasses[] = {
 /// Classes that Transformers reads from tokenizer.json as it is.
 constexpr const char* kBackendClasses[] = {"PreTrainedTokenizerFast", "TokenizersBackend",
                                            "PreTrainedTokenizer"};
+
+std::string trimmed_line(std::string text) {
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  return text;
+}
 
 bool is_there(const fs::path& file) {
   std::error_code ignored;
@@ -107,6 +113,10 @@ class FolderReader {
   }
 
   void check_files() const {
+    if (!json_ && !is_there(folder_ / kVocabFile)) {
+      refuse_outer_folder(folder_);
+      refuse_other_name();
+    }
     MB_CHECK_AS(DataError, json_ || is_there(folder_ / kVocabFile),
                 "{}: has no vocab.txt and no tokenizer.json, expected the model's vocabulary. Copy "
                 "it from where the model came from",
@@ -119,6 +129,18 @@ class FolderReader {
     MB_CHECK_AS(DataError, json_->faults.empty(),
                 "{}: is not BERT's tokenizer, the only one that is built in: {}",
                 (folder_ / kJsonFile).string(), fmt::join(json_->faults, "; "));
+  }
+
+  /// bert-base-uncased-vocab.txt, as files of the first releases and of `tokenizers` are called.
+  void refuse_other_name() const {
+    std::vector<fs::path> found;
+    std::error_code ignored;
+    for (const fs::directory_entry& entry : fs::directory_iterator(folder_, ignored))
+      if (entry.path().filename().string().ends_with(kVocabFile)) found.push_back(entry.path());
+    if (found.size() != 1) return;
+    fail<DataError>("{}: has no vocab.txt, but {}. Rename it: mv {} {}", folder_.string(),
+                    found.front().filename().string(), shell_word(found.front().string()),
+                    shell_word((folder_ / kVocabFile).string()));
   }
 
   // ---- Names and lists of tokens -----------------------------------------------------------------
@@ -395,6 +417,36 @@ std::optional<fs::path> folder_of(const fs::path& path) {
 
 bool holds_vocabulary(const fs::path& folder) {
   return is_there(folder / kVocabFile) || is_there(folder / kJsonFile);
+}
+
+void refuse_outer_folder(const fs::path& folder) {
+  constexpr const char* kConfig = "config.json";
+  std::error_code ignored;
+  std::vector<fs::path> snapshots;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder / "snapshots", ignored))
+    if (is_there(entry.path() / kConfig)) snapshots.push_back(entry.path());
+  std::ranges::sort(snapshots);
+  if (!snapshots.empty() && !is_there(folder / kConfig)) {
+    const fs::path main = folder / "refs" / "main";
+    fs::path newest = snapshots.back();
+    if (is_there(main)) newest = folder / "snapshots" / trimmed_line(read_whole_file(main, ""));
+    if (!is_there(newest / kConfig)) newest = snapshots.back();
+    fail<DataError>("{}: is a cache of the Hugging Face hub, expected the model in it. Give {}",
+                    folder.string(), newest.string());
+  }
+  const fs::path list = folder / "modules.json";
+  if (!is_there(list) || is_there(folder / kConfig)) return;
+  const json modules = parse_shallow_json(read_whole_file(list, ""), list.string());
+  if (!modules.is_array()) return;
+  for (const json& module : modules) {
+    const std::string path = module.is_object() ? module.value("path", std::string()) : "";
+    if (path.empty() || !is_there(folder / path / kConfig) ||
+        !(is_there(folder / path / kVocabFile) || is_there(folder / path / kJsonFile)))
+      continue;
+    fail<DataError>(
+        "{}: holds the parts of a model of sentence-transformers, expected its BERT. Give {}",
+        folder.string(), (folder / path).string());
+  }
 }
 
 bool has_tokenizer_settings(const fs::path& path) {

@@ -40,6 +40,10 @@ Vocab open_vocabulary(const std::filesystem::path& path);
 /// Whether a folder holds a vocabulary: vocab.txt or tokenizer.json.
 bool holds_vocabulary(const std::filesystem::path& folder);
 
+/// Errors: DataError naming the folder to give, if this one only holds it: a model of the Hugging Face
+/// hub's cache, or one of sentence-transformers in several parts.
+void refuse_outer_folder(const std::filesystem::path& folder);
+
 /// Whether files beside vocab.txt or tokenizer.json `path`, or in folder `path`, say how to tokenize. A
 /// vocabulary of another name stands alone.
 bool has_tokenizer_settings(const std::filesystem::path& path);

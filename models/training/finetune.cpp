@@ -1,7 +1,9 @@
 // finetune.cpp: files and a model folder to the inputs of a run.
 #include "models/training/finetune.h"
 
+#include <algorithm>
 #include <cmath>
+#include <ranges>
 
 #include "core/error.h"
 #include "core/simd.h"
@@ -10,6 +12,7 @@
 #include "models/bert/question_answering.h"
 #include "models/text/casing.h"
 #include "models/text/squad_metrics.h"
+#include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_folder.h"
 
 namespace minibert {
@@ -66,9 +69,32 @@ void check_length(int64_t length, const BertConfig& model, const std::string& fo
            length, model.max_position_embeddings, folder, model.max_position_embeddings);
 }
 
+/// Text that the model never learnt to read: another language, or another casing.
+template <typename Texts>
+void note_unknown(const Texts& texts, const WordPieceTokenizer& tokenizer, RunInputs& inputs) {
+  constexpr double kMost = 0.05;  // of the tokens
+  int64_t unknown = 0, tokens = 0;
+  for (const std::vector<int32_t>& ids : texts) {
+    unknown += std::ranges::count(ids, tokenizer.vocab().unk_id());
+    tokens += std::ssize(ids) - 2;  // [CLS] and [SEP]
+  }
+  const double share = tokens > 0 ? static_cast<double>(unknown) / static_cast<double>(tokens) : 0;
+  if (share > kMost)
+    inputs.notes.push_back(fmt::format(
+        "{:.1f} % of the tokens are {}: the model's vocabulary lacks the words and characters of "
+        "these texts. A model of their language would learn more",
+        100 * share, tokenizer.vocab().token(tokenizer.vocab().unk_id())));
+}
+
 /// The one file of held-out data, or "".
-std::string evaluation_file(const TrainConfig& config) {
+std::string evaluation_file(const TrainConfig& config, RunInputs& inputs) {
   const auto sets = evaluation_sets(config);
+  std::error_code ignored;
+  if (sets.size() == 1 && fs::equivalent(sets[0].second, config.data, ignored))
+    inputs.notes.push_back(fmt::format(
+        "{}: the evaluation data are the training data, so that the score says nothing of other "
+        "texts",
+        config.data));
   MB_CHECK(sets.size() <= 1,
            "data.evaluation_data names {} files, expected one at most. Score others with minibert "
            "eval",
@@ -144,6 +170,7 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
         fmt::format("{} questions are longer than {} tokens and were cut off "
                     "there (--max-query-length)",
                     windows.cut_questions(), task.windows.max_query_length));
+  note_unknown(std::views::transform(windows.all(), &SquadWindow::ids), tokenizer, inputs);
   std::vector<LabelledSequence> sequences;
   int64_t without = 0;
   for (const SquadWindow& window : windows.all()) {
@@ -158,7 +185,7 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
              fmt::format("{} questions, {} windows ({} without the whole answer)",
                          data.questions.size(), count, without),
              inputs);
-  const std::string file = evaluation_file(config);
+  const std::string file = evaluation_file(config, inputs);
   if (file.empty()) return inputs;
   const auto held_out = std::make_shared<const HeldOutQuestions>(file, tokenizer, task.windows);
   inputs.score = [held_out, options = task.answers](
@@ -215,13 +242,12 @@ trust_ratio_every = 0
 
 std::vector<std::vector<int32_t>> encode_texts(const std::vector<LabelledText>& texts,
                                                const WordPieceTokenizer& tokenizer, int64_t longest,
-                                               int64_t& cut) {
+                                               bool cuts_left, int64_t& cut) {
   std::vector<std::vector<int32_t>> all;
   for (const LabelledText& text : texts) {
     std::vector<int32_t>& ids = all.emplace_back(tokenizer.encode_with_special_tokens(text.text));
     if (std::ssize(ids) <= longest) continue;
-    ids.resize(static_cast<size_t>(longest));
-    ids.back() = tokenizer.vocab().sep_id();
+    cut_ids(ids, static_cast<size_t>(longest), cuts_left);
     ++cut;
   }
   return all;
@@ -232,6 +258,8 @@ RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, boo
   check_length(task.max_sequence_length, inputs.model, config.init_from);
   const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
   const std::vector<LabelledText> texts = read_labelled_texts(config.data, task.columns);
+  for (const std::string& doubt : doubts_about(texts))
+    inputs.notes.push_back(fmt::format("{}: {}", config.data, doubt));
   inputs.model.labels = labels_of(texts);
   const auto classes = std::ssize(inputs.model.labels);
   MB_CHECK_AS(DataError, classes >= 2,
@@ -250,13 +278,15 @@ RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, boo
   const std::vector<int32_t> labels =
       label_numbers(texts, inputs.model.labels, config.data, config.data);
   int64_t cut = 0;
+  const bool cuts_left = load_cuts_left(config.init_from);
   std::vector<std::vector<int32_t>> ids =
-      encode_texts(texts, tokenizer, task.max_sequence_length, cut);
+      encode_texts(texts, tokenizer, task.max_sequence_length, cuts_left, cut);
   if (cut > 0)
     inputs.notes.push_back(
         fmt::format("{} texts are longer than {} tokens and were cut off there "
                     "(--max-sequence-length)",
                     cut, task.max_sequence_length));
+  note_unknown(ids, tokenizer, inputs);
   std::vector<LabelledSequence> sequences;
   for (size_t i = 0; i < ids.size(); ++i) {
     const auto length = static_cast<int32_t>(ids[i].size());
@@ -264,13 +294,14 @@ RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, boo
   }
   set_loader(config, std::move(sequences), LabelKind::class_of_sequence,
              fmt::format("{} texts with {} labels", texts.size(), classes), inputs);
-  const std::string file = evaluation_file(config);
+  const std::string file = evaluation_file(config, inputs);
   if (file.empty()) return inputs;
   const std::vector<LabelledText> held_out = read_labelled_texts(file, task.columns);
   const std::vector<int32_t> right =
       label_numbers(held_out, inputs.model.labels, file, config.data);
   inputs.score = [right, classes,
-                  ids = encode_texts(held_out, tokenizer, task.max_sequence_length, cut)](
+                  ids =
+                      encode_texts(held_out, tokenizer, task.max_sequence_length, cuts_left, cut)](
                      const BertForPreTraining& model,
                      const std::function<bool()>& stop) -> std::optional<HeldOutScores> {
     const auto guesses = classify(model, ids, stop);

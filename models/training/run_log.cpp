@@ -42,7 +42,10 @@ std::string scale_text(double scale) {
 std::string log_line(const StepRecord& record, const Progress& p) {
   std::string line = fmt::format("step {}/{}", record.step, p.max_steps);
   if (p.phases > 1) line += fmt::format(" | phase {}/{}", record.phase + 1, p.phases);
-  line += fmt::format(" | {} {:.3f}", record.fine_tuning ? "loss" : "mlm", record.mlm_loss);
+  // A loss of exactly 0 is that of no token at all.
+  const bool masks = record.fine_tuning || record.mlm_loss != 0;
+  line += masks ? fmt::format(" | {} {:.3f}", record.fine_tuning ? "loss" : "mlm", record.mlm_loss)
+                : " | mlm - (no masked tokens)";
   if (record.nsp_loss) line += fmt::format(" nsp {:.3f}", *record.nsp_loss);
   line += fmt::format(" acc {:.1f}% | lr {:.1e} | gnorm {:.2f}", 100 * record.mlm_accuracy,
                       record.learning_rate, record.grad_norm);

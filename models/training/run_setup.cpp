@@ -1,6 +1,7 @@
 // run_setup.cpp: opening and checking what a run reads.
 #include "models/training/run_setup.h"
 
+#include <algorithm>
 #include <map>
 
 #include "core/device.h"
@@ -170,6 +171,35 @@ int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
   return missing;
 }
 
+/// Sizes that are set, but are another model's than the one to start from.
+void check_sizes(const TrainConfig& config, const BertConfig& model) {
+  const TrainConfig defaults;
+  const auto same = [&](const char* name, int64_t set, int64_t otherwise, int64_t has) {
+    std::string flag = std::string("--") + name;
+    std::ranges::replace(flag, '_', '-');
+    MB_CHECK(set == otherwise || set == has,
+             "model.{} is {}, but the model of --init-from has {} ({}), and its weights are taken. "
+             "Leave out {}.",
+             name, set, has, (fs::path(config.init_from) / "config.json").string(), flag);
+  };
+  same("num_hidden_layers", config.num_hidden_layers, 0, model.num_hidden_layers);
+  same("hidden_size", config.hidden_size, 0, model.hidden_size);
+  same("num_attention_heads", config.num_attention_heads, 0, model.num_attention_heads);
+  same("intermediate_size", config.intermediate_size, 0, model.intermediate_size);
+  same("max_position_embeddings", config.max_position_embeddings, defaults.max_position_embeddings,
+       model.max_position_embeddings);
+}
+
+/// Held-out data that are the training data: their loss falls, whatever the model learns.
+void note_same_data(const PhaseInputs& phase, std::vector<std::string>& notes) {
+  for (const auto& [name, set] : phase.evaluation)
+    if (fingerprint(*set) == phase.fingerprint)
+      notes.push_back(fmt::format(
+          "{}: the evaluation data are the training data, so that the loss says nothing of other "
+          "text. minibert data build --hold-out-every 20 keeps some of the text apart",
+          set->folder().string()));
+}
+
 }  // namespace
 
 BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
@@ -178,6 +208,7 @@ BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
     model.vocab_size = vocab_size;
   } else {
     model = load_hugging_face_config(config.init_from);
+    check_sizes(config, model);
     MB_CHECK(
         model.vocab_size >= vocab_size,
         "{}: vocab_size is {}, expected at least {} (the vocabulary of the data{}). Build the data "
@@ -238,6 +269,7 @@ RunInputs open_data(const TrainConfig& config) {
         make_loader(phase.config, own.data, phase.first_step,
                     first_sample_of(phases, inputs, inputs.phases.size() - 1, first_steps));
     open_evaluation(phase.config, inputs.model, own);
+    note_same_data(own, inputs.notes);
   }
   return inputs;
 }

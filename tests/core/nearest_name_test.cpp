@@ -12,6 +12,8 @@ TEST(NearestName, FindsTyposAndKeepsSilentOtherwise) {
   EXPECT_EQ(nearest_name("trian", kNames), "train");
   EXPECT_EQ(nearest_name("learning-rate", kNames), "learning_rate");
   EXPECT_EQ(nearest_name("warm_up", kNames), "warmup");
+  EXPECT_EQ(nearest_name("LAMB", {"sgd", "lamb"}), "lamb");
+  EXPECT_EQ(nearest_name("label", {"Text", "Label"}), "Label");
   EXPECT_EQ(nearest_name("quux", kNames), "");
   EXPECT_EQ(nearest_name("", kNames), "");
   EXPECT_EQ(nearest_name("train", {}), "");

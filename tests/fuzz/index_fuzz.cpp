@@ -23,7 +23,7 @@ void fuzz(std::string_view input) {
   write("model.safetensors.index.json", input);
   succeeds([&] {
     WeightFiles files = WeightFiles::open_folder(folder());
-    files.advice();
+    files.advice({});
     for (const std::string& name : files.names())
       claim(!files.path_of(name).empty(), "each tensor is in a file");
     files.tied(true);

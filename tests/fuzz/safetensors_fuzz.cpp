@@ -29,7 +29,7 @@ void fuzz(std::string_view input) {
   succeeds([&] { read_all(SafetensorsFile(path.string())); });
   succeeds([&] {
     const WeightFiles files = WeightFiles::open_folder(folder());
-    files.advice();
+    files.advice({});
     for (const std::string& name : files.names())
       claim(files.has(name), "a listed tensor is there");
     files.tied(/* config_says= */ true);

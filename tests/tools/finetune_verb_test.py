@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,41 @@ class FinetuneVerb(unittest.TestCase):
         (self.folder / "other.csv").write_text("text,label\nw1 w2,kind-9\n")
         self.refused(3, '"kind-9"', "eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "other.csv")
         self.refused(3, "labels are unknown", *self.classify("x", "--evaluation-data", self.folder / "other.csv"))
+
+    def test_labels_without_names_are_the_numbers_of_a_file(self):
+        """Transformers' config.json leaves out id2label where there are two labels, and calls others LABEL_0, LABEL_1, ..."""
+        self.assertEqual(run(*self.classify("unnamed", "--max-steps", 2)).returncode, 0)
+        model, numbers = self.folder / "unnamed-model", self.folder / "numbers.csv"
+        shutil.copytree(self.folder / "unnamed/latest", model)
+        (model / "MANIFEST.json").unlink()
+        config = json.loads((model / "config.json").read_text())
+        numbers.write_text((self.folder / "dev.csv").read_text().replace("kind-", ""))
+        command = ["eval", "classify", "--json", "--model", model, "--max-sequence-length", 32, "--data"]
+        named = run(*command, self.folder / "dev.csv")
+        self.assertEqual(named.returncode, 0, named.stderr)
+        for names in (None, {str(i): f"LABEL_{i}" for i in range(3)}):
+            (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
+            got = run(*command, numbers)
+            self.assertEqual((got.returncode, got.stdout), (0, named.stdout), got.stderr)
+            self.assertIn("numbers of the file are taken", got.stderr)
+        self.refused(3, '3 labels of', *command, self.folder / "dev.csv")
+        for change, said in (({"problem_type": "multi_label_classification"}, "problem_type"), ({"problem_type": "regression"}, "problem_type"),
+                             ({"id2label": {"0": "LABEL_0"}}, "regression"),
+                             ({"architectures": ["BertForTokenClassification"]}, "labels no whole texts")):
+            (model / "config.json").write_text(json.dumps({**config, **change}))
+            self.refused(3, said, *command, self.folder / "dev.csv")
+
+    def test_faults_of_the_data_that_learning_would_not_notice_are_noted(self):
+        odd = self.folder / "odd.csv"
+        odd.write_text("text,label\n" + "".join(f"w1 w{i},{label}\n" for i, label in enumerate(["pos", "neg", "pos ", "neg"] * 5)) + "w1 w1,pos\n")
+        command = self.classify("odd", "--dry-run", "--evaluation-data", odd)
+        command[command.index("--data") + 1] = odd
+        got = run(*command)
+        self.assertEqual(got.returncode, 0, got.stderr)
+        for said in ('the labels "pos", "pos " differ only in blanks or capitals', "(lines 3 and 22)", "the evaluation data are the training data"):
+            self.assertIn(said, got.stdout)
+        odd.write_text("text,label\n" + "the old river,a\nw1 w2,b\n" * 9)
+        self.assertIn("% of the tokens are [UNK]", run(*command).stdout)
 
     def test_what_changed_is_said_when_a_run_goes_on(self):
         (self.folder / "fewer.csv").write_text("".join((self.folder / "train.csv").read_text().splitlines(keepends=True)[:150]))

@@ -38,6 +38,19 @@ TEST(Misspelt, AFlagOfEachVerbGetsTheNearest) {
   expect_meant("plan --clustr h100", "Did you mean --cluster?");
 }
 
+TEST(Misspelt, AFlagOfTheProgramItself) {
+  expect_meant("--vesrion",
+               "minibert: there is no flag --vesrion. Did you mean --version? minibert --help");
+}
+
+/// CLI11 would take the next word for the value.
+TEST(Misspelt, AnEmptyValueTakesNoOtherWord) {
+  expect_meant("train --print-config --max-steps= --seed=3", "--max-steps= has no value");
+  expect_meant("data build --vocab v --memory= t.txt", "--memory= has no value");
+  const auto empty = run_minibert("train --print-config --init-from '' --seed=3");
+  EXPECT_EQ(empty.code, 0) << empty.output;
+}
+
 TEST(Misspelt, OneDashOrATypographicOneIsMeantAsTwo) {
   expect_meant("eval mlm -model m --data d", "there is no flag -model. Did you mean --model?");
   expect_meant("train -learning-rate 1", "Did you mean --learning-rate?");

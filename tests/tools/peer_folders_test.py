@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -81,6 +82,16 @@ def v4(folder, lines=None, rows=None, **files):
     for name, value in files.items():
         write(folder / f"{name}.json", value)
     model_of(rows or text.count("\n") + 8).save_pretrained(folder)
+
+
+def edit_header(path, change):
+    """Changes the header of a safetensors file."""
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    change(header)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + size :])
 
 
 def token(content, **flags):
@@ -306,6 +317,107 @@ def half_precision_with_nothing_tied_saved(f):
     v5(f, model=model_of(NEW, BertForMaskedLM).to(torch.bfloat16))
 
 
+@folder
+def unknown_field_and_types(f):
+    v5(f)
+    weights = load_file(f / "model.safetensors")
+    save_file(weights | {"scale": torch.zeros(3).to(torch.float8_e4m3fn), "rotation": torch.zeros(2, dtype=torch.complex64)},
+              f / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    edit_header(f / "model.safetensors", lambda header: header["bert.pooler.dense.bias"].update(note="x"))
+
+
+@folder
+def constants_of_older_files(f):
+    v5(f)
+    weights = load_file(f / "model.safetensors")
+    constants = {"position_ids": torch.arange(320)[None], "token_type_ids": torch.zeros(1, 320, dtype=torch.long)}
+    save_file(weights | {f"bert.embeddings.{n}": t for n, t in constants.items()}, f / "model.safetensors", metadata={"format": "pt"})
+
+
+@folder
+def one_segment_and_another_pad(f):
+    v5(f, model=model_of(NEW, type_vocab_size=1, pad_token_id=5, layer_norm_eps=1e-5, classifier_dropout=0.3))
+
+
+@folder
+def truncation_and_padding_in_tokenizer_json(f):
+    v5(f)
+    edit(f / "tokenizer.json", lambda t: t.update(
+        truncation={"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+        padding={"strategy": {"Fixed": 64}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}))
+
+
+@folder
+def v4_settings_without_effect(f):
+    mask = {"__type": "AddedToken", **token("[MASK]", lstrip=True, normalized=False)}
+    v4(f, added_tokens={"river": TOKENS.index("river"), "watermill": NEW}, tokenizer_config=dict(
+        tokenizer_class="BertTokenizerFast", do_basic_tokenize=False, never_split=["watermill"], mask_token=mask, max_len=16,
+        name_or_path="somewhere", special_tokens_map_file=None, model_max_length=1000000000000000019884624838656, padding_side="left"))  # fmt: skip
+
+
+# ---- Texts that are too long, and sentence-transformers ---------------------------------------------------
+
+
+def check_cut(f, side):
+    """embed cuts as the peer's truncation does; the vectors are sentence-transformers', whose limit it is."""
+    v5(f, model=model_of(NEW, BertModel))
+    write(f / "sentence_bert_config.json", {"max_seq_length": 6, "do_lower_case": False})
+    edit(f / "tokenizer_config.json", lambda c: c.update(truncation_side=side))
+    wanted = AutoTokenizer.from_pretrained(f)(TEXTS, truncation=True, max_length=6)["input_ids"]
+    got = [line["ids"] for line in results(minibert("embed", "--json", "--model", f, text="\n".join(TEXTS) + "\n"))]
+    assert got == wanted, [(t, a, b) for t, a, b in zip(TEXTS, got, wanted) if a != b]
+
+
+def cut_at_the_end(f):
+    check_cut(f, "right")
+
+
+def cut_at_the_beginning(f):
+    check_cut(f, "left")
+
+
+def sentence_folder(f, pooling, *more):
+    """A folder as sentence-transformers saves it: older versions have a switch for each mode of pooling."""
+    v5(f, model=model_of(NEW, BertModel))
+    modules = ["Transformer", "Pooling", *more]
+    write(f / "modules.json", [dict(idx=i, name=str(i), path=f"{i}_{m}" if i else "", type=f"sentence_transformers.models.{m}")
+                               for i, m in enumerate(modules)])  # fmt: skip
+    (f / "1_Pooling").mkdir()
+    write(f / "1_Pooling/config.json", pooling)
+
+
+def check_sentences(f, *flags, note=""):
+    from sentence_transformers import SentenceTransformer
+
+    done = minibert("embed", "--json", "--model", f, *flags, text="\n".join(TEXTS) + "\n")
+    assert note in done.stderr, done.stderr
+    for text, mine, theirs in zip(TEXTS, results(done), SentenceTransformer(str(f), device="cpu").encode(TEXTS), strict=True):
+        close(mine["vector"], torch.tensor(theirs), text)
+
+
+def sentences_by_mean(f):
+    sentence_folder(f, {"word_embedding_dimension": 16, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True})
+    check_sentences(f)
+
+
+def sentences_by_cls(f):
+    sentence_folder(f, {"word_embedding_dimension": 16, "pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "Normalize")
+    check_sentences(f, "--normalize", note="pooling is cls, as")
+    for flags, note in ((["--pooling", "mean"], "--pooling cls"), ([], "As there: --normalize")):
+        assert note in minibert("embed", "--model", f, *flags, "the").stderr, note
+
+
+def sentences_by_another_mode(f):
+    sentence_folder(f, {"embedding_dimension": 16, "pooling_mode": "max"}, "Dense")
+    write(f / "sentence_bert_config.json", {"do_lower_case": True})
+    edit(f / "tokenizer_config.json", lambda c: c.update(do_lower_case=False))
+    said = minibert("embed", "--model", f, "the").stderr
+    for part in ("the pooling is max, used is mean", "2_Dense of modules.json is not built in", "do_lower_case is true"):
+        assert part in said, said
+
+
+CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls, sentences_by_another_mode]
+
 # ---- Refusals ----------------------------------------------------------------------------------------
 
 
@@ -363,6 +475,54 @@ def no_unk(f):
 def split_special_tokens(f):
     v5(f)
     edit(f / "tokenizer_config.json", lambda c: c.update(split_special_tokens=True))
+
+
+@refused('architectures is ["RobertaModel"]', verbs=("embed",))
+def roberta_without_a_type(f):
+    v5(f, model=model_of(NEW, BertModel))  # its tensors have the same names; its positions begin at 2
+    edit(f / "config.json", lambda c: c.pop("model_type") and c.update(architectures=["RobertaModel"]))
+
+
+@refused("another architecture, roberta, which is not built in", verbs=("embed",))
+def roberta_by_its_tensors(f):
+    v5(f)
+    weights = load_file(f / "model.safetensors")
+    save_file({n.replace("bert.", "roberta.", 1): t for n, t in weights.items()}, f / "model.safetensors", metadata={"format": "pt"})
+
+
+@refused("2 of them under other names: bert.encoder.layer.0.attention.self.q.", verbs=("embed",))
+def tensors_under_other_names(f):
+    v5(f)
+    weights = load_file(f / "model.safetensors")
+    save_file({n.replace("self.query", "self.q"): t for n, t in weights.items()}, f / "model.safetensors", metadata={"format": "pt"})
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0e3f\nsize 440449768\n"
+
+
+@refused("model.safetensors", "say where Git LFS keeps the file", verbs=("embed",))
+def pointer_for_the_weights(f):
+    v5(f)
+    write(f / "model.safetensors", POINTER)
+
+
+@refused("tokenizer.json", "say where Git LFS keeps the file")
+def pointer_for_the_tokenizer(f):
+    v5(f)
+    write(f / "tokenizer.json", POINTER)
+
+
+@refused("vocab.txt", "say where Git LFS keeps the file")
+def pointer_for_the_vocabulary(f):
+    v4(f)
+    write(f / "vocab.txt", POINTER)
+
+
+@refused("holds an adapter (adapter_config.json)", verbs=("embed",))
+def adapter_alone(f):
+    v5(f)
+    (f / "model.safetensors").rename(f / "adapter_model.safetensors")
+    write(f / "adapter_config.json", {"peft_type": "LORA"})
 
 
 @refused("resize_token_embeddings", verbs=("embed",))
@@ -552,7 +712,7 @@ def check_refusal(f, parts, verbs):
 def main(wanted):
     failures = 0
     cases = {n: (make, None) for n, make in FOLDERS.items()} | {n: (make, rest) for n, (make, *rest) in REFUSED.items()}
-    cases |= {make.__name__: (make, None) for make in MENDED}
+    cases |= {make.__name__: (make, None) for make in [*MENDED, *CUT]}
     with tempfile.TemporaryDirectory() as scratch:
         for name, (make, refusal) in cases.items():
             if wanted and name not in wanted:
@@ -563,14 +723,15 @@ def main(wanted):
                 if refusal:
                     check_refusal(f, *refusal)
                 else:
-                    (check_mended if make in MENDED else check_folder)(f)
+                    if make not in CUT:  # these have checked themselves
+                        (check_mended if make in MENDED else check_folder)(f)
                 if name in KEPT:
                     (pathlib.Path(scratch) / "kept" / name).mkdir(parents=True)
                     check_training(f, pathlib.Path(scratch) / "kept" / name)
             except AssertionError as error:
                 failures += 1
                 print(f"{name}: {error}")
-    print(f"{len(FOLDERS)} folders equal to the peer, {len(KEPT)} of them trained from and kept, {len(REFUSED)} refused by name, {len(MENDED)} mended by the message, {failures} failures")
+    print(f"{len(FOLDERS)} folders equal to the peer, {len(KEPT)} of them trained from and kept, {len(REFUSED)} refused by name, {len(MENDED)} mended by the message, {len(CUT)} cut and pooled as the peers do, {failures} failures")
     sys.exit(failures > 0)
 
 

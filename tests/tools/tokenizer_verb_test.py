@@ -39,6 +39,8 @@ def test_encode(folder):
     file.write_bytes(gzip.compress(b"the cat\n"))
     assert expect(run("encode", "--vocab", VOCAB, file), 0) == "101 1996 4937 102\n"
     expect(run("encode", "--vocab", VOCAB, text=b"good\nb\xff\xfead\n"), 0, "2 bytes", "line 2", "U+FFFD")
+    # A zero byte is cleaned away, as by the peer: the 1996, cat 4937.
+    assert expect(run("encode", "--vocab", VOCAB, text=b"the c\0at\n\0\nthe cat\n"), 0, "2 bytes", "line 1") == "101 1996 4937 102\n101 102\n101 1996 4937 102\n"
 
 
 def test_many_lines_stay_in_order(folder):

@@ -118,6 +118,8 @@ class TrainVerb(unittest.TestCase):
         self.assertEqual(got.returncode, 0, got.stderr)
         self.assertIn("micro 4 x accumulation 2 = 8 sequences per step", got.stdout)
         self.assertFalse((self.folder / "dry").exists())
+        self.assertNotIn("are the training data", run(*self.settings("dry", "--dry-run", "--evaluation-data", self.folder / "data/held-out")).stdout)
+        self.assertIn("are the training data", run(*self.settings("dry", "--dry-run", "--evaluation-data", self.folder / "data")).stdout)
 
     def test_a_recipes_plan_needs_no_data(self):
         got = run("train", "--recipe", "bert-large-lamb-64k", "--dry-run")

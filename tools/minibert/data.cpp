@@ -1,6 +1,7 @@
 // data.cpp: `minibert data build` and `minibert data inspect`: flags in, tables or JSON out. The
 // work is done in models/text/shard_build.h and shard_inspect.h. Try: minibert data build --help.
 // Test: ctest -R shard_build.
+#include <algorithm>
 #include <cstdio>
 #include <memory>
 
@@ -34,7 +35,8 @@ struct BuildFlags {
   bool no_nsp = false, json = false;
   int threads = 0;
   int32_t max_sentence_tokens = 0;
-  CLI::Option* cut = nullptr;  // --max-sentence-tokens
+  CLI::Option* cut = nullptr;          // --max-sentence-tokens
+  CLI::Option* predictions = nullptr;  // --max-predictions
 };
 
 /// What did not fit: text that was cut into pieces, and text that is in no example.
@@ -129,6 +131,9 @@ void run_build(BuildFlags& flags) {
            flags.masking, did_you_mean(flags.masking, {"static", "dynamic"}));
   settings.dynamic_masking = flags.masking == "dynamic";
   settings.examples.nsp = !flags.no_nsp;
+  if (flags.predictions->count() == 0)  // the default is for sequences of 128
+    settings.masking.max_predictions = std::max(
+        1, std::min(settings.masking.max_predictions, settings.examples.sequence_length - 1));
   if (flags.cut->count() > 0) settings.examples.max_sentence_tokens = flags.max_sentence_tokens;
   std::string note;
   const auto& vocabulary = flags.options.vocabulary;
@@ -179,10 +184,13 @@ void add_build(CLI::App& data) {
                                  "Sentences (lines) of more tokens are cut into pieces; 0: none, "
                                  "as in Google's script (default: what an example holds)");
   flags->cut->check(CLI::NonNegativeNumber);
-  build
-      ->add_option("--max-predictions", settings.masking.max_predictions,
-                   "Maximum number of masked tokens per example")
-      ->capture_default_str();
+  flags->predictions =
+      build
+          ->add_option(
+              "--max-predictions", settings.masking.max_predictions,
+              "Maximum number of masked tokens per example (default: less for sequences of "
+              "fewer tokens)")
+          ->capture_default_str();
   build->add_option("--masked-lm-prob", settings.masking.masked_lm_prob, "Share of tokens to mask")
       ->capture_default_str();
   build

@@ -9,6 +9,7 @@
 
 #include "core/device_stream.h"
 #include "models/bert/inference.h"
+#include "models/bert/sentence_folder.h"
 #include "models/text/json_text.h"
 #include "models/text/tokenizer_config.h"
 #include "tools/minibert/compute_flags.h"
@@ -20,7 +21,7 @@ namespace {
 
 struct EmbedOptions {
   std::string model;
-  std::string pooling = "mean";
+  std::string pooling;  // "": what the folder says, else mean
   bool normalize = false;
   bool json = false;
   TextInput input;
@@ -67,12 +68,26 @@ int64_t max_tokens(const ModelFolder& folder, const std::string& path) {
   return std::min(positions, load_max_tokens(path).value_or(positions));
 }
 
+/// The flag's, else that of the folder's sentence-transformers files; notes what these say beyond it.
+Pooling choose_pooling(const EmbedOptions& options, const ModelFolder& folder) {
+  const SentenceFolder sentences = read_sentence_folder(options.model);
+  std::string name = options.pooling;
+  if (name.empty()) name = sentences.pooling == "cls" ? "cls" : "mean";
+  if (options.pooling.empty() && name == "cls")
+    fmt::print(stderr, "note: pooling is cls, as {} says\n", sentences.pooling_file);
+  for (const std::string& line :
+       differences(sentences, name, options.normalize, folder.tokenizer.options().lowercase))
+    fmt::print(stderr, "note: {}\n", line);
+  return parse_pooling(name);
+}
+
 void embed(const EmbedOptions& options) {
-  const Pooling pooling = parse_pooling(options.pooling);
+  if (!options.pooling.empty()) parse_pooling(options.pooling);  // before the model is read
   const ComputeOptions compute = options.compute.options();
   const DeviceStream stream(compute);
   const ModelFolder folder = ModelFolder::open(
       options.model, {.pooler = false, .mlm_head = false, .nsp_head = false}, compute);
+  const Pooling pooling = choose_pooling(options, folder);
   TextUse use{.max_tokens = max_tokens(folder, options.model), .json = options.json};
   use.print = [&](const std::vector<EncodedText>& texts, const PackedBatch& batch,
                   const Variable& hidden) {
@@ -99,8 +114,8 @@ void add_embed_verb(CLI::App& app) {
                    "checkpoint of minibert")
       ->required();
   verb->add_option("--pooling", options->pooling,
-                   "mean of the final hidden states, or cls: the first of them")
-      ->capture_default_str();
+                   "mean of the final hidden states, or cls: the first of them (default: what "
+                   "sentence-transformers' files in the folder say, else mean)");
   verb->add_flag("--normalize", options->normalize, "divide by the Euclidean norm");
   verb->add_flag("--json", options->json, "one JSON object per text");
   options->compute.add_to(*verb);

@@ -1,6 +1,7 @@
 // eval_finetuned.cpp: `minibert eval squad` and `minibert eval classify`: how good a fine-tuned model's
 // answers or labels are, or how good the answers in a file are. Try: minibert eval squad --help.
 // Test: ctest -R finetune_verb.
+#include <algorithm>
 #include <memory>
 
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include "models/bert/question_answering.h"
 #include "models/text/atomic_file.h"
 #include "models/text/squad_metrics.h"
+#include "models/text/tokenizer_config.h"
 #include "models/training/finetune.h"
 #include "models/training/task_settings.h"
 #include "tools/minibert/compute_flags.h"
@@ -139,28 +141,46 @@ struct ClassifyEvaluation {
   int64_t max_sequence_length = 128;
 };
 
+/// A model whose labels were never named has LABEL_0, LABEL_1, ...; files have their numbers.
+void take_numbers_for_names(const std::vector<LabelledText>& texts,
+                            std::vector<std::string>& names) {
+  std::vector<std::string> numbers;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (names[i] != fmt::format("LABEL_{}", i)) return;
+    numbers.push_back(std::to_string(i));
+  }
+  const bool all = std::ranges::all_of(texts, [&](const LabelledText& text) {
+    return std::ranges::find(numbers, text.label) != numbers.end();
+  });
+  if (!all) return;
+  fmt::print(stderr,
+             "note: the model's labels have no names but {} to {}: numbers of the file are taken "
+             "as theirs\n",
+             names.front(), names.back());
+  names = numbers;
+}
+
 void run_classify(const ClassifyEvaluation& flags) {
   if (flags.common.threads > 0) set_num_threads(flags.common.threads);
   const ComputeOptions compute = flags.common.compute.options();
   const DeviceStream stream(compute);
+  check_classifier(flags.common.model);
   const LoadedBert loaded = load_hugging_face(flags.common.model, ModelUse::inference,
                                               parts_for(Objective::classification, 2), compute);
   const BertForPreTraining& model = loaded.model;
   const BertConfig& config = model.config();
   const std::string config_file = (fs::path(flags.common.model) / "config.json").string();
-  MB_CHECK_AS(DataError, std::ssize(config.labels) == model.parts().classes,
-              "{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them: "
-              "\"id2label\": {{\"0\": \"...\", ...}}",
-              config_file, config.labels.size(), model.parts().classes);
+  std::vector<std::string> names = class_names(flags.common.model, model.parts().classes);
   const WordPieceTokenizer tokenizer = open_tokenizer(flags.common.model, config);
   const std::vector<LabelledText> texts = read_labelled_texts(flags.common.data, flags.columns);
-  const std::vector<int32_t> labels =
-      label_numbers(texts, config.labels, flags.common.data, config_file);
+  take_numbers_for_names(texts, names);
+  const std::vector<int32_t> labels = label_numbers(texts, names, flags.common.data, config_file);
   note_other_settings(flags.common.model,
                       {{"--max-sequence-length", std::to_string(flags.max_sequence_length)}});
   int64_t cut = 0;
   const int64_t longest = std::min(flags.max_sequence_length, config.max_position_embeddings);
-  const auto guesses = classify(model, encode_texts(texts, tokenizer, longest, cut));
+  const auto guesses = classify(
+      model, encode_texts(texts, tokenizer, longest, load_cuts_left(flags.common.model), cut));
   if (cut > 0)
     fmt::print(stderr, "note: {} texts are longer than {} tokens and were cut off there\n", cut,
                longest);

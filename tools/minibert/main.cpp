@@ -47,6 +47,7 @@ int run(int argc, char** argv) {
   add_gradcheck_verb(app);
   add_bench_verb(app);
   reject_unknown_verb(app, argc, argv);
+  reject_empty_value(argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ExtrasError& error) {

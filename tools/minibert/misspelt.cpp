@@ -78,15 +78,27 @@ void reject_unknown_verb(const CLI::App& app, int argc, char** argv) {
   }
 }
 
+void reject_empty_value(int argc, char** argv) {
+  for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i) {
+    const std::string_view argument = argv[i];
+    if (!argument.starts_with("--") || argument.find('=') + 1 != argument.size()) continue;
+    fail<UsageError>(
+        "{} has no value: the parser would take the next word as one. Write it behind the "
+        "sign, or leave the flag out (a variable of the shell may be empty)",
+        argument);
+  }
+}
+
 void reject_unknown_flag(const CLI::App& app, int argc, char** argv) {
   const std::string path = path_of(app);
+  const std::string command = path.empty() ? "minibert" : "minibert " + path;
   const std::vector<std::string> flags = flags_of(verb_of(app));
   for (int i = 1; i < argc && std::string(argv[i]) != "--"; ++i) {
     const std::string typed = std::string(argv[i]).substr(0, std::string(argv[i]).find('='));
     const std::string flag = as_flag(argv[i]);
     if (flag.empty() || std::find(flags.begin(), flags.end(), typed) != flags.end()) continue;
-    fail<UsageError>("{}: there is no flag {}.{} minibert {} --help lists them.", path, typed,
-                     flags_meant(flag, flags), path);
+    fail<UsageError>("{}: there is no flag {}.{} {} --help lists them.",
+                     path.empty() ? command : path, typed, flags_meant(flag, flags), command);
   }
 }
 

@@ -14,6 +14,9 @@ std::string path_of(const CLI::App& app);
 /// An unknown verb is reported with the nearest one, at each level that requires a verb; CLI11 would
 /// only say that one is required. Errors: UsageError.
 void reject_unknown_verb(const CLI::App& app, int argc, char** argv);
+/// Reports "--flag=" with nothing behind it, for which CLI11 takes the next argument as the value.
+/// Errors: UsageError.
+void reject_empty_value(int argc, char** argv);
 /// Reports an unknown flag with the nearest one of the verb that was being parsed, or those that have
 /// its words in them; also one with a single or a typographic dash. Arguments after "--" are texts.
 /// Errors: UsageError.

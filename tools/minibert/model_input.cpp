@@ -13,6 +13,7 @@
 #include "core/parallel.h"
 #include "models/bert/inference.h"
 #include "models/text/json_text.h"
+#include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_folder.h"
 #include "tools/minibert/status_line.h"
 #include "tools/minibert/verbs.h"
@@ -36,7 +37,7 @@ ModelFolder ModelFolder::open(const std::string& folder, const BertParts& requir
   FolderTokenizer found = open_tokenizer_folder(folder);
   for (const std::string& note : found.notes) fmt::print(stderr, "note: {}\n", note);
   found.check_rows(folder, loaded.model.config().vocab_size);
-  return {std::move(loaded.model), std::move(found.tokenizer)};
+  return {std::move(loaded.model), std::move(found.tokenizer), load_cuts_left(folder)};
 }
 
 void TextInput::add_options(CLI::App& verb, bool truncate) {
@@ -210,10 +211,9 @@ class TextRun {
     return "";
   }
 
-  /// The first tokens and [SEP], as Transformers' truncation leaves them.
+  /// The first tokens, or the last ones, as Transformers' truncation leaves them.
   void cut_text(EncodedText& text, size_t limit) {
-    text.ids.resize(limit);
-    text.ids.back() = folder_.tokenizer.vocab().sep_id();
+    cut_ids(text.ids, limit, folder_.cuts_left);
     text.cut = true;
     ++cut_;
   }
@@ -294,8 +294,8 @@ class TextRun {
     if (stats && stats->invalid_bytes > 0)
       fmt::print(stderr,
                  "note: {} bytes are not UTF-8 (first in line {}); they were replaced by U+FFFD, "
-                 "which BERT drops\n",
-                 stats->invalid_bytes, stats->first_invalid_line);
+                 "which BERT drops.{}\n",
+                 stats->invalid_bytes, stats->first_invalid_line, conversion_hint(*stats));
     MB_CHECK_AS(DataError, refused_ == 0, "{} of {} texts could not be used: see above", refused_,
                 texts_);
   }

@@ -22,6 +22,7 @@ namespace minibert {
 struct ModelFolder {
   BertForPreTraining model;
   WordPieceTokenizer tokenizer;
+  bool cuts_left = false;  // texts that are too long lose their beginning
 
   /// Errors: DataError for anything wrong with the folder, and if the vocabulary has more tokens than
   /// the model has rows. Unused tensors, and what else one should know, go to standard error.

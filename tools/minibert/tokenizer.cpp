@@ -36,10 +36,7 @@ void report_invalid(const SourceStats& stats) {
   fmt::print(stderr,
              "warning: {}: {} bytes are not UTF-8 (first in line {}); they were replaced by "
              "U+FFFD, which BERT drops.{}\n",
-             stats.path, stats.invalid_bytes, stats.first_invalid_line,
-             stats.looks_like_latin1()
-                 ? " The file looks like Latin-1. Convert it: " + latin1_conversion(stats)
-                 : "");
+             stats.path, stats.invalid_bytes, stats.first_invalid_line, conversion_hint(stats));
 }
 
 // ---- train -------------------------------------------------------------------------------------

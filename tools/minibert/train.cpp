@@ -73,6 +73,8 @@ void print_plan(const ConfigBuilder& builder, int ranks, bool json) {
     for (const std::string& line : describe_plan(config, *inputs, ranks)) fmt::print("{}\n", line);
   for (const std::string& line : describe_run(config, plan, builder.recipe()))
     fmt::print("{}\n", line);
+  if (inputs)
+    for (const std::string& line : inputs->notes) fmt::print("note: {}\n", line);
   for (const std::string& line : changed) fmt::print("note: {}\n", line);
   if (!inputs)
     fmt::print(

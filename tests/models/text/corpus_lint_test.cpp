@@ -276,6 +276,24 @@ std::vector<Fault> faults() {
          return planted;
        },
        "iconv -c", kRun},
+      {"ZeroBytes", "not_utf8",
+       [] {
+         Case planted = changed("bridge", "mill");
+         planted.text += std::string("The o\0ld bridge.\nThe bridge.\n", 29);
+         return planted;
+       },
+       "tr -d", kRun},
+      {"AnotherEncoding", "not_utf8",
+       [] {
+         return of_lines([](Corpus& c, Writer&) {
+           for (std::vector<std::string>& document : c)
+             for (std::string& sentence : document)
+               for (char& letter : sentence)  // to Russian ones in KOI8-R
+                 if (letter >= 'a' && letter <= 'z')
+                   letter = static_cast<char>(0xC0 + letter - 'a');
+         });
+       },
+       "iconv -f ENCODING", kNone},
       {"TwiceEncoded", "twice_encoded", [] { return changed("old", "caf\xC3\x83\xC2\xA9"); },
        "iconv -f UTF-8 -t CP1252", kRun},
       {"ReplacementCharacters", "replacement_characters",
@@ -349,8 +367,8 @@ class CorpusLint : public testing::BuildFixture {
   /// Runs the command at the end of a message. True if it worked.
   bool run_advice(const std::string& message) const {
     size_t at = std::string::npos;
-    for (const char* program :
-         {"awk ", "sed ", "iconv ", "grep ", "python3 ", "zcat ", "zstdcat ", "cat ", "minibert "})
+    for (const char* program : {"awk ", "sed ", "tr ", "iconv ", "grep ", "python3 ", "zcat ",
+                                "zstdcat ", "cat ", "minibert "})
       at = std::min(at, message.find(program));
     if (at == std::string::npos) return false;
     std::string command = message.substr(at);

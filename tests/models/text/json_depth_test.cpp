@@ -97,7 +97,7 @@ TEST(JsonDepth, EveryReaderRefusesADeepFile) {
   });
   EXPECT_TRUE(has(
       message_of<DataError>([&] { read_labelled_texts(file("texts.jsonl", deep("text")), {}); }),
-      "line 1: is no JSON object"));
+      "line 1: nested more than 200 levels deep"));
   expect_refused<CheckpointError>(
       [] { parse_trainer_state(deep("settings"), "trainer_state.json"); });
   expect_refused<CheckpointError>([&] {

@@ -89,10 +89,89 @@ TEST_F(LabelledTexts, NamesEveryBadLine) {
   expect_refused("b.csv", "text,label\na,x\n\"b,y\nc,z\n", {"line 3", "never closed", "(\"\")"});
   expect_refused("c.jsonl", "{\"text\": \"a\", \"label\": \"x\"}\n{\"text\": \"a\"}\nnot json\n",
                  {"2 lines", "line 2: has no text under \"label\" (--label-column",
-                  "line 3: is no JSON object"});
+                  "line 3: is no JSON object (parse error"});
+  expect_refused(
+      "g.jsonl", "{\"text\": \"a\", \"label\": [1]}\n[1]\n{\"Text\": \"a\"}\n",
+      {"line 1: \"label\" is array, expected one text", "line 2: is a JSON array",
+       "line 3: has no text under \"text\" (--text-column names another key). Did you mean "
+       "Text?"});
   expect_refused("d.csv", "text,label\n", {"holds no texts"});
   expect_refused("e.csv", "", {});
   expect_refused("f.txt", "text,label\na,b\n", {"expected .csv, .tsv or .jsonl"});
+}
+
+// GLUE's files of tabs are read without quoting (csv.QUOTE_NONE): sentences begin with quotes that end
+// elsewhere, or nowhere. pandas quotes what holds a line break or a tab.
+TEST_F(LabelledTexts, AStrayQuoteBetweenTabsSwallowsNothing) {
+  EXPECT_EQ(pairs("glue.tsv",
+                  "text\tlabel\n"
+                  "\"I think so,\" he said.\ta\n"
+                  "\"never closed\tb\n"
+                  "closed\" later\ta\n"
+                  "\"all of it\"\tb\n"
+                  "\"two\nlines \"\"x\"\"\"\ta\n"),
+            (Pairs{{"\"I think so,\" he said.", "a"},
+                   {"\"never closed", "b"},
+                   {"closed\" later", "a"},
+                   {"all of it", "b"},
+                   {"two\nlines \"x\"", "a"}}));
+  expect_refused("tab.tsv", "text\tlabel\n\"a\tb\"\tb\n", {"line 2: 3 fields, expected 2"});
+}
+
+TEST_F(LabelledTexts, AQuoteThatClosesInAnotherRowIsRefused) {
+  expect_refused("a.csv", "text,label\n\"one,a\ntwo,b\nthree \"x\",a\n",
+                 {"line 2", "line 4", "(\"\")"});
+}
+
+TEST_F(LabelledTexts, ExcelsSeparatorsAndHeadersAreRead) {
+  const Pairs rows = {{"a, b", "x"}, {"c", "y"}};
+  EXPECT_EQ(pairs("a.csv", "text;label\na, b;x\nc;y\n"), rows);
+  EXPECT_EQ(pairs("b.csv", "sep=;\r\ntext;label\r\na, b;x\r\nc;y\r\n"), rows);
+  EXPECT_EQ(pairs("c.CSV", "text\tlabel\na, b\tx\nc\ty\n"), rows);
+  EXPECT_EQ(pairs("d.tsv", "text,label\n\"a, b\",x\nc,y\n"), rows);
+  EXPECT_EQ(pairs("e.csv", "text, label\n\"a, b\",x\nc,y\n"), rows);
+  expect_refused("f.csv", "Text,label\na,b\n", {"has no column \"text\"", "Did you mean Text?"});
+  expect_refused("g.csv", "text,label,label\na,b,c\n", {"names \"label\" 2 times"});
+  expect_refused("h.csv", "text,label\ra,b\rc,d\r", {"carriage returns", "tr '\\r' '\\n'"});
+}
+
+// Two labels with different letters beyond ASCII would become one.
+TEST_F(LabelledTexts, BytesThatAreNoTextAreRefused) {
+  expect_refused("a.csv", "text,label\nsome words of text,\xE9\nand more of them,\xE8\n",
+                 {"line 2 is not UTF-8", "iconv -f LATIN1 -t UTF-8"});
+  expect_refused("b.jsonl", "{\"text\": \"some words \xE9\", \"label\": 1}\n",
+                 {"line 1 is not UTF-8"});
+  expect_refused("c.csv", std::string("text,label\nsome words of \0text,a\nand more,b\n", 42),
+                 {"line 2 holds a zero byte"});
+}
+
+TEST_F(LabelledTexts, NumbersOfJsonAreLabelsAsInCsv) {
+  EXPECT_EQ(
+      pairs("a.jsonl", "{\"text\": \"a\", \"label\": 0.5}\n{\"text\": \"b\", \"label\": true}\n"),
+      (Pairs{{"a", "0.5"}, {"b", "true"}}));
+}
+
+TEST_F(LabelledTexts, DoubtsNameWhatIsProbablyWrong) {
+  const auto doubts = [](std::vector<std::pair<std::string, std::string>> rows) {
+    std::vector<LabelledText> texts;
+    for (auto& [text, label] : rows) texts.push_back({text, label, std::ssize(texts) + 2});
+    return doubts_about(texts);
+  };
+  EXPECT_EQ(doubts({{"a", "x"}, {"b", "y"}, {"c", "x"}}), std::vector<std::string>{});
+  const auto spelt =
+      doubts({{"a", "pos"}, {"b", "Pos "}, {"c", "neg"}, {"d", "neg"}, {"e", "pos"}, {"f", "neg"}});
+  ASSERT_EQ(spelt.size(), 1u);
+  EXPECT_NE(spelt[0].find("\"Pos \", \"pos\" differ only in blanks or capitals"), std::string::npos)
+      << spelt[0];
+  const auto unique = doubts({{"a", "id1"}, {"b", "id2"}, {"c", "id3"}});
+  ASSERT_EQ(unique.size(), 1u);
+  EXPECT_NE(unique[0].find("3 texts have 3 labels"), std::string::npos);
+  const auto contradicting = doubts({{"a", "x"}, {"b", "y"}, {"a", "y"}, {"a", "x"}});
+  ASSERT_EQ(contradicting.size(), 1u);
+  EXPECT_NE(contradicting[0].find(
+                "1 texts have another label where they are there before (lines 2 and 4)"),
+            std::string::npos)
+      << contradicting[0];
 }
 
 TEST_F(LabelledTexts, NumbersLabels) {

@@ -151,10 +151,70 @@ TEST_F(TextReader, ConvertsUtf16AcrossChunks) {
   }
 }
 
-TEST_F(TextReader, FindsAZeroByteAnywhere) {
-  const std::string text = std::string(200000, 'a') + '\0' + "b\n";
+TEST_F(TextReader, FindsBinaryDataAnywhere) {
+  std::string text = std::string(200000, 'a') + '\0';
+  for (int i = 0; i < 20000; ++i) text += static_cast<char>(i * i / 7);
   for (const std::string& bytes : {text, gzipped(text), zstandard(text)})
     EXPECT_NE(error_of(bytes).find("zero byte at offset 200000"), std::string::npos);
+}
+
+// As `tokenizers` cleans them away, and as files have them that a crash or a tape has padded.
+TEST_F(TextReader, StrayZeroBytesCostNoMoreThanThemselves) {
+  const std::string bytes("the o\0ld river\n\0\nbridge\n\0\0\0\0\0\0\0\0", 32);
+  EXPECT_EQ(lines(file(bytes)),
+            (std::vector<std::string>{"the o\uFFFDld river", "\uFFFD", "bridge",
+                                      "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"}));
+  EXPECT_EQ(stats_.zero_bytes, 10);
+  EXPECT_EQ(stats_.invalid_bytes, 10);
+  EXPECT_EQ(stats_.first_invalid_line, 1);
+  EXPECT_FALSE(stats_.looks_misread());
+}
+
+/// A text of ASCII in `width` bytes a character, the first or the last of which holds it.
+std::string widened(const std::string& text, size_t width, bool little) {
+  std::string wide;
+  for (const char c : text) {
+    std::string unit(width, '\0');
+    unit[little ? 0 : width - 1] = c;
+    wide += unit;
+  }
+  return wide;
+}
+
+TEST_F(TextReader, WideEncodingsWithoutAMarkAreNamed) {
+  const std::string text = "the old river\n";
+  EXPECT_NE(error_of(widened(text, 2, true)).find("iconv -f UTF-16LE -t UTF-8"), std::string::npos);
+  EXPECT_NE(error_of(widened(text, 2, false)).find("iconv -f UTF-16BE"), std::string::npos);
+  EXPECT_NE(error_of(widened(text, 4, true)).find("iconv -f UTF-32LE"), std::string::npos);
+  EXPECT_NE(error_of(widened(text, 4, false)).find("iconv -f UTF-32BE"), std::string::npos);
+  EXPECT_NE(error_of(std::string("\x1F\x04@\x04\x38\x04\x32\x04\x35\x04\x42\x04 \0\n\0", 16))
+                .find("UTF-16LE"),
+            std::string::npos)  // Cyrillic
+      << "its letters have no zero bytes";
+}
+
+TEST_F(TextReader, FilesOfOtherProgramsAreNamedWithTheCommandThatReadsThem) {
+  const std::string tar = std::string(257, '\0') + "ustar" + std::string(250, '\0');
+  const std::pair<std::string, const char*> files[] = {
+      {"BZh91AY&SY..", "bzcat "},
+      {std::string("\xFD\x37zXZ\0\0", 7), "xzcat "},
+      {"PK\x03\x04....", "unzip -p "},
+      {"%PDF-1.4\n", "pdftotext "},
+      {std::string("\xFF\xFE\0\0a\0\0\0", 8), "iconv -f UTF-32 "},
+      {tar, "tar -xOf "},
+      {gzipped(tar), "tar -xOf "},
+      {"PAR1\x15\x04", "Export the column"}};
+  for (const auto& [bytes, command] : files)
+    EXPECT_NE(error_of(bytes).find(command), std::string::npos) << command << error_of(bytes);
+}
+
+// gzip and Python read the same; other bytes behind the end are an error.
+TEST_F(TextReader, ZerosBehindAGzipStreamAreNoText) {
+  const std::string packed = gzipped("the river\n");
+  EXPECT_EQ(lines(file(packed + std::string(512, '\0'))), std::vector<std::string>{"the river"});
+  EXPECT_EQ(lines(file(packed + std::string(70000, '\0') + packed)),
+            (std::vector<std::string>{"the river", "the river"}));
+  EXPECT_NE(error_of(packed + "garbage").find("gzip stream is damaged"), std::string::npos);
 }
 
 // 32 MiB of text in a few KiB: decoded as lines are asked for, not all at once.
@@ -390,13 +450,17 @@ TEST_F(TextReader, Latin1IsRecognised) {
   EXPECT_TRUE(stats_of("caf\xE9 \xE0 la carte\n").looks_like_latin1());
   EXPECT_FALSE(stats_of("caf\xC3\xA9\n").looks_like_latin1());
   EXPECT_FALSE(stats_of("caf\xC3\xA9 na\xC3\xAFve \xFF\n").looks_like_latin1());
-  EXPECT_NE(latin1_conversion(stats_of("caf\xE9\n")).find("iconv -f LATIN1 -t UTF-8 "),
-            std::string::npos);
-  EXPECT_NE(latin1_conversion(stats_of("\x93old\x94\n")).find("iconv -f CP1252"),
-            std::string::npos);
+  EXPECT_NE(conversion(stats_of("caf\xE9\n")).find("iconv -f LATIN1 -t UTF-8 "), std::string::npos);
+  EXPECT_NE(conversion(stats_of("\x93old\x94\n")).find("iconv -f CP1252"), std::string::npos);
+  EXPECT_NE(conversion_hint(stats_of("caf\xE9\n")).find("looks like Latin-1"), std::string::npos);
+  // KOI8-R, which Latin-1 would turn into other letters without a word.
+  const SourceStats russian = stats_of("\xF0\xD2\xC9\xD7\xC5\xD4 \xCD\xC9\xD2, the\n");
+  EXPECT_FALSE(russian.looks_like_latin1());
+  EXPECT_NE(conversion_hint(russian).find("iconv -f ENCODING -t UTF-8 "), std::string::npos);
+  EXPECT_EQ(conversion_hint(stats_of("caf\xC3\xA9\n")), "");
   SourceStats packed = stats_of("caf\xE9\n");
   packed.path = "a.gz";
-  EXPECT_EQ(latin1_conversion(packed), "zcat a.gz | iconv -f LATIN1 -t UTF-8 > clean.txt");
+  EXPECT_EQ(conversion(packed), "zcat a.gz | iconv -f LATIN1 -t UTF-8 > clean.txt");
 }
 
 TEST_F(TextReader, ReadsTheNovelsOfTheTree) {

@@ -37,9 +37,19 @@ TEST_F(TextSources, ArgumentsKeepTheirOrderAndFoldersAreSorted) {
   EXPECT_EQ(expand({"z.txt", "b", "a.txt"}),
             (Paths{"z.txt", "b/10.txt", "b/2.txt", "b/inner/1.gz", "a.txt"}));
   EXPECT_EQ(expand({"*.txt"}), (Paths{"a.txt", "od[d].txt", "z.txt"}));
-  EXPECT_EQ(expand({"b/?.txt", "{z,a}.txt"}), (Paths{"b/2.txt", "{z,a}.txt"}));
-  EXPECT_EQ(expand({"od[d].txt"}), Paths{"od[d].txt"});      // a file, not a pattern
-  EXPECT_EQ(expand({"missing.txt"}), Paths{"missing.txt"});  // its reader will say so
+  EXPECT_EQ(expand({"b/?.txt", "z.txt"}), (Paths{"b/2.txt", "z.txt"}));
+  EXPECT_EQ(expand({"od[d].txt"}), Paths{"od[d].txt"});  // a file, not a pattern
+}
+
+TEST_F(TextSources, NamesAllFilesThatAreMissing) {
+  try {
+    expand({"z.txt", "missing.txt", "{z,a}.txt"});  // braces alone are no pattern
+    FAIL() << "accepted";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find(in("missing.txt") + ", " + in("{z,a}.txt")),
+              std::string::npos)
+        << error.what();
+  }
 }
 
 TEST_F(TextSources, SaysWhatHoldsNoFiles) {

@@ -59,6 +59,15 @@ TEST(RunLog, NaNIsShown) {
   EXPECT_TRUE(has(line, "gnorm inf | 61.2 seq/s | mem")) << line;
 }
 
+TEST(RunLog, AStepWithoutMaskedTokensHasNoLossInsteadOfTheBestOne) {
+  StepRecord r = record();
+  r.mlm_loss = r.mlm_accuracy = 0;
+  EXPECT_TRUE(has(log_line(r, {}), " | mlm - (no masked tokens) nsp 0.562 acc 0.0% |"))
+      << log_line(r, {});
+  r.fine_tuning = true;
+  EXPECT_TRUE(has(log_line(r, {}), " | loss 0.000 ")) << log_line(r, {});
+}
+
 TEST(RunLog, EvaluationSaysHowFarBelowUnigram) {
   const EvaluationResult result{3.512, 0.361, 6.222, 0.601, 0.68, 4096};
   EXPECT_EQ(

@@ -39,5 +39,7 @@ NOT_HERE = {
     "published.recipes has": "lists names: there is no one fix",
     "is a folder, expected a vocabulary file": LIBRARY,
     "It holds what --memory leaves no room for": "needs a full disk",
+    "say where Git LFS keeps the file, expected the file": "needs a repository with Git LFS; tests/tools/peer_folders_test.py has the file",
+    "Export the column with the texts as lines": "needs a program that reads Parquet",
     "{}, expected the same in both. Make them equal": "needs two lists that only another program writes; tests/tools/peer_folders_test.py has folders with both",
 }

@@ -3,8 +3,10 @@ import gzip
 import itertools
 import json
 import pathlib
+import re
 import shutil
 import struct
+import tarfile
 
 from advice.world import row
 
@@ -148,6 +150,23 @@ def empty_text(w):
     w.works(*fresh(w))
 
 
+@row("{}{}: no such file. Check the path{}")
+def several_files_that_are_not_there(w):
+    said = w.refused(*fresh(w, "~/first", text="second"), code=3)
+    assert "second, ~/first: no such file" in said or "~/first, second: no such file" in said, said
+    w.refused(*fresh(w, text="~/nothing-of-this-name"), code=3)
+    assert "Write $HOME" in w.said
+    w.shell(f"HOME='{w.folder}'; minibert data build --dry-run --vocab '{w.vocab}' \"$HOME/text\"")
+
+
+@row("{}: is a file, expected the folder that data build makes of a text")
+def text_given_as_data(w):
+    w.refused("data", "inspect", w.text, code=3)
+    folder = w.folder / f"fresh-{next(numbers)}"
+    w.shell(w.in_message("Build it: (.*)").replace("VOCAB", f"'{w.vocab}'").replace("FOLDER", f"'{folder}'"))
+    w.works("data", "inspect", folder)
+
+
 @row("{}: holds no text ({} lines, all blank or headings). Leave the file out")
 def blank_text(w):
     w.refused(*fresh(w, w.file("blank", "\n\n")), code=3)
@@ -158,8 +177,28 @@ def blank_text(w):
 def utf16_without_a_mark(w):
     file = w.file("utf16", w.text.read_text().encode("utf-16-le"))
     w.refused(*fresh(w, text=file), code=3)
-    w.shell(w.in_message(r"convert it: (iconv [^.]*)") + f" '{file}' > '{file}.utf8'")
+    w.shell(w.in_message(r"convert it: (iconv .*) > clean\.txt") + f" > '{file}.utf8'")
     w.works(*fresh(w, text=f"{file}.utf8"))
+
+
+@row("{}: is {}, expected text, plain or packed by gzip or zstd. Convert it: {}")
+def files_of_other_kinds(w):
+    text = w.text.read_text()
+    packed = w.folder / "packed.tar"
+    with tarfile.open(packed, "w") as archive:
+        archive.add(w.text, "text")
+    for file in (packed, w.file("utf-32", text.encode("utf-32"))):
+        w.refused(*fresh(w, text=file), code=3)
+        w.shell(w.in_message("Convert it: (.*)").replace("clean.txt", f"'{file}.txt'"))
+        w.works(*fresh(w, text=f"{file}.txt"))
+
+
+@row("{}: is packed twice, expected text packed once. Convert it: {}")
+def text_packed_twice(w):
+    file = w.file("twice.gz", gzip.compress(gzip.compress(w.text.read_bytes())))
+    w.refused(*fresh(w, text=file), code=3)
+    w.shell(w.in_message("Convert it: (.*)").replace("clean.txt", f"'{file}.txt'"))
+    w.works(*fresh(w, text=f"{file}.txt"))
 
 
 @row("--document-break: is {} bytes long, expected at most {}. Shorten the expression")
@@ -332,7 +371,7 @@ def a_configuration_of_google(w):
     model = w.model()
     (model / "config.json").rename(model / "bert_config.json")
     w.refused("embed", "--model", model, "w1", code=3)
-    w.shell(w.in_message(r"Copy it: (cp '[^']*' '[^']*')"))
+    w.shell(w.in_message(r"Copy it: (cp .*)"))
     w.works("embed", "--model", model, "w1")
 
 
@@ -381,6 +420,46 @@ def an_unknown_ending(w):
     w.refused(*w.classify("ending", data=file), code=3)
     file.rename(w.folder / "renamed.csv")
     w.works(*w.classify("ending", data=w.folder / "renamed.csv"))
+
+
+def table(w, content, name="table.csv"):
+    return w.file(name, content)
+
+
+def converted(w, file):
+    """The command of the message, writing a table beside the file."""
+    w.shell(re.sub(r"clean\.\w+|lines\.jsonl", f"'{file}-converted{file.suffix}'", w.in_message("(?:Convert|Remove) it: (.*)")))
+    return f"{file}-converted{file.suffix}"
+
+
+def table_row(fragment, content, code=3, name="table.csv"):
+    """A table that is refused, and is read once the message's command has converted it."""
+    @row(fragment)
+    def carry_out(w):
+        file = table(w, content, name)
+        w.refused(*w.classify("tables", "--dry-run", data=file), code=code)
+        w.works(*w.classify("tables", "--dry-run", data=converted(w, file)))
+
+
+table_row("its lines end with carriage returns alone", "text,label\rw1,a\rw2,b\r")
+table_row("{}: line {} holds a zero byte, expected text", "text,label\nw1 and\0w3 and w4 and w5,a\nw2,b\n")
+table_row("{}: line {} is not UTF-8, expected it in a file of labels", "text,label\nw1 w3 w4 w5,caf\u00e9\nw2,b\n".encode("latin-1"))
+table_row("{}: is a JSON list, expected JSON lines", '[{"text": "w1", "label": "a"},\n {"text": "w2", "label": "b"}]\n', name="table.json")
+
+
+def mended_table_row(fragment, wrong, *right, code=3, more=()):
+    @row(fragment)
+    def carry_out(w):
+        w.refused(*w.classify("tables", "--dry-run", *more, data=table(w, wrong)), code=code)
+        for content in right:
+            w.works(*w.classify("tables", "--dry-run", data=table(w, content)))
+
+
+mended_table_row("goes on to line {}, where text follows", 'text,label\n"w1,a\nw2,b\nw3 "w4",b\n', 'text,label\n"w1",a\nw2,b\nw3 "w4",b\n',
+                 'text,label\n"""w1",a\nw2,b\nw3 "w4",b\n')
+mended_table_row("{}: line 1 names \"{}\" {} times, expected once", "text,label,label\nw1,a,b\nw2,b,a\n", "text,label,other\nw1,a,b\nw2,b,a\n")
+mended_table_row("--text-column and --label-column are both", "text,label\nw1,a\nw2,b\n", "text,label\nw1,a\nw2,b\n", code=2,
+                 more=("--label-column", "text"))
 
 
 @row("model.init_from is empty, expected the model to fine-tune")
@@ -504,13 +583,13 @@ def answers_into_a_file(w):
     w.works(*command, w.folder / "answers")
 
 
-@row("{}: line {} is not UTF-8, expected {}. Convert it: iconv -t UTF-8")
+@row("{}: line {} is not UTF-8, expected {}. Convert it: {}")
 def questions_in_latin_1(w):
     text = questions(w).read_text().replace("w1 w2", "w1 w2 \u00e9")
     file = w.file("latin1.json", text.encode("latin-1"))
     command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
     w.refused(*command, file, code=3)
-    w.shell(w.in_message("(iconv -t UTF-8)") + f" -f LATIN1 '{file}' > '{file}.utf8.json'")
+    w.shell(w.in_message("Convert it: (iconv .*) > clean.txt") + f" > '{file}.utf8.json'")
     w.works(*command, f"{file}.utf8.json")
 
 
@@ -530,8 +609,7 @@ def labels_without_names(w):
     (model / "MANIFEST.json").unlink()
     config = json.loads((model / "config.json").read_text())
     names = config.pop("id2label")
-    config.pop("label2id", None)
-    (model / "config.json").write_text(json.dumps(config))
+    (model / "config.json").write_text(json.dumps({**config, "id2label": {**names, "2": "one too many"}}))
     command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
     w.refused(*command, code=3)
     (model / "config.json").write_text(json.dumps({**config, "id2label": names}))

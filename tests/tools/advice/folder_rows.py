@@ -152,6 +152,74 @@ def a_file_of_weights_left_behind(w):
     w.works(*embed(folder))
 
 
+@row(" Give the folder of that file: ")
+def a_file_of_a_model(w):
+    model = w.model()
+    w.refused("embed", "--model", model / "model.safetensors", "w1", code=3)
+    w.works("embed", "--model", w.in_message(r"that file: (\S+)"), "w1")
+
+
+@row("{}: has {} but no model.safetensors.index.json")
+def an_index_left_behind(w):
+    folder, index, _ = in_shards(w)
+    whole = index.read_bytes()
+    index.unlink()
+    w.refused(*embed(folder), code=3)
+    index.write_bytes(whole)
+    w.works(*embed(folder))
+
+
+@row("{}: has no model.safetensors, but {}. Rename it: mv {} {}")
+def weights_under_another_name(w):
+    folder = w.model("with 'quotes'")
+    (folder / "model.safetensors").rename(folder / "model.fp16.safetensors")
+    w.refused(*embed(folder), code=3)
+    w.shell(w.in_message("Rename it: (mv .*)"))
+    w.works(*embed(folder))
+
+
+@row("{}: has no vocab.txt, but {}. Rename it: mv {} {}")
+def a_vocabulary_under_another_name(w):
+    folder = w.model()
+    (folder / "vocab.txt").rename(folder / "bert-base-uncased-vocab.txt")
+    w.refused(*encode(w, folder), code=3)
+    w.shell(w.in_message("Rename it: (mv .*)"))
+    w.works(*encode(w, folder))
+
+
+def outer_folder(w, name, inner, **files):
+    """A folder with a model in it, further down."""
+    shutil.rmtree(w.folder / name, ignore_errors=True)
+    shutil.copytree(w.model(), w.folder / name / inner)
+    for path, content in files.items():
+        w.file(f"{name}/{path.replace('__', '/')}", content)
+    for command in (encode(w, w.folder / name), embed(w.folder / name)):
+        w.refused(*command, code=3)
+        inside = w.in_message(r"Give (\S+)")
+        w.works(*[inside if word == w.folder / name else word for word in command])
+
+
+@row("{}: is a cache of the Hugging Face hub, expected the model in it")
+def a_cache_of_the_hub(w):
+    outer_folder(w, "models--bert-base-uncased", "snapshots/86b5e0934494", refs__main="86b5e0934494")
+
+
+@row("{}: holds the parts of a model of sentence-transformers, expected its BERT")
+def parts_of_sentence_transformers(w):
+    modules = [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{path[2:]}"} for i, path in
+               enumerate(("0_Transformer", "1_Pooling"))]
+    outer_folder(w, "sentences", "0_Transformer", **{"modules.json": json.dumps(modules)})
+
+
+@row("{}: truncation_side is \"{}\", expected left or right")
+def cut_in_the_middle(w):
+    folder = w.model()
+    change(folder, "tokenizer_config.json", truncation_side="middle")
+    w.refused(*embed(folder), code=3)
+    change(folder, "tokenizer_config.json", truncation_side="right")
+    w.works(*embed(folder))
+
+
 @row("{}: vocab_size is {}, expected at least {} (the vocabulary of the data{})")
 def a_model_of_another_size(w):
     larger = w.file("larger-still.txt", w.vocab.read_text() + "w98\nw99\n")

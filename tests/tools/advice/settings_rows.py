@@ -352,6 +352,23 @@ def ranks_of_a_tree(w):
     w.works(*w.train("no-tree", "--no-deterministic", "--nproc", 3, **shape))
 
 
+@row("{} has no value: the parser would take the next word as one")
+def a_flag_without_a_value(w):
+    command = w.plan(max_steps=None)
+    w.refused(*command, "--max-steps=", "--seed=3")
+    w.works(*command, "--max-steps=3", "--seed=3")
+    w.works(*command, "--seed=3")
+
+
+@row("model.{} is {}, but the model of --init-from has {}")
+def sizes_of_another_model(w):
+    command = w.train("of-another-size", "--init-from", w.checkpoint, hidden_size=64, num_hidden_layers=None, num_attention_heads=None, max_steps=1)
+    w.refused(*command)
+    flag = w.in_message(r"Leave out (--[\w-]+)")
+    at = command.index(flag)
+    w.works(*command[:at], *command[at + 2:])
+
+
 @row("--gpus is {} with --device {}, expected cuda")
 def gpus_and_a_device(w):
     w.refused(*w.plan("--gpus", 1, "--device", "cpu"))
