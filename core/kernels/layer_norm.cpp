@@ -199,11 +199,9 @@ namespace {
 // Rows of a block of the forward pass: enough to be worth a thread's while.
 constexpr int64_t kForwardRows = 16;
 
-// Rows of a block of the backward pass, which also has its own sums over columns: at least 32, so
-// that these sums cost little, and at most 128 blocks. Depends on T alone.
-int64_t backward_rows(int64_t T) {
-  return std::max<int64_t>(32, (T + 127) / 128);
-}
+// Rows of a block of the backward pass, which also has its own sums over columns: enough that these
+// sums cost little. The same for any T: spare rows, whose terms are zeros, leave the sums' bits alone.
+constexpr int64_t kBackwardRows = 32;
 
 // Floats of a task's row of dropout factors: H rounded up to the columns that one call of Philox
 // serves at most. None without dropout.
@@ -258,12 +256,11 @@ int64_t distance_of_sums(int64_t n) {
 
 // Blocks of rows of the backward pass, and their column sums.
 struct BackwardSums {
-  int64_t T, H, grain, blocks, room;  // room: distance_of_sums
+  int64_t T, H, blocks, room;  // room: distance_of_sums
   explicit BackwardSums(const Operand& dy)
       : T(dy.dim(0)),
         H(dy.dim(1)),
-        grain(backward_rows(T)),
-        blocks((T + grain - 1) / grain),
+        blocks((T + kBackwardRows - 1) / kBackwardRows),
         room(distance_of_sums(blocks * H)) {}
 };
 
@@ -282,8 +279,8 @@ void backward_cpu(const LayerNormBackward& args) {
       dweight(args.dweight, args.accumulate_dweight, s.blocks, sums.data() + s.room),
       dbeta(args.dbeta, args.accumulate_dbeta, s.blocks, sums.data() + 2 * s.room);
   const auto rows = MB_SIMD(layer_norm_backward_rows);
-  parallel_for(s.T, s.grain, [&](int64_t begin, int64_t end) {
-    const int64_t block = begin / s.grain;
+  parallel_for(s.T, kBackwardRows, [&](int64_t begin, int64_t end) {
+    const int64_t block = begin / kBackwardRows;
     rows(args, factor_row(args.dropout, s.H), dbias.block(block), dweight.block(block),
          dbeta.block(block), begin, end);
   });

@@ -44,10 +44,10 @@ namespace minibert {
 //   avg_H(z - mean).
 //   y, mean and rstd are those of z as it is stored, rounded to E: backward sees the same rows. A
 //   dropped element is selected out: an infinity or NaN there reaches neither z nor dbias.
-//   Column sums: fixed blocks of rows, each summed in row order, then added in block order; the
-//   blocks depend on T alone, so threads do not change bits.
+//   Column sums: blocks of 32 rows, each summed in row order in f32, then added in double; so neither
+//   threads nor further rows of zeros change bits.
 //   CUDA adds in f32 in fixed trees (lanes of a warp, warps of a block, both unlike the CPU's order)
-//   and the blocks' sums in double; no atomics, and no count of blocks that depends on the device.
+//   and the blocks' sums in double; no atomics, and a count of blocks that depends on T alone.
 //
 // ---- 5. Interface -------------------------------------------------------------------------------
 /// z = residual + dropout(x + bias);  y = (z - mean) * rstd * weight + beta,

@@ -140,7 +140,8 @@ StepRecord parse_step_record(const std::string& line) {
   r.step = count_field(line, "step");
   r.phase = count_field(line, "phase");
   r.loss = field(line, "loss");
-  r.fine_tuning = line.find("\"accuracy\": ") != std::string::npos;
+  // Behind the fields an evaluation set may be called "accuracy".
+  r.fine_tuning = line.find("\"accuracy\": ") < line.find("\"learning_rate\": ");
   r.mlm_loss = field(line, r.fine_tuning ? "loss" : "mlm_loss");
   r.mlm_accuracy = field(line, r.fine_tuning ? "accuracy" : "mlm_accuracy");
   if (!r.fine_tuning) {
@@ -160,12 +161,13 @@ StepRecord parse_step_record(const std::string& line) {
       optional_field(line, "exposed_communication_seconds").value_or(0);  // younger than the rest
   constexpr std::string_view kEval = ", \"eval\": ";
   const size_t eval = line.find(kEval);
-  if (r.fine_tuning && eval != line.npos) {
+  size_t changed = line.find(kChangedSettings);
+  if (r.fine_tuning && eval < changed) {
     const size_t from = eval + kEval.size(), end = line.find('}', from);
     MB_CHECK_AS(DataError, end != line.npos, "metrics.jsonl: field \"eval\" is cut in: {}", line);
     r.scores = line.substr(from, end + 1 - from);
+    changed = line.find(kChangedSettings, end + 1);
   }
-  const size_t changed = line.find(kChangedSettings);
   if (changed != line.npos) {
     const size_t from = changed + kChangedSettings.size();
     r.changed_settings = line.substr(from, line.size() - from - 1);
@@ -184,7 +186,7 @@ std::vector<std::pair<std::string, EvaluationResult>> parse_evaluations(
   }
   std::string_view rest = line.substr(line.find('{', all) + 1);  // "NAME": {...}, ...
   while (rest.rfind('"', 0) == 0) {
-    const size_t name_end = rest.find('"', 1), end = rest.find('}');
+    const size_t name_end = rest.find('"', 1), end = rest.find('}', name_end);
     MB_CHECK_AS(DataError, name_end != rest.npos && end != rest.npos,
                 "metrics.jsonl: \"eval_by_name\" is cut in: {}", line);
     evaluations.emplace_back(std::string(rest.substr(1, name_end - 1)),

@@ -158,13 +158,22 @@ def packed(batch):
     return {f"batch/{name}": torch.from_numpy(value.astype(np.int32)) for name, value in fields.items()}
 
 
-def main(path, seed=20250101):
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(int(seed))
+def make_case(seed):
+    """Weights by name and a batch."""
+    rng = np.random.default_rng(seed)
     model = BertForPreTraining(BertConfig(**CONFIG))
     randomise(model, rng)
-    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
-    batch = make_batch(rng)
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}, make_batch(rng)
+
+
+def autocast_errors(weights, batch, g64, dropout, label):
+    """Outputs, and the error by parameter, of a step under autocast: "bf16" or "fp16"."""
+    outputs, g16 = run(weights, batch, torch.float32, dropout, autocast={"bf16": torch.bfloat16, "fp16": torch.float16}[label])
+    return outputs, {name: (g16[name].double() - g).norm() / g.norm() for name, g in g64.items()}
+
+
+def golden(weights, batch, tell=lambda line: None):
+    """Tensors by name."""
     tensors = {f"weights/{name}": tensor for name, tensor in weights.items()} | packed(batch)
     for case, dropout, hidden_act in [("plain", False, "gelu"), ("dropout", True, "gelu"), ("tanh", False, "gelu_new")]:
         outputs, g64 = run(weights, batch, torch.float64, dropout, hidden_act)
@@ -172,26 +181,34 @@ def main(path, seed=20250101):
         for name, tensor in outputs.items():
             tensors[f"{case}/{name}"] = tensor.float() if tensor.dim() > 1 else tensor
             error = ((outputs32[name] - tensor).abs().max() / tensor.abs().max()).item()
-            print(f"{case:8} {name:12} PyTorch fp32 is off by {error:.2e} of the largest {tensor.abs().max():.3g}")
+            tell(f"{case:8} {name:12} PyTorch fp32 is off by {error:.2e} of the largest {tensor.abs().max():.3g}")
         if case == "tanh":
             continue
         for name, g in g64.items():
             tensors[f"{case}/gradient/{name}"] = g.float()
             tensors[f"{case}/fp32_error/{name}"] = (g32[name] - g).norm() / g.norm()
-        for label, autocast in [("bf16", torch.bfloat16), ("fp16", torch.float16)]:
-            outputs16, g16 = run(weights, batch, torch.float32, dropout, hidden_act, autocast)
+        for label in ("bf16", "fp16"):
+            outputs16, errors = autocast_errors(weights, batch, g64, dropout, label)
             losses = outputs["losses"]
             error = (outputs16["losses"].double() - losses).abs().max() / losses.abs().max()
             tensors[f"{case}/{label}_loss_error"] = error
-            for name, g in g64.items():
-                tensors[f"{case}/{label}_error/{name}"] = (g16[name].double() - g).norm() / g.norm()
-            print(f"{case:8} {label} losses are off by {error:.2e}")
+            tensors |= {f"{case}/{label}_error/{name}": error for name, error in errors.items()}
+            tell(f"{case:8} {label} losses are off by {error:.2e}")
+    return tensors
+
+
+def write(tensors, path):
     metadata = {
         "format": "pt", "made_by": "tools/goldens/bert.py", "torch": torch.__version__,
         "transformers": transformers.__version__, "config": json.dumps({**CONFIG, "model_type": "bert"}),
         "seed": str(SEED), "data_step": str(DATA_STEP), "loss_scale": str(SCALE),
     }  # fmt: skip
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata=metadata)
+
+
+def main(path, seed=20250101):
+    torch.set_num_threads(1)
+    write(golden(*make_case(int(seed)), tell=print), path)
 
 
 if __name__ == "__main__":

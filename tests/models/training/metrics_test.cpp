@@ -85,6 +85,35 @@ TEST(Metrics, RecordRoundTripsThroughItsLine) {
   }
 }
 
+TEST(Metrics, NamesOfEvaluationSetsAreNotTakenForFields) {
+  StepRecord r = record(10);
+  r.evaluations = {{"accuracy", {.mlm_loss = 3.5, .masked_tokens = 12}},
+                   {"{a}, }", {.mlm_loss = 3.6, .masked_tokens = 34}}};
+  const std::string line = to_json(r);
+  const StepRecord back = parse_step_record(line);
+  EXPECT_FALSE(back.fine_tuning);
+  EXPECT_EQ(back.mlm_loss, r.mlm_loss);
+  const auto evaluations = parse_evaluations(line, "");
+  ASSERT_EQ(evaluations.size(), 2U);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(evaluations[i].first, r.evaluations[i].first);
+    EXPECT_EQ(evaluations[i].second.mlm_loss, r.evaluations[i].second.mlm_loss);
+    EXPECT_EQ(evaluations[i].second.masked_tokens, r.evaluations[i].second.masked_tokens);
+  }
+}
+
+TEST(Metrics, ScoresAndChangedSettingsDoNotReachIntoEachOther) {
+  StepRecord r{.step = 3, .fine_tuning = true};
+  r.changed_settings = R"({"a": 1, "eval": {"b": 2}})";
+  EXPECT_EQ(parse_step_record(to_json(r)).scores, "");
+  EXPECT_EQ(parse_step_record(to_json(r)).changed_settings, r.changed_settings);
+  for (const char* scores : {R"({"f1": 2})", R"({"f1": 2, "changed_settings": 3})"}) {
+    r.scores = scores;
+    EXPECT_EQ(parse_step_record(to_json(r)).scores, r.scores);
+    EXPECT_EQ(parse_step_record(to_json(r)).changed_settings, r.changed_settings);
+  }
+}
+
 TEST(Metrics, CuttingBackDropsLaterAndBrokenLines) {
   TemporaryFolder scratch;
   const auto path = scratch / "metrics.jsonl";
