@@ -68,6 +68,7 @@ json parse_header(const std::string& path, const std::string& text) {
     return true;
   };
   check_json_depth(text, path);
+  check_json_size(text, path);
   try {
     return json::parse(text, check);
   } catch (const json::exception& error) {

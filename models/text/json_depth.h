@@ -1,5 +1,5 @@
-// json_depth.h: parses JSON, and refuses before what is nested too deeply. Called by every reader of JSON files
-// that others may have written. Easy to break: nlohmann's parser and destructor take any depth, but its dump(),
+// json_depth.h: parses JSON, and refuses before what is nested too deeply or would take too much memory. Called by
+// every reader of JSON files that others may have written. Easy to break: nlohmann's parser and destructor take any depth, but its dump(),
 // copies and comparisons recurse, so that a file of 100,000 brackets would end the program. Test: ctest -R json_depth.
 #pragma once
 
@@ -35,6 +35,38 @@ inline bool json_too_deep(std::string_view text) {
   return false;
 }
 
+/// Values that a line, a header or a file of settings may hold. A parsed value takes 16 to 180 bytes, so that
+/// 64 MiB of `1,` or `{},` would take 1 to 2 GB.
+inline constexpr size_t kMostJsonValues = size_t{1} << 21;
+
+/// Whether a text has more values than that: one before each comma and one in each bracket outside of strings.
+inline bool json_too_large(std::string_view text) {
+  if (text.size() <= kMostJsonValues) return false;
+  size_t values = 1;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (in_string) {
+      if (c == '\\') ++i;
+      in_string = c != '"';
+    } else {
+      in_string = c == '"';
+      values += c == ',' || c == '[' || c == '{';
+    }
+  }
+  return values > kMostJsonValues;
+}
+
+/// Errors: DataError, or the given one, naming `source`.
+template <typename E = DataError>
+void check_json_size(std::string_view text, std::string_view source) {
+  MB_CHECK_AS(E, !json_too_large(text),
+              "{}: its JSON holds more than {} values, expected fewer: the file is damaged or of "
+              "another kind. "
+              "Copy it again from where it came from",
+              source, kMostJsonValues);
+}
+
 /// Errors: DataError, or the given one, naming `source`.
 template <typename E = DataError>
 void check_json_depth(std::string_view text, std::string_view source) {
@@ -45,17 +77,19 @@ void check_json_depth(std::string_view text, std::string_view source) {
               source, kDeepestJson);
 }
 
-/// The value of a text; is_discarded() if it is no JSON, or nested too deeply.
+/// The value of a text; is_discarded() if it is no JSON, nested too deeply or too large.
 template <typename Json = nlohmann::json>
 Json parse_json(std::string_view text) {
-  return Json::parse(json_too_deep(text) ? std::string_view() : text, nullptr,
+  const bool fits = !json_too_deep(text) && !json_too_large(text);
+  return Json::parse(fits ? text : std::string_view(), nullptr,
                      /* allow_exceptions= */ false);
 }
 
-/// The same, but with check_json_depth()'s error for what is nested too deeply.
+/// The same, but with the errors of check_json_depth() and check_json_size().
 template <typename E = DataError, typename Json = nlohmann::json>
 Json parse_shallow_json(std::string_view text, std::string_view source) {
   check_json_depth<E>(text, source);
+  check_json_size<E>(text, source);
   return Json::parse(text, nullptr, /* allow_exceptions= */ false);
 }
 

@@ -271,6 +271,7 @@ std::optional<std::string> text_of(const nlohmann::json& object, const std::stri
 /// What is wrong with a line that is no object.
 std::string describe_line(const std::string& line) {
   if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
+  if (json_too_large(line)) return fmt::format("made of more than {} values", kMostJsonValues);
   try {
     return fmt::format("is a JSON {}, expected an object", nlohmann::json::parse(line).type_name());
   } catch (const nlohmann::json::exception& error) {

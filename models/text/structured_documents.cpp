@@ -24,17 +24,26 @@ bool blank(std::string_view line) {
   return line.find_first_not_of(kBlanks) == std::string_view::npos;
 }
 
-void add_paragraph(std::string_view paragraph, Document& document) {
-  for (const std::string_view sentence : split_sentences(paragraph))
-    document.emplace_back(sentence);
+/// Says what is wrong with a paragraph, or nothing.
+std::string add_paragraph(std::string_view paragraph, Document& document) {
+  const std::vector<std::string_view> sentences = split_sentences(paragraph);
+  if (sentences.size() > kMostSentences)
+    return fmt::format("a paragraph of more than {} sentences", kMostSentences);
+  for (const std::string_view sentence : sentences) document.emplace_back(sentence);
+  return "";
 }
 
-void add_text(std::string_view text, Document& document) {
+/// As add_paragraph(). The text is that of one line, so all of its sentences are in memory.
+std::string add_text(std::string_view text, Document& document) {
   for (size_t begin = 0; begin < text.size();) {
     const size_t end = std::min(text.find('\n', begin), text.size());
-    add_paragraph(text.substr(begin, end - begin), document);
+    const std::string wrong = add_paragraph(text.substr(begin, end - begin), document);
+    if (!wrong.empty()) return wrong;
+    if (document.size() > kMostSentences)
+      return fmt::format("a document of more than {} sentences", kMostSentences);
     begin = end + 1;
   }
+  return "";
 }
 
 /// `text` without its first line where that is the title.
@@ -80,15 +89,13 @@ std::vector<std::string> keys_of(const json& object) {
 
 /// Adds the text of a value; says what is wrong with it, or nothing.
 std::string add_value(const json& value, const std::string& field, Document& document) {
-  if (value.is_string()) {
-    add_text(value.get_ref<const std::string&>(), document);
-    return "";
-  }
+  if (value.is_string()) return add_text(value.get_ref<const std::string&>(), document);
   if (!value.is_array()) return fmt::format("\"{}\" is a {}, no string", field, value.type_name());
   for (const json& part : value) {
     if (!part.is_string())
       return fmt::format("\"{}\" holds a {}, no string", field, part.type_name());
-    add_text(part.get_ref<const std::string&>(), document);
+    const std::string wrong = add_text(part.get_ref<const std::string&>(), document);
+    if (!wrong.empty()) return wrong;
   }
   return "";
 }
@@ -97,6 +104,7 @@ std::string add_value(const json& value, const std::string& field, Document& doc
 std::string read_object(const std::string& line, const std::string& field, Document& document,
                         std::string_view title_field) {
   if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
+  if (json_too_large(line)) return fmt::format("made of more than {} values", kMostJsonValues);
   json object;
   try {
     object = json::parse(line);
@@ -115,10 +123,9 @@ std::string read_object(const std::string& line, const std::string& field, Docum
   }
   const auto title = object.find(title_field);
   if (title != object.end() && title->is_string() && value->is_string()) {
-    add_text(
+    return add_text(
         without_title(value->get_ref<const std::string&>(), title->get_ref<const std::string&>()),
         document);
-    return "";
   }
   return add_value(*value, field, document);
 }
@@ -170,7 +177,9 @@ DocumentCounts read_wiki_documents(LineReader& lines, const std::function<void(D
     } else if (blank(line)) {
       continue;
     } else if (block.open) {
-      if (!(block.at_start && line == block.title)) add_paragraph(line, block.document);
+      const bool is_title = block.at_start && line == block.title;
+      const std::string wrong = is_title ? "" : add_paragraph(line, block.document);
+      if (!wrong.empty()) fault(wrong);
       block.at_start = false;
     } else if (line.starts_with('{')) {
       Document document;

@@ -596,8 +596,9 @@ class Heading {
 /// Collects lines into documents and passes each to `sink` at its end.
 class DocumentCollector {
  public:
-  DocumentCollector(const DocumentOptions& options, const std::function<void(Document&&)>& sink)
-      : options_(options), sink_(sink) {}
+  DocumentCollector(const DocumentOptions& options, const std::function<void(Document&&)>& sink,
+                    const SourceStats& source)
+      : options_(options), sink_(sink), source_(source) {}
 
   void text_line(std::string_view line) {
     switch (options_.format) {
@@ -607,6 +608,7 @@ class DocumentCollector {
       case TextFormat::paragraphs:
         if (!paragraph_.empty()) paragraph_ += ' ';
         paragraph_ += trimmed(line);
+        check_paragraph("MiB", paragraph_.size() >> 20, kLongestLine >> 20);
         break;
       case TextFormat::wiki:
       case TextFormat::jsonl:
@@ -643,13 +645,21 @@ class DocumentCollector {
  private:
   void end_paragraph() {
     if (paragraph_.empty()) return;
-    for (const std::string_view sentence : split_sentences(paragraph_))
-      document_.emplace_back(sentence);
+    const std::vector<std::string_view> sentences = split_sentences(paragraph_);
+    check_paragraph("sentences", sentences.size(), kMostSentences);
+    for (const std::string_view sentence : sentences) document_.emplace_back(sentence);
     paragraph_.clear();
+  }
+  void check_paragraph(const char* what, size_t found, size_t most) const {
+    MB_CHECK_AS(DataError, found <= most,
+                "{}: the paragraph up to line {} has {} {}, expected at most {}. Put blank lines "
+                "between paragraphs, or give --format lines for a sentence a line.",
+                source_.path, source_.lines, found, what, most);
   }
 
   const DocumentOptions& options_;
   const std::function<void(Document&&)>& sink_;
+  const SourceStats& source_;
   std::string paragraph_;
   Document document_;
   int64_t documents_ = 0;
@@ -733,7 +743,7 @@ SourceStats read_documents(const std::string& path, const DocumentOptions& optio
   LineReader reader(path);
   if (options.format == TextFormat::wiki || options.format == TextFormat::jsonl)
     return read_structured(reader, options, sink);
-  DocumentCollector collector(options, sink);
+  DocumentCollector collector(options, sink, reader.stats());
   std::string line;
   bool in_front = heading.given();
   int64_t text_lines = 0, front_lines = 0;

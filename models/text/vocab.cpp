@@ -14,6 +14,7 @@ namespace {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325, kFnvPrime = 0x100000001b3;
 constexpr int32_t kLargestId = 1 << 24;  // as config.json's vocab_size
+constexpr int32_t kMostHoles = 1 << 20;  // ids without a token; each takes 32 bytes
 
 std::string_view without_blanks(std::string_view line) {
   return line.substr(0, line.find_last_not_of(" \t\r") + 1);
@@ -90,11 +91,12 @@ Vocab Vocab::from_tokens(std::vector<std::string> tokens, std::string_view origi
 Vocab Vocab::from_entries(const std::vector<Entry>& entries, std::string_view origin) {
   Vocab vocab;
   std::vector<bool> taken;
+  const auto most = std::min<int64_t>(kLargestId, std::ssize(entries) + kMostHoles);
   for (const auto& [token, id] : entries) {
-    MB_CHECK_AS(DataError, id >= 0 && id < kLargestId,
-                "{}: token '{}' has id {}, expected 0 to {}. Get the file again from where the "
-                "model came from.",
-                origin, token, id, kLargestId - 1);
+    MB_CHECK_AS(DataError, id >= 0 && id < most,
+                "{}: token '{}' has id {}, expected 0 to {} for {} tokens. Get the file again from "
+                "where the model came from.",
+                origin, token, id, most - 1, entries.size());
     const auto at = static_cast<size_t>(id);
     if (at >= taken.size()) {
       taken.resize(at + 1);

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/text/corpus_lint.h"
+#include "models/text/json_text.h"
 #include "models/training/batch_scaling.h"
 #include "models/training/published.h"
 #include "models/training/recipes.h"
@@ -178,7 +180,7 @@ std::vector<std::string> describe_run(const TrainConfig& config, const std::vect
 }
 
 std::string run_json(const TrainConfig& config, const std::vector<PhasePlan>& plan,
-                     const std::string& recipe) {
+                     const std::string& recipe, const RunInputs* inputs) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   const std::vector<Phase> phases = phases_of(config);
   for (size_t i = 0; i < plan.size(); ++i) {
@@ -199,6 +201,8 @@ std::string run_json(const TrainConfig& config, const std::vector<PhasePlan>& pl
                                   {"schedule_power", phases[i].config.schedule_power},
                                   {"rates", rates_of(phases[i])}};
     if (p.passes) one["passes"] = *p.passes;
+    if (inputs && inputs->phases[i].data)
+      one["findings"] = to_json(lint(inputs->phases[i].data->manifest()));
     list.push_back(std::move(one));
   }
   nlohmann::ordered_json json = {{"recipe", nullptr},
@@ -214,7 +218,7 @@ std::string run_json(const TrainConfig& config, const std::vector<PhasePlan>& pl
                          {"hours", run->hours},   {"devices", run->devices},
                          {"device", run->device}, {"result", run->result},
                          {"source", run->source}};
-  return json.dump();
+  return json_text(json);
 }
 
 std::vector<std::string> recipe_table() {

@@ -121,6 +121,17 @@ class TrainVerb(unittest.TestCase):
         self.assertNotIn("are the training data", run(*self.settings("dry", "--dry-run", "--evaluation-data", self.folder / "data/held-out")).stdout)
         self.assertIn("are the training data", run(*self.settings("dry", "--dry-run", "--evaluation-data", self.folder / "data")).stdout)
 
+    def test_a_dry_run_as_json_has_the_findings_about_the_data(self):
+        (self.folder / "one").write_text((self.folder / "text").read_text().replace("\n\n", "\n"))
+        data = self.folder / "one-document"
+        built = run("data", "build", "--vocab", self.folder / "vocab.txt", "--output", data, "--sequence-length", 24, self.folder / "one")
+        self.assertEqual(built.returncode, 0, built.stderr)
+        command = self.settings("dry", "--dry-run", "--json")
+        command[command.index("--data") + 1] = data
+        [phase] = json.loads(run(*command).stdout)["phases"]
+        [finding] = [f for f in phase["findings"] if f["name"] == "single_document"]
+        self.assertIn(finding, json.loads(run("data", "inspect", "--json", data).stdout)["findings"])
+
     def test_a_recipes_plan_needs_no_data(self):
         got = run("train", "--recipe", "bert-large-lamb-64k", "--dry-run")
         self.assertEqual(got.returncode, 0, got.stderr)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -52,13 +53,14 @@ std::vector<Block> encode_all(const WordPieceTokenizer& tokenizer,
   const auto size = static_cast<int64_t>(lines.size());
   std::vector<Block> blocks(static_cast<size_t>((size + kLinesAtOnce - 1) / kLinesAtOnce));
   parallel_for(size, kLinesAtOnce, [&](int64_t begin, int64_t end) {
-    Block& block = blocks[static_cast<size_t>(begin / kLinesAtOnce)];
+    Block block;  // of the thread alone while it grows
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       block.ids.push_back(tokenizer.vocab().cls_id());
       tokenizer.encode_into(lines[i], block.ids);
       block.ids.push_back(tokenizer.vocab().sep_id());
       block.ends.push_back(block.ids.size());
     }
+    blocks[static_cast<size_t>(begin / kLinesAtOnce)] = std::move(block);
   });
   return blocks;
 }

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -17,6 +18,7 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/casing.h"
+#include "models/text/in_order_worker.h"
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
 #include "models/text/text_sources.h"
@@ -28,8 +30,9 @@
 namespace minibert {
 namespace {
 
-constexpr size_t kBatchBytes = size_t{4} << 20;  // text that is given to the threads at once
-constexpr int64_t kLinesAtOnce = 256;            // of it, what a thread takes to encode
+constexpr size_t kBatchBytes = size_t{4} << 20;    // text that the threads encode at once
+constexpr int64_t kLinesAtOnce = 256;              // of it, what a thread takes
+constexpr size_t kCountedBytes = size_t{1} << 20;  // text whose words they count at once
 
 void report_invalid(const SourceStats& stats) {
   if (stats.invalid_bytes == 0) return;
@@ -55,19 +58,25 @@ TokenizerOptions tokenizer_options(bool cased) {
   return cased ? TokenizerOptions::cased() : TokenizerOptions{};
 }
 
+/// The words of some lines are counted while the next ones are read.
 void count_file(const std::string& path, WordCounter& counter) {
   LineReader reader(path);
+  InOrderWorker worker;
   std::vector<std::string> lines(1);
   size_t bytes = 0;
+  const auto count = [&] {
+    const auto batch = std::make_shared<const std::vector<std::string>>(std::move(lines));
+    worker.give([&counter, batch] { counter.add(*batch); });
+    lines.assign(1, {});
+    bytes = 0;
+  };
   while (reader.next(lines.back())) {
     bytes += lines.back().size();
     lines.emplace_back();
-    if (bytes < kBatchBytes) continue;
-    counter.add(lines);
-    lines.assign(1, {});
-    bytes = 0;
+    if (bytes >= kCountedBytes) count();
   }
-  counter.add(lines);
+  count();
+  worker.wait();
   report_invalid(reader.stats());
 }
 
@@ -265,13 +274,14 @@ void encode_lines(const EncodeFlags& flags, const WordPieceTokenizer& tokenizer,
   const auto size = static_cast<int64_t>(lines.size());
   std::vector<std::string> printed(static_cast<size_t>((size + kLinesAtOnce - 1) / kLinesAtOnce));
   parallel_for(size, kLinesAtOnce, [&](int64_t begin, int64_t end) {
-    std::string& out = printed[static_cast<size_t>(begin / kLinesAtOnce)];
+    std::string out;  // not in `printed`, where other threads' strings lie in the same cache line
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       const auto ids = flags.no_special_tokens ? tokenizer.encode(lines[i])
                                                : tokenizer.encode_with_special_tokens(lines[i]);
       flags.json ? append_json(tokenizer, lines[i], ids, out) : append_ids(ids, out);
       out += '\n';
     }
+    printed[static_cast<size_t>(begin / kLinesAtOnce)] = std::move(out);
   });
   for (const std::string& out : printed) print_all(out);
 }

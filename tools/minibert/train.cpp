@@ -65,7 +65,7 @@ void print_plan(const ConfigBuilder& builder, int ranks, bool json) {
   }
   const std::vector<PhasePlan> plan = plan_run(config, inputs ? &*inputs : nullptr);
   if (json) {
-    fmt::print("{}\n", run_json(config, plan, builder.recipe()));
+    fmt::print("{}\n", run_json(config, plan, builder.recipe(), inputs ? &*inputs : nullptr));
     return;
   }
   fmt::print("{}\n", builder.to_toml());

@@ -106,5 +106,43 @@ TEST(JsonDepth, EveryReaderRefusesADeepFile) {
   });
 }
 
+// ---- Size --------------------------------------------------------------------------------------
+
+/// An object with `values` values: itself, a list of numbers, the numbers.
+std::string wide(const std::string& key, size_t values) {
+  std::string text = "{\"" + key + "\":[1";
+  for (size_t i = 3; i < values; ++i) text += ",1";
+  return text + "]}";
+}
+
+TEST(JsonSize, CountsValuesOutsideOfStrings) {
+  EXPECT_FALSE(json_too_large(wide("x", kMostJsonValues)));
+  EXPECT_TRUE(json_too_large(wide("x", kMostJsonValues + 1)));
+  EXPECT_FALSE(json_too_large("\"" + std::string(2 * kMostJsonValues, ',') + "\""));
+  EXPECT_FALSE(json_too_large("\"\\\"" + std::string(2 * kMostJsonValues, '{') + "\""));
+  EXPECT_TRUE(json_too_large("\"\\\\\"" + std::string(2 * kMostJsonValues, '{')));
+}
+
+TEST(JsonSize, ReadersRefuseWhatWouldTakeTooMuchMemory) {
+  const TemporaryFolder folder;
+  const auto expect = [](const std::function<void()>& read) {
+    const std::string message = message_of<DataError>(read);
+    EXPECT_TRUE(has(message, "more than 2097152 values")) << message;
+  };
+  const std::string text = wide("x", kMostJsonValues + 1);
+  const std::string line = R"({"text":"a","label":"b",)" + text.substr(1) + "\n";
+  write_bytes(folder / "a.jsonl", line);
+  expect([&] { read_labelled_texts(folder / "a.jsonl", {}); });
+  expect([&] {
+    read_documents((folder / "a.jsonl").string(), {.format = TextFormat::jsonl}, [](Document&&) {});
+  });
+  write_bytes(folder / "tokenizer_config.json", text);
+  expect([&] { open_tokenizer_folder(folder.path()); });
+  const uint64_t size = text.size();
+  write_bytes(folder / "a.safetensors",
+              std::string(reinterpret_cast<const char*>(&size), 8) + text);
+  expect([&] { SafetensorsFile((folder / "a.safetensors").string()); });
+}
+
 }  // namespace
 }  // namespace minibert

@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "core/error.h"
+#include "models/text/sentence_splitter.h"
 #include "tests/models/text/text_fixture.h"
 
 namespace minibert {
@@ -267,6 +268,35 @@ TEST_F(TextReader, ParagraphsAreJoinedAndSplitIntoSentences) {
   const DocumentOptions options{.format = TextFormat::paragraphs, .document_break = ""};
   EXPECT_EQ(documents("It was\nlate. He\n  left.\n\nNo end", options),
             (std::vector<Document>{{"It was late.", "He left.", "No end"}}));
+}
+
+TEST_F(TextReader, ParagraphsThatWouldTakeTooMuchMemoryAreRefused) {
+  const auto refusal = [&](const std::string& text, TextFormat format) {
+    try {
+      documents(text, {.format = format});
+    } catch (const DataError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  const auto expect = [&](const std::string& text, TextFormat format, const char* part) {
+    const std::string message = refusal(text, format);
+    EXPECT_NE(message.find(part), std::string::npos) << message << "\nlacks " << part;
+  };
+  std::string many;
+  for (size_t i = 0; i < kMostSentences; ++i) many += "Go on. ";
+  EXPECT_EQ(documents(many, {.format = TextFormat::paragraphs})[0].size(), kMostSentences);
+  many += "Go on.";
+  expect(many + "\n", TextFormat::paragraphs, "up to line 1 has 1048577 sentences");
+  expect("<doc>\n" + many + "\n</doc>\n", TextFormat::wiki,
+         "line 2: a paragraph of more than 1048576");
+  expect("{\"text\": \"" + many + "\"}\n", TextFormat::jsonl, "line 1: a paragraph of more than");
+  std::string lines = "{\"text\": \"";
+  for (size_t i = 0; i <= kMostSentences; ++i) lines += "Go.\\n";
+  expect(lines + "\"}\n", TextFormat::jsonl, "line 1: a document of more than");
+  std::string words(size_t{65} << 20, 'a');
+  for (size_t i = 0; i < words.size(); i += 100) words[i] = '\n';
+  expect(words, TextFormat::paragraphs, "has 65 MiB, expected at most 64");
 }
 
 TEST_F(TextReader, HeadingsBreakDocumentsAndFrontMatterIsLeftOut) {

@@ -172,6 +172,11 @@ TEST(Vocab, FromEntriesKeepsIdsAndRefusesOneOfTwoTokens) {
                  Vocab::from_entries({{"a", -1}}, "x.json");
                }),
                {"'a' has id -1"});
+  EXPECT_EQ(Vocab::from_entries({{"a", 1 << 20}}, "x.json").size(), (1 << 20) + 1);
+  expect_parts(message_of<DataError>([] {
+                 Vocab::from_entries({{"a", (1 << 20) + 1}}, "x.json");
+               }),
+               {"'a' has id 1048577, expected 0 to 1048576 for 1 tokens"});
 }
 
 TEST(Vocab, RejectsEmptyFilesAndBadBytes) {

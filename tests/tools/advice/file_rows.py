@@ -360,6 +360,25 @@ def a_configuration_of_brackets(w):
     w.works("embed", "--model", model, "w1")
 
 
+@row("{}: its JSON holds more than {} values")
+def settings_of_numbers(w):
+    model = w.model()
+    whole = (model / "tokenizer_config.json").read_bytes()
+    (model / "tokenizer_config.json").write_text('{"x": [' + "1," * (1 << 21) + "1]}")
+    w.refused("embed", "--model", model, "w1", code=3)
+    (model / "tokenizer_config.json").write_bytes(whole)
+    w.works("embed", "--model", model, "w1")
+
+
+@row("{}: the paragraph up to line {} has {} {}")
+def a_paragraph_of_a_million_sentences(w):
+    text = w.file("sentences.txt", "Go on. \n" * ((1 << 20) + 1))
+    w.refused(*fresh(w, "--format", "paragraphs", text=text), code=3)
+    w.works(*fresh(w, "--format", "lines", text=text))
+    text.write_text("\n".join(["Go on. \n" * 1000] * 1049))
+    w.works(*fresh(w, "--format", "paragraphs", text=text))
+
+
 @row("{}: is a run folder, expected one of its checkpoints. Give {}latest")
 def a_run_as_model(w):
     w.refused("embed", "--model", w.folder / "run", "w1", code=3)
