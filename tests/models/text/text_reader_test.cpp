@@ -294,7 +294,7 @@ TEST_F(TextReader, ParagraphsThatWouldTakeTooMuchMemoryAreRefused) {
   std::string lines = "{\"text\": \"";
   for (size_t i = 0; i <= kMostSentences; ++i) lines += "Go.\\n";
   expect(lines + "\"}\n", TextFormat::jsonl, "line 1: a document of more than");
-  std::string words(size_t{65} << 20, 'a');
+  std::string words(size_t{66} << 20, 'a');
   for (size_t i = 0; i < words.size(); i += 100) words[i] = '\n';
   expect(words, TextFormat::paragraphs, "has 65 MiB, expected at most 64");
 }
