@@ -18,7 +18,6 @@
 #include "core/error.h"
 #include "core/parallel.h"
 #include "models/text/casing.h"
-#include "models/text/in_order_worker.h"
 #include "models/text/json_text.h"
 #include "models/text/text_reader.h"
 #include "models/text/text_sources.h"
@@ -30,9 +29,8 @@
 namespace minibert {
 namespace {
 
-constexpr size_t kBatchBytes = size_t{4} << 20;    // text that the threads encode at once
-constexpr int64_t kLinesAtOnce = 256;              // of it, what a thread takes
-constexpr size_t kCountedBytes = size_t{1} << 20;  // text whose words they count at once
+constexpr size_t kBatchBytes = size_t{4} << 20;  // text that the threads encode at once
+constexpr int64_t kLinesAtOnce = 256;            // of it, what a thread takes
 
 void report_invalid(const SourceStats& stats) {
   if (stats.invalid_bytes == 0) return;
@@ -58,25 +56,19 @@ TokenizerOptions tokenizer_options(bool cased) {
   return cased ? TokenizerOptions::cased() : TokenizerOptions{};
 }
 
-/// The words of some lines are counted while the next ones are read.
 void count_file(const std::string& path, WordCounter& counter) {
   LineReader reader(path);
-  InOrderWorker worker;
   std::vector<std::string> lines(1);
   size_t bytes = 0;
-  const auto count = [&] {
-    const auto batch = std::make_shared<const std::vector<std::string>>(std::move(lines));
-    worker.give([&counter, batch] { counter.add(*batch); });
-    lines.assign(1, {});
-    bytes = 0;
-  };
   while (reader.next(lines.back())) {
     bytes += lines.back().size();
     lines.emplace_back();
-    if (bytes >= kCountedBytes) count();
+    if (bytes < kBatchBytes) continue;
+    counter.add(lines);
+    lines.assign(1, {});
+    bytes = 0;
   }
-  count();
-  worker.wait();
+  counter.add(lines);
   report_invalid(reader.stats());
 }
 
