@@ -9,12 +9,6 @@
 namespace minibert {
 namespace {
 
-std::string in_small_letters(std::string_view text) {
-  std::string small(text);
-  for (char& c : small) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return small;
-}
-
 size_t edit_distance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1), before(row), two_before(row);
   std::iota(row.begin(), row.end(), size_t{0});
@@ -32,6 +26,12 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 }
 
 }  // namespace
+
+std::string in_small_letters(std::string_view text) {
+  std::string small(text);
+  for (char& c : small) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return small;
+}
 
 std::string nearest_name(std::string_view typed, const std::vector<std::string>& names) {
   const std::string wanted = in_small_letters(typed);

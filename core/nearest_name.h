@@ -8,7 +8,10 @@
 
 namespace minibert {
 
-/// The name with the smallest edit distance to `wanted`, or "" where none is within a third of its
+/// A to Z as a to z.
+std::string in_small_letters(std::string_view text);
+
+/// The name with the smallest edit distance to `wanted`, capitals aside, or "" where none is within a third of its
 /// length (at least 2).
 std::string nearest_name(std::string_view wanted, const std::vector<std::string>& names);
 

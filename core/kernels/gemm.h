@@ -47,8 +47,8 @@ namespace minibert {
 //   Column sums add the values before they are rounded, in double over fixed blocks of rows; row sums
 //   add in double, as reduce.h's column_sum of a, which is what they are on a CPU. Our own
 //   GEMM: one chain of additions an element, in ascending k, cut at multiples of 768, so that threads,
-//   M, N and zeros at the end of K do not change its bits. oneDNN: tiles cut by the shape alone, so the same bits
-//   for any thread count on one machine. NaN and infinity propagate; what c held before is not read
+//   M, N and zeros at the end of K do not change its bits. oneDNN: tiles cut by the shape alone, so the
+//   same bits for any thread count on one machine. NaN and infinity propagate; what c held before is not read
 //   unless accumulate is on.
 //   On device cuda tensor cores multiply bf16, f16 and, where a call asks for tf32, f32 operands
 //   rounded to 10 bits of mantissa (each by at most 2^-11 of itself); other f32 products are exact.

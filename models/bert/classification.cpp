@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "models/bert/hugging_face.h"
 #include "models/bert/inference.h"
 #include "models/text/tokenizer_fields.h"
 
@@ -49,15 +48,16 @@ void check_classifier(const std::filesystem::path& folder) {
               file.string());
 }
 
-std::vector<std::string> class_names(const std::filesystem::path& folder, int64_t classes) {
-  const BertConfig config = load_hugging_face_config(folder);
-  std::vector<std::string> names = config.labels;
-  for (int64_t i = 0; config.labels.empty() && i < classes; ++i)
-    names.push_back(fmt::format("LABEL_{}", i));
+std::vector<std::string> class_names(const BertForPreTraining& model,
+                                     const std::string& config_file) {
+  std::vector<std::string> names = model.config().labels;
+  const int64_t classes = model.parts().classes;
+  if (names.empty())
+    for (int64_t i = 0; i < classes; ++i) names.push_back(fmt::format("LABEL_{}", i));
   MB_CHECK_AS(DataError, std::ssize(names) == classes,
               "{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them: "
               "\"id2label\": {{\"0\": \"...\", ...}}",
-              (folder / "config.json").string(), names.size(), classes);
+              config_file, names.size(), classes);
   return names;
 }
 

@@ -26,10 +26,10 @@ std::optional<std::vector<int32_t>> classify(
     const BertForPreTraining& model, std::span<const std::vector<int32_t>> texts,
     const std::function<bool()>& stop = [] { return false; });
 
-/// Names of the classes of a folder's classifier: id2label of config.json, or Transformers' LABEL_0,
-/// LABEL_1, ..., which config.json leaves out.
-/// Errors: DataError if it has another number of names.
-std::vector<std::string> class_names(const std::filesystem::path& folder, int64_t classes);
+/// Names of the classes of a classifier: id2label of its config.json, or Transformers' LABEL_0, LABEL_1, ...,
+/// which config.json leaves out. Errors: DataError, naming `config_file`, if it has another number of names.
+std::vector<std::string> class_names(const BertForPreTraining& model,
+                                     const std::string& config_file);
 
 struct ClassScores {
   double accuracy = 0, macro_f1 = 0;  // shares of 1

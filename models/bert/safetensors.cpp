@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "models/text/atomic_file.h"
 #include "models/text/json_depth.h"
 
 namespace minibert {
@@ -186,13 +187,11 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
               "{}: has {} bytes, expected at least the 8 of a safetensors file's header length",
               path, file_bytes);
   const SafetensorsEntry whole{"(header)", "U8", {}, 0, file_bytes};
+  std::string start(std::min<uint64_t>(file_bytes, 64), '\0');
+  read_bytes(whole, 0, start.data(), start.size());
+  refuse_lfs_pointer(start, path, file_bytes);
   uint64_t header_bytes = 0;  // little-endian, as is every machine this runs on
-  read_bytes(whole, 0, &header_bytes, 8);
-  constexpr uint64_t kPointer = 0x206E6F6973726576;  // "version "
-  MB_CHECK_AS(DataError, header_bytes != kPointer,
-              "{}: is {} bytes that say where Git LFS keeps the file, expected the file. Fetch it: "
-              "git lfs pull, in the folder that was cloned",
-              path, file_bytes);
+  std::memcpy(&header_bytes, start.data(), 8);
   MB_CHECK_AS(DataError, header_bytes <= kMaxHeaderBytes && header_bytes <= file_bytes - 8,
               "{}: the header's length is {} bytes, expected at most {} (the file has {}). The "
               "file is truncated, damaged or not a safetensors file",

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "models/text/atomic_file.h"
+#include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
 #include "models/text/json_text.h"
 
@@ -116,12 +117,7 @@ std::vector<SafetensorsFile> open_shards(const fs::path& folder) {
 }  // namespace
 
 std::string list_of_names(const std::vector<std::string>& names) {
-  constexpr size_t kShown = 6;
-  const size_t shown = std::min(names.size(), kShown);
-  std::string text = fmt::format(
-      "{}", fmt::join(names.begin(), names.begin() + static_cast<ptrdiff_t>(shown), ", "));
-  if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
-  return text;
+  return first_of(names, 6);
 }
 
 bool WeightFiles::in_folder(const fs::path& folder) {

@@ -99,11 +99,15 @@ std::string read_whole_file(const std::filesystem::path& file, const std::string
   std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
   MB_CHECK_AS(DataError, !in.bad(), "{}: file can't be read ({}). {}", file.string(),
               std::strerror(errno), fix);
-  MB_CHECK_AS(DataError, !bytes.starts_with("version https://git-lfs.github.com/"),
+  refuse_lfs_pointer(bytes, file, bytes.size());
+  return bytes;
+}
+
+void refuse_lfs_pointer(std::string_view start, const std::filesystem::path& file, uint64_t bytes) {
+  MB_CHECK_AS(DataError, !start.starts_with("version https://git-lfs.github.com/"),
               "{}: is {} bytes that say where Git LFS keeps the file, expected the file. Fetch it: "
               "git lfs pull, in the folder that was cloned",
-              file.string(), bytes.size());
-  return bytes;
+              file.string(), bytes);
 }
 
 void write_file_atomically(const std::filesystem::path& file, std::string_view contents) {

@@ -1,15 +1,27 @@
-// data_faults.h: all faults of a data file in one message: how many, and the first ten by name.
+// data_faults.h: all faults of a data file in one message: how many, and the first ten by name; and the
+// first of a list of names.
 // Called by squad.cpp and labelled_text.cpp. Easy to break: a file of a million faults must give ten
 // lines, and their number must be right. Test: ctest -R models_text_squad_test.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include <fmt/ranges.h>
+
 #include "core/error.h"
 
 namespace minibert {
+
+/// "a, b, c and 74 more": at most the first `most` names.
+inline std::string first_of(const std::vector<std::string>& names, size_t most) {
+  const auto shown = static_cast<ptrdiff_t>(std::min(names.size(), most));
+  std::string text = fmt::format("{}", fmt::join(names.begin(), names.begin() + shown, ", "));
+  if (names.size() > most) text += fmt::format(" and {} more", names.size() - most);
+  return text;
+}
 
 class DataFaults {
  public:

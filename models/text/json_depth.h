@@ -1,8 +1,10 @@
 // json_depth.h: parses JSON, and refuses before what is nested too deeply or would take too much memory. Called by
-// every reader of JSON files that others may have written. Easy to break: nlohmann's parser and destructor take any depth, but its dump(),
-// copies and comparisons recurse, so that a file of 100,000 brackets would end the program. Test: ctest -R json_depth.
+// every reader of JSON files that others may have written. Easy to break: nlohmann's parser and destructor take any
+// depth, but its dump(), copies and comparisons recurse, so that a file of 100,000 brackets would end the program.
+// Test: ctest -R json_depth.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include <nlohmann/json.hpp>
@@ -13,11 +15,14 @@ namespace minibert {
 
 /// Levels of [ and {. Files of models, data and runs have less than ten.
 inline constexpr int kDeepestJson = 200;
+/// Values that a line, a header or a file of settings may hold. A parsed value takes 16 to 180 bytes, so that
+/// 64 MiB of `1,` or `{},` would take 1 to 2 GB.
+inline constexpr size_t kMostJsonValues = size_t{1} << 21;
 
-/// Whether brackets outside of strings are nested more than kDeepestJson deep. What is not JSON is the parser's
-/// business: up to its first fault both see the same brackets.
-inline bool json_too_deep(std::string_view text) {
-  int depth = 0;
+/// Whether `stop(char)` is true of a character outside of strings. What is not JSON is the parser's business: up to its
+/// first fault both see the same brackets.
+template <typename Stop>
+bool any_outside_strings(std::string_view text, const Stop& stop) {
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char c = text[i];
@@ -26,35 +31,44 @@ inline bool json_too_deep(std::string_view text) {
       in_string = c != '"';
     } else if (c == '"') {
       in_string = true;
-    } else if (c == '[' || c == '{') {
-      if (++depth > kDeepestJson) return true;
-    } else if (c == ']' || c == '}') {
-      --depth;
+    } else if (stop(c)) {
+      return true;
     }
   }
   return false;
 }
 
-/// Values that a line, a header or a file of settings may hold. A parsed value takes 16 to 180 bytes, so that
-/// 64 MiB of `1,` or `{},` would take 1 to 2 GB.
-inline constexpr size_t kMostJsonValues = size_t{1} << 21;
+/// Whether brackets outside of strings are nested more than kDeepestJson deep.
+inline bool json_too_deep(std::string_view text) {
+  int depth = 0;
+  return any_outside_strings(text, [&](char c) {
+    depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+    return depth > kDeepestJson;
+  });
+}
 
-/// Whether a text has more values than that: one before each comma and one in each bracket outside of strings.
+/// Whether a text has more than kMostJsonValues: one before each comma and one in each bracket outside of strings.
 inline bool json_too_large(std::string_view text) {
   if (text.size() <= kMostJsonValues) return false;
   size_t values = 1;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      in_string = c != '"';
-    } else {
-      in_string = c == '"';
-      values += c == ',' || c == '[' || c == '{';
-    }
-  }
-  return values > kMostJsonValues;
+  return any_outside_strings(text, [&](char c) {
+    values += c == ',' || c == '[' || c == '{';
+    return values > kMostJsonValues;
+  });
+}
+
+/// What is wrong with a line of JSON before it is parsed, or "".
+inline std::string json_excess(std::string_view line) {
+  if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
+  if (json_too_large(line)) return fmt::format("made of more than {} values", kMostJsonValues);
+  return "";
+}
+
+/// What the parser says, without its own name and number.
+inline std::string_view parser_detail(const nlohmann::json::exception& error) {
+  const std::string_view what = error.what();
+  const size_t detail = what.find("] ");
+  return detail == std::string_view::npos ? what : what.substr(detail + 2);
 }
 
 /// Errors: DataError, or the given one, naming `source`.
@@ -62,8 +76,7 @@ template <typename E = DataError>
 void check_json_size(std::string_view text, std::string_view source) {
   MB_CHECK_AS(E, !json_too_large(text),
               "{}: its JSON holds more than {} values, expected fewer: the file is damaged or of "
-              "another kind. "
-              "Copy it again from where it came from",
+              "another kind. Copy it again from where it came from",
               source, kMostJsonValues);
 }
 

@@ -2,7 +2,6 @@
 #include "models/text/labelled_text.h"
 
 #include <algorithm>
-#include <cctype>
 #include <deque>
 #include <map>
 #include <optional>
@@ -29,8 +28,7 @@ enum class Form { csv, tsv, jsonl };
 Form form_of(fs::path file) {
   const std::string name = file.string();
   if (file.extension() == ".gz" || file.extension() == ".zst") file.replace_extension();
-  std::string ending = file.extension().string();
-  for (char& c : ending) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  const std::string ending = in_small_letters(file.extension().string());
   if (ending == ".csv") return Form::csv;
   if (ending == ".tsv") return Form::tsv;
   MB_CHECK_AS(
@@ -270,15 +268,11 @@ std::optional<std::string> text_of(const nlohmann::json& object, const std::stri
 
 /// What is wrong with a line that is no object.
 std::string describe_line(const std::string& line) {
-  if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
-  if (json_too_large(line)) return fmt::format("made of more than {} values", kMostJsonValues);
+  if (const std::string excess = json_excess(line); !excess.empty()) return excess;
   try {
     return fmt::format("is a JSON {}, expected an object", nlohmann::json::parse(line).type_name());
   } catch (const nlohmann::json::exception& error) {
-    const std::string_view what = error.what();
-    const size_t detail = what.find("] ");
-    return fmt::format("is no JSON object ({})",
-                       detail == std::string_view::npos ? what : what.substr(detail + 2));
+    return fmt::format("is no JSON object ({})", parser_detail(error));
   }
 }
 
@@ -333,14 +327,11 @@ std::vector<LabelledText> read_labelled_texts(const fs::path& file,
 
 namespace {
 
-/// How often labels occur, those that differ only in blanks and capitals together.
+/// The spellings of each label: those that differ only in blanks and capitals are one.
 std::map<std::string, std::set<std::string>> alike(const std::vector<LabelledText>& texts) {
   std::map<std::string, std::set<std::string>> spellings;
-  for (const LabelledText& text : texts) {
-    std::string folded = trimmed(text.label);
-    for (char& c : folded) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    spellings[folded].insert(text.label);
-  }
+  for (const LabelledText& text : texts)
+    spellings[in_small_letters(trimmed(text.label))].insert(text.label);
   return spellings;
 }
 
@@ -387,13 +378,9 @@ namespace {
 
 /// "a", "b", "c" and 74 more
 std::string few_of(const std::vector<std::string>& labels) {
-  constexpr size_t kShown = 5;
-  const size_t shown = std::min(labels.size(), kShown);
-  std::string text = fmt::format(
-      "\"{}\"",
-      fmt::join(labels.begin(), labels.begin() + static_cast<ptrdiff_t>(shown), "\", \""));
-  if (labels.size() > shown) text += fmt::format(" and {} more", labels.size() - shown);
-  return text;
+  std::vector<std::string> quoted;
+  for (const std::string& label : labels) quoted.push_back(fmt::format("\"{}\"", label));
+  return first_of(quoted, 5);
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // labelled_text.h: files of texts with a label each: CSV, TSV or JSON lines, for sentence
 // classification. Called by the verbs `finetune classify` and `eval classify`. Easy to break: a quoted
 // field may hold separators, doubled quotes and line breaks, but a stray quote must not swallow the
-// rows behind it; what a column is called is the file's business, so the header decides. Test: ctest -R labelled_text. Source: RFC 4180; jsonlines.org.
+// rows behind it; what a column is called is the file's business, so the header decides.
+// Test: ctest -R labelled_text. Source: RFC 4180; jsonlines.org.
 #pragma once
 
 #include <cstdint>

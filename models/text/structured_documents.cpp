@@ -103,16 +103,12 @@ std::string add_value(const json& value, const std::string& field, Document& doc
 /// Reads the JSON object of a line; says what is wrong with it, or nothing.
 std::string read_object(const std::string& line, const std::string& field, Document& document,
                         std::string_view title_field) {
-  if (json_too_deep(line)) return fmt::format("nested more than {} levels deep", kDeepestJson);
-  if (json_too_large(line)) return fmt::format("made of more than {} values", kMostJsonValues);
+  if (const std::string excess = json_excess(line); !excess.empty()) return excess;
   json object;
   try {
     object = json::parse(line);
   } catch (const json::exception& error) {
-    const std::string_view what = error.what();
-    const size_t detail = what.find("] ");
-    return fmt::format("no JSON ({})",
-                       detail == std::string_view::npos ? what : what.substr(detail + 2));
+    return fmt::format("no JSON ({})", parser_detail(error));
   }
   if (!object.is_object()) return fmt::format("a {}, no object", object.type_name());
   const json* value = find_field(object, field);

@@ -386,8 +386,7 @@ std::string conversion_hint(const SourceStats& stats) {
     return " The file looks like Latin-1. Convert it: " + conversion(stats);
   if (stats.looks_misread())
     return " The file is in another encoding. Convert it, with its name, such as KOI8-R, GB18030 "
-           "or "
-           "SHIFT_JIS, for ENCODING: " +
+           "or SHIFT_JIS, for ENCODING: " +
            conversion(stats);
   return "";
 }

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <filesystem>
 
-#include <fmt/ranges.h>
 #include <glob.h>
 
 #include "core/error.h"
+#include "models/text/data_faults.h"
 
 namespace minibert {
 namespace fs = std::filesystem;
@@ -55,12 +55,8 @@ void check_all_are_there(const std::vector<std::string>& files) {
     std::error_code error;
     if (file != "-" && !fs::exists(file, error) && !error) missing.push_back(file);
   }
-  constexpr size_t kShown = 10;
-  const size_t shown = std::min(missing.size(), kShown);
   MB_CHECK_AS(
-      DataError, missing.empty(), "{}{}: no such file. Check the path{}",
-      fmt::join(missing.begin(), missing.begin() + static_cast<ptrdiff_t>(shown), ", "),
-      missing.size() > shown ? fmt::format(" and {} more", missing.size() - shown) : "",
+      DataError, missing.empty(), "{}: no such file. Check the path{}", first_of(missing, 10),
       !missing.empty() && missing.front().starts_with("~/")
           ? ": the shell puts the home folder for ~ only where a word begins with it. Write $HOME"
           : "");

@@ -31,22 +31,15 @@ void check_choice(const ConfigKey& key, const std::string& value, const std::str
                    fmt::join(key.choices, ", "), did_you_mean(value, key.choices));
 }
 
-int64_t parse_integer(const ConfigKey& key, const std::string& text, const std::string& origin) {
-  int64_t value = 0;
+/// A number of type T, which messages call `what`.
+template <typename T>
+T parse_number(const ConfigKey& key, const std::string& text, const char* what,
+               const std::string& origin) {
+  T value = 0;
   const char* end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, value);
   MB_CHECK(error == std::errc() && stop == end && !text.empty(),
-           "{}: {} is \"{}\", expected an integer, {} ({})", origin, key.name(), text,
-           range_text(key), key.help);
-  return value;
-}
-
-double parse_double(const ConfigKey& key, const std::string& text, const std::string& origin) {
-  double value = 0;
-  const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
-  MB_CHECK(error == std::errc() && stop == end && !text.empty(),
-           "{}: {} is \"{}\", expected a number, {} ({})", origin, key.name(), text,
+           "{}: {} is \"{}\", expected {}, {} ({})", origin, key.name(), text, what,
            range_text(key), key.help);
   return value;
 }
@@ -69,19 +62,19 @@ struct TextSetter {
     config.*member = text;
   }
   void operator()(int64_t TrainConfig::*member) const {
-    const int64_t value = parse_integer(key, text, origin);
+    const int64_t value = parse_number<int64_t>(key, text, "an integer", origin);
     check_range(key, static_cast<double>(value), origin);
     config.*member = value;
   }
   void operator()(double TrainConfig::*member) const {
-    const double value = parse_double(key, text, origin);
+    const double value = parse_number<double>(key, text, "a number", origin);
     check_range(key, value, origin);
     config.*member = value;
   }
   void operator()(std::optional<double> TrainConfig::*member) const {
     (config.*member).reset();
     if (text == kAuto) return;
-    config.*member = parse_double(key, text, origin);
+    config.*member = parse_number<double>(key, text, "a number", origin);
     check_range(key, *(config.*member), origin);
   }
   void operator()(bool TrainConfig::*member) const {

@@ -170,7 +170,7 @@ void run_classify(const ClassifyEvaluation& flags) {
   const BertForPreTraining& model = loaded.model;
   const BertConfig& config = model.config();
   const std::string config_file = (fs::path(flags.common.model) / "config.json").string();
-  std::vector<std::string> names = class_names(flags.common.model, model.parts().classes);
+  std::vector<std::string> names = class_names(model, config_file);
   const WordPieceTokenizer tokenizer = open_tokenizer(flags.common.model, config);
   const std::vector<LabelledText> texts = read_labelled_texts(flags.common.data, flags.columns);
   take_numbers_for_names(texts, names);

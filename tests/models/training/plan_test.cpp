@@ -36,6 +36,30 @@ class PlanTest : public ::testing::Test {
     const MemoryPlan all = plan_memory_of(r, n), one = plan_memory_of(r, 1);
     return Allocator::instance().total().bytes + all.snapshot + (all.peak + one.peak) / 2;
   }
+  /// Trains `settings` with room for about half of its micro-batch, and again as the error advises.
+  static void expect_advice_works(TrainConfig settings, const OpenInputs& open) {
+    const int64_t n = settings.micro_batch_size;
+    const PlanRequest r =
+        plan_requests(settings, std::make_shared<RunInputs>(open(settings)), {}).front();
+    Allocator::instance().set_limit(room_for_half(r, n));
+    const auto run = [&] {
+      train({.config = settings,
+             .resolved_config = "",
+             .arguments = {"minibert", "train"},
+             .open = open});
+    };
+    const std::string message = message_of<OutOfMemory>(run);
+    std::smatch found;
+    ASSERT_TRUE(std::regex_search(message, found, std::regex("Use --micro-batch-size (\\d+)\\.$")))
+        << message;
+    settings.micro_batch_size = std::stoll(found[1]);
+    EXPECT_LT(settings.micro_batch_size, n);
+    EXPECT_GE(settings.micro_batch_size, n / 8) << "about half of it fits";
+    settings.output_dir += "-advised";
+    run();
+    EXPECT_TRUE(fs::exists(fs::path(settings.output_dir) / "checkpoint-2"));
+    Allocator::instance().set_limit(0);
+  }
   static TemporaryFolder* scratch_;
   static fs::path data_;
 };
@@ -102,20 +126,7 @@ TEST_F(PlanTest, AdviceAfterMemoryRanOutWorks) {
   settings.hidden_size = 128;  // the probe of the peak rate, a few MiB, must fit too
   settings.global_batch_size = settings.micro_batch_size = 64;
   settings.max_steps = 2;
-  const PlanRequest r = request(settings);
-  Allocator::instance().set_limit(room_for_half(r, 64));
-  const auto run = [&] { train({settings, "", {"minibert", "train"}, nullptr, false}); };
-  const std::string message = message_of<OutOfMemory>(run);
-  std::smatch found;
-  ASSERT_TRUE(std::regex_search(message, found, std::regex("Use --micro-batch-size (\\d+)\\.$")))
-      << message;
-  settings.micro_batch_size = std::stoll(found[1]);
-  EXPECT_LT(settings.micro_batch_size, 64);
-  EXPECT_GE(settings.micro_batch_size, 8) << "about half of it fits";
-  settings.output_dir += "-advised";
-  run();
-  EXPECT_TRUE(fs::exists(fs::path(settings.output_dir) / "checkpoint-2"));
-  Allocator::instance().set_limit(0);
+  expect_advice_works(settings, open_inputs);
 }
 
 TEST_F(PlanTest, AdviceAfterMemoryRanOutInFineTuningWorks) {
@@ -139,23 +150,7 @@ TEST_F(PlanTest, AdviceAfterMemoryRanOutInFineTuningWorks) {
   const auto open = [](const TrainConfig& c) {
     return open_classify(c, {.columns = {}, .max_sequence_length = 24}, /* dropout= */ false);
   };
-  const PlanRequest r =
-      plan_requests(settings, std::make_shared<RunInputs>(open(settings)), {}).front();
-  Allocator::instance().set_limit(room_for_half(r, 256));
-  const auto run = [&] {
-    train({.config = settings, .resolved_config = "", .arguments = {"minibert"}, .open = open});
-  };
-  const std::string message = message_of<OutOfMemory>(run);
-  std::smatch found;
-  ASSERT_TRUE(std::regex_search(message, found, std::regex("Use --micro-batch-size (\\d+)\\.$")))
-      << message;
-  settings.micro_batch_size = std::stoll(found[1]);
-  EXPECT_LT(settings.micro_batch_size, 256);
-  EXPECT_GE(settings.micro_batch_size, 32) << "about half of it fits";
-  settings.output_dir += "-advised";
-  run();
-  EXPECT_TRUE(fs::exists(fs::path(settings.output_dir) / "checkpoint-2"));
-  Allocator::instance().set_limit(0);
+  expect_advice_works(settings, open);
 }
 
 TEST_F(PlanTest, TrainSaysWhatThePlanSays) {

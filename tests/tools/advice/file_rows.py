@@ -150,7 +150,7 @@ def empty_text(w):
     w.works(*fresh(w))
 
 
-@row("{}{}: no such file. Check the path{}")
+@row("{}: no such file. Check the path{}")
 def several_files_that_are_not_there(w):
     said = w.refused(*fresh(w, "~/first", text="second"), code=3)
     assert "second, ~/first: no such file" in said or "~/first, second: no such file" in said, said
