@@ -43,6 +43,19 @@ void check_finite(const std::vector<NamedTensor>& tensors, int64_t step) {
   }
 }
 
+/// As in metrics.jsonl.
+const char* name_of(BestBy by) {
+  switch (by) {
+    case BestBy::mlm_loss:
+      return "mlm_loss";
+    case BestBy::f1:
+      return "f1";
+    case BestBy::accuracy:
+      return "accuracy";
+  }
+  return "";
+}
+
 std::map<std::string, std::string> format_metadata() {
   return {{kFormatKey, std::to_string(kCheckpointFormatVersion)}};
 }
@@ -138,7 +151,9 @@ StepState step_state(const TrainerState& saved, const StepState& fresh, bool sca
 std::string to_json(const TrainerState& s) {
   nlohmann::ordered_json best;
   if (s.best)
-    best = {{"step", s.best->step}, {"mlm_loss", s.best->mlm_loss}, {"data", s.best->data}};
+    best = {{"step", s.best->step},
+            {name_of(s.best->by), s.best->value},
+            {"data", s.best->data}};
   nlohmann::ordered_json scaler;
   if (s.scaler) {
     scaler = {{"loss_scale", s.scaler->loss_scale},
@@ -206,9 +221,13 @@ TrainerState parse_trainer_state(const std::string& text, const std::string& ori
   }
   if (version >= 3) s.phase_starts = phase_starts(json, origin);
   const auto best = get<nlohmann::json>(json, "best", origin);
-  if (!best.is_null())
-    s.best = {get<int64_t>(best, "step", origin), get<double>(best, "mlm_loss", origin),
-              best.contains("data") ? get<std::string>(best, "data", origin) : ""};
+  if (!best.is_null()) {
+    const BestBy by = best.contains("f1")         ? BestBy::f1
+                      : best.contains("accuracy") ? BestBy::accuracy
+                                                  : BestBy::mlm_loss;
+    s.best = {get<int64_t>(best, "step", origin), get<double>(best, name_of(by), origin),
+              best.contains("data") ? get<std::string>(best, "data", origin) : "", by};
+  }
   s.pending_record = pending_record(get<std::string>(json, "pending_record", origin), origin);
   s.seed = get<uint64_t>(json, "seed", origin);
   s.global_batch_size = get<int64_t>(json, "global_batch_size", origin);

@@ -26,10 +26,20 @@
 
 namespace minibert {
 
+/// What says which checkpoint is the best: in pre-training the loss on the first evaluation set, in
+/// fine-tuning the score on the held-out file.
+enum class BestBy : uint8_t { mlm_loss, f1, accuracy };  // nats, per cent, share of 1
+
 struct BestEvaluation {
   int64_t step = 0;
-  double mlm_loss = 0;    // nats, on the first evaluation set
-  std::string data = {};  // that set's checksum; "" in files of former versions
+  double value = 0;
+  std::string data = {};  // checksum of the held-out data; "" in files of former versions
+  BestBy by = BestBy::mlm_loss;
+
+  /// Whether it is better than `other`, which is measured alike.
+  bool beats(const BestEvaluation& other) const {
+    return by == BestBy::mlm_loss ? value < other.value : value > other.value;
+  }
 };
 
 /// Steps of a run before a phase.

@@ -11,6 +11,7 @@
 #include "models/bert/hugging_face.h"
 #include "models/bert/question_answering.h"
 #include "models/text/casing.h"
+#include "models/text/checksum.h"
 #include "models/text/squad_metrics.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_folder.h"
@@ -102,6 +103,32 @@ std::string evaluation_file(const TrainConfig& config, RunInputs& inputs) {
   return sets.empty() ? "" : sets[0].second;
 }
 
+/// A checksum over texts, each with a zero byte behind it.
+class TextSum {
+ public:
+  void add(const std::string& text) { crc_ = crc32_of(text.c_str(), text.size() + 1, crc_); }
+  std::string hex() const { return to_hex(crc_); }
+
+ private:
+  uint32_t crc_ = 0;
+};
+
+std::string fingerprint(const SquadData& data) {
+  TextSum sum;
+  for (const SquadQuestion& question : data.questions) {
+    for (const std::string* text : {&question.id, &question.text, &data.contexts[question.context]})
+      sum.add(*text);
+    for (const SquadAnswer& answer : question.answers) sum.add(answer.text);
+  }
+  return sum.hex();
+}
+
+std::string fingerprint(const std::vector<LabelledText>& texts) {
+  TextSum sum;
+  for (const LabelledText& text : texts) sum.add(text.text), sum.add(text.label);
+  return sum.hex();
+}
+
 BatchLimits limits_of(const RunInputs& inputs) {
   return {inputs.model.vocab_size, inputs.model.max_position_embeddings,
           inputs.model.type_vocab_size, std::max<int64_t>(2, inputs.parts.classes)};
@@ -188,6 +215,7 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
   const std::string file = evaluation_file(config, inputs);
   if (file.empty()) return inputs;
   const auto held_out = std::make_shared<const HeldOutQuestions>(file, tokenizer, task.windows);
+  inputs.phases.front().evaluation_fingerprint = fingerprint(held_out->data);
   inputs.score = [held_out, options = task.answers](
                      const BertForPreTraining& model,
                      const std::function<bool()>& stop) -> std::optional<HeldOutScores> {
@@ -198,7 +226,8 @@ RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool drop
         score_squad(held_out->data, predictions_of(held_out->data, *answers));
     return HeldOutScores{to_json(scores),
                          fmt::format("F1 {:.2f} exact match {:.2f} | {} questions", scores.f1,
-                                     scores.exact_match, scores.questions)};
+                                     scores.exact_match, scores.questions),
+                         BestBy::f1, scores.f1};
   };
   return inputs;
 }
@@ -297,6 +326,7 @@ RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, boo
   const std::string file = evaluation_file(config, inputs);
   if (file.empty()) return inputs;
   const std::vector<LabelledText> held_out = read_labelled_texts(file, task.columns);
+  inputs.phases.front().evaluation_fingerprint = fingerprint(held_out);
   const std::vector<int32_t> right =
       label_numbers(held_out, inputs.model.labels, file, config.data);
   inputs.score = [right, classes,
@@ -309,7 +339,8 @@ RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, boo
     const ClassScores scores = score_classes(*guesses, right, classes);
     return HeldOutScores{to_json(scores),
                          fmt::format("accuracy {:.2f}% macro F1 {:.2f}% | {} texts",
-                                     100 * scores.accuracy, 100 * scores.macro_f1, scores.texts)};
+                                     100 * scores.accuracy, 100 * scores.macro_f1, scores.texts),
+                         BestBy::accuracy, scores.accuracy};
   };
   return inputs;
 }

@@ -144,6 +144,7 @@ void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInp
                               own.data->folder() / "vocab.txt"};
   for (const auto& [name, path] : evaluation_sets(phase)) {
     const auto set = ShardSet::open(path, expected);
+    if (own.evaluation.empty()) own.evaluation_fingerprint = fingerprint(*set);
     own.evaluation.emplace_back(name, set);
     check_lengths(phase_prefix(phase), *set, model);
     check_nsp(phase_prefix(phase), *set, phase.nsp);

@@ -26,6 +26,8 @@ namespace minibert {
 struct HeldOutScores {
   std::string json;  // an object, for "eval" of metrics.jsonl
   std::string line;  // for people
+  BestBy best_by = BestBy::f1;
+  double value = 0;  // of best_by
 };
 
 /// What one phase reads.
@@ -33,7 +35,8 @@ struct PhaseInputs {
   std::shared_ptr<const ShardSet> data;      // null in fine-tuning
   std::shared_ptr<const StepSource> loader;  // joined where no step before it was skipped
   std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
-  std::string fingerprint;      // identifies the training data
+  std::string fingerprint;             // identifies the training data
+  std::string evaluation_fingerprint;  // of the first evaluation set, or the held-out file; else ""
   std::string description;      // of the training data, for the plan
   int64_t sequence_length = 0;  // tokens of the longest sequence, at most
 };

@@ -88,6 +88,7 @@ class Trainer {
   void after_step(StepRecord record);
   EvaluationOptions evaluation(const TrainConfig& phase, int64_t max_batches) const;
   bool best_is_comparable() const;
+  void note_evaluation(int64_t step, BestBy by, double value);
   bool evaluate_into(StepRecord& record);
   bool evaluation_due(int64_t step) const;
 
@@ -549,11 +550,10 @@ EvaluationOptions Trainer::evaluation(const TrainConfig& phase, int64_t max_batc
           .nsp = phase.nsp};
 }
 
-/// Whether there is a best evaluation, and on the sets of this phase: losses on others say nothing.
+/// Whether there is a best evaluation, and on the data of this phase: figures on others say nothing.
 bool Trainer::best_is_comparable() const {
   if (!state_.best) return false;
-  if (!state_.best->data.empty())
-    return state_.best->data == fingerprint(*data().evaluation.front().second);
+  if (!state_.best->data.empty()) return state_.best->data == data().evaluation_fingerprint;
   size_t its_phase = 0;
   while (its_phase < phase_number() &&
          state_.phase_starts[its_phase + 1].data_steps < state_.best->step)
@@ -570,6 +570,7 @@ bool Trainer::evaluate_into(StepRecord& record) {
     if (!scores) return false;
     record.scores = scores->json;
     journal_.log().info(fmt::format("step {} | eval | {}", record.step, scores->line));
+    note_evaluation(record.step, scores->best_by, scores->value);
     return true;
   }
   for (const auto& [name, data] : data().evaluation) {
@@ -583,11 +584,14 @@ bool Trainer::evaluate_into(StepRecord& record) {
     }
     record.evaluations.emplace_back(name, *result);
   }
-  const double loss = record.evaluations.front().second.mlm_loss;
-  best_is_new_ = !best_is_comparable() || loss < state_.best->mlm_loss;
-  if (best_is_new_)
-    state_.best = {record.step, loss, fingerprint(*data().evaluation.front().second)};
+  note_evaluation(record.step, BestBy::mlm_loss, record.evaluations.front().second.mlm_loss);
   return true;
+}
+
+void Trainer::note_evaluation(int64_t step, BestBy by, double value) {
+  const BestEvaluation now{step, value, data().evaluation_fingerprint, by};
+  best_is_new_ = !best_is_comparable() || now.beats(*state_.best);
+  if (best_is_new_) state_.best = now;
 }
 
 // ---- Saving ------------------------------------------------------------------------------------

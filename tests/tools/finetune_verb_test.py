@@ -142,6 +142,32 @@ class FinetuneVerb(unittest.TestCase):
         self.refused(3, '"kind-9"', "eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "other.csv")
         self.refused(3, "labels are unknown", *self.classify("x", "--evaluation-data", self.folder / "other.csv"))
 
+    def test_the_best_checkpoint_by_the_score_is_kept(self):
+        """The held-out labels are wrong ones: the more is learnt, the lower the score, so that an early checkpoint is the best."""
+        wrong = self.folder / "wrong.csv"
+        rows = (self.folder / "dev.csv").read_text().splitlines()
+        wrong.write_text("\n".join([rows[0], *(f"kind-{(int(row[5]) + 1) % 3}{row[6:]}" for row in rows[1:])]) + "\n")
+        settings = ["--max-steps", 40, "--evaluate-every", 5, "--keep-last", 1, "--evaluation-data", wrong, "--learning-rate", "2e-3"]
+        got = run(*self.classify("kept", *settings, "--stop-after", 30))
+        self.assertEqual(got.returncode, 0, got.stderr)
+
+        def best():
+            scores = {r["step"]: r["eval"]["accuracy"] for r in self.records("kept") if "eval" in r}
+            return max(scores, key=lambda step: (scores[step], -step)), scores
+        step, scores = best()
+        self.assertLess(scores[30], scores[step])
+        run_folder = self.folder / "kept"
+        self.assertEqual(os.readlink(run_folder / "best"), f"checkpoint-{step}")
+        scored = run("eval", "classify", "--model", run_folder / "best", "--data", wrong, "--json")
+        self.assertEqual(json.loads(scored.stdout)["accuracy"], scores[step], scored.stderr)
+        state = json.loads((run_folder / "latest/trainer_state.json").read_text())
+        self.assertEqual((state["best"]["step"], state["best"]["accuracy"]), (step, scores[step]))
+        # Scores on other texts say nothing about which is the best.
+        shutil.copy(self.folder / "dev.csv", wrong)
+        again = run(*self.classify("kept", *settings, "--resume", "auto"))
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertGreater(int(os.readlink(run_folder / "best").removeprefix("checkpoint-")), 30)
+
     def test_labels_without_names_are_the_numbers_of_a_file(self):
         """Transformers' config.json leaves out id2label where there are two labels, and calls others LABEL_0, LABEL_1, ..."""
         self.assertEqual(run(*self.classify("unnamed", "--max-steps", 2)).returncode, 0)

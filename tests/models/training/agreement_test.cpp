@@ -77,7 +77,7 @@ TEST(Agreement, SharesTheStateThatRankZeroGoesOnFrom) {
     EXPECT_EQ(state.data_steps, 7);
     EXPECT_EQ(state.applied_steps, 5);
     ASSERT_TRUE(state.best);
-    EXPECT_EQ(state.best->mlm_loss, 2.5);
+    EXPECT_EQ(state.best->value, 2.5);
     EXPECT_EQ(moments[0].span<float>()[3], 3);
     EXPECT_EQ(moments[1].span<float>()[3], 2);
 

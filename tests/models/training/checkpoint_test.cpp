@@ -79,7 +79,7 @@ TEST_F(CheckpointTest, ComesBackBitForBit) {
   const TrainerState state =
       load_checkpoint(scratch_ / "checkpoint-3", after.model, after.optimizer);
   EXPECT_EQ(to_json(state), to_json(before.state));
-  EXPECT_EQ(state.best->mlm_loss, 1.0 / 3);
+  EXPECT_EQ(state.best->value, 1.0 / 3);
   EXPECT_EQ(state.pending_record->step, 3);
   EXPECT_EQ(state.pending_record->loss, 0.1);
   EXPECT_EQ(state.applied_steps, 2);
@@ -175,7 +175,7 @@ TEST_F(CheckpointTest, StateOfTheFormerFormatLoads) {
                                                  "s.json");
   EXPECT_EQ(state.data_steps, 20);
   EXPECT_EQ(state.applied_steps, 20);
-  EXPECT_EQ(state.best->mlm_loss, 5.25);
+  EXPECT_EQ(state.best->value, 5.25);
   EXPECT_EQ(state.precision, "fp32");
   EXPECT_FALSE(state.scaler);
   EXPECT_EQ(state.bucket.megabytes, 0);
