@@ -151,9 +151,7 @@ StepState step_state(const TrainerState& saved, const StepState& fresh, bool sca
 std::string to_json(const TrainerState& s) {
   nlohmann::ordered_json best;
   if (s.best)
-    best = {{"step", s.best->step},
-            {name_of(s.best->by), s.best->value},
-            {"data", s.best->data}};
+    best = {{"step", s.best->step}, {name_of(s.best->by), s.best->value}, {"data", s.best->data}};
   nlohmann::ordered_json scaler;
   if (s.scaler) {
     scaler = {{"loss_scale", s.scaler->loss_scale},

@@ -37,8 +37,8 @@ struct PhaseInputs {
   std::vector<std::pair<std::string, std::shared_ptr<const ShardSet>>> evaluation;
   std::string fingerprint;             // identifies the training data
   std::string evaluation_fingerprint;  // of the first evaluation set, or the held-out file; else ""
-  std::string description;      // of the training data, for the plan
-  int64_t sequence_length = 0;  // tokens of the longest sequence, at most
+  std::string description;             // of the training data, for the plan
+  int64_t sequence_length = 0;         // tokens of the longest sequence, at most
 };
 
 /// What a run reads, opened and checked to fit together.
