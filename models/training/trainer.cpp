@@ -167,7 +167,6 @@ std::optional<StepRecord> Trainer::step() {
 
 /// Queues the step. False, and nothing happened to the weights, if a signal came too early in it.
 bool Trainer::compute(const GlobalStep& batch) {
-  beat("computing");
   const double start = seconds_now();
   if (config_.graph) {  // all or nothing
     if (stop_requested()) return false;
@@ -238,7 +237,7 @@ TrainResult Trainer::run() {
   }
 }
 
-/// ". Last heard of: rank 1: step 120, computing, 12 s ago; ..."
+/// ". Last heard of: rank 1: step 120, backward, 12 s ago; ..."
 std::string Trainer::where_others_stood() const {
   std::string text;
   for (int rank = 0; rank < ranks_.world(); ++rank) {
@@ -488,7 +487,10 @@ void Trainer::begin() {
   state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
   if (resumed && !evaluation_pending) saved_step_ = state_.data_steps;
 
-  if (ranks_.world() > 1) heart_.emplace(Heartbeat::file_of(folder_.path(), ranks_.rank()));
+  if (ranks_.world() > 1) {
+    heart_.emplace(Heartbeat::file_of(folder_.path(), ranks_.rank()));
+    step_.tell([this](const char* stage) { beat(stage); });
+  }
   if (ranks_.rank() == 0)
     folder_.describe_launch(state_.environment, request_.resolved_config, request_.arguments,
                             state_.data_steps, request_.environment);
