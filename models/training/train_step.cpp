@@ -110,12 +110,13 @@ bool TrainStep::gradients(const GlobalStep& batch, int64_t data_step,
     begin(batch, data_step);
     return add_in_a_tree(batch, drop);
   }
-  MB_ASSERT(!drop, "train step: one of several ranks can't drop a step");
   const size_t last = batch.micro_batches.size();
-  accumulate(batch, data_step, [&](size_t i) {
+  const bool whole = accumulate(batch, data_step, [&](size_t i) {
+    if (drop && drop(i)) return true;
     if (i + 1 == last) buckets_->start();
     return false;
   });
+  if (!whole || (last == 0 && drop && drop(0))) return false;
   if (last == 0) {  // nothing was dealt to this rank
     model_.arena().gradients().fill_zero();
     buckets_->start();
@@ -137,6 +138,7 @@ bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(
     uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) { queue(micro_batch); });
     tree_->add();
   }
+  if (batch.micro_batches.empty() && drop && drop(0)) return false;
   const Stage named(*this, "all-reduce");
   clock_ = tree_->finish(static_cast<int64_t>(batch.cuts.size()));
   return true;

@@ -54,7 +54,8 @@ class TrainStep {
   ~TrainStep();
 
   /// accumulate(), and the sum over ranks: update() then does the same on each of them. Ranks call
-  /// it together, without `drop`. Errors: as accumulate(); CommError.
+  /// it together. Before a rank's last micro-batch (if it has none: once, with 0) `drop` must say the
+  /// same on all; who is told so earlier drops the rest. Errors: as accumulate(); CommError.
   bool gradients(const GlobalStep& batch, int64_t data_step,
                  const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues forward and backward of the step's micro-batches on this rank; gradients add up over
