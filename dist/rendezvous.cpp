@@ -14,6 +14,7 @@ namespace protocol = rendezvous_protocol;
 namespace {
 
 constexpr double kGrace = 5;           // seconds that an answer may take on its way
+constexpr double kHeardSeconds = 2;    // and that rank 0 may take to say that it heard a question
 constexpr double kTellTheRest = 5;     // seconds that rank 0 stays to tell late ranks what is wrong
 constexpr double kRetrySeconds = 0.1;  // between attempts to reach rank 0
 
@@ -145,12 +146,15 @@ Fields Rendezvous::receive(double seconds) {
   }
 }
 
-Fields Rendezvous::ask(const Fields& request, double seconds) {
+/// The last of the answers to a request, each of which may take so many seconds.
+Fields Rendezvous::ask(const Fields& request, std::initializer_list<double> seconds) {
   const std::lock_guard lock(mutex_);
   try {
     MB_CHECK_AS(CommError, socket_.open(), "the connection is closed");
     send_all(socket_, bytes_of(to_frame(request)), kGrace);
-    return receive(seconds);
+    Fields answer;
+    for (const double limit : seconds) answer = receive(limit);
+    return answer;
   } catch (const CommError& error) {
     socket_.close();  // an answer that comes late would be taken for the next one's
     fail<CommError>("rank 0 at {} does not answer: {}", options_.master.str(), error.what());
@@ -158,12 +162,12 @@ Fields Rendezvous::ask(const Fields& request, double seconds) {
 }
 
 void Rendezvous::set(const std::string& key, std::string_view value) {
-  ask({"set", key, std::string(value)}, kGrace);
+  ask({"set", key, std::string(value)}, {kGrace});
 }
 
 std::string Rendezvous::get(const std::string& key, double timeout) {
   const auto milliseconds = static_cast<int>(1000 * timeout);
-  const Fields f = ask({"get", key, std::to_string(milliseconds)}, timeout + kGrace);
+  const Fields f = ask({"get", key, std::to_string(milliseconds)}, {timeout + kGrace});
   MB_CHECK_AS(CommError, f.size() == 2 && f[0] == "value", "rendezvous: {} was not set for {:g} s",
               key, timeout);
   return f[1];
@@ -171,7 +175,9 @@ std::string Rendezvous::get(const std::string& key, double timeout) {
 
 std::string Rendezvous::blame(const std::string& collective) {
   try {
-    const Fields f = ask({"why", collective}, protocol::kBlameSecondsOfZero + kGrace);
+    // "heard" comes at once, so that a rank 0 which is frozen itself is known soon.
+    const Fields f =
+        ask({"why", collective}, {kHeardSeconds, protocol::kBlameSecondsOfZero + kGrace});
     return f.size() == 2 ? f[1] : "";
   } catch (const std::exception& error) {
     return error.what();

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -53,8 +54,8 @@ class Rendezvous : public Store {
 
   void set(const std::string& key, std::string_view value) override;
   std::string get(const std::string& key, double timeout) override;
-  /// After a collective failed here: waits until the other ranks have reported the same, or a few
-  /// seconds, then says which rank is to blame: a Blame (dist/process_group.h). Throws nothing.
+  /// After a collective failed here: waits until the other ranks have reported the same, at most
+  /// about 3 seconds, then says which rank is to blame: a Blame (dist/process_group.h). Throws nothing.
   std::string blame(const std::string& collective);
   /// The address by which other ranks reach this one.
   const std::string& address() const { return address_; }
@@ -63,7 +64,7 @@ class Rendezvous : public Store {
   Socket connect(double until);
   Socket try_to_connect();
   void wait_for_the_start(double seconds);
-  Fields ask(const Fields& request, double seconds);
+  Fields ask(const Fields& request, std::initializer_list<double> seconds);
   Fields receive(double seconds);
 
   const RendezvousOptions options_;

@@ -287,6 +287,7 @@ class RendezvousServer::Loop {
   void ask(Connection& c, const std::string& collective) {
     failed_in_[c.rank] = collective;
     c.asks = true;
+    send(c, {"heard"});
     if (!first_asked_) first_asked_ = seconds_now();
   }
 

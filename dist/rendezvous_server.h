@@ -45,7 +45,7 @@ inline constexpr size_t kHelloLimit = 1 << 18;  // bytes of a message from a str
 inline constexpr size_t kMessageLimit = 1 << 20;  // bytes of one from a rank
 inline constexpr double kBlameSeconds =
     2;  // after the first failed rank: wait for others to report
-inline constexpr double kBlameSecondsOfZero = 4;  // on rank 0, with which the answers end
+inline constexpr double kBlameSecondsOfZero = 3;  // on rank 0, with which the answers end
 /// Proof that one knows the secret: a number that depends on the server's challenge.
 std::string proof(const std::string& secret, const std::string& challenge,
                   const std::string& run_id, const std::string& rank);

@@ -40,6 +40,12 @@ Agreement agree(ProcessGroup& ranks, const Agreement& mine) {
   return {counts(0), counts(3), v[6] > 0, v[7] > 0};
 }
 
+bool any_rank(ProcessGroup& ranks, bool mine) {
+  double sum = mine ? 1.0 : 0.0;
+  ranks.all_reduce(Elements(std::span(&sum, 1))).wait();
+  return sum > 0;
+}
+
 void share_text(ProcessGroup& ranks, std::string& text) {
   auto size = static_cast<int64_t>(text.size());
   ranks.broadcast(Elements(std::span(&size, 1)), 0).wait();

@@ -1,5 +1,5 @@
 // agreement.h: what the ranks of a run tell each other beside gradients: after each step what they
-// counted and whether one of them was asked to stop or to save, and at the start the state that rank
+// counted and whether one of them was asked to stop or to save; in a step, whether to drop it; at the start the state that rank
 // 0 goes on from. Called by trainer.cpp and evaluation.cpp. Easy to break: whatever decides what a
 // rank does next must come from here, or be the same on all ranks anyway; a decision of one rank
 // alone leaves the others waiting. Test: ctest -R training_agreement.
@@ -22,6 +22,9 @@ struct Agreement {
 };
 /// Counts are summed over ranks; `stop` and `save` if any rank says so. Errors: CommError.
 Agreement agree(ProcessGroup& ranks, const Agreement& mine);
+
+/// Whether any rank says so. Errors: CommError.
+bool any_rank(ProcessGroup& ranks, bool mine);
 
 /// Weights, moments and counters of rank 0, on all ranks: only rank 0 has to reach the checkpoint.
 /// Errors: CommError.

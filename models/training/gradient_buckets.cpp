@@ -7,7 +7,6 @@
 #include "core/error.h"
 #include "core/kernels/cast.h"
 #include "core/kernels/elementwise.h"
-#include "core/range.h"
 
 namespace minibert {
 namespace {
@@ -84,7 +83,6 @@ void GradientBuckets::take_from_wire(size_t bucket) {
 }
 
 CommunicationClock GradientBuckets::finish() {
-  const Range named("all-reduce");
   MB_ASSERT(started_, "gradient buckets: finished before the start");
   started_ = false;
   while (under_way_.size() < missing_.size()) begin_next();

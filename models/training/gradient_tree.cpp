@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "core/kernels/cast.h"
-#include "core/range.h"
 
 namespace minibert {
 namespace {
@@ -64,7 +63,6 @@ void GradientTree::fold() {
 }
 
 CommunicationClock GradientTree::finish(int64_t leaves) {
-  const Range named("all-reduce");
   fold();
   return ranks_ ? add_up_ranks(leaves) : CommunicationClock();
 }

@@ -18,11 +18,11 @@ class Heartbeat {
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;
 
-  /// "step 120, computing, 2026-11-26T10:15:03Z". `doing` is a word or two.
+  /// "step 120, backward, 2026-11-26T10:15:03Z". `doing` is a word or two.
   void beat(int64_t step, const char* doing);
 
   static std::filesystem::path file_of(const std::filesystem::path& run, int rank);
-  /// "rank 1: step 120, computing, 12 s ago"; "" if the rank wrote none.
+  /// "rank 1: step 120, backward, 12 s ago"; "" if the rank wrote none.
   static std::string last_of(const std::filesystem::path& run, int rank);
 
  private:

@@ -5,7 +5,6 @@
 
 #include "core/kernels/copy.h"
 #include "core/kernels/step.h"
-#include "core/range.h"
 
 namespace minibert {
 
@@ -84,10 +83,10 @@ void TrainStep::queue(const DeviceBatch& micro_batch) {
       .recompute = options_.recompute,
       .objective = options_.objective};
   const PreTrainingOutput output = [&] {
-    const Range named("forward");
+    const Stage named(*this, "forward");
     return model_.forward(micro_batch, context);
   }();
-  const Range named("backward");
+  const Stage named(*this, "backward");
   output.loss.backward(1.0f, model_.leaves());
 }
 
@@ -111,16 +110,18 @@ bool TrainStep::gradients(const GlobalStep& batch, int64_t data_step,
     begin(batch, data_step);
     return add_in_a_tree(batch, drop);
   }
-  MB_ASSERT(!drop, "train step: one of several ranks can't drop a step");
   const size_t last = batch.micro_batches.size();
-  accumulate(batch, data_step, [&](size_t i) {
+  const bool whole = accumulate(batch, data_step, [&](size_t i) {
+    if (drop && drop(i)) return true;
     if (i + 1 == last) buckets_->start();
     return false;
   });
+  if (!whole || (last == 0 && drop && drop(0))) return false;
   if (last == 0) {  // nothing was dealt to this rank
     model_.arena().gradients().fill_zero();
     buckets_->start();
   }
+  const Stage named(*this, "all-reduce");
   clock_ = buckets_->finish();
   return true;
 }
@@ -137,19 +138,21 @@ bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(
     uploads_.use_next(batch, [&](const DeviceBatch& micro_batch) { queue(micro_batch); });
     tree_->add();
   }
+  if (batch.micro_batches.empty() && drop && drop(0)) return false;
+  const Stage named(*this, "all-reduce");
   clock_ = tree_->finish(static_cast<int64_t>(batch.cuts.size()));
   return true;
 }
 
 void TrainStep::update() {
-  const Range named("update");
+  const Stage named(*this, "update");
   optimizer_.step(state_.get());
   if (!shards_.empty()) gather_weights();
 }
 
 /// What layers compute with: the working copy, and the masters of LayerNorm's vectors.
 void TrainStep::gather_weights() {
-  const Range named("all-gather");
+  const Stage named(*this, "all-gather");
   const Arena& arena = model_.arena();
   gather_shards(*ranks_, shards_, arena.working());
   if (arena.compute() == DType::f32) return;
@@ -194,7 +197,10 @@ void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
       queue(inputs_[i]);
       if (tree_) tree_->add();
     }
-    if (tree_) tree_->finish(static_cast<int64_t>(inputs_.size()));
+    if (tree_) {
+      const Stage named(*this, "all-reduce");
+      tree_->finish(static_cast<int64_t>(inputs_.size()));
+    }
     update();
   };
   const bool first =

@@ -10,10 +10,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/device_graph.h"
 #include "core/device_value.h"
+#include "core/range.h"
 #include "core/step_state.h"
 #include "dist/process_group.h"
 #include "models/bert/bert.h"
@@ -52,7 +54,8 @@ class TrainStep {
   ~TrainStep();
 
   /// accumulate(), and the sum over ranks: update() then does the same on each of them. Ranks call
-  /// it together, without `drop`. Errors: as accumulate(); CommError.
+  /// it together. Before a rank's last micro-batch (if it has none: once, with 0) `drop` must say the
+  /// same on all; who is told so earlier drops the rest. Errors: as accumulate(); CommError.
   bool gradients(const GlobalStep& batch, int64_t data_step,
                  const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues forward and backward of the step's micro-batches on this rank; gradients add up over
@@ -74,6 +77,9 @@ class TrainStep {
   /// What summing over ranks took in the last gradients(), once read() has waited for it.
   Communication communication() const { return clock_.read(); }
   int64_t buckets() const { return buckets_ ? buckets_->buckets() : 0; }
+  /// Calls `hear` with what the host begins to do: the names of its ranges (core/range.h), "forward",
+  /// "backward", "all-reduce", "update", "all-gather".
+  void tell(std::function<void(const char*)> hear) { hear_ = std::move(hear); }
 
   /// What the steps so far have left; losses are of this rank's micro-batches. Waits for the device.
   /// Errors: CommError, if a sum over ranks failed on it; then weights and moments are not defined.
@@ -82,6 +88,13 @@ class TrainStep {
   void write(const StepState& state) { state_.write(state); }
 
  private:
+  /// A range whose beginning is told.
+  class Stage : public Range {
+   public:
+    Stage(const TrainStep& step, const char* name) : Range(name) {
+      if (step.hear_) step.hear_(name);
+    }
+  };
   void begin(const GlobalStep& batch, int64_t data_step);
   void queue(const DeviceBatch& micro_batch);
   void forget_gradients();
@@ -103,6 +116,7 @@ class TrainStep {
   CommunicationClock clock_;
   DeviceGraph graph_;
   std::vector<DeviceBatch> inputs_;  // of the graph
+  std::function<void(const char*)> hear_;
 };
 
 }  // namespace minibert

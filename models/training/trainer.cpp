@@ -63,7 +63,9 @@ class Trainer {
   GlobalStep load(const StepSource& loader, int64_t data_step) const;
   void expect_next_batch();
   StepRecord record_of(const GlobalStep& batch, const StepState& after) const;
+  bool drop(const GlobalStep& batch, size_t done, double seconds);
   bool too_late(const GlobalStep& batch, size_t done, double seconds) const;
+  void note_drop(const GlobalStep& batch, size_t done);
   void stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
                           const StepState& after);
 
@@ -127,7 +129,7 @@ class Trainer {
   std::optional<Heartbeat> heart_;  // with several ranks
 
   bool whole_ = false;  // the run has begun; weights, moments and state_ are of one step
-  Agreement agreed_;    // after the last step, with several ranks
+  Agreement agreed_;    // with several ranks: after the last step, and on what followed
   std::optional<int64_t> saved_step_;  // of the newest checkpoint, written or under way
   bool best_is_new_ = false;           // the last evaluation was the best so far
   std::string changed_settings_;       // as StepRecord has it, until the next step records it
@@ -168,7 +170,6 @@ std::optional<StepRecord> Trainer::step() {
 
 /// Queues the step. False, and nothing happened to the weights, if a signal came too early in it.
 bool Trainer::compute(const GlobalStep& batch) {
-  beat("computing");
   const double start = seconds_now();
   if (config_.graph) {  // all or nothing
     if (stop_requested()) return false;
@@ -176,10 +177,12 @@ bool Trainer::compute(const GlobalStep& batch) {
     step_.run(batch, state_.data_steps);
     return true;
   }
-  const auto drop = [&](size_t done) { return too_late(batch, done, seconds_now() - start); };
-  const bool alone = ranks_.world() == 1;  // several finish every step that they begin
-  if (!step_.gradients(batch, state_.data_steps, alone ? drop : std::function<bool(size_t)>()))
+  size_t done = 0;
+  const auto drop_here = [&](size_t i) { return drop(batch, done = i, seconds_now() - start); };
+  if (!step_.gradients(batch, state_.data_steps, drop_here)) {
+    note_drop(batch, done);
     return false;
+  }
   whole_ = false;
   step_.update();
   return true;
@@ -195,7 +198,7 @@ void Trainer::agree_on(StepState& after) {
   after.nsp = agreed_.nsp;
 }
 
-/// Whether a signal asked for the end: here, or on any rank before the last step's agreement.
+/// Whether a signal asked for the end: here, or on any rank before they agreed last.
 bool Trainer::stop_now() const {
   return ranks_.world() == 1 ? stop_requested() : agreed_.stop;
 }
@@ -239,7 +242,7 @@ TrainResult Trainer::run() {
   }
 }
 
-/// ". Last heard of: rank 1: step 120, computing, 12 s ago; ..."
+/// ". Last heard of: rank 1: step 120, backward, 12 s ago; ..."
 std::string Trainer::where_others_stood() const {
   std::string text;
   for (int rank = 0; rank < ranks_.world(); ++rank) {
@@ -304,6 +307,19 @@ void Trainer::expect_next_batch() {
   step_.expect(*expected_);
 }
 
+/// Whether the step ends before the next micro-batch, for nothing. Several ranks vote once a step: who
+/// wants to drop the rest does so at once, the others before their last micro-batch. One who wants it is
+/// enough. Where no rank has a second micro-batch, they finish the step instead.
+bool Trainer::drop(const GlobalStep& batch, size_t done, double seconds) {
+  const bool late = too_late(batch, done, seconds);
+  if (ranks_.world() == 1) return late;
+  if (std::ssize(batch.cuts) <= ranks_.world()) return false;
+  if (!late && done + 1 < batch.micro_batches.size()) return false;
+  beat("agreeing");
+  agreed_.stop = any_rank(ranks_, late);
+  return agreed_.stop;
+}
+
 /// Whether a stop was asked for and the micro-batches that are left would outlast the grace period,
 /// going by those `done`, which took `seconds`. Before the first, nothing would be lost.
 bool Trainer::too_late(const GlobalStep& batch, size_t done, double seconds) const {
@@ -311,6 +327,14 @@ bool Trainer::too_late(const GlobalStep& batch, size_t done, double seconds) con
   if (done == 0) return true;
   const auto left = static_cast<double>(batch.micro_batches.size() - done);
   return seconds_since_stop_request() + left * seconds / static_cast<double>(done) > config_.grace;
+}
+
+void Trainer::note_drop(const GlobalStep& batch, size_t done) {
+  if (done == 0) return;
+  journal_.log().info(
+      fmt::format("step {} | dropped after {} of {} micro-batches: the rest would outlast the {:g} "
+                  "s of --grace",
+                  state_.data_steps + 1, done, batch.micro_batches.size(), config_.grace));
 }
 
 /// A skipped step under loss scaling is part of the run, unless there are too many in a row. A loss
@@ -489,7 +513,10 @@ void Trainer::begin() {
   state_.scaler = scales_loss(config_) ? std::optional(scaler_state(start)) : std::nullopt;
   if (resumed && !evaluation_pending) saved_step_ = state_.data_steps;
 
-  if (ranks_.world() > 1) heart_.emplace(Heartbeat::file_of(folder_.path(), ranks_.rank()));
+  if (ranks_.world() > 1) {
+    heart_.emplace(Heartbeat::file_of(folder_.path(), ranks_.rank()));
+    step_.tell([this](const char* stage) { beat(stage); });
+  }
   if (ranks_.rank() == 0)
     folder_.describe_launch(state_.environment, request_.resolved_config, request_.arguments,
                             state_.data_steps, request_.environment);
@@ -574,11 +601,11 @@ bool Trainer::evaluate_into(StepRecord& record) {
     return true;
   }
   for (const auto& [name, data] : data().evaluation) {
-    const bool alone = ranks_.world() == 1;  // several finish what they begin
-    const auto result = evaluate(
-        model_, data, evaluation(phase().config, config_.evaluation_batches),
-        [&] { return alone && stop_requested(); }, &ranks_);
+    const auto result =
+        evaluate(model_, data, evaluation(phase().config, config_.evaluation_batches),
+                 stop_requested, &ranks_);
     if (!result) {
+      agreed_.stop = true;
       record.evaluations.clear();
       return false;
     }

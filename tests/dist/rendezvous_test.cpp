@@ -415,6 +415,30 @@ TEST(Blame, SaysWhereRanksAreIfTheyAreInDifferentCollectives) {
   });
 }
 
+/// A rank 0 that is frozen: its port is open, and nobody answers.
+TEST(Blame, NamesRankZeroSoonIfItIsSilent) {
+  const Socket listener = listen_at({"127.0.0.1", 0});
+  std::promise<void> over;
+  std::thread zero([&, ended = over.get_future()] {
+    std::optional<Socket> one;
+    while (!(one = accept_from(listener))) std::this_thread::yield();
+    for (const Fields& fields : {Fields{"challenge", "c"}, Fields{"welcome"}})
+      send_all(*one, bytes_of(to_frame(fields)), 5);
+    ended.wait();
+  });
+  {
+    Rendezvous here({.rank = 1, .world = 2, .master = listener.here()});
+    const double start = seconds_now();
+    const std::string text = here.blame("barrier #1");
+    EXPECT_LT(seconds_now() - start, 3.5) << "2 s, on a busy machine";
+    EXPECT_TRUE(
+        text.starts_with(fmt::format("rank 0 at {} does not answer: ", listener.here().str())))
+        << text;
+  }
+  over.set_value();
+  zero.join();
+}
+
 TEST(Blame, NamesRankZeroIfItsServerIsGone) {
   auto server = std::make_unique<RendezvousServer>(
       RendezvousServerOptions{.at = {"127.0.0.1", 0}, .world = 2});

@@ -78,10 +78,10 @@ class TrainRanks(unittest.TestCase):
         return out, err
 
     def wait_for(self, condition):
-        for _ in range(SECONDS * 20):
+        for _ in range(SECONDS * 200):
             if condition():
                 return
-            time.sleep(0.05)
+            time.sleep(0.005)
         self.fail("waited in vain")
 
     def records(self, run):
@@ -169,6 +169,42 @@ class TrainRanks(unittest.TestCase):
         self.wait_for(lambda: (self.folder / "launcher/latest").exists())
         process.send_signal(signal.SIGTERM)
         self.end_of(process, 75)
+
+    def test_a_step_that_would_outlast_the_grace_is_dropped_by_all(self):
+        long = ["--micro-batch-size", 1, "--global-batch-size", 4096, "--max-steps", 4, "--grace", 0, "--evaluate-every", 0]
+        for target, more in ((0, ["--deterministic"]), (1, ["--deterministic"]), (1, [])):
+            run = f"grace-{target}-{len(more)}"
+            process = self.start(run, "--nproc", 2, *long, *more)
+            metrics = self.folder / run / "metrics.jsonl"
+            self.wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") == 1)
+            self.wait_for(lambda: "backward" in (self.folder / run / f"logs/rank-{target}.heartbeat").read_text())
+            time.sleep(0.1)  # some of the next step's micro-batches
+            os.kill(ranks_of(process.pid)[target], signal.SIGTERM)
+            out, _ = self.end_of(process, 75)
+            self.assertIn("checkpoint-1 holds step 1 of 4", out)
+            for rank in (0, 1):
+                text = (self.folder / run / "logs" / f"rank-{rank}.log").read_text()
+                self.assertRegex(text, r"step 2 \| dropped after [1-9]\d* of 2048 micro-batches", f"rank {rank}")
+            if more and target == 0:
+                self.train(run, *long, *more, "--resume", "must", "--stop-after", 2)
+                self.train("grace-undisturbed", *long, *more, "--stop-after", 2)
+                self.assert_same(run, "grace-undisturbed")
+
+    def test_a_signal_cuts_an_evaluation_off_on_all(self):
+        long = ["--deterministic", "--max-steps", 3, "--evaluate-every", 2, "--evaluation-batches", 0, "--micro-batch-size", 1,
+                "--evaluation-data", self.folder / "data", "--num-hidden-layers", 4, "--hidden-size", 128]  # so that it takes a while
+        self.train("evaluated", *long)
+        for target in (0, 1):
+            run = f"evaluation-{target}"
+            process = self.start(run, "--nproc", 2, *long)
+            heartbeat = self.folder / run / f"logs/rank-{target}.heartbeat"
+            self.wait_for(lambda: heartbeat.exists() and "evaluating" in heartbeat.read_text())
+            os.kill(ranks_of(process.pid)[target], signal.SIGTERM)
+            self.end_of(process, 75)
+            state = json.loads((self.folder / run / "latest/trainer_state.json").read_text())
+            self.assertEqual(json.loads(state["pending_record"])["step"], 2)
+            self.train(run, *long, "--resume", "must", "--nproc", 2)
+            self.assert_same(run, "evaluated")
 
     def test_a_lost_rank_ends_the_others(self):
         long = ["--deterministic", "--max-steps", 2000, "--save-every", 50, "--evaluate-every", 1000, "--log-every", 100]

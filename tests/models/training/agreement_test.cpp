@@ -39,6 +39,12 @@ TEST(Agreement, SumsCountsAndHearsEveryRank) {
   });
 }
 
+TEST(Agreement, OneRankThatSaysSoIsEnough) {
+  for (const int one : {0, 1, 2})
+    on_ranks(3, [&](ProcessGroup& ranks) { EXPECT_TRUE(any_rank(ranks, ranks.rank() == one)); });
+  on_ranks(3, [](ProcessGroup& ranks) { EXPECT_FALSE(any_rank(ranks, false)); });
+}
+
 // A NaN on one rank is everybody's.
 TEST(Agreement, KeepsNaN) {
   on_ranks(2, [](ProcessGroup& ranks) {
