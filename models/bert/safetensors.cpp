@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <set>
 #include <tuple>
 
 #include <fcntl.h>
@@ -55,28 +54,69 @@ const char* file_dtype(DType dtype) {
   return "";
 }
 
-/// Parses JSON whose objects must not hold a key twice (nlohmann would keep the last one).
-json parse_header(const std::string& path, const std::string& text) {
-  std::vector<std::set<std::string>> keys;
-  const auto check = [&](int, json::parse_event_t event, json& parsed) {
-    if (event == json::parse_event_t::object_start) keys.emplace_back();
-    if (event == json::parse_event_t::object_end) keys.pop_back();
-    if (event == json::parse_event_t::key) {
-      const std::string key = parsed.get<std::string>();
-      MB_CHECK_AS(DataError, keys.back().insert(key).second,
-                  "{}: the header has the key \"{}\" twice, expected once", path, key);
-    }
+/// Builds the value of a header whose objects must not hold a key twice (nlohmann's own builder keeps the last
+/// value; with a callback it looks through all values of an object after each, a square of the tensors).
+class HeaderBuilder : public nlohmann::json_sax<json> {
+ public:
+  explicit HeaderBuilder(const std::string& path) : path_(path) {}
+  json take() { return std::move(root_); }
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(int64_t value) override { return add(value); }
+  bool number_unsigned(uint64_t value) override { return add(value); }
+  bool number_float(double value, const std::string& /*as_written*/) override { return add(value); }
+  bool string(std::string& value) override { return add(std::move(value)); }
+  bool binary(json::binary_t& value) override { return add(std::move(value)); }
+  bool start_object(size_t /*size*/) override { return open(json::object()); }
+  bool start_array(size_t /*size*/) override { return open(json::array()); }
+  bool end_object() override { return close(); }
+  bool end_array() override { return close(); }
+  bool key(std::string& name) override {
+    const auto [place, is_new] = open_.back()->get_ref<json::object_t&>().try_emplace(name);
+    MB_CHECK_AS(DataError, is_new, "{}: the header has the key \"{}\" twice, expected once", path_,
+                name);
+    member_ = &place->second;
     return true;
-  };
-  check_json_depth(text, path);
-  check_json_size(text, path);
-  try {
-    return json::parse(text, check);
-  } catch (const json::exception& error) {
+  }
+  bool parse_error(size_t /*at*/, const std::string& /*token*/,
+                   const json::exception& error) override {
     fail<DataError>(
-        "{}: the header is not JSON ({}). The file is damaged or not a safetensors file", path,
+        "{}: the header is not JSON ({}). The file is damaged or not a safetensors file", path_,
         error.what());
   }
+
+ private:
+  json& place(json value) {
+    if (open_.empty()) return root_ = std::move(value);
+    if (open_.back()->is_array()) return open_.back()->emplace_back(std::move(value));
+    return *member_ = std::move(value);
+  }
+  bool add(json value) {
+    place(std::move(value));
+    return true;
+  }
+  bool open(json value) {
+    open_.push_back(&place(std::move(value)));
+    return true;
+  }
+  bool close() {
+    open_.pop_back();
+    return true;
+  }
+
+  const std::string& path_;
+  json root_;
+  std::vector<json*> open_;  // objects and lists, the outermost first
+  json* member_ = nullptr;   // of the innermost object: where the value of its last key belongs
+};
+
+json parse_header(const std::string& path, const std::string& text) {
+  check_json_depth(text, path);
+  check_json_size(text, path);
+  HeaderBuilder builder(path);
+  json::sax_parse(text, &builder);
+  return builder.take();
 }
 
 bool is_size(const json& value) {

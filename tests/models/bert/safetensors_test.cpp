@@ -184,6 +184,10 @@ TEST_F(Safetensors, RefusesDamagedHeaders) {
   expect_refused(R"({"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
                  R"("w":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",
                  8, "\"w\" twice");
+  expect_refused(R"({"w":{"dtype":"F32","shape":[1],"dtype":"F16","data_offsets":[0,4]}})", 4,
+                 "\"dtype\" twice");
+  expect_refused(R"({"__metadata__":{"a":"1","a":"1"}})", 0, "\"a\" twice");
+  expect_refused(R"({"w":{"note":[1,{"x":[{},{"y":1,"\u0079":2}]}]}})", 0, "\"y\" twice");
   expect_refused(R"({"v":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},)"
                  R"("w":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})",
                  12, "starts at byte 4 of the data, expected 8");
@@ -191,6 +195,35 @@ TEST_F(Safetensors, RefusesDamagedHeaders) {
                  R"("w":{"dtype":"F32","shape":[1],"data_offsets":[8,12]}})",
                  12, "starts at byte 8 of the data, expected 4");
   expect_refused(std::string(50000, '['), 0, "nested more than 200 levels deep");
+}
+
+/// A header of `count` tensors of `bytes_each` bytes, in the order of their bytes, and after these `more`.
+std::string header_of_many(int count, int bytes_each, const std::string& more) {
+  std::string header = "{";
+  for (int i = 0; i < count; ++i)
+    header += fmt::format(R"("layer.{}":{{"dtype":"U8","shape":[{}],"data_offsets":[{},{}]}},)", i,
+                          bytes_each, i * bytes_each, (i + 1) * bytes_each);
+  header.back() = more.empty() ? '}' : ',';
+  return more.empty() ? header : header + more + "}";
+}
+
+// In a time that grows with the number: a reader that looked through all tensors after each would be ended by the
+// test's time-out.
+TEST_F(Safetensors, FindsEachOfManyTensors) {
+  constexpr int kTensors = 250'000;
+  write_raw(header_of_many(kTensors, 2, ""), 2 * kTensors);
+  const SafetensorsFile file(path_);
+  ASSERT_EQ(file.entries().size(), size_t{kTensors});
+  for (int i = 0; i < kTensors; ++i) {
+    const SafetensorsEntry* entry = file.find(fmt::format("layer.{}", i));
+    ASSERT_NE(entry, nullptr) << i;
+    ASSERT_EQ(entry->begin, static_cast<uint64_t>(2 * i));
+    ASSERT_EQ(entry->shape, (std::vector<int64_t>{2}));
+  }
+  expect_refused(
+      header_of_many(kTensors, 2,
+                     R"("layer.7":{"dtype":"U8","shape":[0],"data_offsets":[500000,500000]})"),
+      2 * kTensors, "\"layer.7\" twice");
 }
 
 TEST_F(Safetensors, RefusesFilesThatAreNone) {
