@@ -59,6 +59,15 @@ def a_vocabulary_in_latin_1(w):
     w.works(*encode(w, f"{file}.utf8"))
 
 
+@row("{}: begins with a byte order mark, which Transformers takes for a part of the first token")
+def a_vocabulary_with_a_byte_order_mark(w):
+    file = w.file("a mark.txt", b"\xef\xbb\xbf" + w.vocab.read_bytes())
+    w.refused(*encode(w, file), code=3)
+    w.shell(w.in_message("Remove it: (.*)"))
+    assert file.read_bytes() == w.vocab.read_bytes()
+    w.works(*encode(w, file))
+
+
 @row("--cased is given, but {} says {} for {}. Leave out --cased")
 def cased_with_an_uncased_model(w):
     w.refused(*encode(w, w.checkpoint / "vocab.txt"), "--cased")
