@@ -644,6 +644,21 @@ def labels_without_names(w):
     w.works(*command)
 
 
+@row("{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a label. Make them equal")
+def labels_with_two_numbers(w):
+    w.need(*w.classify("numbered"))
+    model = w.copy(w.folder / "numbered/latest", "two-numbers")
+    (model / "MANIFEST.json").unlink()
+    config = json.loads((model / "config.json").read_text())
+    config["label2id"] = {"kind-0": 1, "kind-1": 0}
+    (model / "config.json").write_text(json.dumps(config))
+    command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
+    w.refused(*command, code=3)
+    config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
+    (model / "config.json").write_text(json.dumps(config))
+    w.works(*command)
+
+
 @row("{}: has no entry for {}, expected one (every save writes it). Use another checkpoint")
 def a_manifest_without_an_entry(w):
     model = w.copy(w.checkpoint, "no-entry")
