@@ -21,6 +21,20 @@ int32_t best_class(std::span<const float> scores, size_t text) {
   return static_cast<int32_t>(std::ranges::max_element(scores) - scores.begin());
 }
 
+/// Transformers keeps both maps as they are: its predictions take id2label, its training label2id.
+void check_ids(const nlohmann::json& names, const TokenizerFields& fields) {
+  const nlohmann::json* ids = fields.find("label2id");
+  if (!ids || !ids->is_object() || !names.is_object()) return;
+  for (const auto& [id, name] : names.items()) {
+    const auto found = name.is_string() ? ids->find(name.get<std::string>()) : ids->end();
+    if (found == ids->end() || !found->is_number_integer()) continue;
+    MB_CHECK_AS(DataError, found->dump() == id,
+                "{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a "
+                "label. Make them equal: the numbers that the model was trained with",
+                fields.source, id, json_text(name), json_text(name), found->dump());
+  }
+}
+
 }  // namespace
 
 void check_classifier(const std::filesystem::path& folder) {
@@ -46,6 +60,7 @@ void check_classifier(const std::filesystem::path& folder) {
               "{}: id2label has one label, expected two or more: the model computes a number "
               "(regression), no label. Only models that choose a label can be scored",
               file.string());
+  if (names) check_ids(*names, fields);
 }
 
 std::vector<std::string> class_names(const BertForPreTraining& model,

@@ -16,7 +16,7 @@
 namespace minibert {
 
 /// Errors: DataError if the folder's config.json says that its classifier does something else than to
-/// choose one of several classes for a text.
+/// choose one of several classes for a text, or if its label2id contradicts its id2label.
 void check_classifier(const std::filesystem::path& folder);
 
 /// The most probable class of each text, given as ids with [CLS] and [SEP]; of equals the first.

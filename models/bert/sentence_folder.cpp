@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include "models/text/tokenizer_fields.h"
+#include "models/text/tokenizer_folder.h"
 
 namespace minibert {
 namespace {
@@ -34,15 +35,7 @@ SentenceFolder read_sentence_folder(const fs::path& folder) {
   SentenceFolder result;
   const json sentences = read_json_object(folder / "sentence_bert_config.json");
   result.lowercase = sentences.value("do_lower_case", json(false)) == true;
-  const fs::path list = folder / "modules.json";
-  std::error_code ignored;
-  if (!fs::exists(list, ignored)) return result;
-  const json modules = parse_shallow_json(read_whole_file(list, kTokenizerFix), list.string());
-  if (!modules.is_array()) return result;
-  for (const json& module : modules) {
-    if (!module.is_object()) continue;
-    const std::string type = module.value("type", std::string()),
-                      path = module.value("path", std::string());
+  for (const auto& [type, path] : read_sentence_modules(folder)) {
     if (type.ends_with("Pooling")) {
       const fs::path file = folder / path / "config.json";
       result.pooling = pooling_of(read_json_object(file));

@@ -19,7 +19,7 @@ struct SentenceFolder {
   bool lowercase = false;           // texts are in small letters before the tokenizer gets them
 };
 
-/// Errors: DataError if one of the files is not JSON.
+/// Errors: DataError if one of the files is not what sentence-transformers writes.
 SentenceFolder read_sentence_folder(const std::filesystem::path& folder);
 
 /// What a user should know of vectors that this program makes, a line each. `pooling` and `normalize`:

@@ -189,6 +189,25 @@ class Rows {
   bool quoted_ = false;
 };
 
+/// Names of the two texts of a pair: GLUE's files, SNLI, and those of `datasets`.
+constexpr std::pair<const char*, const char*> kPairs[] = {
+    {"sentence1", "sentence2"}, {"premise", "hypothesis"}, {"question1", "question2"},
+    {"question", "sentence"},   {"text_a", "text_b"},      {"text1", "text2"},
+    {"#1 String", "#2 String"},
+};
+
+/// What to do with a file of pairs of texts, if the names of its columns say that it is one; else "".
+std::string advice_on_pairs(const std::vector<std::string>& names) {
+  const auto has = [&](const char* name) { return std::ranges::find(names, name) != names.end(); };
+  for (const auto& [first, second] : kPairs)
+    if (has(first) && has(second))
+      return fmt::format(
+          " \"{}\" and \"{}\" are the two texts of a pair, and one text a row is read: put both "
+          "into one column, or name the one that is to be read.",
+          first, second);
+  return "";
+}
+
 size_t column_of(const std::string& file, const std::vector<std::string>& header,
                  const std::string& name, const char* flag) {
   std::vector<std::string> names;
@@ -201,8 +220,8 @@ size_t column_of(const std::string& file, const std::vector<std::string>& header
               "tr '\\r' '\\n' < {} > clean.csv",
               file, shell_word(file));
   MB_CHECK_AS(DataError, found != names.end(),
-              "{}: has no column \"{}\"; line 1 names {}.{} Say which it is: {} NAME", file, name,
-              fmt::join(names, ", "), did_you_mean(name, names), flag);
+              "{}: has no column \"{}\"; line 1 names {}.{}{} Say which it is: {} NAME", file, name,
+              fmt::join(names, ", "), did_you_mean(name, names), advice_on_pairs(names), flag);
   MB_CHECK_AS(DataError, std::ranges::count(names, *found) == 1,
               "{}: line 1 names \"{}\" {} times, expected once. Rename the other columns", file,
               *found, std::ranges::count(names, *found));
@@ -256,8 +275,8 @@ std::optional<std::string> text_of(const nlohmann::json& object, const std::stri
   if (found == object.end()) {
     std::vector<std::string> keys;
     for (const auto& item : object.items()) keys.push_back(item.key());
-    wrong = fmt::format("has no text under \"{}\" ({} names another key).{}", key, flag,
-                        did_you_mean(key, keys));
+    wrong = fmt::format("has no text under \"{}\" ({} names another key).{}{}", key, flag,
+                        did_you_mean(key, keys), advice_on_pairs(keys));
     return std::nullopt;
   }
   if (found->is_string()) return found->get<std::string>();

@@ -1,6 +1,7 @@
 // squad.cpp: JSON to questions, and what can be wrong with it.
 #include "models/text/squad.h"
 
+#include <algorithm>
 #include <set>
 
 #include <nlohmann/json.hpp>
@@ -23,13 +24,17 @@ constexpr const char* kWithoutImpossible =
     "in "
     "a['paragraphs']]; json.dump(d, open('OUT', 'w', encoding='utf-8'))\"";
 
-json parse_file(const fs::path& file, const char* expected) {
+std::string text_of(const fs::path& file, const char* expected) {
   std::string text;
   LineReader lines(file.string());
   for (std::string line; lines.next(line);) text += line + "\n";
   MB_CHECK_AS(DataError, lines.stats().invalid_bytes == 0,
               "{}: line {} is not UTF-8, expected {}. Convert it: {}", file.string(),
               lines.stats().first_invalid_line, expected, conversion(lines.stats()));
+  return text;
+}
+
+json parse_file(const fs::path& file, const std::string& text, const char* expected) {
   check_json_depth(text, file.string());
   try {
     return json::parse(text);
@@ -37,6 +42,11 @@ json parse_file(const fs::path& file, const char* expected) {
     fail<DataError>("{}: is not JSON, expected {} ({}). Fetch or copy it again", file.string(),
                     expected, error.what());
   }
+}
+
+/// Whether a value is a question with its context, as Hugging Face's `datasets` has them.
+bool is_row(const json& value) {
+  return value.is_object() && value.contains("question") && value.contains("context");
 }
 
 /// Byte of the character `number` of a valid UTF-8 text; npos where there are fewer.
@@ -52,18 +62,37 @@ class Reader {
   Reader(SquadData& data, const SquadReading& reading) : data_(data), reading_(reading) {}
 
   void read(const json& root) {
+    if (root.is_array() && !root.empty() && is_row(root[0])) {  // pandas' orient="records"
+      for (size_t i = 0; i < root.size(); ++i) read_row(root[i], fmt::format("[{}]", i));
+      return;
+    }
     for_each(root, "data", "", [&](const json& article, const std::string& in) {
+      if (is_row(article)) return read_row(article, in);
       for_each(article, "paragraphs", in + ".", [&](const json& paragraph, const std::string& at) {
         read_paragraph(paragraph, at);
       });
     });
   }
 
+  /// JSON lines, a row each.
+  void read_lines(std::string_view text) {
+    for (int64_t number = 1; !text.empty(); ++number) {
+      const std::string_view line = text.substr(0, text.find('\n'));
+      text.remove_prefix(std::min(line.size() + 1, text.size()));
+      if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
+      const json row = parse_json(line);
+      const std::string at = fmt::format("line {}", number);
+      row.is_object() ? read_row(row, at) : shape_.add(at + " is no JSON object");
+    }
+  }
+
   void report() {
     const std::string& file = data_.file;
     shape_.check(file, "places do not have the form of SQuAD 1.1",
                  "Expected data[].paragraphs[] with a \"context\" and qas[] with \"id\", "
-                 "\"question\" and answers[] of \"text\" and \"answer_start\"");
+                 "\"question\" and answers[] of \"text\" and \"answer_start\", or rows of \"id\", "
+                 "\"context\", \"question\" and \"answers\" with the lists \"text\" and "
+                 "\"answer_start\" (Hugging Face's datasets), in a list or a row a line");
     impossible_.check(file,
                       "questions cannot be answered (is_impossible: this is SQuAD 2.0), "
                       "expected SQuAD 1.1",
@@ -103,6 +132,35 @@ class Reader {
     shape_.add(fmt::format("{}{} is {}, expected {}", in, key,
                            there ? std::string(found->type_name()) : "missing", what));
     return nullptr;
+  }
+
+  /// Rows of one context stand together, and share it.
+  void read_row(const json& row, const std::string& at) {
+    const json* context = member(row, "context", at + ".", json::value_t::string, "text");
+    if (!context) return;
+    const auto& text = context->get_ref<const std::string&>();
+    if (data_.contexts.empty() || data_.contexts.back() != text) data_.contexts.push_back(text);
+    json question = row;
+    question.erase("context");
+    const auto answers = row.find("answers");
+    if (answers != row.end() && answers->is_object()) {
+      question["answers"] = answers_of(*answers, at + ".answers");
+      if (question["answers"].is_null()) return;
+    }
+    read_question(question, at);
+  }
+
+  /// {"text": [...], "answer_start": [...]} as a list of answers; null, and a fault, if it is not that.
+  json answers_of(const json& lists, const std::string& at) {
+    json answers = json::array();
+    const json* texts = member(lists, "text", at + ".", json::value_t::array, "a list");
+    if (!texts) return nullptr;
+    const json starts = lists.value("answer_start", json::array());
+    for (size_t i = 0; i < texts->size(); ++i) {
+      json& answer = answers.emplace_back(json{{"text", (*texts)[i]}});
+      if (starts.is_array() && i < starts.size()) answer["answer_start"] = starts[i];
+    }
+    return answers;
   }
 
   void read_paragraph(const json& paragraph, const std::string& at) {
@@ -173,13 +231,19 @@ SquadData read_squad(const fs::path& file, const SquadReading& reading) {
   SquadData data;
   data.file = file.string();
   Reader reader(data, reading);
-  reader.read(parse_file(file, "a file of SQuAD 1.1"));
+  constexpr const char* kExpected = "a file of SQuAD 1.1";
+  const std::string text = text_of(file, kExpected);
+  const std::string_view first = std::string_view(text).substr(0, text.find('\n'));
+  const bool whole = first.find("\"paragraphs\"") != std::string_view::npos;  // not parsed twice
+  !whole&& is_row(parse_json(first)) ? reader.read_lines(text)
+                                     : reader.read(parse_file(file, text, kExpected));
   reader.report();
   return data;
 }
 
 SquadPredictions read_predictions(const fs::path& file) {
-  const json root = parse_file(file, "predictions, {\"ID\": \"answer\", ...}");
+  constexpr const char* kExpected = "predictions, {\"ID\": \"answer\", ...}";
+  const json root = parse_file(file, text_of(file, kExpected), kExpected);
   MB_CHECK_AS(DataError, root.is_object(),
               "{}: is a JSON {}, expected predictions: {{\"ID\": \"answer\", ...}}", file.string(),
               root.type_name());

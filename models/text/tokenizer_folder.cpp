@@ -419,6 +419,25 @@ bool holds_vocabulary(const fs::path& folder) {
   return is_there(folder / kVocabFile) || is_there(folder / kJsonFile);
 }
 
+std::vector<SentenceModule> read_sentence_modules(const fs::path& folder) {
+  constexpr const char* kFix = "Copy the file again from where the model came from";
+  const fs::path list = folder / "modules.json";
+  if (!is_there(list)) return {};
+  const json parsed = parse_shallow_json(read_whole_file(list, kFix), list.string());
+  MB_CHECK_AS(DataError, parsed.is_array(),
+              "{}: is no JSON list, expected the modules of sentence-transformers. {}",
+              list.string(), kFix);
+  std::vector<SentenceModule> modules;
+  for (const json& module : parsed) {
+    MB_CHECK_AS(DataError, module.is_object(),
+                "{}: module {} is {}, expected an object with type and path. {}", list.string(),
+                modules.size(), json_text(module), kFix);
+    const TokenizerFields fields{module, list.string()};
+    modules.push_back({fields.text("type", ""), fields.text("path", "")});
+  }
+  return modules;
+}
+
 void refuse_outer_folder(const fs::path& folder) {
   constexpr const char* kConfig = "config.json";
   std::error_code ignored;
@@ -434,12 +453,8 @@ void refuse_outer_folder(const fs::path& folder) {
     fail<DataError>("{}: is a cache of the Hugging Face hub, expected the model in it. Give {}",
                     folder.string(), newest.string());
   }
-  const fs::path list = folder / "modules.json";
-  if (!is_there(list) || is_there(folder / kConfig)) return;
-  const json modules = parse_shallow_json(read_whole_file(list, ""), list.string());
-  if (!modules.is_array()) return;
-  for (const json& module : modules) {
-    const std::string path = module.is_object() ? module.value("path", std::string()) : "";
+  if (is_there(folder / kConfig)) return;
+  for (const auto& [type, path] : read_sentence_modules(folder)) {
     if (path.empty() || !is_there(folder / path / kConfig) ||
         !(is_there(folder / path / kVocabFile) || is_there(folder / path / kJsonFile)))
       continue;

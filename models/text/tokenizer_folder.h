@@ -44,6 +44,14 @@ bool holds_vocabulary(const std::filesystem::path& folder);
 /// hub's cache, or one of sentence-transformers in several parts.
 void refuse_outer_folder(const std::filesystem::path& folder);
 
+/// A part of a model of sentence-transformers, in the order in which texts go through.
+struct SentenceModule {
+  std::string type;  // such as sentence_transformers.models.Pooling
+  std::string path;  // its folder in the model's; "" for the BERT at the top
+};
+/// Those that modules.json lists; none if it is not there. Errors: DataError if it is no such list.
+std::vector<SentenceModule> read_sentence_modules(const std::filesystem::path& folder);
+
 /// Whether files beside vocab.txt or tokenizer.json `path`, or in folder `path`, say how to tokenize. A
 /// vocabulary of another name stands alone.
 bool has_tokenizer_settings(const std::filesystem::path& path);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/shell_word.h"
 #include "models/text/atomic_file.h"
 #include "models/text/unicode.h"
 
@@ -60,10 +61,12 @@ Vocab Vocab::load_lines(const std::filesystem::path& file) {
   MB_CHECK_AS(DataError, !std::filesystem::is_directory(file, ignored),
               "{}: is a folder, expected a vocabulary file. Give the path of its vocab.txt.",
               file.string());
-  std::string text = read_whole_file(
+  const std::string text = read_whole_file(
       file, "Check the path, or train a vocabulary with `minibert tokenizer train`.");
-  if (text.starts_with("\xEF\xBB\xBF"))
-    text.erase(0, 3);  // a byte order mark is not part of the first token
+  MB_CHECK_AS(DataError, !text.starts_with("\xEF\xBB\xBF"),
+              "{}: begins with a byte order mark, which Transformers takes for a part of the first "
+              "token, expected that token. Remove it: sed -i '1s/^\\xEF\\xBB\\xBF//' {}",
+              file.string(), shell_word(file.string()));
   std::vector<std::string> lines = split_lines(text);
   std::vector<Entry> entries;
   for (size_t i = 0; i < lines.size(); ++i)

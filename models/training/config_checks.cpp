@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/kernels/gemm_cuda_table.h"
 #include "core/precision.h"
+#include "models/text/unicode.h"
 #include "models/training/config.h"
 #include "models/training/phases.h"
 #include "models/training/run_setup.h"
@@ -24,6 +25,18 @@ int64_t accumulation_steps(const TrainConfig& config) {
   return global / micro;
 }
 
+namespace {
+
+/// Whether metrics.jsonl, a log line and TensorBoard, whose tags are UTF-8, can hold it as it is.
+bool is_usable_name(const std::string& name) {
+  const auto is_foreign = [](unsigned char c) {
+    return c < 0x20 || c == 0x7F || c == '"' || c == '\\';
+  };
+  return !name.empty() && std::ranges::none_of(name, is_foreign) && count_invalid_utf8(name) == 0;
+}
+
+}  // namespace
+
 std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConfig& config) {
   std::vector<std::pair<std::string, std::string>> sets;
   std::set<std::string> names;
@@ -34,9 +47,9 @@ std::vector<std::pair<std::string, std::string>> evaluation_sets(const TrainConf
     const std::string name = equals == std::string::npos
                                  ? std::filesystem::path(path).filename().string()
                                  : text.substr(0, equals);
-    MB_CHECK(!name.empty() && name.find_first_of("\"\\") == std::string::npos,
-             "data.evaluation_data: \"{}\" gives the set no usable name. Name it: "
-             "--evaluation-data NAME=PATH.",
+    MB_CHECK(is_usable_name(name),
+             "data.evaluation_data: {:?} gives the set no usable name (a text without quotes, "
+             "backslashes and control characters). Name it: --evaluation-data NAME=PATH.",
              text);
     MB_CHECK(names.insert(name).second,
              "data.evaluation_data: the name \"{}\" is given twice. Name the sets: "

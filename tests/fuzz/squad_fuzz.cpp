@@ -36,7 +36,10 @@ std::vector<std::string> seeds() {
       R"({"version":"1.1","data":[{"title":"t","paragraphs":[{"context":"a c \u00e4b the a.","qas":[{"id":"1",)"
       R"("question":"ab c?","answers":[{"text":"c","answer_start":2},{"text":"\u00e4b","answer_start":4}]},)"
       R"({"id":"2","question":"c","answers":[{"text":"the a","answer_start":7}]}]}]}]})";
-  return {joined({data, R"({"1":"c","2":"The A."})"}), joined({data, "{}"}),
+  const std::string row =
+      R"({"id":"1","context":"a c the a.","question":"ab c?","answers":{"text":["c","the a"],"answer_start":[2,4]}})";
+  return {joined({row + "\n" + row, "{}"}), joined({"[" + row + "]", "{}"}),
+          joined({data, R"({"1":"c","2":"The A."})"}), joined({data, "{}"}),
           joined({deep_json("data"), deep_json("1")})};
 }
 

@@ -187,6 +187,8 @@ class FinetuneVerb(unittest.TestCase):
         self.refused(3, '3 labels of', *command, self.folder / "dev.csv")
         for change, said in (({"problem_type": "multi_label_classification"}, "problem_type"), ({"problem_type": "regression"}, "problem_type"),
                              ({"id2label": {"0": "LABEL_0"}}, "regression"),
+                             ({"id2label": {"0": "a", "1": "b", "2": "c"}, "label2id": {"a": 0, "b": 2, "c": 1}},
+                              'id2label has "1": "b", but label2id has "b": 2'),
                              ({"architectures": ["BertForTokenClassification"]}, "labels no whole texts")):
             (model / "config.json").write_text(json.dumps({**config, **change}))
             self.refused(3, said, *command, self.folder / "dev.csv")

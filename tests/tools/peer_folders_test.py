@@ -421,6 +421,18 @@ CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls
 # ---- Refusals ----------------------------------------------------------------------------------------
 
 
+@refused("begins with a byte order mark")
+def byte_order_mark(f):
+    v4(f, lines="\ufeff" + "\n".join(TOKENS) + "\n")
+    assert AutoTokenizer.from_pretrained(f).convert_tokens_to_ids("\ufeff[PAD]") == 0
+
+
+@refused("modules.json: path is 3, expected text", verbs=("embed",))
+def modules_with_a_number_for_a_path(f):
+    sentence_folder(f, {"pooling_mode": "mean"})
+    edit(f / "modules.json", lambda modules: modules[1].update(path=3))
+
+
 @refused("model is BPE", "WordPiece")
 def bpe(f):
     v5(f)

@@ -35,6 +35,11 @@ def test_encode(folder):
     assert expect(run("encode", "--vocab", VOCAB, "--no-special-tokens", text="the cat\r\n"), 0) == "1996 4937\n"
     line = expect(run("encode", "--vocab", VOCAB, "--json", text="cat"), 0)
     assert json.loads(line) == {"text": "cat", "ids": [101, 4937, 102], "tokens": ["[CLS]", "cat", "[SEP]"]}
+    # What Python's json writes of the same text: escapes of controls, quotes and backslashes alone.
+    odd = "cat \x01\x08\x0c\x1b\x7f\x85 \"\\/ \u2028\u00e9\U0001f600 [MASK]"
+    line = expect(run("encode", "--vocab", VOCAB, "--json", text=odd), 0)
+    assert line == json.dumps({"text": odd, **{k: json.loads(line)[k] for k in ("ids", "tokens")}}, ensure_ascii=False,
+                              separators=(",", ":")) + "\n", line
     file = folder / "text.gz"
     file.write_bytes(gzip.compress(b"the cat\n"))
     assert expect(run("encode", "--vocab", VOCAB, file), 0) == "101 1996 4937 102\n"
@@ -54,6 +59,19 @@ def test_many_lines_stay_in_order(folder):
         assert "".join(tokens[int(i)].removeprefix("##") for i in line.split(" ")) == str(n), (n, line)
     blank = expect(run("encode", "--vocab", VOCAB, text="\n" * 200_000 + "cat\n"), 0)
     assert blank == "101 102\n" * 200_000 + "101 4937 102\n"
+
+
+def test_json_of_a_long_line_takes_little_more_memory_than_its_ids(folder):
+    long = folder / "long.txt"
+    long.write_bytes(b"the quick brown fox jumps over the lazy dog " * 200_000 + b"\n")
+    peaks = []
+    for flags in ([], ["--json"]):
+        encoding = subprocess.Popen([BINARY, "tokenizer", "encode", "--vocab", VOCAB, *flags, long], stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(encoding.pid, 0)
+        encoding.returncode = os.waitstatus_to_exitcode(status)
+        assert encoding.returncode == 0, status
+        peaks.append(used.ru_maxrss)
+    assert peaks[1] < 2 * peaks[0], f"{peaks} KiB without and with --json"  # a tree of the tokens: 4.4 times
 
 
 def test_casing(folder):
@@ -139,7 +157,8 @@ def test_train_errors(folder):
 
 
 def main():
-    for test in (test_encode, test_many_lines_stay_in_order, test_casing, test_encode_errors, test_train, test_train_errors):
+    for test in (test_encode, test_many_lines_stay_in_order, test_json_of_a_long_line_takes_little_more_memory_than_its_ids, test_casing,
+                 test_encode_errors, test_train, test_train_errors):
         with tempfile.TemporaryDirectory() as folder:
             test(pathlib.Path(folder))
         print(f"{test.__name__}: passed")

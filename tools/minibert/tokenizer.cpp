@@ -223,14 +223,25 @@ struct EncodeFlags {
   bool cased = false, no_special_tokens = false, json = false;
 };
 
+void append_ids(const std::vector<int32_t>& ids, char separator, std::string& out) {
+  std::array<char, 12> digits;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += separator;
+    out.append(digits.data(), std::to_chars(digits.begin(), digits.end(), ids[i]).ptr);
+  }
+}
+
+/// Written as it goes: a tree of a long line's tokens would take sixty times its bytes.
 void append_json(const WordPieceTokenizer& tokenizer, const std::string& text,
                  const std::vector<int32_t>& ids, std::string& out) {
-  nlohmann::ordered_json line;
-  line["text"] = text;
-  line["ids"] = ids;
-  line["tokens"] = nlohmann::json::array();
-  for (const int32_t id : ids) line["tokens"].push_back(tokenizer.vocab().token(id));
-  out += json_text(line);
+  out += "{\"text\":" + json_text(nlohmann::json(text)) + ",\"ids\":[";
+  append_ids(ids, ',', out);
+  out += "],\"tokens\":[";
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (i > 0) out += ',';
+    out += json_text(nlohmann::json(tokenizer.vocab().token(ids[i])));
+  }
+  out += "]}";
 }
 
 /// All of it, and at once: whoever writes to a live pipe sees what became of a line.
@@ -252,14 +263,6 @@ WordPieceTokenizer open_tokenizer(const EncodeFlags& flags) {
   return {found.tokenizer.vocab(), options};
 }
 
-void append_ids(const std::vector<int32_t>& ids, std::string& out) {
-  std::array<char, 12> digits;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (i > 0) out += ' ';
-    out.append(digits.data(), std::to_chars(digits.begin(), digits.end(), ids[i]).ptr);
-  }
-}
-
 /// Prints what becomes of lines, in their order; the threads share them.
 void encode_lines(const EncodeFlags& flags, const WordPieceTokenizer& tokenizer,
                   const std::vector<std::string>& lines) {
@@ -270,7 +273,7 @@ void encode_lines(const EncodeFlags& flags, const WordPieceTokenizer& tokenizer,
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
       const auto ids = flags.no_special_tokens ? tokenizer.encode(lines[i])
                                                : tokenizer.encode_with_special_tokens(lines[i]);
-      flags.json ? append_json(tokenizer, lines[i], ids, out) : append_ids(ids, out);
+      flags.json ? append_json(tokenizer, lines[i], ids, out) : append_ids(ids, ' ', out);
       out += '\n';
     }
     printed[static_cast<size_t>(begin / kLinesAtOnce)] = std::move(out);

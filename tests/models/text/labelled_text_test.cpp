@@ -76,6 +76,31 @@ TEST_F(LabelledTexts, TakesColumnsByTheirNames) {
             (Pairs{{"a\nb", "1"}, {"c", "x"}}));
 }
 
+// The headers of GLUE's train.tsv of MNLI, QNLI, QQP and MRPC, and keys of `datasets`.
+TEST_F(LabelledTexts, NamesTheTwoTextsOfAPair) {
+  const std::string mnli =
+      "index\tpromptID\tpairID\tgenre\tsentence1_binary_parse\tsentence2_binary_parse\t"
+      "sentence1_parse\tsentence2_parse\tsentence1\tsentence2\tlabel1\tgold_label\n"
+      "0\t31193\t31193n\tgovernment\t( a )\t( b )\t(ROOT a)\t(ROOT b)\ta b\tc "
+      "d\tneutral\tneutral\n";
+  expect_refused("mnli.tsv", mnli,
+                 {"has no column \"text\"", "sentence2, label1, gold_label",
+                  "\"sentence1\" and \"sentence2\" are the two texts of a pair, and one text a row "
+                  "is read: put both into one column, or name the one",
+                  "--text-column NAME"});
+  EXPECT_EQ(pairs("mnli.tsv", mnli, {"sentence2", "gold_label"}), (Pairs{{"c d", "neutral"}}));
+  expect_refused("qnli.tsv", "index\tquestion\tsentence\tlabel\n0\ta\tb\tx\n",
+                 {"\"question\" and \"sentence\" are the two"});
+  expect_refused("qqp.tsv",
+                 "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\ta\tb\t1\n",
+                 {"\"question1\" and \"question2\" are the two"});
+  expect_refused("mrpc.tsv", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t2\t3\ta\tb\n",
+                 {"\"#1 String\" and \"#2 String\" are the two"});
+  expect_refused("snli.jsonl", R"({"premise": "a", "hypothesis": "b", "label": 1})",
+                 {"line 1", "\"premise\" and \"hypothesis\" are the two texts of a pair"});
+  expect_refused("one.tsv", "sentence1\tsentence\tlabel\na\tb\tx\n", {"has no column \"text\""});
+}
+
 TEST_F(LabelledTexts, RemembersWhereARowBegins) {
   const auto rows = read_labelled_texts(write("a.csv", "text,label\n\"a\nb\",x\nc,y\n"), {});
   EXPECT_EQ(rows[0].line, 2);

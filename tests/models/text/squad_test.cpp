@@ -69,6 +69,57 @@ TEST_F(Squad, ReadsQuestionsWithPlacesInCharacters) {
   EXPECT_EQ(data.questions[1].answers[0].text, "\u00e9t\u00e9");
 }
 
+/// A question as Hugging Face's `datasets` has it (datasets 4, load_dataset("squad")).
+json row(const std::string& id, const std::string& context, const std::vector<std::string>& answers,
+         const std::vector<int64_t>& starts) {
+  return {{"id", id},
+          {"title", "t"},
+          {"context", context},
+          {"question", "who?"},
+          {"answers", {{"text", answers}, {"answer_start", starts}}}};
+}
+
+TEST_F(Squad, ReadsTheRowsOfDatasetsInEachForm) {
+  const std::vector<json> rows = {
+      row("1", "\u00e9t\u00e9 in \u6771\u4eac", {"\u6771\u4eac"}, {7}),
+      row("2", "\u00e9t\u00e9 in \u6771\u4eac", {"\u00e9t\u00e9", "in"}, {0, 4}),
+      row("3", "the north", {"north"}, {4})};
+  std::string lines;
+  for (const json& one : rows) lines += one.dump() + "\n";
+  for (const std::string& text :
+       {lines, json(rows).dump(), json(rows).dump(2), json{{"data", rows}}.dump()}) {
+    write(text);
+    const SquadData data = read();
+    EXPECT_EQ(data.contexts,
+              (std::vector<std::string>{"\u00e9t\u00e9 in \u6771\u4eac", "the north"}));
+    ASSERT_EQ(data.questions.size(), 3u) << text;
+    EXPECT_EQ(data.questions[1].id, "2");
+    EXPECT_EQ(data.questions[1].text, "who?");
+    EXPECT_EQ(data.questions[1].context, 0u);
+    ASSERT_EQ(data.questions[1].answers.size(), 2u);
+    EXPECT_EQ(data.questions[1].answers[1].text, "in");
+    EXPECT_EQ(data.questions[1].answers[1].start, 4);
+    EXPECT_EQ(data.questions[2].context, 1u);
+  }
+}
+
+TEST_F(Squad, NamesTheRowsOfDatasetsThatCannotBeUsed) {
+  json text_alone = row("4", "the north", {"north"}, {4});
+  text_alone["answers"].erase("answer_start");
+  json no_lists = row("5", "the north", {}, {});
+  no_lists["answers"] = json{{"text", "north"}};
+  write(row("1", "the north", {"north"}, {5}).dump() + "\n" + row("2", "the north", {}, {}).dump() +
+        "\n" + row("3", "the north", {"north"}, {4}).dump() + "\n");
+  expect_refused({"1 questions have no answer", "line 2 (id 2)"});
+  write(row("3", "the north", {"north"}, {4}).dump() + "\n[1]\n" + text_alone.dump() + "\n" +
+        no_lists.dump() + "\n{\"id\":\"6\"");
+  expect_refused({"4 places do not have the form", "line 2 is no JSON object",
+                  "line 3.answers[0].answer_start is missing",
+                  "line 4.answers.text is string, expected a list", "line 5 is no JSON object"});
+  write(row("1", "the north", {"north"}, {5}).dump());
+  expect_refused({"line 1 (id 1): answer_start is 5, expected 4"});
+}
+
 TEST_F(Squad, NamesAnswersThatStandElsewhereWithTheRightPlace) {
   std::vector<json> questions = {question("good", "north", 4),      question("bad", "north", 5),
                                  question("gone", "south", 4),      question("far", "north", 400),

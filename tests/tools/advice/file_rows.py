@@ -59,6 +59,15 @@ def a_vocabulary_in_latin_1(w):
     w.works(*encode(w, f"{file}.utf8"))
 
 
+@row("{}: begins with a byte order mark, which Transformers takes for a part of the first token")
+def a_vocabulary_with_a_byte_order_mark(w):
+    file = w.file("a mark.txt", b"\xef\xbb\xbf" + w.vocab.read_bytes())
+    w.refused(*encode(w, file), code=3)
+    w.shell(w.in_message("Remove it: (.*)"))
+    assert file.read_bytes() == w.vocab.read_bytes()
+    w.works(*encode(w, file))
+
+
 @row("--cased is given, but {} says {} for {}. Leave out --cased")
 def cased_with_an_uncased_model(w):
     w.refused(*encode(w, w.checkpoint / "vocab.txt"), "--cased")
@@ -632,6 +641,21 @@ def labels_without_names(w):
     command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
     w.refused(*command, code=3)
     (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
+    w.works(*command)
+
+
+@row("{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a label. Make them equal")
+def labels_with_two_numbers(w):
+    w.need(*w.classify("numbered"))
+    model = w.copy(w.folder / "numbered/latest", "two-numbers")
+    (model / "MANIFEST.json").unlink()
+    config = json.loads((model / "config.json").read_text())
+    config["label2id"] = {"kind-0": 1, "kind-1": 0}
+    (model / "config.json").write_text(json.dumps(config))
+    command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
+    w.refused(*command, code=3)
+    config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
+    (model / "config.json").write_text(json.dumps(config))
     w.works(*command)
 
 

@@ -211,6 +211,21 @@ def parts_of_sentence_transformers(w):
     outer_folder(w, "sentences", "0_Transformer", **{"modules.json": json.dumps(modules)})
 
 
+def modules_row(fragment, content):
+    @row(fragment)
+    def carry_out(w):
+        folder = w.model()
+        good = w.file("good-modules.json", json.dumps([{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}]))
+        (folder / "modules.json").write_text(content)
+        w.refused(*embed(folder), code=3)
+        shutil.copy(good, folder / "modules.json")
+        w.works(*embed(folder))
+
+
+modules_row("{}: is no JSON list, expected the modules of sentence-transformers", "{}")
+modules_row("{}: module {} is {}, expected an object with type and path", '["1_Pooling"]')
+
+
 @row("{}: truncation_side is \"{}\", expected left or right")
 def cut_in_the_middle(w):
     folder = w.model()

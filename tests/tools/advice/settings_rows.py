@@ -60,11 +60,14 @@ def names_of_sets(w):
     w.works(*w.plan("--evaluation-data", f"a={held_out}", "--evaluation-data", f"b={held_out}"))
 
 
-@row("gives the set no usable name. Name it")
+@row("gives the set no usable name (a text without quotes, backslashes and control characters). Name it")
 def a_name_for_a_set(w):
     held_out = w.data / "held-out"
     w.refused(*w.plan("--evaluation-data", f"={held_out}"))
     w.works(*w.plan("--evaluation-data", f"NAME={held_out}"))
+    odd = w.copy(held_out, "two\nlines\t\x1b[1m")
+    w.refused(*w.plan("--evaluation-data", odd))
+    w.works(*w.plan("--evaluation-data", f"NAME={odd}"))
 
 
 @row("expected a multiple of train.micro_batch_size")
