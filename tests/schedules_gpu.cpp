@@ -7,6 +7,8 @@ std::vector<Schedule> schedules() {
   return {{0, "first run"}, {1, "second run"}};
 }
 
-void use_schedule(const Schedule&) {}
+bool use_schedule(const Schedule&) {
+  return true;
+}
 
 }  // namespace minibert::testing

@@ -41,6 +41,7 @@ void cp_async16(void* shared, const void* global, int source_bytes, Place place)
   if (observer && source_bytes > 0)
     observer->access(global, static_cast<size_t>(source_bytes), /* writes= */ false,
                      number_of(place));
+  ++async_copies;
   Thread& self = *scheduler.current;
   const AsyncCopy copy{shared, global, source_bytes, self.copy_group};
   if (early()) {

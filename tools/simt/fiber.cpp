@@ -21,6 +21,10 @@
 namespace simt {
 namespace {
 
+/// A stack, and what was left behind on it.
+struct Pooled : Stack {
+  std::byte* lowest = nullptr;  // under AddressSanitizer no byte below this is poisoned
+};
 Stack* pool = nullptr;
 #if SIMT_ASAN
 const void* host_bottom = nullptr;  // learnt at each switch away from the host
@@ -35,21 +39,32 @@ Stack& acquire_stack() {
     void* memory = mmap(nullptr, Stack::kBytes + page, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0) throw std::bad_alloc();
-    pool = new Stack{static_cast<std::byte*>(memory) + page, nullptr};
+    auto* fresh = new Pooled;
+    fresh->bottom = static_cast<std::byte*>(memory) + page;
+    fresh->lowest = fresh->bottom + Stack::kBytes;
+    pool = fresh;
   }
   Stack& stack = *pool;
   pool = stack.next;
   return stack;
 }
 
+// A thread that ended leaves the frames of its worker behind, poisoned in part; to unpoison all of the
+// stack at each use would take longer than most threads run.
 void release_stack(Stack& stack) {
+#if SIMT_ASAN
+  auto* here = static_cast<std::byte*>(__builtin_frame_address(0));
+  const bool on_it = here >= stack.bottom && here < stack.bottom + Stack::kBytes;
+  static_cast<Pooled&>(stack).lowest = on_it ? here : stack.bottom;
+#endif
   stack.next = pool;
   pool = &stack;
 }
 
 void* prepare(Stack& stack, void (*entry)()) {
 #if SIMT_ASAN
-  __asan_unpoison_memory_region(stack.bottom, Stack::kBytes);
+  std::byte* lowest = static_cast<Pooled&>(stack).lowest;
+  __asan_unpoison_memory_region(lowest, static_cast<size_t>(stack.bottom + Stack::kBytes - lowest));
 #endif
   // From the top: a null return address, where a debugger's backtrace ends, and below it the entry,
   // which the switch jumps to. At an entry the stack is 16-byte aligned less 8.

@@ -26,6 +26,10 @@ struct Options {
 /// Those of the next launches.
 Options& options();
 
+/// How many times threads have called cp.async since the process began: where this stays the same,
+/// `async` makes no difference.
+inline uint64_t async_copies = 0;
+
 /// Sets them while it lives.
 class OptionsScope {
  public:

@@ -119,15 +119,23 @@ TEST_F(CopyCuda, RowsGoOnBeyondTheGrid) {
 }
 
 TEST_F(CopyCuda, EveryScheduleGivesTheSameBits) {
+#ifdef MINIBERT_SIMT
+  const size_t orders = (schedules().size() + 1) / 2;  // no cp.async here, which has two ways
+#else
+  const size_t orders = schedules().size();
+#endif
   for (DType dtype : kComputeTypes) {
     const Tensor x = on_cuda(random_tensor({kT, 264}, 1, 1, dtype)),
                  row = on_cuda(integers(some_rows(50)));
+    size_t runs = 0;
     same_bits_in_every_schedule([&] {
+      ++runs;
       const Tensor y = x.like({50, 264}), dx = x.clone();
       gather_rows({x, row, y});
       scatter_add_rows({y, row, dx, /* accumulate= */ true});
       return std::vector<Tensor>{y, dx};
     });
+    EXPECT_EQ(runs, orders);
   }
 }
 

@@ -247,13 +247,16 @@ TEST_F(EmbeddingCuda, SchedulesDoNotMatter) {
     std::fill_n(index.begin(), 420, 1);
     const Tensor dy = random_tensor({N, 72}, 1, 1, dtype), before = random_tensor({3, 72}, 3);
     const RowGroups groups = group_rows(index, 3, N);
+    size_t runs = 0;
     const std::vector<Tensor> got = same_bits_in_every_schedule([&] {
+      ++runs;
       const CudaForward forward(host, -1);
       embedding_forward(forward.args);
       const CudaBackward backward(dy, groups, before, false);
       embedding_backward(backward.args);
       return std::vector<Tensor>{*forward.y, *backward.dtable};
     });
+    EXPECT_EQ(runs, schedules().size()) << "orders, with copies late and early";
     EXPECT_TRUE(same_bits(got[0], host.y));
     EXPECT_TRUE(same_bits(got[1], scattered(dy, index, N, before, false)));
   }
