@@ -29,6 +29,7 @@ namespace {
 
 constexpr size_t kChunk = size_t{1} << 16;
 constexpr size_t kLongestLine = size_t{64} << 20;
+constexpr size_t kReturnsWindow = size_t{1} << 20;  // text without a line feed, then returns count
 
 // ---- Bytes of a file, with their checksum ------------------------------------------------------
 
@@ -340,9 +341,17 @@ std::string_view trimmed(std::string_view line) {
 namespace {
 
 struct Utf8Check {
-  int64_t invalid = 0, invalid_c1 = 0;  // bytes
-  int64_t non_ascii = 0;                // well-formed characters
+  int64_t invalid = 0, invalid_c1 = 0, in_runs = 0;  // bytes
+  int64_t non_ascii = 0;                             // well-formed characters
 };
+
+/// Whether a byte is neither ASCII nor a quote, a dash, an ellipsis or a blank of Windows-1252, beside which its
+/// letters stand, too.
+bool is_letter(char byte) {
+  const auto c = static_cast<unsigned char>(byte);
+  constexpr std::string_view kMarks = "\x85\x91\x92\x93\x94\x95\x96\x97\xA0\xAB\xBB";
+  return c >= 0x80 && kMarks.find(byte) == std::string_view::npos;
+}
 
 Utf8Check clean_utf8(std::string& text) {
   Utf8Check check;
@@ -356,6 +365,8 @@ Utf8Check clean_utf8(std::string& text) {
     for (size_t i = at; i < at + character.length && !character.valid; ++i) {
       ++check.invalid;
       check.invalid_c1 += static_cast<unsigned char>(text[i]) < 0xA0;
+      check.in_runs +=
+          (i > 0 && is_letter(text[i - 1])) || (i + 1 < text.size() && is_letter(text[i + 1]));
     }
     at += character.length;
   }
@@ -416,6 +427,7 @@ struct LineReader::State {
     decoder->decode(input, decoded);
     encoding.decode(decoded, /* end= */ false, text);
     check_text(before);
+    if (stats.returns) break_at_returns(before);
     stats.text_bytes += static_cast<int64_t>(decoded.size());
     stats.file_bytes = file.sum().bytes - static_cast<int64_t>(input.size());  // so far
   }
@@ -464,8 +476,32 @@ struct LineReader::State {
     const size_t before = text.size();
     encoding.decode({}, /* end= */ true, text);
     check_text(before);
+    if (stats.returns) break_at_returns(before);
     stats.utf16 = encoding.utf16();
     return false;
+  }
+
+  /// Whether lines end with carriage returns is decided once: by the first line feed, by the end of the
+  /// file, or after kReturnsWindow. Returns where the first line ends.
+  size_t decide_returns(size_t line_feed) {
+    if (decided || (line_feed == std::string::npos && !ended && text.size() <= kReturnsWindow))
+      return line_feed;
+    decided = true;
+    if (line_feed != std::string::npos || text.find('\r') == std::string::npos) return line_feed;
+    stats.returns = true;
+    break_at_returns(0);
+    return text.find('\n');
+  }
+
+  /// Makes a line feed of each carriage return from text[from] on, with the line feed behind it.
+  void break_at_returns(size_t from) {
+    size_t out = from;
+    for (size_t i = from; i < text.size(); ++i) {
+      const bool second = text[i] == '\n' && after_return;
+      after_return = text[i] == '\r';
+      if (!second) text[out++] = after_return ? '\n' : text[i];
+    }
+    text.resize(out);
   }
 
   RawFile file;
@@ -475,6 +511,7 @@ struct LineReader::State {
   std::string_view input;  // the part of raw that is not decoded yet
   size_t begin = 0;        // of the next line in text
   bool ended = false;
+  bool decided = false, after_return = false;
   SourceStats stats;
 };
 
@@ -513,7 +550,7 @@ bool LineReader::next(std::string& line) {
   while (end == std::string::npos && !s.ended) {
     const size_t searched = s.text.size() - s.begin;
     s.ended = !s.fill();
-    end = s.text.find('\n', searched);
+    end = s.decide_returns(s.text.find('\n', searched));
   }
   if (end == std::string::npos && s.begin >= s.text.size()) return false;
   const size_t stop = end == std::string::npos ? s.text.size() : end;
@@ -525,6 +562,7 @@ bool LineReader::next(std::string& line) {
   if (check.invalid > 0 && s.stats.invalid_bytes == 0) s.stats.first_invalid_line = s.stats.lines;
   s.stats.invalid_bytes += check.invalid;
   s.stats.invalid_c1_bytes += check.invalid_c1;
+  s.stats.invalid_in_runs += check.in_runs;
   s.stats.valid_non_ascii += check.non_ascii;
   replace_zeros(line, s.stats);
   return true;

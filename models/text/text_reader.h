@@ -33,16 +33,26 @@ struct SourceStats {
   int64_t valid_non_ascii = 0;     // well-formed characters beyond ASCII
   int64_t invalid_c1_bytes = 0;    // invalid bytes 0x80 to 0x9F: letters and quotes of Windows-1252
   int64_t zero_bytes = 0;          // of the invalid ones
+  int64_t invalid_in_runs = 0;     // of the invalid ones: those beside another byte beyond ASCII
+  bool returns = false;            // carriage returns alone end its lines
 
-  /// Whether what is not UTF-8 is text in another encoding.
+  /// Whether what is not UTF-8 stands in runs, as words of other alphabets do; a letter with an accent
+  /// stands between ASCII's.
+  bool in_runs() const {
+    constexpr int64_t kAFew = 16;
+    const int64_t invalid = invalid_bytes - zero_bytes;
+    return invalid > kAFew && 6 * (invalid - invalid_in_runs) < invalid;
+  }
+  /// Whether what is not UTF-8 is text in another encoding. Many pairs of bytes of GB18030, EUC and
+  /// Shift-JIS are characters of UTF-8, too.
   bool looks_misread() const {
     const int64_t invalid = invalid_bytes - zero_bytes;
-    return invalid > 0 && valid_non_ascii < invalid / 10 + 1;
+    return invalid > 0 && valid_non_ascii < (in_runs() ? invalid : invalid / 10 + 1);
   }
   /// Whether that one is Latin-1: a few letters with accents, while in other alphabets nearly all
   /// letters are beyond ASCII.
   bool looks_like_latin1() const {
-    return looks_misread() && 2 * (invalid_bytes - zero_bytes) < text_bytes;
+    return looks_misread() && !in_runs() && 2 * (invalid_bytes - zero_bytes) < text_bytes;
   }
 };
 
@@ -53,7 +63,9 @@ std::string conversion(const SourceStats& stats);
 std::string conversion_hint(const SourceStats& stats);
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
-/// UTF-8; stray zero bytes count as malformed.
+/// UTF-8; stray zero bytes count as malformed. A line ends with a line feed, or with a carriage return
+/// and one; in a file without line feeds (or in whose first MiB there is none) with a carriage return,
+/// as on old Macintoshes.
 /// Errors  DataError (exit code 3): file missing, unreadable, empty (unless that is allowed), binary (or
 ///         of UTF-16 without its mark), packed by another program than gzip and zstd, a compressed
 ///         stream that is damaged or ends early, a line longer than 64 MiB.

@@ -32,6 +32,7 @@ Manifest filled() {
   m.vocabulary_hash = "00ff00ff00ff00ff";
   m.tokens = {1234, 5, 6, 7, 8, {}};
   m.sources = {{"a b.txt", 10, 0xFFFFFFFF, 20, /* utf16= */ false, 3, 2, 1, 4, 5}};
+  m.sources[0].invalid_in_runs = 16;
   m.shards = {{"shard-00000.mbs", 11, 12, 13}, {"shard-00001.mbs", 14, 15, 0xABCDEF01}};
   m.counts = {1, 2, 3, 4, 5, 6, 7, 8, 9, {0, 1, 2}};
   m.unigram_source = "elsewhere";
@@ -60,6 +61,7 @@ TEST(ManifestFile, ComesBackAsWritten) {
   EXPECT_EQ(m.tokens.unk, 8);
   EXPECT_EQ(m.shards[1].crc32, 0xABCDEF01u);
   EXPECT_EQ(m.sources[0].crc32, 0xFFFFFFFFu);
+  EXPECT_EQ(m.sources[0].invalid_in_runs, 16);
   EXPECT_EQ(m.counts.length_histogram, (std::vector<int64_t>{0, 1, 2}));
 }
 

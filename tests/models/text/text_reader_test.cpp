@@ -35,6 +35,8 @@ std::string zstandard(const std::string& text) {
   return out;
 }
 
+using Lines = std::vector<std::string>;
+
 class TextReader : public ::testing::Test {
  protected:
   std::string file(const std::string& bytes) {
@@ -71,7 +73,6 @@ class TextReader : public ::testing::Test {
 };
 
 TEST_F(TextReader, CutsLinesHoweverTheyEnd) {
-  using Lines = std::vector<std::string>;
   EXPECT_EQ(lines(file("a\nbc\n")), (Lines{"a", "bc"}));
   EXPECT_EQ(lines(file("a\nbc")), (Lines{"a", "bc"}));
   EXPECT_EQ(lines(file("a\r\n\r\nbc\r\n")), (Lines{"a", "", "bc"}));
@@ -491,6 +492,76 @@ TEST_F(TextReader, Latin1IsRecognised) {
   SourceStats packed = stats_of("caf\xE9\n");
   packed.path = "a.gz";
   EXPECT_EQ(conversion(packed), "zcat a.gz | iconv -f LATIN1 -t UTF-8 > clean.txt");
+}
+
+// The first article of the Declaration of Human Rights, by Python's str.encode().
+TEST_F(TextReader, OtherEncodingsAreNotCalledLatin1) {
+  const std::string gbk =
+      "\xC8\xCB\xC8\xCB\xC9\xFA\xB6\xF8\xD7\xD4\xD3\xC9,\xD4\xDA\xD7\xF0\xD1\xCF\xBA\xCD\xC8\xA8"
+      "\xC0\xFB\xC9\xCF\xD2\xBB\xC2\xC9\xC6\xBD\xB5\xC8\xA1\xA3\xCB\xFB\xC3\xC7\xB8\xB3\xD3\xD0\xC0"
+      "\xED\xD0\xD4\xBA\xCD\xC1\xBC\xD0\xC4";
+  const std::string koi8 =
+      "\xF7\xD3\xC5 \xCC\xC0\xC4\xC9 \xD2\xCF\xD6\xC4\xC1\xC0\xD4\xD3\xD1 \xD3\xD7\xCF\xC2\xCF"
+      "\xC4\xCE\xD9\xCD\xC9 \xC9 \xD2\xC1\xD7\xCE\xD9\xCD\xC9";
+  const std::string english(400, 'a');
+  for (const std::string& text : {gbk, gbk + english, koi8, koi8 + english}) {
+    lines(file(text + "\n"));
+    EXPECT_TRUE(stats_.looks_misread()) << text;
+    EXPECT_FALSE(stats_.looks_like_latin1()) << text;
+    EXPECT_NE(conversion_hint(stats_).find("in another encoding"), std::string::npos);
+    EXPECT_NE(conversion_hint(stats_).find("iconv -f ENCODING -t UTF-8 "), std::string::npos);
+  }
+  // French with its quotes, whose blank is one byte beyond ASCII beside another.
+  lines(
+      file("\xAB\xA0\xCAtes-vous l\xE0\xA0?\xA0\xBB dit l'\xE9l\xE8ve, \xE9tonn\xE9 d'\xEAtre "
+           "arriv\xE9 si t\xF4t apr\xE8s le d\xEEner de No\xEBl.\n"));
+  EXPECT_TRUE(stats_.looks_like_latin1());
+  std::string quoted;
+  for (int i = 0; i < 20; ++i) quoted += "\x93\xE9t\xE9\x94 ";
+  lines(file(quoted + english + "\n"));
+  EXPECT_TRUE(stats_.looks_like_latin1());
+  // Chinese in UTF-8, some of it cut in the middle of a character.
+  std::string cut;
+  for (int i = 0; i < 20; ++i) cut += "\u4eba\u4eba\u751f\xE8\x80";
+  lines(file(cut + "\n"));
+  EXPECT_FALSE(stats_.looks_misread());
+}
+
+// As Python's open() reads lines, but only where the file has no line feed: elsewhere BERT takes a return for a blank.
+TEST_F(TextReader, CarriageReturnsAloneEndLinesWhereThereIsNoLineFeed) {
+  using Lines = std::vector<std::string>;
+  const std::string old_mac = "a b\rc\r\rlast";
+  const Lines expected = {"a b", "c", "", "last"};
+  for (const std::string& bytes : {old_mac, old_mac + "\r", gzipped(old_mac)}) {
+    EXPECT_EQ(lines(file(bytes)), expected);
+    EXPECT_TRUE(stats_.returns);
+    EXPECT_EQ(stats_.lines, 4);
+  }
+  EXPECT_EQ(lines(file(std::string("\xFF\xFE"
+                                   "a\0\r\0b\0\r\0",
+                                   10))),
+            (Lines{"a", "b"}));
+  EXPECT_EQ(lines(file("a\rb\nc\rd\r\n")), (Lines{"a\rb", "c\rd"}));
+  EXPECT_FALSE(stats_.returns);
+  EXPECT_EQ(lines(file("one line")), (Lines{"one line"}));
+  EXPECT_FALSE(stats_.returns);
+  EXPECT_EQ(flat(documents("A b.\rC d.\r\rE f.\r", {.document_break = ""})), "A b.|C d.||E f.");
+}
+
+TEST_F(TextReader, CarriageReturnsOfALongFile) {
+  Lines expected;
+  std::string text;
+  for (int i = 0; i < 300'000; ++i) {  // of several chunks and more than the first MiB
+    expected.push_back(std::to_string(i));
+    text += expected.back() + "\r";
+  }
+  EXPECT_EQ(lines(file(text)), expected);
+  // Behind the first MiB, lines of other programs: a return and a line feed are one end.
+  for (int i = 0; i < 300'000; ++i) {
+    expected.push_back(std::to_string(i));
+    text += expected.back() + "\r\n";
+  }
+  EXPECT_EQ(lines(file(text)), expected);
 }
 
 TEST_F(TextReader, ReadsTheNovelsOfTheTree) {

@@ -469,7 +469,7 @@ def table_row(fragment, content, code=3, name="table.csv"):
         w.works(*w.classify("tables", "--dry-run", data=converted(w, file)))
 
 
-table_row("its lines end with carriage returns alone", "text,label\rw1,a\rw2,b\r")
+table_row("its lines end with carriage returns alone", "text,label\rw1,a\nw2,b\r")
 table_row("{}: line {} holds a zero byte, expected text", "text,label\nw1 and\0w3 and w4 and w5,a\nw2,b\n")
 table_row("{}: line {} is not UTF-8, expected it in a file of labels", "text,label\nw1 w3 w4 w5,caf\u00e9\nw2,b\n".encode("latin-1"))
 table_row("{}: is a JSON list, expected JSON lines", '[{"text": "w1", "label": "a"},\n {"text": "w2", "label": "b"}]\n', name="table.json")
