@@ -2,6 +2,7 @@
 // Gloo's. Gloo has no reduce-scatter for blocks of any size: the ring's runs over its connections.
 #include "dist/gloo_group.h"
 
+#include <algorithm>
 #include <csignal>
 #include <ctime>
 
@@ -210,10 +211,12 @@ std::unique_ptr<ProcessGroup> gloo_group(Store& store, const GlooOptions& option
   const WithoutSignals scope;  // of the device's thread, too
   std::shared_ptr<gloo::transport::Device> device = device_for(options);
   auto context = std::make_shared<gloo::rendezvous::Context>(options.rank, options.world);
-  context->setTimeout(milliseconds_of(options.timeout));
+  // Gloo waits five times as long for a connection.
+  context->setTimeout(std::max(milliseconds_of(options.timeout / 5), std::chrono::milliseconds(1)));
   GlooStore for_gloo(store, options.timeout);
   try {
     context->connectFullMesh(for_gloo, device);
+    context->setTimeout(milliseconds_of(options.timeout));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {

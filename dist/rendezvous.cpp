@@ -28,7 +28,7 @@ Endpoint listening_end(const Endpoint& master) {
 
 }  // namespace
 
-Rendezvous::Rendezvous(const RendezvousOptions& options) : options_(options) {
+Rendezvous::Rendezvous(const RendezvousOptions& options) : master_(options.master) {
   MB_CHECK(options.world >= 1 && options.rank >= 0 && options.rank < options.world,
            "rendezvous: rank is {} of {}, expected 0 to world size - 1", options.rank,
            options.world);
@@ -47,9 +47,9 @@ Rendezvous::Rendezvous(const RendezvousOptions& options) : options_(options) {
                                 .say = options.say});
   }
   try {
-    socket_ = connect(until);
+    socket_ = connect(options, until);
     if (address_.empty()) address_ = socket_.here().host;
-    wait_for_the_start(until - seconds_now() + kGrace);
+    wait_for_the_start(options.rank, until - seconds_now() + kGrace);
   } catch (const std::exception&) {
     if (server_) server_->tell_the_rest(kTellTheRest);
     throw;
@@ -66,12 +66,12 @@ Rendezvous::~Rendezvous() {
 // ---- The start ---------------------------------------------------------------------------------
 
 /// Tries until rank 0 answers: it may start later than this rank.
-Socket Rendezvous::connect(double until) {
-  double next_report = seconds_now() + options_.report_every;
+Socket Rendezvous::connect(const RendezvousOptions& options, double until) {
+  double next_report = seconds_now() + options.report_every;
   while (true) {
     std::string why;
     try {
-      return try_to_connect();
+      return try_to_connect(options);
     } catch (const CommError& error) {
       why = error.what();
     }
@@ -79,48 +79,47 @@ Socket Rendezvous::connect(double until) {
     MB_CHECK_AS(CommError, left > 0,
                 "rendezvous: rank {} can't reach rank 0 for {:g} s ({}). Check master address and "
                 "port, that rank 0 runs, and that no firewall is between",
-                options_.rank, options_.timeout, why);
+                options.rank, options.timeout, why);
     if (seconds_now() >= next_report) {
-      next_report += options_.report_every;
-      options_.say(
+      next_report += options.report_every;
+      options.say(
           fmt::format("rendezvous: rank {} does not reach rank 0 yet ({}), waiting {:.0f} s more",
-                      options_.rank, why, left));
+                      options.rank, why, left));
     }
     std::this_thread::sleep_for(std::chrono::duration<double>(std::min(left, kRetrySeconds)));
   }
 }
 
 /// Connects, and sends hello once the server has sent its challenge.
-Socket Rendezvous::try_to_connect() {
+Socket Rendezvous::try_to_connect(const RendezvousOptions& options) {
   in_.clear();
-  socket_ = connect_to(options_.master, options_.hello_timeout);
+  socket_ = connect_to(master_, options.hello_timeout);
   Fields f;
   try {
-    f = receive(options_.hello_timeout);
+    f = receive(options.hello_timeout);
     MB_CHECK_AS(CommError, f.size() == 2 && f[0] == "challenge", "it sent no challenge");
   } catch (const CommError& error) {
-    fail<CommError>("{} does not answer as a rank 0 of minibert: {}", options_.master.str(),
-                    error.what());
+    fail<CommError>("{} does not answer as a rank 0 of minibert: {}", master_.str(), error.what());
   }
-  const std::string rank = std::to_string(options_.rank);
-  Fields hello = {"hello", options_.run_id,
-                  protocol::proof(options_.secret, f[1], options_.run_id, rank), rank,
-                  std::to_string(options_.world)};
-  for (const Fingerprint& print : options_.fingerprints) {
+  const std::string rank = std::to_string(options.rank);
+  Fields hello = {"hello", options.run_id,
+                  protocol::proof(options.secret, f[1], options.run_id, rank), rank,
+                  std::to_string(options.world)};
+  for (const Fingerprint& print : options.fingerprints) {
     hello.push_back(print.what);
     hello.push_back(print.value);
   }
-  send_all(socket_, bytes_of(to_frame(hello)), options_.hello_timeout);
+  send_all(socket_, bytes_of(to_frame(hello)), options.hello_timeout);
   return std::move(socket_);
 }
 
-void Rendezvous::wait_for_the_start(double seconds) {
+void Rendezvous::wait_for_the_start(int rank, double seconds) {
   Fields f;
   try {
     f = receive(seconds);
   } catch (const CommError& error) {
-    fail<CommError>("rendezvous: rank 0 at {} left rank {} during the roll call: {}",
-                    options_.master.str(), options_.rank, error.what());
+    fail<CommError>("rendezvous: rank 0 at {} left rank {} during the roll call: {}", master_.str(),
+                    rank, error.what());
   }
   if (f.size() == 1 && f[0] == "welcome") return;
   if (f.size() == 3 && f[0] == "failed") {
@@ -129,9 +128,8 @@ void Rendezvous::wait_for_the_start(double seconds) {
     fail<CommError>("rendezvous: {}", f[2]);
   }
   MB_CHECK_AS(CommError, f.size() == 2 && f[0] == "refused", "rendezvous: {} answers nonsense",
-              options_.master.str());
-  fail<UsageError>("rendezvous: rank 0 at {} refused rank {}: {}", options_.master.str(),
-                   options_.rank, f[1]);
+              master_.str());
+  fail<UsageError>("rendezvous: rank 0 at {} refused rank {}: {}", master_.str(), rank, f[1]);
 }
 
 // ---- The store ---------------------------------------------------------------------------------
@@ -157,7 +155,7 @@ Fields Rendezvous::ask(const Fields& request, std::initializer_list<double> seco
     return answer;
   } catch (const CommError& error) {
     socket_.close();  // an answer that comes late would be taken for the next one's
-    fail<CommError>("rank 0 at {} does not answer: {}", options_.master.str(), error.what());
+    fail<CommError>("rank 0 at {} does not answer: {}", master_.str(), error.what());
   }
 }
 

@@ -61,13 +61,13 @@ class Rendezvous : public Store {
   const std::string& address() const { return address_; }
 
  private:
-  Socket connect(double until);
-  Socket try_to_connect();
-  void wait_for_the_start(double seconds);
+  Socket connect(const RendezvousOptions& options, double until);
+  Socket try_to_connect(const RendezvousOptions& options);
+  void wait_for_the_start(int rank, double seconds);
   Fields ask(const Fields& request, std::initializer_list<double> seconds);
   Fields receive(double seconds);
 
-  const RendezvousOptions options_;
+  const Endpoint master_;
   std::unique_ptr<RendezvousServer> server_;  // on rank 0
   std::mutex mutex_;                          // one request at a time
   Socket socket_;
