@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include <sys/mman.h>
+
 #include "core/device_marks.h"
 #include "core/error.h"
 #include "core/host_guard.h"
@@ -29,6 +31,16 @@ size_t class_of(size_t bytes) {
   const size_t step = std::bit_floor(bytes - 1) / 8;
   return (bytes + step - 1) / step * step;
 }
+
+/// Blocks of the host from this size on are mappings of their own: what is released goes back to the
+/// system whole, and malloc's heap, where libraries take and free their scratch, has no gaps of ours.
+/// 128 KiB is where glibc's malloc begins to do so, before frees of large blocks move it up. Under
+/// AddressSanitizer they stay on the heap, whose ends it watches.
+#ifdef __SANITIZE_ADDRESS__
+constexpr size_t kLeastMapped = SIZE_MAX;
+#else
+constexpr size_t kLeastMapped = 128 << 10;
+#endif
 
 size_t direct_size(size_t bytes) {
   return std::max<size_t>(kAlignment, (bytes + kAlignment - 1) / kAlignment * kAlignment);
@@ -94,28 +106,37 @@ struct Allocator::State {
         return block;
       }
     }
-    return std::aligned_alloc(kAlignment, bytes);
+    if (direct || bytes < kLeastMapped) return std::aligned_alloc(kAlignment, bytes);
+    void* mapped =
+        ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return mapped == MAP_FAILED ? nullptr : mapped;
   }
 
-  void system_free(void* pointer, Device device) noexcept {
+  /// `is_direct`: it was allocated in direct mode.
+  void system_free(void* pointer, size_t bytes, Device device, bool is_direct) noexcept {
     if (!has_memory) return;
     if (device == Device::cuda) {
       cuda_free(pointer);
     } else if (pinned_blocks.erase(pointer) > 0) {
       cuda_free_host(pointer);
-    } else if (!HostGuard::contains(pointer)) {
+    } else if (HostGuard::contains(pointer)) {
+      return;  // its region is never given back
+    } else if (is_direct || bytes < kLeastMapped) {
       std::free(pointer);
+    } else {
+      ::munmap(pointer, bytes);
     }
   }
 
   void release_cache() {
     for (auto& [key, blocks] : cache) {
       const size_t before = blocks.size();
-      std::erase_if(blocks, [&, device = std::get<Device>(key)](void* block) {
-        if (kept.contains(block)) return false;
-        system_free(block, device);
-        return true;
-      });
+      std::erase_if(blocks,
+                    [&, device = std::get<Device>(key), size = std::get<size_t>(key)](void* block) {
+                      if (kept.contains(block)) return false;
+                      system_free(block, size, device, /* is_direct= */ false);
+                      return true;
+                    });
       reserve(-static_cast<int64_t>(std::get<size_t>(key) * (before - blocks.size())),
               std::get<Device>(key));
     }
@@ -220,8 +241,9 @@ void Allocator::free(void* pointer, size_t bytes, MemoryCategory category, Devic
   const size_t size = class_of(bytes);
   s.change_usage(static_cast<size_t>(category), device,
                  [&](MemoryUsage& usage) { usage.bytes -= static_cast<int64_t>(bytes); });
-  if (s.direct || s.direct_blocks.erase(pointer) > 0) {
-    s.system_free(pointer, device);
+  const bool is_direct = s.direct_blocks.erase(pointer) > 0;
+  if (s.direct || is_direct) {
+    s.system_free(pointer, size, device, is_direct);
     s.reserve(-static_cast<int64_t>(size), device);
   } else {
     s.cache[{device, category == MemoryCategory::data, size}].push_back(pointer);

@@ -90,20 +90,23 @@ double PlanProbe::step_seconds(double flops) const {
 }
 
 int64_t probe_process_bytes(const PlanRequest& request) {
-  constexpr int64_t kHidden = 128, kTokens = 64;
+  // oneDNN's sgemm asks malloc for panels at each call, as large as a tile's rows and columns times K, up
+  // to limits which these sizes reach; malloc keeps them, and the gaps between them.
+  constexpr int64_t kLength = 64, kMostTokens = 512, kMostHidden = 1024;
+  const BertConfig whole = needs_of(request).model;
   PlanRequest small = request;
   small.inputs = nullptr;
   small.masked = 0;
   small.vocab_size = 100;
   TrainConfig& config = small.phase.config;
-  config.sequence_length = kTokens;
+  config.sequence_length = kLength;
   config.init_from.clear();
-  config.num_hidden_layers = 1;
-  config.hidden_size = kHidden;
-  config.num_attention_heads = 2;
-  config.intermediate_size = 4 * kHidden;
-  config.max_position_embeddings = kTokens;
-  config.micro_batch_size = config.global_batch_size = 4;
+  config.num_hidden_layers = 2;
+  config.hidden_size = std::clamp<int64_t>(whole.hidden_size / 64 * 64, 64, kMostHidden);
+  config.num_attention_heads = config.hidden_size / 64;
+  config.intermediate_size = 4 * config.hidden_size;
+  config.max_position_embeddings = kLength;
+  config.micro_batch_size = config.global_batch_size = kMostTokens / kLength;
   config.token_capacity = 0;
   small.phase.steps = small.total_steps = 1;
   probe_steps(small, needs_of(small), /* seconds= */ 0);
