@@ -92,7 +92,7 @@ double PlanProbe::step_seconds(double flops) const {
 int64_t probe_process_bytes(const PlanRequest& request) {
   // oneDNN's sgemm asks malloc for panels at each call, as large as a tile's rows and columns times K, up
   // to limits which these sizes reach; malloc keeps them, and the gaps between them.
-  constexpr int64_t kLength = 64, kMostTokens = 512, kMostHidden = 1024;
+  constexpr int64_t kLength = 64, kMostTokens = 512, kMostHidden = 512;
   const BertConfig whole = needs_of(request).model;
   PlanRequest small = request;
   small.inputs = nullptr;
