@@ -630,33 +630,33 @@ def windows_too_short(w):
     w.works(*command, "--max-sequence-length", 80)
 
 
-@row("{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them")
-def labels_without_names(w):
-    w.need(*w.classify("named"))
-    model = w.copy(w.folder / "named/latest", "labels")
-    (model / "MANIFEST.json").unlink()
-    config = json.loads((model / "config.json").read_text())
-    names = config.pop("id2label")
-    (model / "config.json").write_text(json.dumps({**config, "id2label": {**names, "2": "one too many"}}))
-    command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
-    w.refused(*command, code=3)
-    (model / "config.json").write_text(json.dumps({**config, "id2label": names}))
-    w.works(*command)
+def labels_row(fragment, spoil, mend):
+    """`spoil` and `mend` make of a classifier's config.json one that is refused, and one that is read."""
+    @row(fragment)
+    def carry_out(w):
+        name = spoil.__name__
+        w.need(*w.classify(name))
+        model = w.copy(w.folder / name / "latest", f"{name}-changed")
+        (model / "MANIFEST.json").unlink()
+        config = json.loads((model / "config.json").read_text())
+        command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
+        (model / "config.json").write_text(json.dumps({**config, **spoil(config)}))
+        w.refused(*command, code=3)
+        (model / "config.json").write_text(json.dumps({**config, **mend(config)}))
+        w.works(*command)
 
 
-@row("{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a label. Make them equal")
-def labels_with_two_numbers(w):
-    w.need(*w.classify("numbered"))
-    model = w.copy(w.folder / "numbered/latest", "two-numbers")
-    (model / "MANIFEST.json").unlink()
-    config = json.loads((model / "config.json").read_text())
-    config["label2id"] = {"kind-0": 1, "kind-1": 0}
-    (model / "config.json").write_text(json.dumps(config))
-    command = ["eval", "classify", "--data", w.folder / "texts.csv", "--model", model]
-    w.refused(*command, code=3)
-    config["label2id"] = {label: int(number) for number, label in config["id2label"].items()}
-    (model / "config.json").write_text(json.dumps(config))
-    w.works(*command)
+def one_label_too_many(config):
+    return {"id2label": {**config["id2label"], "2": "one too many"}}
+
+
+def labels_with_two_numbers(config):
+    return {"label2id": {"kind-0": 1, "kind-1": 0}}
+
+
+labels_row("{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them", one_label_too_many, lambda config: {})
+labels_row("{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a label. Make them equal", labels_with_two_numbers,
+           lambda config: {"label2id": {label: int(number) for number, label in config["id2label"].items()}})
 
 
 @row("{}: has no entry for {}, expected one (every save writes it). Use another checkpoint")
