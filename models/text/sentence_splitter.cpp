@@ -143,7 +143,12 @@ bool has_word(std::string_view text) {
 
 std::string_view trim(std::string_view text) {
   text.remove_prefix(skip_while(text, 0, is_blank));
-  while (!text.empty() && is_blank(static_cast<unsigned char>(text.back()))) text.remove_suffix(1);
+  while (!text.empty()) {
+    size_t last = text.size() - 1;  // where the last character begins
+    while (last > 0 && (text[last] & 0xC0) == 0x80) --last;
+    if (!is_blank(letter_at(text, last).code)) break;
+    text = text.substr(0, last);
+  }
   return text;
 }
 

@@ -66,6 +66,15 @@ TEST(SentenceSplitter, KnowsOtherScripts) {
             "Fin. | \xC3\x89mile vint. \xC3\xA9t\xC3\xA9 fini.");
 }
 
+// The last byte of these letters is 0xA0, which alone would be a no-break space.
+TEST(SentenceSplitter, KeepsWholeCharactersAtTheEnd) {
+  EXPECT_EQ(split("Je suis l\u00E0"), "Je suis l\u00E0");  // la, with a grave accent
+  EXPECT_EQ(split("Il est l\u00E0! Et la\u00E0 "), "Il est l\u00E0! | Et la\u00E0");
+  EXPECT_EQ(split("\u6C60\u6C60"), "\u6C60\u6C60");
+  EXPECT_EQ(split("\u0BA0\u0420"), "\u0BA0\u0420");     // a Cyrillic Er
+  EXPECT_EQ(split("\u00A0Fin\u00A0\u3000 \t"), "Fin");  // blanks go at both ends
+}
+
 TEST(SentenceSplitter, DropsOrJoinsTextWithoutWords) {
   EXPECT_EQ(split(""), "");
   EXPECT_EQ(split("  \t"), "");
