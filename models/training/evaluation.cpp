@@ -7,6 +7,7 @@
 
 #include "autograd/loss_meter.h"
 #include "models/text/loader.h"
+#include "models/training/agreement.h"
 
 namespace minibert {
 namespace {
@@ -79,26 +80,21 @@ std::optional<EvaluationResult> evaluate(const BertForPreTraining& model,
   if (options.nsp) context.nsp = nsp_meter.site();
   const int world = ranks ? ranks->world() : 1, rank = ranks ? ranks->rank() : 0;
   std::vector<Sums> by_batch;  // of this rank's micro-batches; zeros for the others'
-  bool stopped = false;
   while (options.max_batches == 0 || std::ssize(by_batch) < options.max_batches) {
-    stopped = stopped || stop();
-    if (stopped && world == 1) return std::nullopt;
+    const auto turn = std::ssize(by_batch) % world;  // all ranks count the same micro-batches
+    if (turn == 0 && (world > 1 ? any_rank(*ranks, stop()) : stop())) return std::nullopt;
     const std::optional<PackedBatch> batch = reader.next();
     if (!batch) break;
-    const bool mine = std::ssize(by_batch) % world == rank;
     Sums& sums = by_batch.emplace_back();
-    if (!mine || stopped) continue;  // all ranks count the same micro-batches
+    if (turn != rank) continue;
     mlm_meter.reset(), nsp_meter.reset();
     model.forward(upload(*batch, model.device()), context);
     sums = sums_of(mlm_meter.counts(), nsp_meter.counts(), unigram_sum(*batch, unigram));
   }
   if (world > 1) {
     static_assert(sizeof(Sums) == 7 * sizeof(double));
-    by_batch.push_back({.mlm_loss = stopped ? 1.0 : 0.0});
     const auto numbers = 7 * std::ssize(by_batch);
     ranks->all_reduce(Elements(by_batch.data(), numbers, ElementType::f64)).wait();
-    if (by_batch.back().mlm_loss > 0) return std::nullopt;
-    by_batch.pop_back();
   }
   Sums all;  // in the order of the set, whoever computed what
   for (const Sums& sums : by_batch) all.add(sums);

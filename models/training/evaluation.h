@@ -26,7 +26,8 @@ struct EvaluationOptions {
 
 /// One pass over the set. `stop` is asked between micro-batches; if it says so, nothing comes back.
 /// With several `ranks`, each computes some of the micro-batches, and the result is the same on all
-/// of them, bit for bit that of one rank; if `stop` says so on one of them, nothing comes back on any.
+/// of them, bit for bit that of one rank. They ask `stop` together, once each has had one micro-batch;
+/// if it says so on one of them, nothing comes back on any, at once.
 /// Errors: as EvaluationReader's and BertForPreTraining::forward's; CommError.
 std::optional<EvaluationResult> evaluate(
     const BertForPreTraining& model, std::shared_ptr<const ShardSet> data,

@@ -591,10 +591,12 @@ bool Trainer::best_is_comparable() const {
 /// False if a signal came before the end.
 bool Trainer::evaluate_into(StepRecord& record) {
   beat("evaluating");
-  if (inputs_.score) {
-    const auto scores =
-        inputs_.score(model_, [&] { return ranks_.world() == 1 && stop_requested(); });
-    if (!scores) return false;
+  if (inputs_.score) {  // each rank scores all of it, so they come to each vote together
+    const auto scores = inputs_.score(model_, [&] { return any_rank(ranks_, stop_requested()); });
+    if (!scores) {
+      agreed_.stop = true;
+      return false;
+    }
     record.scores = scores->json;
     journal_.log().info(fmt::format("step {} | eval | {}", record.step, scores->line));
     note_evaluation(record.step, scores->best_by, scores->value);

@@ -72,7 +72,7 @@ TEST_F(SpawnTest, APlannedKillMeetsItsRankInTime) {
   const double begin = seconds_now();
   EXPECT_EQ(spawn("sleep@0", {.patience = 2, .kill = PlannedKill{.after = 1, .rank = 1}}), 5);
   EXPECT_GE(seconds_now() - begin, 1);
-  EXPECT_EQ(said_.find("rank 1 was killed by signal 9 (Killed)\n"), 0u) << said_;
+  expect_said("rank 1 was killed by signal 9 (Killed)\n");
 }
 
 TEST_F(SpawnTest, APlannedKillMeetsAllRanks) {

@@ -16,6 +16,7 @@ import time
 import unittest
 
 import few_words  # beside this file
+import train_ranks_test
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "models/text"))
 import official_squad  # noqa: E402
@@ -282,6 +283,29 @@ class FinetuneVerb(unittest.TestCase):
         self.assertEqual(one.returncode, 0, one.stderr)
         for a, b in zip(self.records("ranks"), self.records("one-rank")):
             self.assertAlmostEqual(a["loss"], b["loss"], places=4)
+
+    def test_a_signal_to_one_rank_cuts_the_scoring_off_on_all(self):
+        labelled_file(self.folder / "long.csv", 12000, seed=3)  # so that it takes a while
+        for target in (0, 1):
+            name = f"scoring-{target}"
+            arguments = self.classify(name, "--evaluation-data", self.folder / "long.csv", "--max-steps", 2, "--nproc", 2)
+            process = subprocess.Popen([BINARY, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            self.addCleanup(process.kill)
+            heartbeat = self.folder / name / f"logs/rank-{target}.heartbeat"
+            deadline = time.monotonic() + 100
+            while process.poll() is None and time.monotonic() < deadline:
+                if heartbeat.exists() and "evaluating" in heartbeat.read_text():
+                    break
+                time.sleep(0.002)
+            os.kill(train_ranks_test.ranks_of(process.pid)[target], signal.SIGTERM)
+            said, _ = process.communicate(timeout=100)
+            self.assertEqual(process.returncode, 75, said)
+            state = json.loads((self.folder / name / "latest/trainer_state.json").read_text())
+            self.assertEqual(json.loads(state["pending_record"])["step"], 2)
+        resumed = run(*arguments, "--resume", "must")
+        self.assertEqual(resumed.returncode, 0, resumed.stderr)
+        scored = run("eval", "classify", "--model", self.folder / name / "latest", "--data", self.folder / "long.csv", "--json")
+        self.assertEqual(json.loads(scored.stdout), self.records(name)[-1]["eval"])
 
     def test_precisions(self):
         for precision in ("bf16", "fp16"):

@@ -5,7 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include "dist/memory_transport.h"
+#include "dist/ring_group.h"
 #include "models/text/loader.h"
+#include "tests/dist/ranks.h"
 #include "tests/models/batch_fields.h"
 #include "tests/models/training/tiny_data.h"
 #include "tests/tolerance.h"
@@ -102,6 +105,25 @@ TEST(Evaluation, StopsBetweenBatchesAndAtTheLimit) {
   EvaluationReader reader(data, 4, true);
   const int64_t first_two = reader.next()->masked_rows() + reader.next()->masked_rows();
   EXPECT_EQ(some->masked_tokens, first_two);
+}
+
+// Each of two ranks computes every other micro-batch. One of them wants to stop at the second question.
+TEST(Evaluation, EndsOnAllRanksAtOnce) {
+  TemporaryFolder scratch;
+  const auto data = ShardSet::open(build_tiny_data(scratch.path()) / "held-out");
+  const auto model = tiny_model(data->traits().vocab_size);
+  ASSERT_GT(data->examples(), 4 * 4);
+  for (const int one : {0, 1}) {
+    auto transports = memory_transports(2, /* timeout= */ 30);
+    const auto errors = testing::run_ranks(2, [&](int rank) {
+      RingGroup group(std::move(transports[static_cast<size_t>(rank)]));
+      int asked = 0;
+      const auto stop = [&] { return ++asked == 2 && rank == one; };
+      EXPECT_FALSE(evaluate(model, data, {.micro_batch_size = 4}, stop, &group));
+      EXPECT_EQ(asked, 2);
+    });
+    for (const std::string& error : errors) EXPECT_EQ(error, "");
+  }
 }
 
 }  // namespace
