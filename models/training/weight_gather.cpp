@@ -47,8 +47,8 @@ void WeightGather::start() {
   for (size_t bucket = 0; bucket < under_way_.size(); ++bucket) {
     under_way_[bucket] = gather_bucket(group_, shards_, bucket, arena_.working());
     for (const auto& [elements, rank] : masters_[bucket])
-      under_way_[bucket].push_back(group_.broadcast(
-          Elements(arena_.masters()).part(elements.offset, elements.count), rank));
+      under_way_[bucket].push_back(
+          group_.broadcast(Elements(arena_.masters()).part(elements.offset, elements.count), rank));
   }
   outdated_ = false;
   there_ = 0;

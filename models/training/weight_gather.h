@@ -50,8 +50,8 @@ class WeightGather {
   ProcessGroup& group_;
   const Arena& arena_;
   const std::vector<std::vector<ElementRange>>& shards_;
-  const int64_t elements_;                      // of a bucket
-  std::vector<std::vector<Owned>> masters_;     // that layers read beside the working copy, by bucket
+  const int64_t elements_;                   // of a bucket
+  std::vector<std::vector<Owned>> masters_;  // that layers read beside the working copy, by bucket
   std::vector<std::vector<Handle>> under_way_;  // by bucket
   size_t there_ = 0;                            // buckets that were waited for
   bool outdated_ = false;
