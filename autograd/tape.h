@@ -25,6 +25,7 @@ struct Variable::State {
   Tensor gradient;    // f32, shape of value; undefined until needed unless the maker gave a slice
   bool fresh = true;  // the next contribution overwrites
   std::function<void(const Variable&)> hook;
+  std::function<void()> read_hook;
   // Results only: the node that made this value.
   std::shared_ptr<Node> node;
 };

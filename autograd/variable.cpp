@@ -104,7 +104,13 @@ Variable Variable::leaf(Tensor value, Tensor gradient, std::string name) {
 
 const Tensor& Variable::value() const {
   MB_CHECK(defined(), "variable: value() of an undefined variable, expected a defined one");
+  if (state_->read_hook) state_->read_hook();
   return state_->value;
+}
+
+const Shape& Variable::shape() const {
+  MB_CHECK(defined(), "variable: shape() of an undefined variable, expected a defined one");
+  return state_->value.shape();
 }
 
 bool Variable::requires_grad() const {
@@ -139,6 +145,11 @@ void Variable::reset_grad() const {
 void Variable::on_final_gradient(std::function<void(const Variable&)> hook) const {
   check_leaf(*this, "on_final_gradient");
   state_->hook = std::move(hook);
+}
+
+void Variable::on_read(std::function<void()> hook) const {
+  check_leaf(*this, "on_read");
+  state_->read_hook = std::move(hook);
 }
 
 void Variable::backward(float seed, const std::vector<Variable>& touch) const {

@@ -30,7 +30,7 @@ class Variable {
 
   bool defined() const { return state_ != nullptr; }
   const Tensor& value() const;
-  const Shape& shape() const { return value().shape(); }
+  const Shape& shape() const;
   bool requires_grad() const;
   bool is_leaf() const;
   const std::string& name() const;
@@ -48,6 +48,10 @@ class Variable {
   /// micro-batch: the hook runs in each backward(), so once a micro-batch, and before the last one
   /// the gradient is not yet the step's.
   void on_final_gradient(std::function<void(const Variable&)> hook) const;
+  /// For leaves: called by each value(), before it returns; {} takes it away. In a distributed run the
+  /// weights of other ranks are still on their way then: whoever reads some waits for these. To ask for
+  /// the shape is not to read.
+  void on_read(std::function<void()> hook) const;
 
   /// Runs the tape from this scalar, with d(this)/d(this) = seed (a loss scale). Frees what was
   /// saved as it goes: a second backward through the same graph is a UsageError. Leaves of `touch`

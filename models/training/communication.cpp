@@ -12,7 +12,7 @@ CommunicationClock::Mark CommunicationClock::mark() const {
   return {cuda_timed_mark(current_stream()), cuda_end_mark};
 }
 
-void CommunicationClock::wait(Handle handle) {
+void CommunicationClock::wait(Handle& handle) {
   const double start = seconds_now();
   Mark before = mark();
   handle.wait();

@@ -1,7 +1,8 @@
-// communication.h: what summing a step's gradients over ranks took on this one: measured by
-// gradient_buckets.h and gradient_tree.h, shown by the log line and metrics.jsonl. On a device marks in
-// streams measure it, which are read when the host has waited for the step anyway. Easy to break:
-// both figures are of one rank, which also waits for ranks that are slower.
+// communication.h: what summing a step's gradients over ranks, and the way of weights from their owners
+// (--shard-optimizer), took on this one: measured by gradient_buckets.h, gradient_tree.h and
+// weight_gather.h, shown by the log line and metrics.jsonl. On a device marks in streams measure it, which
+// are read when the host has waited for the step anyway. Easy to break: both figures are of one rank,
+// which also waits for ranks that are slower.
 #pragma once
 
 #include <memory>
@@ -15,13 +16,19 @@ namespace minibert {
 struct Communication {
   double seconds = 0;          // in which a collective ran
   double exposed_seconds = 0;  // in which the rank had nothing else to do
+
+  Communication& operator+=(const Communication& more) {
+    seconds += more.seconds, exposed_seconds += more.exposed_seconds;
+    return *this;
+  }
 };
 
 class CommunicationClock {
  public:
   explicit CommunicationClock(Device device = Device::cpu) : device_(device) {}
-  /// Waits for the collective (Handle::wait), with nothing else to do. Errors: CommError.
-  void wait(Handle handle);
+  /// Waits for the collective (Handle::wait), with nothing else to do, and keeps the handle. Errors:
+  /// CommError; then the handle stays with the caller, who hears it again at the next wait.
+  void wait(Handle& handle);
   /// Of all that it waited for. On a device: once the host has waited for that.
   Communication read() const;
 

@@ -89,7 +89,7 @@ CommunicationClock GradientBuckets::finish() {
   CommunicationClock clock(gradients_.device());
   std::vector<Handle> handles = std::exchange(under_way_, {});
   for (size_t i = 0; i < handles.size(); ++i) {
-    clock.wait(std::move(handles[i]));
+    clock.wait(handles[i]);
     take_from_wire(handles.size() - 1 - i);
   }
   return clock;

@@ -76,7 +76,8 @@ CommunicationClock GradientTree::add_up_ranks(int64_t leaves) {
     const int64_t n = std::min(gathered_.dim(1), total - begin);
     const auto part = [&](int rank) { return gathered_.slice(rank * n, {n}); };
     cast(gradients_.slice(begin, {n}), part(ranks_->rank()), /* accumulate= */ false);
-    clock.wait(ranks_->all_gather(Elements(gathered_.slice(0, {world * n}))));
+    Handle gather = ranks_->all_gather(Elements(gathered_.slice(0, {world * n})));
+    clock.wait(gather);
     for (int distance = 1; distance < world; distance *= 2)
       for (int left = 0; left + distance < world; left += 2 * distance)
         if (has_leaves(left + distance))

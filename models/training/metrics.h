@@ -32,8 +32,8 @@ struct StepRecord {
   double learning_rate = 0, grad_norm = 0, loss_scale = 1;
   int64_t skipped_steps = 0, sequences = 0, tokens = 0;
   double step_seconds = 0, data_seconds = 0;
-  double communication_seconds = 0;  // in which gradients were summed over ranks; 0 with one rank
-  double exposed_communication_seconds = 0;  // of them, not hidden behind backward
+  double communication_seconds = 0;  // of collectives, for gradients and shards; 0 with one rank
+  double exposed_communication_seconds = 0;  // of them, not hidden behind backward or forward
   std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
   /// Of fine-tuning: mlm_loss and mlm_accuracy are those of its labels, and are written as "loss" and
   /// "accuracy", without the four of pre-training.

@@ -32,24 +32,32 @@ bool is_even(const std::vector<std::vector<ElementRange>>& shards, size_t bucket
   });
 }
 
-void gather_shards(ProcessGroup& ranks, const std::vector<std::vector<ElementRange>>& shards,
-                   const Tensor& flat) {
+std::vector<Handle> gather_bucket(ProcessGroup& ranks,
+                                  const std::vector<std::vector<ElementRange>>& shards,
+                                  size_t bucket, const Tensor& flat) {
   const Elements all(flat);
   std::vector<Handle> under_way;
-  for (size_t bucket = 0; bucket < shards[0].size(); ++bucket) {
-    if (is_even(shards, bucket)) {
-      const ElementRange first = shards.front()[bucket], last = shards.back()[bucket];
-      under_way.push_back(
-          ranks.all_gather(all.part(first.offset, last.offset + last.count - first.offset)));
-      continue;
-    }
-    for (int owner = 0; owner < ranks.world(); ++owner) {
-      const ElementRange range = shards[static_cast<size_t>(owner)][bucket];
-      if (range.count > 0)
-        under_way.push_back(ranks.broadcast(all.part(range.offset, range.count), owner));
-    }
+  if (is_even(shards, bucket)) {
+    const ElementRange first = shards.front()[bucket], last = shards.back()[bucket];
+    under_way.push_back(
+        ranks.all_gather(all.part(first.offset, last.offset + last.count - first.offset)));
+    return under_way;
   }
-  for (Handle& handle : under_way) handle.wait();
+  for (int owner = 0; owner < ranks.world(); ++owner) {
+    const ElementRange range = shards[static_cast<size_t>(owner)][bucket];
+    if (range.count > 0)
+      under_way.push_back(ranks.broadcast(all.part(range.offset, range.count), owner));
+  }
+  return under_way;
+}
+
+void gather_shards(ProcessGroup& ranks, const std::vector<std::vector<ElementRange>>& shards,
+                   const Tensor& flat) {
+  std::vector<std::vector<Handle>> under_way;
+  for (size_t bucket = 0; bucket < shards[0].size(); ++bucket)
+    under_way.push_back(gather_bucket(ranks, shards, bucket, flat));
+  for (std::vector<Handle>& handles : under_way)
+    for (Handle& handle : handles) handle.wait();
 }
 
 }  // namespace minibert

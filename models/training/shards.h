@@ -1,6 +1,6 @@
 // shards.h: who owns which weights under --shard-optimizer (ZeRO-1, arXiv 1910.02054): each rank
 // keeps the moments of its own elements alone, updates these, and gets the other weights from their
-// owners. Called by train_step.h and gradient_buckets.h. The flat buffers are cut into buckets from
+// owners. Called by train_step.h, gradient_buckets.h and weight_gather.h. The flat buffers are cut into buckets from
 // their front, and each bucket into one range a rank:
 //
 //   bucket          0                1                2 (the rest)
@@ -29,6 +29,11 @@ std::vector<std::vector<ElementRange>> shard_ranges(int64_t elements, int64_t bu
 
 /// Whether a bucket has whole blocks for all ranks: collectives on blocks then do what is needed.
 bool is_even(const std::vector<std::vector<ElementRange>>& shards, size_t bucket);
+
+/// Begins to bring each element of the bucket in `flat` from its owner.
+std::vector<Handle> gather_bucket(ProcessGroup& ranks,
+                                  const std::vector<std::vector<ElementRange>>& shards,
+                                  size_t bucket, const Tensor& flat);
 
 /// Each element of `flat` becomes that of its owner. Errors: CommError.
 void gather_shards(ProcessGroup& ranks, const std::vector<std::vector<ElementRange>>& shards,

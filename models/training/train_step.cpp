@@ -20,11 +20,7 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
            "train.graph is on, expected off with {} ranks (their sums are not captured). Use "
            "--no-graph.",
            ranks_->world());
-  if (options.shard_optimizer && ranks_) {
-    const int64_t bucket = bucket_elements(options.bucket_bytes, ranks_->world());
-    shards_ = shard_ranges(model.arena().table().size(), bucket, ranks_->world());
-    optimizer.shard({ranks_, shards_});
-  }
+  if (options.shard_optimizer && ranks_) make_shards();
   if (options.deterministic) {
     tree_.emplace(ranks_, model.arena().gradients());
   } else if (ranks_) {
@@ -33,17 +29,35 @@ TrainStep::TrainStep(const BertForPreTraining& model, Optimizer& optimizer,
 }
 
 TrainStep::~TrainStep() {
-  if (!buckets_) return;
-  for (const Variable& leaf : model_.leaves()) leaf.on_final_gradient({});
+  for (const Variable& leaf : model_.leaves()) {
+    if (buckets_) leaf.on_final_gradient({});
+    if (weights_) leaf.on_read({});
+  }
 }
 
-/// A leaf's gradient is a part of the flat gradients: its hook tells the buckets which.
+/// Where a leaf lies in the flat buffers.
+ElementRange TrainStep::range_of(const Variable& leaf) const {
+  const Tensor& own = leaf.gradient_buffer();
+  return {own.data<float>() - model_.arena().gradients().data<float>(), own.numel()};
+}
+
+/// Whoever reads a leaf waits for its weights.
+void TrainStep::make_shards() {
+  const Arena& arena = model_.arena();
+  const int64_t bucket = bucket_elements(options_.bucket_bytes, ranks_->world());
+  shards_ = shard_ranges(arena.table().size(), bucket, ranks_->world());
+  optimizer_.shard({ranks_, shards_});
+  weights_.emplace(*ranks_, arena, shards_, bucket);
+  for (const Variable& leaf : model_.leaves())
+    leaf.on_read([this, range = range_of(leaf)] { weights_->wait_for(range); });
+}
+
+/// A leaf's hook tells the buckets that its gradient is final.
 void TrainStep::make_buckets() {
   const Tensor& gradients = model_.arena().gradients();
   std::vector<ElementRange> parameters;
   for (const Variable& leaf : model_.leaves()) {
-    const Tensor& own = leaf.gradient_buffer();
-    const ElementRange range{own.data<float>() - gradients.data<float>(), own.numel()};
+    const ElementRange range = range_of(leaf);
     parameters.push_back(range);
     leaf.on_final_gradient([this, range](const Variable&) {
       if (buckets_->started()) buckets_->final(range);
@@ -146,37 +160,30 @@ bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(
 
 void TrainStep::update() {
   const Stage named(*this, "update");
+  if (weights_) {
+    weights_->outdate();  // of the last step, all have come: also those that no layer has read
+    weights_clock_ = weights_->take_clock();
+  }
   optimizer_.step(state_.get());
-  if (!shards_.empty()) gather_weights();
 }
 
-/// What layers compute with: the working copy, and the masters of LayerNorm's vectors.
-void TrainStep::gather_weights() {
+void TrainStep::share_weights() {
+  if (!weights_) return;
   const Stage named(*this, "all-gather");
-  const Arena& arena = model_.arena();
-  gather_shards(*ranks_, shards_, arena.working());
-  if (arena.compute() == DType::f32) return;
-  std::vector<Handle> under_way;
-  for (const ParameterSlice& slice : arena.table().slices()) {
-    if (!slice.master) continue;
-    const int64_t end = slice.offset + slice.used();
-    for (int owner = 0; owner < ranks_->world(); ++owner) {
-      for (const ElementRange& range : shards_[static_cast<size_t>(owner)]) {
-        const int64_t first = std::max(slice.offset, range.offset);
-        const int64_t count = std::min(end, range.offset + range.count) - first;
-        if (count > 0)
-          under_way.push_back(
-              ranks_->broadcast(Elements(arena.masters()).part(first, count), owner));
-      }
-    }
-  }
-  for (Handle& handle : under_way) handle.wait();
+  weights_->start();
 }
 
 void TrainStep::gather_masters() {
-  if (shards_.empty()) return;
-  gather_shards(*ranks_, shards_, model_.arena().masters());
+  if (!weights_) return;
+  weights_->finish();
+  const Arena& arena = model_.arena();
+  if (arena.compute() != DType::f32) gather_shards(*ranks_, shards_, arena.masters());
   ranks_->check();
+}
+
+Communication TrainStep::communication() const {
+  Communication sum = clock_.read();
+  return sum += weights_clock_.read();
 }
 
 StepState TrainStep::read() const {
@@ -187,8 +194,9 @@ StepState TrainStep::read() const {
 
 void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
   if (!options_.graph || model_.device() != Device::cuda) {
-    if (gradients(batch, data_step)) update();
-    return;
+    if (!gradients(batch, data_step)) return;
+    update();
+    return share_weights();
   }
   begin(batch, data_step);
   const auto queue_all = [&] {

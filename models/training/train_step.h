@@ -24,6 +24,7 @@
 #include "models/training/communication.h"
 #include "models/training/gradient_buckets.h"
 #include "models/training/gradient_tree.h"
+#include "models/training/weight_gather.h"
 #include "optim/optimizer.h"
 
 namespace minibert {
@@ -66,16 +67,22 @@ class TrainStep {
                   const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues the optimizer's update with the gradients that are there. Errors: CommError.
   void update();
+  /// Where the optimizer is sharded: begins to bring the new weights to all ranks. Due after each update,
+  /// before anything reads weights, on all ranks together: what they have to tell each other about the
+  /// step comes before, since it would wait behind the weights. The step's successors wait for each part
+  /// when they first need it (weight_gather.h).
+  void share_weights();
   /// Brings all masters to each rank, where the optimizer is sharded: before they are saved.
   /// Errors: CommError.
   void gather_masters();
-  /// gradients() and update(); as a graph, where the options say so.
+  /// gradients(), update() and share_weights(); as a graph, where the options say so.
   void run(const GlobalStep& batch, int64_t data_step);
   /// Starts to copy the first micro-batches of the step to come, beside what is queued.
   void expect(const GlobalStep& next) { uploads_.start(next); }
 
-  /// What summing over ranks took in the last gradients(), once read() has waited for it.
-  Communication communication() const { return clock_.read(); }
+  /// What summing over ranks took in the last gradients(), and the way of the weights that the step began
+  /// with, once read() has waited for it.
+  Communication communication() const;
   int64_t buckets() const { return buckets_ ? buckets_->buckets() : 0; }
   /// Calls `hear` with what the host begins to do: the names of its ranges (core/range.h), "forward",
   /// "backward", "all-reduce", "update", "all-gather".
@@ -98,8 +105,9 @@ class TrainStep {
   void begin(const GlobalStep& batch, int64_t data_step);
   void queue(const DeviceBatch& micro_batch);
   void forget_gradients();
+  ElementRange range_of(const Variable& leaf) const;
   void make_buckets();
-  void gather_weights();
+  void make_shards();
   bool add_in_a_tree(const GlobalStep& batch, const std::function<bool(size_t)>& drop);
   void make_inputs(const GlobalStep& batch);
   bool fits(const GlobalStep& batch) const;
@@ -113,7 +121,8 @@ class TrainStep {
   std::vector<std::vector<ElementRange>> shards_;  // by rank, if the optimizer is sharded
   std::optional<GradientBuckets> buckets_;         // with several ranks,
   std::optional<GradientTree> tree_;               // or of a deterministic run
-  CommunicationClock clock_;
+  std::optional<WeightGather> weights_;            // if the optimizer is sharded
+  CommunicationClock clock_, weights_clock_;
   DeviceGraph graph_;
   std::vector<DeviceBatch> inputs_;  // of the graph
   std::function<void(const char*)> hear_;

@@ -152,6 +152,7 @@ std::optional<StepRecord> Trainer::step() {
   expect_next_batch();
   StepState after = step_.read();
   agree_on(after);
+  step_.share_weights();
 
   StepRecord record = record_of(*batch, after);
   record.data_seconds = data_seconds;

@@ -80,6 +80,7 @@ std::vector<float> train(ProcessGroup& group, bool sharded,
     EXPECT_TRUE(step.gradients(mine, i));
     if (i == 0) look(model);
     step.update();
+    step.share_weights();
     const StepState state = step.read();
     EXPECT_NE(2 * state.mlm.rows, mine.masked_rows) << "each rank has half of the masked tokens";
     const Agreement all = agree(group, {.mlm = state.mlm, .nsp = state.nsp});

@@ -1,12 +1,17 @@
 // train_step_ranks_test.cpp: a step on several ranks is the step of one rank: bit for bit where it is
 // deterministic, else but for the order of sums. Ranks are threads, which talk over the ring in memory.
+#include <atomic>
 #include <cstring>
+#include <limits>
+#include <thread>
 
+#include "autograd/tape.h"
 #include "core/parallel.h"
 #include "dist/memory_transport.h"
 #include "dist/ring_group.h"
 #include "models/training/agreement.h"
 #include "models/training/dealing.h"
+#include "models/training/evaluation.h"
 #include "models/training/train_step.h"
 #include "tests/dist/ranks.h"
 #include "tests/models/training/tiny_data.h"
@@ -231,6 +236,193 @@ TEST_F(TrainStepRanks, ShardedIsUnshardedForEachKindOfRatio) {
     run.sharded = true;
     for (const Trained& rank : train(run)) EXPECT_TRUE(same_bits(rank, whole));
   }
+}
+
+// ---- Weights on their way while forward runs ---------------------------------------------------
+
+/// Holds one collective back until it is let go; what comes behind it waits, too.
+struct Gate {
+  std::atomic<uint64_t> held = std::numeric_limits<uint64_t>::max();  // its number
+  std::atomic<bool> open = true;
+};
+
+class GatedTransport : public Transport {
+ public:
+  GatedTransport(std::unique_ptr<Transport> inner, Gate& gate)
+      : inner_(std::move(inner)), gate_(gate) {}
+  int rank() const override { return inner_->rank(); }
+  int world() const override { return inner_->world(); }
+  void send(int to, std::span<const std::byte> bytes, uint64_t tag) override {
+    inner_->send(to, bytes, tag_ = tag);
+  }
+  void receive(int from, std::span<std::byte> bytes, uint64_t tag) override {
+    inner_->receive(from, bytes, tag_ = tag);
+  }
+  void finish() override {
+    const double start = seconds_now();
+    while (tag_ >= gate_.held && !gate_.open) {
+      MB_CHECK_AS(CommError, seconds_now() - start < kTimeout / 4, "the gate stayed shut");
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    inner_->finish();
+  }
+
+ private:
+  const std::unique_ptr<Transport> inner_;
+  Gate& gate_;
+  uint64_t tag_ = 0;
+};
+
+/// One rank of two that trains with shards, in the hands of a test.
+class Sharded {
+ public:
+  Sharded(ProcessGroup& group, const std::shared_ptr<const ShardSet>& data, DType dtype)
+      : group_(group),
+        model(small_config(), ModelUse::training, {}, {.dtype = dtype}),
+        optimizer_(model.arena(), {},
+                   Schedule({.name = "constant", .learning_rate = 1e-2f, .total_steps = 60})),
+        step(model, optimizer_,
+             {.seed = 5, .bucket_bytes = 1, .shard_optimizer = group.world() > 1}, &group),
+        loader_(data, {.global_batch_size = 20, .micro_batch_size = 10, .seed = 3}) {
+    model.initialize(11);
+  }
+  GlobalStep batch(int64_t number) const {
+    StepPlan plan = loader_.plan(number);
+    Deal deal = deal_of(plan, group_.world(), /* in_order= */ false);
+    return loader_.load(std::move(plan), std::move(deal[static_cast<size_t>(group_.rank())]));
+  }
+  void compute(int64_t number) {
+    EXPECT_TRUE(step.gradients(batch(number), number));
+    step.update();
+  }
+  /// Begins to share the weights; the last part of them stays behind the gate.
+  void share_but_the_last(Gate& gate) {
+    gate.open = false;
+    gate.held = 0;
+    step.share_weights();
+    gate.held = static_cast<uint64_t>(group_.sequence());
+  }
+
+ private:
+  ProcessGroup& group_;
+
+ public:
+  BertForPreTraining model;
+
+ private:
+  Optimizer optimizer_;
+
+ public:
+  TrainStep step;
+
+ private:
+  Loader loader_;
+};
+
+/// body(group, gate) on each of two ranks, whose transport has a gate. Returns their errors.
+std::vector<std::string> run_gated(const std::function<void(ProcessGroup&, Gate&)>& body) {
+  auto transports = memory_transports(2, kTimeout);
+  Gate gates[2];
+  return run_ranks(2, [&](int rank) {
+    RingGroup group(std::make_unique<GatedTransport>(
+        std::move(transports[static_cast<size_t>(rank)]), gates[rank]));
+    body(group, gates[rank]);
+  });
+}
+
+std::vector<float> floats_of(const Tensor& values) {
+  const Tensor wide = values.to(DType::f32);
+  return {wide.span<float>().begin(), wide.span<float>().end()};
+}
+
+// A rank's gate opens when its next step has computed the embeddings. Were all weights waited for
+// before, it would stay shut.
+TEST_F(TrainStepRanks, ForwardBeginsWhileWeightsAreOnTheirWay) {
+  for (const DType dtype : {DType::f32, DType::bf16}) {
+    std::vector<float> weights[2];
+    const auto errors = run_gated([&](ProcessGroup& group, Gate& gate) {
+      Sharded rank(group, *data_, dtype);
+      int64_t early = 0;  // results of ops before the last weights came
+      for (int64_t i = 0; i < 3; ++i) {
+        {
+          const ObserverScope scope([&](const char* op, const char* what, const Tensor&) {
+            if (gate.open) return;
+            EXPECT_STREQ(what, "result") << op;
+            ++early;
+            gate.open = std::string(op) == "layer_norm";  // of the embeddings
+          });
+          rank.compute(i);
+        }
+        EXPECT_EQ(early, 2 * i) << "embedding and layer_norm";
+        rank.share_but_the_last(gate);
+      }
+      gate.open = true;
+      rank.step.gather_masters();
+      weights[group.rank()] = floats_of(rank.model.arena().masters());
+      EXPECT_GT(rank.step.communication().exposed_seconds, 0);
+    });
+    for (const std::string& error : errors) EXPECT_EQ(error, "");
+    const auto group = self_group();
+    EXPECT_TRUE(same_bits(weights[0], weights[1]));
+    Sharded whole(*group, *data_, dtype);
+    for (int64_t i = 0; i < 3; ++i) whole.compute(i);
+    EXPECT_LT(testing::relative_error(weights[0], floats_of(whole.model.arena().masters())),
+              Tolerance::optimizer * 10);
+  }
+}
+
+// Whatever reads weights before they are all there: an evaluation, a checkpoint, who has a leaf.
+TEST_F(TrainStepRanks, WhoReadsEarlyGetsWholeWeights) {
+  const auto held_out = ShardSet::open(*folder_ / "data/held-out");
+  const EvaluationOptions options{.micro_batch_size = 8, .max_batches = 2};
+  using Read = std::function<std::vector<float>(Sharded&)>;
+  const std::vector<std::pair<const char*, Read>> readers = {
+      {"evaluation",
+       [&](Sharded& rank) {
+         const auto result = evaluate(rank.model, held_out, options);
+         return std::vector{static_cast<float>(result->mlm_loss),
+                            static_cast<float>(*result->nsp_loss)};
+       }},
+      {"checkpoint",
+       [](Sharded& rank) {
+         rank.step.gather_masters();
+         return floats_of(rank.model.arena().masters());
+       }},
+      {"leaf", [](Sharded& rank) { return floats_of(rank.model.leaves().back().value()); }}};
+  for (const auto& [name, read] : readers) {
+    SCOPED_TRACE(name);
+    std::vector<float> early[2], late[2];
+    const auto errors = run_gated([&](ProcessGroup& group, Gate& gate) {
+      Sharded rank(group, *data_, DType::bf16);
+      rank.compute(0);
+      rank.share_but_the_last(gate);
+      std::thread opener([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30));
+        gate.open = true;
+      });
+      early[group.rank()] = read(rank);
+      EXPECT_TRUE(gate.open);
+      opener.join();
+      rank.step.gather_masters();
+      late[group.rank()] = read(rank);
+    });
+    for (const std::string& error : errors) EXPECT_EQ(error, "");
+    for (int rank = 0; rank < 2; ++rank) EXPECT_TRUE(same_bits(early[rank], late[rank])) << rank;
+    EXPECT_TRUE(same_bits(early[0], early[1]));
+  }
+}
+
+TEST_F(TrainStepRanks, WhoReadsHearsOfALostRank) {
+  const auto errors = run_gated([&](ProcessGroup& group, Gate&) {
+    Sharded rank(group, *data_, DType::f32);
+    rank.compute(0);
+    if (group.rank() == 1) throw std::runtime_error("lost");
+    rank.step.share_weights();
+    rank.compute(1);
+  });
+  EXPECT_EQ(errors[1], "lost");
+  EXPECT_NE(errors[0].find("all_gather #"), std::string::npos) << errors[0];
+  EXPECT_NE(errors[0].find("rank 1 is gone"), std::string::npos) << errors[0];
 }
 
 // The gradients of a step are those of one rank, whatever lay in the buffers before.

@@ -1,0 +1,61 @@
+// weight_gather.h: under --shard-optimizer, the way of a step's new weights from their owners to all
+// ranks, while the next step's forward already runs: what gradient_buckets.h is to backward. Weights
+// travel bucket by bucket from the front of the flat buffers, where forward begins:
+//
+//   network   | bucket 0 |  bucket 1  |  bucket 2  |  bucket 3  |
+//   forward              | embeddings, layer 0 | layer 1 |wait| layer 2 ...
+//
+// Whoever reads some waits for their bucket and those before it. Owned by train_step.h, whose hooks at
+// the leaves call wait_for(): so a forward, an evaluation or whatever else computes with the model
+// waits for what it needs, when it first needs it. Easy to break: who reads the flat buffers past the
+// leaves (a checkpoint), and who writes weights, calls finish() before; all begin at once, in start(),
+// so that every rank calls the same collectives in the same order whatever it reads first.
+// Test: ctest -R weight_gather; train_step_ranks.
+#pragma once
+
+#include <vector>
+
+#include "core/arena.h"
+#include "models/training/communication.h"
+#include "models/training/shards.h"
+
+namespace minibert {
+
+class WeightGather {
+ public:
+  /// Of what layers compute with: the working copy, and the masters that they read. `bucket`: elements
+  /// of each but the last, as `shards` are cut. The arena and the group must outlive it.
+  WeightGather(ProcessGroup& group, const Arena& arena,
+               const std::vector<std::vector<ElementRange>>& shards, int64_t bucket);
+
+  /// This rank's weights are about to be new, the others' old: nobody may read any before start().
+  void outdate();
+  /// Begins to bring all weights to all ranks.
+  void start();
+  /// Waits until these elements are there. Errors: CommError, naming the collective; InternalError
+  /// between outdate() and start().
+  void wait_for(const ElementRange& elements);
+  /// Waits for all of them. Errors: as wait_for().
+  void finish() { wait_for({0, arena_.table().size()}); }
+  /// What the waiting since the last call took.
+  CommunicationClock take_clock();
+
+ private:
+  struct Owned {
+    ElementRange elements;
+    int rank;
+  };
+  void find_masters();
+
+  ProcessGroup& group_;
+  const Arena& arena_;
+  const std::vector<std::vector<ElementRange>>& shards_;
+  const int64_t elements_;                   // of a bucket
+  std::vector<std::vector<Owned>> masters_;  // that layers read beside the working copy, by bucket
+  std::vector<std::vector<Handle>> under_way_;  // by bucket
+  size_t there_ = 0;                            // buckets that were waited for
+  bool outdated_ = false;
+  CommunicationClock clock_;
+};
+
+}  // namespace minibert
