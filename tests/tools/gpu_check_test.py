@@ -9,9 +9,11 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -73,6 +75,15 @@ class Runner(unittest.TestCase):
         self.assertEqual(state, {"long": runner.CUT, "good": runner.PASSED})
         time.sleep(3)
         self.assertFalse(mark.exists(), "a child of the part that was ended lived on")
+
+    def test_a_call_that_is_stopped_leaves_its_parts_cut_not_failed(self):
+        stop = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+        stop.start()
+        with self.assertRaises(KeyboardInterrupt):
+            self.run_parts([runner.Part("long", ["sleep", "30"])])
+        stop.join()
+        state = json.loads((self.folder / "state.json").read_text())["parts"]
+        self.assertEqual(state["stage/long"]["status"], runner.CUT)
 
     def test_without_time_nothing_starts(self):
         passed, state = self.run_parts([self.count("good")], minutes=0)

@@ -109,7 +109,7 @@ def run_limited(part, seconds, log, running):
 class Runner:
     def __init__(self, memory, box, logs, stream=print):
         self.memory, self.box, self.logs, self.stream = memory, box, logs, stream
-        self.running = set()
+        self.running, self.stopped = set(), False
 
     def run(self, stage, parts, workers=1):
         """True if every part of the stage has passed. Those that don't fit into the time are left."""
@@ -120,7 +120,7 @@ class Runner:
             try:
                 list(pool.map(lambda part: self.one(stage, part), waiting))
             except KeyboardInterrupt:  # end the parts with us
-                self.box.end = 0
+                self.box.end, self.stopped = 0, True
                 for group in list(self.running):
                     end_group(group, signal.SIGKILL)
                 raise
@@ -133,7 +133,7 @@ class Runner:
         start = time.monotonic()
         code, output = run_limited(part, seconds, self.log(stage, part.name), self.running)
         took = round(time.monotonic() - start, 1)
-        if code is None:
+        if code is None or self.stopped:
             status, note = CUT, f"ended after {took:.0f} s"
         else:
             note, passed = part.judge(code, output)

@@ -261,6 +261,15 @@ TEST_F(AttentionCuda, EveryRungMatchesReference) {
   }
 }
 
+TEST_F(AttentionCuda, EachRungLaunchesItsKernel) {
+  const CudaCase there(Case({17, 3}, 2, 64, 0.1f, 0, DType::bf16));
+  expect_rungs(
+      {"forward_naive<", "forward_tiled<",
+       "forward_tensor<attention_cuda::HalfCore<__nv_bfloat16>, 64, false>",
+       "forward_tensor<attention_cuda::HalfCore<__nv_bfloat16>, 64, true>"},
+      [&](int rung) { attention_forward_cuda_rung(there.forward(), current_stream(), rung); });
+}
+
 TEST_F(AttentionCuda, SameBitsInEverySchedule) {
   for (DType dtype : kComputeTypes) {
     for (int64_t D : {20, 32, 64, 128}) {

@@ -53,6 +53,13 @@ void expect_rounded(const std::vector<float>& values, DType to, int rung, bool m
   expect_same(on_cpu(*y), converted(x, to));
 }
 
+TEST_F(CastCuda, EachRungLaunchesItsKernel) {
+  const Tensor x = on_cuda(random_tensor({64}, 1)), y = on_cuda(Tensor::zeros({64}, DType::bf16));
+  expect_rungs({"cast_elements<", "cast_packs<1, ", "cast_packs<2, "}, [&](int rung) {
+    cast_cuda_rung({x, y}, current_stream(), rung);
+  });
+}
+
 TEST_F(CastCuda, EachPatternWidensAndComesBack) {
   constexpr int64_t kPatterns = 0x10000;
   for (DType dtype : kNarrow) {

@@ -44,6 +44,16 @@ TEST_F(CopyCuda, BytesComeBackAsTheyWent) {
   }
 }
 
+TEST_F(CopyCuda, EachRungLaunchesItsKernel) {
+  const Tensor x = on_cuda(random_tensor({3, 64}, 1)), y = on_cuda(Tensor::zeros({2, 64})),
+               row = on_cuda(integers({2, 0}));
+  expect_rungs(
+      {"gather_thread_per_row<unsigned int>", "gather_words<unsigned int>", "gather_words<uint4>"},
+      [&](int rung) {
+        gather_rows_cuda_rung({x, row, y}, current_stream(), rung);
+      });
+}
+
 TEST_F(CopyCuda, GatherCopiesTheRowsThatAreNamed) {
   for (DType dtype : kComputeTypes) {
     for (const Layout& layout : kLayouts) {

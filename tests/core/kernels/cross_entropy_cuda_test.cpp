@@ -175,6 +175,15 @@ TEST_F(CrossEntropyCuda, BackwardMatchesReference) {
   }
 }
 
+TEST_F(CrossEntropyCuda, EachRungLaunchesItsKernel) {
+  const CudaRows rows(random_rows(3, 64, 64, 1));
+  expect_rungs({"forward_thread_a_row<", "forward_two_passes<", "forward_online<float, 1>",
+                "forward_online<float, 4>"},
+               [&](int rung) { rows.forward(rung); });
+  expect_rungs({"backward_thread_a_row<", "backward_row<float, 1>", "backward_row<float, 4>"},
+               [&](int rung) { rows.backward(rung); });
+}
+
 TEST_F(CrossEntropyCuda, RowsAsWideAsTheVocabulary) {
   for (const DType dtype : kComputeTypes) {
     const Rows host = random_rows(3, 30522, 30528, 3, dtype, {1});

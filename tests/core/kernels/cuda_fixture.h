@@ -12,6 +12,9 @@
 #include "core/kernels/copy.h"
 #include "tests/core/kernels/kernel_fixture.h"
 #include "tests/schedules.h"
+#ifdef MINIBERT_SIMT
+#include "tools/simt/control.h"
+#endif
 
 namespace minibert::testing {
 
@@ -103,6 +106,33 @@ inline std::vector<Tensor> same_bits_in_every_schedule(
   }
   use_schedule(all.front());
   return first;
+}
+
+/// The kernels that `run` launches, in order: "cast_packs<2, float, __half>". A GPU does not tell: none.
+inline std::vector<std::string> kernels_of(const std::function<void()>& run) {
+  std::vector<std::string> names;
+#ifdef MINIBERT_SIMT
+  simt::clear_launches();
+#endif
+  run();
+#ifdef MINIBERT_SIMT
+  for (const simt::LaunchRecord& record : simt::launches()) names.push_back(record.name);
+#endif
+  return names;
+}
+
+/// Expects run(1), run(2), ... to begin with the kernels whose names begin so. All rungs compute the
+/// same, so that results alone would not tell if one ran in another's place.
+inline void expect_rungs(const std::vector<std::string>& kernels,
+                         const std::function<void(int rung)>& run) {
+  for (size_t i = 0; i < kernels.size(); ++i) {
+    const std::vector<std::string> names = kernels_of([&] { run(static_cast<int>(i) + 1); });
+#ifdef MINIBERT_SIMT
+    ASSERT_FALSE(names.empty()) << "rung " << i + 1;
+    EXPECT_TRUE(names.front().starts_with(kernels[i]))
+        << "rung " << i + 1 << " launches " << names.front() << ", not " << kernels[i];
+#endif
+  }
 }
 
 }  // namespace minibert::testing

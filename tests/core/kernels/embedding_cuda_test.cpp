@@ -77,6 +77,13 @@ TEST_F(EmbeddingCuda, ForwardHasTheBitsOfThePlainLoop) {
   }
 }
 
+TEST_F(EmbeddingCuda, EachForwardRungLaunchesItsKernel) {
+  const CudaForward cuda(Forward(2, 5, 64, DType::bf16), -1);
+  expect_rungs(
+      {"forward_elements<", "forward_rows<__nv_bfloat16, 1>", "forward_rows<__nv_bfloat16, 8>"},
+      [&](int rung) { embedding_forward_cuda_rung(cuda.args, current_stream(), rung); });
+}
+
 TEST_F(EmbeddingCuda, ForwardTakesMisalignedTensors) {
   for (const DType dtype : kComputeTypes) {
     const Forward host(3, 5, 64, dtype);

@@ -14,9 +14,6 @@
 #include "core/random.h"
 #include "tests/core/kernels/cuda_fixture.h"
 #include "tests/tolerance.h"
-#ifdef MINIBERT_SIMT
-#include "tools/simt/control.h"
-#endif
 
 namespace minibert::testing {
 namespace {
@@ -281,6 +278,13 @@ TEST_F(GemmCuda, RungsMatchReference) {
       }
     }
   }
+}
+
+TEST_F(GemmCuda, EachRungLaunchesItsKernel) {
+  const Product p({65, 40, 32}, 2, kTypes[2]);
+  const OnDevice device(p, {}, false);
+  expect_rungs({"gemm_naive_kernel<", "gemm_tiled_kernel<", "gemm_tensor_core_kernel<"},
+               [&](int rung) { gemm_cuda_rung(device.args, {}, static_cast<GemmRung>(rung - 1)); });
 }
 
 TEST_F(GemmCuda, BiasGeluMatchesReference) {

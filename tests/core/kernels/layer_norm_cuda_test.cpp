@@ -242,6 +242,18 @@ TEST_F(LayerNormCuda, EachRungMatchesReference) {
       for (int rung = 1; rung <= kLayerNormRungs; ++rung) expect_case({9, H, kAll, dtype}, rung);
 }
 
+TEST_F(LayerNormCuda, EachRungLaunchesItsKernel) {
+  const Case c(5, 256, {});
+  expect_rungs(
+      {"forward_rereading<false, 1, ", "forward_rereading<false, 32, ",
+       "forward_rereading<true, 32, ", "forward_in_registers<2, "},
+      [&](int rung) { layer_norm_forward_cuda_rung(c.forward(), current_stream(), rung); });
+  expect_rungs(
+      {"backward_rereading<false, 1, ", "backward_rereading<false, 32, ",
+       "backward_rereading<true, 32, ", "backward_in_registers<2, "},
+      [&](int rung) { layer_norm_backward_cuda_rung(c.backward(), current_stream(), rung); });
+}
+
 TEST_F(LayerNormCuda, RowsOffAlignmentMatchReference) {
   for (DType dtype : kComputeTypes)
     for (int64_t H : {8, 33, 768, 1024, 1280})

@@ -190,6 +190,16 @@ TEST_F(OptimizerCuda, EveryRuleMatchesReferenceWithEveryWorkingCopy) {
   }
 }
 
+TEST_F(OptimizerCuda, EachRungLaunchesItsKernel) {
+  const CudaStep step(random_step(1, DType::bf16));
+  expect_rungs({"optimizer_moments_of_tensor<", "optimizer_moments_kernel<1, ",
+                "optimizer_moments_kernel<4, "},
+               [&](int rung) { optimizer_moments_cuda_rung(step.args(), current_stream(), rung); });
+  expect_rungs(
+      {"optimizer_apply_to_tensor<", "optimizer_apply_kernel<1, ", "optimizer_apply_kernel<4, "},
+      [&](int rung) { optimizer_apply_cuda_rung(step.args(), current_stream(), rung); });
+}
+
 TEST_F(OptimizerCuda, ElementsHaveTheBitsOfACpuWithFusedMultiplyAdd) {
   if (!simd_level_supported(SimdLevel::v3)) GTEST_SKIP() << "this CPU has no fused multiply-add";
   const SimdLevel level = simd_level();

@@ -39,6 +39,14 @@ TEST_F(ReduceCuda, ColumnSumMatchesReference) {
           expect_column_sum(random_tensor({T, H}, 1, 1.0f, dtype), rung, /* misaligned= */ false);
 }
 
+TEST_F(ReduceCuda, EachRungLaunchesItsKernel) {
+  const Tensor x = on_cuda(random_tensor({9, 64}, 1)), y = on_cuda(Tensor::zeros({64}));
+  expect_rungs({"sum_thread_per_column<", "sum_rows_of_block<1, ", "sum_rows_of_block<4, "},
+               [&](int rung) {
+                 column_sum_cuda_rung({x, y}, current_stream(), rung);
+               });
+}
+
 TEST_F(ReduceCuda, ColumnSumTakesRowsOffAlignment) {
   for (DType dtype : kComputeTypes)
     for (int64_t H : {8, 768})
