@@ -9,8 +9,10 @@
 
 #include "core/device.h"
 #include "core/device_marks.h"
+#include "core/device_stream.h"
 #include "core/error.h"
 #include "core/tensor.h"
+#include "dist/ring.h"
 
 namespace minibert {
 namespace {
@@ -77,12 +79,16 @@ class NcclGroup : public ProcessGroup {
       : ProcessGroup(options.rank, options.world),
         timeout_(options.timeout),
         blame_(options.blame),
+        ring_(options.ring),
         stream_(cuda_make_stream()),
         meeting_point_(Tensor::empty({1}, DType::f32, MemoryCategory::workspace, Device::cuda)),
+        neighbours_(std::make_unique<Neighbours>(*this)),
         comm_(comm),
-        thread_([this] { watch(); }) {}
+        thread_([this] { watch(); }) {
+    if (options.wrap) neighbours_ = options.wrap(std::move(neighbours_));
+  }
   ~NcclGroup() override;
-  const char* name() const override { return "nccl"; }
+  const char* name() const override { return ring_ ? "nccl-ring" : "nccl"; }
   void check() override;
   std::optional<Running> running() const override;
 
@@ -94,7 +100,38 @@ class NcclGroup : public ProcessGroup {
     double began_at = -1;  // on the host's clock; -1: the stream was not seen there yet
   };
 
+  struct Message {
+    bool sends;
+    int peer;
+    std::span<std::byte> bytes;
+  };
+  /// The ranks beside this one, for the ring: the messages of a step become one group of NCCL's.
+  class Neighbours : public Transport {
+   public:
+    explicit Neighbours(NcclGroup& group) : group_(group) {}
+    int rank() const override { return group_.rank(); }
+    int world() const override { return group_.world(); }
+    void send(int to, std::span<const std::byte> bytes, uint64_t) override {
+      messages_.push_back({true, to, {const_cast<std::byte*>(bytes.data()), bytes.size()}});
+    }
+    void receive(int from, std::span<std::byte> bytes, uint64_t) override {
+      messages_.push_back({false, from, bytes});
+    }
+    void finish() override { group_.exchange(std::exchange(messages_, {})); }
+    std::byte* room(size_t bytes) override;
+
+   private:
+    NcclGroup& group_;
+    std::vector<Message> messages_;
+    Tensor room_;
+    HeldMemory outgrown_;  // what the stream may still read
+  };
+
   void start(std::shared_ptr<Work> work) override;
+  void begin(const Collective& collective);
+  void go_around(const Collective& collective);
+  void exchange(const std::vector<Message>& messages);
+  void follow(ncclResult_t begun);
   ncclResult_t queue(const Collective& collective);
   ncclResult_t gather_uneven(const Elements& data, cudaStream_t stream);
   ncclResult_t state();
@@ -105,8 +142,10 @@ class NcclGroup : public ProcessGroup {
 
   const double timeout_;
   const Blame blame_;
+  const bool ring_;
   const Stream stream_;
   const Tensor meeting_point_;  // of a barrier: whatever it holds
+  std::unique_ptr<Transport> neighbours_;
 
   std::mutex calls_;  // NCCL's, so that none meets the abort
   ncclComm_t comm_;   // null: aborted
@@ -139,13 +178,31 @@ void NcclGroup::start(std::shared_ptr<Work> work) {
     last_ = work;
     changed_.notify_all();
   }
-  const ncclResult_t result = follow_to_its_end(queue(c), timeout_, [this] { return state(); });
-  if (result != ncclSuccess) return break_down(text(result));
+  try {
+    begin(c);
+  } catch (const CommError& error) {
+    return break_down(error.what());
+  }
   const Mark end = timed_mark(stream_);
   work->set_follow([end] { cuda_follow(current_stream(), end.get()); });
   const std::lock_guard lock(mutex_);
   flight->end = end;
   changed_.notify_all();
+}
+
+void NcclGroup::begin(const Collective& collective) {
+  const bool adds = collective.kind == CollectiveKind::all_reduce ||
+                    collective.kind == CollectiveKind::reduce_scatter;
+  const ElementType type = collective.data.type;
+  const bool wide = type == ElementType::f64 || type == ElementType::i64;
+  if (ring_ && !(adds && wide)) return go_around(collective);
+  follow(queue(collective));
+}
+
+/// Waits on the host until what a call of NCCL began is in the stream. Errors: CommError, if it isn't.
+void NcclGroup::follow(ncclResult_t begun) {
+  const ncclResult_t result = follow_to_its_end(begun, timeout_, [this] { return state(); });
+  MB_CHECK_AS(CommError, result == ncclSuccess, "{}", text(result));
 }
 
 ncclResult_t NcclGroup::queue(const Collective& collective) {
@@ -188,6 +245,55 @@ ncclResult_t NcclGroup::gather_uneven(const Elements& data, cudaStream_t stream)
   }
   const ncclResult_t ended = ncclGroupEnd();
   return fine(result) ? ended : result;
+}
+
+// ---- The ring ----------------------------------------------------------------------------------
+
+void NcclGroup::go_around(const Collective& collective) {
+  const StreamScope scope(stream_);  // where kernels add
+  const auto tag = static_cast<uint64_t>(collective.sequence);
+  switch (collective.kind) {
+    case CollectiveKind::all_reduce:
+      return ring_all_reduce(*neighbours_, collective.data, tag);
+    case CollectiveKind::reduce_scatter:
+      return ring_reduce_scatter(*neighbours_, collective.data, tag);
+    case CollectiveKind::all_gather:
+      return ring_all_gather(*neighbours_, collective.data, tag);
+    case CollectiveKind::broadcast:
+      return ring_broadcast(*neighbours_, collective.data, collective.root, tag);
+    case CollectiveKind::barrier:
+      return ring_all_reduce(*neighbours_, Elements(meeting_point_), tag);
+  }
+}
+
+/// Empty ones have nothing to wait for. Errors: CommError.
+void NcclGroup::exchange(const std::vector<Message>& messages) {
+  const auto stream = static_cast<cudaStream_t>(stream_.handle);
+  const auto fine = [](ncclResult_t r) { return r == ncclSuccess || r == ncclInProgress; };
+  const auto queue_all = [&] {
+    const std::lock_guard lock(calls_);
+    if (!comm_) return ncclInvalidUsage;  // break_down() has told who waits
+    ncclResult_t result = ncclGroupStart();
+    for (const auto& [sends, peer, bytes] : messages) {
+      if (bytes.empty() || !fine(result)) continue;
+      result = sends ? ncclSend(bytes.data(), bytes.size(), ncclUint8, peer, comm_, stream)
+                     : ncclRecv(bytes.data(), bytes.size(), ncclUint8, peer, comm_, stream);
+    }
+    const ncclResult_t ended = ncclGroupEnd();
+    return fine(result) ? ended : result;
+  };
+  follow(queue_all());
+}
+
+/// Of the group's own, since it is used in the order of the group's stream.
+std::byte* NcclGroup::Neighbours::room(size_t bytes) {
+  const auto wanted = static_cast<int64_t>(bytes);
+  if (!room_.defined() || room_.numel() < wanted) {
+    if (room_.defined()) outgrown_.hold(group_.stream_, room_);
+    room_ = Tensor::empty({wanted}, DType::u8, MemoryCategory::workspace, Device::cuda);
+  }
+  outgrown_.release_passed();
+  return static_cast<std::byte*>(room_.raw());
 }
 
 ncclResult_t NcclGroup::state() {

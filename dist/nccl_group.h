@@ -11,6 +11,10 @@
 // reduce_scatter is an all_reduce, with twice the bytes, and all_gather a broadcast from each rank,
 // in one group: nothing is padded or copied. Buckets of gradients have equal blocks but for the last.
 //
+// With `ring`, collectives on f32, bf16 and f16 are dist/ring.h's, line for line as on CPUs, over NCCL's sends
+// and receives: one group of them a step, on the same stream, and a kernel that adds. It is there to be
+// read and measured beside NCCL's own. Sums of f64 and i64, a few numbers a step, stay NCCL's.
+//
 // NCCL finds its own way between the ranks: NCCL_SOCKET_IFNAME says which interface it may use, and
 // NCCL_DEBUG=WARN what it found wrong.
 // Easy to break: NCCL's calls return before they are done (the communicator is not blocking), so
@@ -18,10 +22,12 @@
 // Test: ctest --preset simt -R dist_nccl_group.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "dist/process_group.h"
 #include "dist/store.h"
+#include "dist/transport.h"
 
 namespace minibert {
 
@@ -29,6 +35,9 @@ struct NcclOptions {
   int rank = 0, world = 1;
   double timeout = 60;  // seconds that a collective may take, once the caller's stream got to it
   Blame blame = nullptr;
+  bool ring = false;
+  /// Of a ring, for tests: what its messages go through.
+  std::function<std::unique_ptr<Transport>(std::unique_ptr<Transport>)> wrap = nullptr;
 };
 
 /// On the device of this process (cuda_use_device). Connects to all other ranks; what they have to

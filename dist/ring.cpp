@@ -1,7 +1,8 @@
 // ring.cpp: the two halves of the ring, and what is made of them.
 #include "dist/ring.h"
 
-#include <vector>
+#include "core/error.h"
+#include "core/kernels/elementwise.h"
 
 namespace minibert {
 namespace {
@@ -19,18 +20,43 @@ struct Place {
   const int rank, world;
 };
 
+/// What a kernel sees of elements on a device.
+Operand operand_of(void* data, const Elements& like) {
+  MB_ASSERT(like.type == ElementType::f32 || like.type == ElementType::bf16 ||
+                like.type == ElementType::f16,
+            "ring: no kernel adds {} on a device", name_of(like.type));
+  Operand operand;
+  operand.pointer = data;
+  operand.dims[0] = like.count;
+  operand.axes = 1;
+  operand.type = like.type == ElementType::f32    ? DType::f32
+                 : like.type == ElementType::bf16 ? DType::bf16
+                                                  : DType::f16;
+  operand.place = like.device;
+  return operand;
+}
+
+/// data[i] += more[i], the same bits on every device.
+void add_to(const Elements& data, void* more) {
+  if (data.device == Device::cpu)
+    return add_elements(data.type, data.data, more, data.data, data.count);
+  if (data.count == 0) return;
+  const Operand sum = operand_of(data.data, data);
+  add_forward(operand_of(more, data), sum, sum);
+}
+
 }  // namespace
 
 void ring_reduce_scatter(Transport& transport, const Elements& data, uint64_t tag) {
   const Place place(transport);
-  std::vector<std::byte> arrived(data.block(0, place.world).size());  // no block is larger
+  std::byte* arrived = transport.room(data.block(0, place.world).size());  // no block is larger
   for (int step = 0; step < place.world - 1; ++step) {
     const Elements sent = place.block(data, place.rank - step - 1);
     const Elements mine = place.block(data, place.rank - step - 2);
     transport.send(place.right(), sent.bytes(), tag);
-    transport.receive(place.left(), std::span(arrived).first(mine.size()), tag);
+    transport.receive(place.left(), {arrived, mine.size()}, tag);
     transport.finish();
-    add_elements(mine.type, mine.data, arrived.data(), mine.data, mine.count);
+    add_to(mine, arrived);
   }
 }
 

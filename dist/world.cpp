@@ -12,13 +12,19 @@
 namespace minibert {
 namespace {
 
+bool is_on_gpus(const std::string& backend) {
+  return backend == "nccl" || backend == "nccl-ring";
+}
+
 std::unique_ptr<ProcessGroup> group_of(Rendezvous& here, const Launch& launch,
                                        const WorldOptions& options, const std::string& backend) {
   const Blame blame = [&here](const std::string& collective) { return here.blame(collective); };
-  if (backend == "nccl")
-    return nccl_group(
-        here,
-        {.rank = launch.rank, .world = launch.world, .timeout = options.timeout, .blame = blame});
+  if (is_on_gpus(backend))
+    return nccl_group(here, {.rank = launch.rank,
+                             .world = launch.world,
+                             .timeout = options.timeout,
+                             .blame = blame,
+                             .ring = backend == "nccl-ring"});
   if (backend == "gloo")
     return gloo_group(here, {.rank = launch.rank,
                              .world = launch.world,
@@ -43,13 +49,13 @@ void use_a_gpu(const Launch& launch) {
 
 World::World(const Launch& launch, const WorldOptions& options) {
   const std::string& backend = options.backend;
-  const bool known = backend == "gloo" || backend == "ring" || backend == "nccl";
-  MB_CHECK(known, "backend is '{}', expected gloo, ring or nccl", backend);
+  const bool known = backend == "gloo" || backend == "ring" || is_on_gpus(backend);
+  MB_CHECK(known, "backend is '{}', expected gloo, ring, nccl or nccl-ring", backend);
   if (launch.world == 1) {
     group_ = self_group();
     return;
   }
-  if (backend == "nccl") use_a_gpu(launch);
+  if (is_on_gpus(backend)) use_a_gpu(launch);
   raise_file_limit();
   rendezvous_ = std::make_unique<Rendezvous>(RendezvousOptions{.rank = launch.rank,
                                                                .world = launch.world,
@@ -62,7 +68,7 @@ World::World(const Launch& launch, const WorldOptions& options) {
                                                                .timeout = options.start_timeout,
                                                                .say = options.say});
   try {
-    if (backend == "nccl")
+    if (is_on_gpus(backend))
       control_ = group_of(*rendezvous_, launch, options, gloo_available() ? "gloo" : "ring");
     group_ = group_of(*rendezvous_, launch, options, backend);
   } catch (const CommError& error) {

@@ -20,6 +20,7 @@ namespace minibert {
 struct WorldOptions {
   /// "ring": the one to be read, over TCP. "nccl": on device cuda; the rank uses the GPU of its number
   /// among those of its machine (from 0 again, if there are fewer, which NCCL itself refuses).
+  /// "nccl-ring": the same with the one to be read over NCCL's sends and receives.
   std::string backend = "gloo";
   std::vector<Fingerprint> fingerprints = {};  // what must be the same on every rank
   std::string interface = {};                  // by which other ranks reach this one

@@ -141,8 +141,8 @@ std::vector<ConfigKey> make_keys() {
            "same bits, less work for the host. Needs fixed_shapes"),
 
       word("ranks", "collectives", &C::collectives, {"auto", "gloo", "ring", "nccl"},
-           "who sums over ranks: Gloo, or the readable ring of dist/ring.h, on CPUs; NCCL on GPUs; "
-           "auto: gloo on device cpu, nccl on cuda"),
+           "who sums over ranks: Gloo on CPUs, NCCL on GPUs, or, on both, the readable ring of "
+           "dist/ring.h; auto: gloo on device cpu, nccl on cuda"),
       word("ranks", "interface", &C::interface, {},
            "network interface or address by which other ranks reach this one; empty = the one that "
            "leads to rank 0"),

@@ -40,10 +40,16 @@ std::vector<Fingerprint> fingerprints(const TrainConfig& config, const RunInputs
   return prints;
 }
 
-/// Who sums over ranks.
-std::string collectives_of(const TrainConfig& config) {
-  if (config.collectives != "auto") return config.collectives;
-  return config.device == "cuda" ? "nccl" : "gloo";
+/// Who sums over ranks, as WorldOptions has it.
+std::string backend_of(const TrainConfig& config) {
+  const bool cuda = config.device == "cuda";
+  const std::string& asked = config.collectives;
+  MB_CHECK(asked != (cuda ? "gloo" : "nccl"),
+           "ranks.collectives is {} with train.device {}, expected {} or ring. Use --collectives "
+           "auto.",
+           asked, config.device, cuda ? "nccl" : "gloo");
+  if (asked == "auto") return cuda ? "nccl" : "gloo";
+  return cuda && asked == "ring" ? "nccl-ring" : asked;
 }
 
 }  // namespace
@@ -51,11 +57,7 @@ std::string collectives_of(const TrainConfig& config) {
 WorldOptions world_options(const TrainConfig& config, const Launch& launch,
                            const RunInputs& inputs) {
   if (launch.world == 1) return {};
-  const std::string backend = collectives_of(config);
-  MB_CHECK((backend == "nccl") == (config.device == "cuda"),
-           "ranks.collectives is {} with train.device {}, expected {}. Use --collectives auto.",
-           backend, config.device, config.device == "cuda" ? "nccl" : "gloo or ring");
-  return {.backend = backend,
+  return {.backend = backend_of(config),
           .fingerprints = fingerprints(config, inputs),
           .interface = config.interface,
           .timeout = config.communication_timeout,

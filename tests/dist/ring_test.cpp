@@ -4,11 +4,13 @@
 #include "dist/counting_group.h"
 #include "dist/memory_transport.h"
 #include "dist/ring_group.h"
+#include "tests/dist/counting_transport.h"
 #include "tests/dist/ranks.h"
 
 namespace minibert {
 namespace {
 
+using testing::CountingTransport;
 using testing::expect_all_collectives;
 using testing::run_ranks;
 
@@ -44,32 +46,6 @@ TEST(Ring, AddsBlockBFromTheRankAfterB) {
     }
   });
 }
-
-/// Counts what one rank sends, and how often it waits.
-class CountingTransport : public Transport {
- public:
-  explicit CountingTransport(std::unique_ptr<Transport> transport) : to_(std::move(transport)) {}
-  int rank() const override { return to_->rank(); }
-  int world() const override { return to_->world(); }
-  void send(int to, std::span<const std::byte> bytes, uint64_t tag) override {
-    EXPECT_EQ(to, (rank() + 1) % world());
-    sent += bytes.size();
-    to_->send(to, bytes, tag);
-  }
-  void receive(int from, std::span<std::byte> bytes, uint64_t tag) override {
-    EXPECT_EQ(from, (rank() + world() - 1) % world());
-    to_->receive(from, bytes, tag);
-  }
-  void finish() override {
-    ++steps;
-    to_->finish();
-  }
-  size_t sent = 0;
-  int steps = 0;
-
- private:
-  const std::unique_ptr<Transport> to_;
-};
 
 using Function = std::function<void(Transport&, const Elements&)>;
 

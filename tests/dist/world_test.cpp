@@ -197,7 +197,7 @@ TEST(WorldOfOne, TouchesNoNetwork) {
 
 TEST(World, RefusesABackendThatItDoesNotHave) {
   EXPECT_EQ(testing::usage_error_of([] { World({}, {.backend = "mpi"}); }),
-            "backend is 'mpi', expected gloo, ring or nccl");
+            "backend is 'mpi', expected gloo, ring, nccl or nccl-ring");
 }
 
 }  // namespace

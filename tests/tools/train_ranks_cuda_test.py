@@ -49,6 +49,14 @@ class TrainRanksCuda(unittest.TestCase):
         for record in self.records("buckets"):
             self.assertGreater(record["communication_seconds"], 0)
 
+    def test_the_ring_on_gpus(self):
+        self.train("nccl", "--gpus", 2)
+        for more in ([], ["--shard-optimizer"]):  # sums of two ranks have one order
+            run = "ring" + "".join(more)
+            got = self.train(run, "--gpus", 2, "--collectives", "ring", *more, SIMT_SCHEDULE="random:3")
+            self.assertIn("ranks: 2 over nccl-ring; ", got.stdout)
+            self.assert_same(run, "nccl")
+
     def test_a_run_goes_on_with_another_number_of_ranks(self):
         self.train("whole", "--deterministic")
         for world, then in ((2, 1), (1, 2), (2, 4)):

@@ -133,7 +133,7 @@ void run(const Options& options) {
            "bench all-reduce: there is 1 rank, expected 2 or more. Use --nproc 2.");
   World world(launch, world_options(options, launch.rank));
   ProcessGroup& group = world.group();
-  const bool cuda = options.collectives == "nccl";
+  const bool cuda = options.collectives.starts_with("nccl");
   DeviceStream stream_of_rank(compute_options(Precision::fp32, cuda ? Device::cuda : Device::cpu));
   Wire wire(world, options.timeout);
   if (launch.rank == 0 && !options.json) print_head(group);
@@ -178,7 +178,7 @@ void add_bench_all_reduce(CLI::App& bench) {
       ->check(CLI::IsMember(names_of(kTypes)))
       ->capture_default_str();
   sub->add_option("--collectives", options->collectives, "who sums")
-      ->check(CLI::IsMember({"gloo", "ring", "nccl"}))
+      ->check(CLI::IsMember({"gloo", "ring", "nccl", "nccl-ring"}))
       ->capture_default_str();
   sub->add_option("--interface", options->interface,
                   "network interface or address by which ranks reach one another");

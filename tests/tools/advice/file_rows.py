@@ -699,7 +699,7 @@ def a_plan_of_long_sequences(w):
     w.works(*command, "--max-position-embeddings", 64, "--sequence-length", 64)
 
 
-@row("ranks.collectives is {} with train.device {}, expected {}. Use --collectives auto")
+@row("ranks.collectives is {} with train.device {}, expected {} or ring. Use --collectives auto")
 def collectives_of_another_device(w):
     command = w.train("collectives", "--nproc", 2, max_steps=1)
     w.refused(*command, "--collectives", "nccl")

@@ -198,6 +198,21 @@ TEST_F(Nccl, WithoutBlockingACallIsQueuedWhenItsCallerAsks) {
       /* blocking= */ false);
 }
 
+// Rank 2 leaves in peace at once; rank 0 looks at who is there every 5 ms while it waits for rank 1.
+TEST_F(Nccl, AMessageNeedsItsTwoRanksAlone) {
+  run(3, [&](Rank& r) {
+    OnDevice<float> value(std::vector<float>{static_cast<float>(r.rank)});
+    if (r.rank == 1) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    if (r.rank == 1)
+      EXPECT_NCCL(ncclSuccess, ncclSend(value.get(), 1, ncclFloat32, 0, r.comm, r.stream));
+    if (r.rank == 0)
+      EXPECT_NCCL(ncclSuccess, ncclRecv(value.get(), 1, ncclFloat32, 1, r.comm, r.stream));
+    r.wait();
+    EXPECT_EQ(r.rank == 0 ? 1 : r.rank, value.read()[0]);
+    EXPECT_EQ(ncclSuccess, r.state());
+  });
+}
+
 TEST_F(Nccl, RefusesWhatNcclWould) {
   Rank r(id_, 0, 1);
   OnDevice<float> data(8);

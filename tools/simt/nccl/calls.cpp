@@ -60,7 +60,7 @@ struct Flight {
     if (advance()) return true;
     if (comm->error != ncclSuccess || now - looked_at < 0.005) return false;
     looked_at = now;
-    if (comm->room->lost_one(/* needed= */ true)) {
+    if (comm->room->lost_one([&](int rank) { return exchange->needs(rank); })) {
       if (advance()) return true;  // it had done its part
       if (comm->error == ncclSuccess) comm->error = ncclRemoteError;
     }

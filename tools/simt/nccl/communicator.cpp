@@ -30,7 +30,7 @@ bool valid(const ncclConfig_t& config) {
 void try_to_join(ncclComm& comm) {
   if (comm.room->complete()) {
     comm.stage = ncclComm::Stage::ready;
-  } else if (comm.room->lost_one(/* needed= */ true)) {
+  } else if (comm.room->lost_one([](int) { return true; })) {
     comm.error = ncclRemoteError;
   } else if (nccl_clock() - comm.joining_since > runtime().nccl_timeout) {
     comm.error = ncclInternalError;

@@ -18,6 +18,8 @@ class Collective : public Exchange {
     piece_ = kWindow / size_of(call.type);
   }
 
+  bool needs(int) const override { return true; }
+
   ncclResult_t advance(bool& moved, bool& over) override {
     Seat& mine = room_->seat(rank_);
     while (first_ < shown_) {
@@ -119,6 +121,10 @@ class Messages : public Exchange {
   Messages(std::shared_ptr<Room> room, int rank, std::vector<Message> messages)
       : room_(std::move(room)), rank_(rank), messages_(std::move(messages)) {
     done_.resize(messages_.size());
+  }
+
+  bool needs(int rank) const override {
+    return std::ranges::any_of(messages_, [&](const Message& m) { return m.peer == rank; });
   }
 
   ncclResult_t advance(bool& moved, bool& over) override {

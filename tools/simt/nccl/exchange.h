@@ -39,6 +39,8 @@ class Exchange {
   virtual ~Exchange() = default;
   /// `moved` becomes true if anything has happened. Errors: one for ncclCommGetAsyncError.
   virtual ncclResult_t advance(bool& moved, bool& over) = 0;
+  /// Whether it can't end without this rank, which has left in peace.
+  virtual bool needs(int rank) const = 0;
 };
 
 std::unique_ptr<Exchange> exchange_of(std::shared_ptr<Room> room, int rank, int ranks,

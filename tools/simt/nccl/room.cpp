@@ -120,13 +120,13 @@ bool Room::complete() {
   return complete_ = true;
 }
 
-bool Room::lost_one(bool needed) const {
+bool Room::lost_one(const std::function<bool(int)>& needed) const {
   for (int rank = 0; rank < ranks_; ++rank) {
     const Presence presence = seat(rank).presence;
     if (rank == rank_ || presence == Presence::absent) continue;
     if (presence == Presence::aborted) return true;
     if (presence == Presence::finalized) {
-      if (needed) return true;
+      if (needed(rank)) return true;
       continue;
     }
     struct flock lock = lock_of(rank);

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include <nccl.h>
@@ -52,8 +53,8 @@ class Room {
 
   /// Whether all ranks came. Then the memory needs its name no more.
   bool complete();
-  /// Whether one of the others died, or left by abort, or, if `needed`, in peace.
-  bool lost_one(bool needed) const;
+  /// Whether one of the others died, or left by abort, or one that is `needed` in peace.
+  bool lost_one(const std::function<bool(int)>& needed) const;
 
  private:
   ncclResult_t join(const ncclUniqueId& id);
