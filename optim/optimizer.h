@@ -85,7 +85,7 @@ class Optimizer {
     bool applied = false;  // false: nothing was touched
     /// Name of a tensor with a gradient that is not finite, or ""; of several the last in the
     /// arena's order: backward starts there, and those before it may have caught it from that one.
-    std::string bad_gradient;
+    std::string bad_gradient = {};
   };
   /// What the step that left `state` did.
   StepReport report(const StepState& state) const;

@@ -82,7 +82,7 @@ struct AttentionForward {
   float scale = 0;  // 1 / sqrt(D); above 0
   Dropout dropout;
   bool tf32 = tf32_allowed();  // whether device cuda may round f32 factors to tf32; a CPU does not
-  AttentionLengths lengths;    // for attention_forward_cost alone
+  AttentionLengths lengths = {};  // for attention_forward_cost alone
 };
 /// dqkv [N, 3, A, D] is written (never accumulated); rows T .. N - 1 are zeroed. Errors as forward.
 struct AttentionBackward {
@@ -90,7 +90,7 @@ struct AttentionBackward {
   float scale = 0;
   Dropout dropout;
   bool tf32 = tf32_allowed();
-  AttentionLengths lengths;
+  AttentionLengths lengths = {};
 };
 
 void attention_forward(const AttentionForward& args);

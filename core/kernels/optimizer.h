@@ -102,7 +102,7 @@ PieceRange piece_range(std::span<const OptimizerPiece> pieces, size_t first, siz
 struct SquareSumsArgs {
   Operand x;  // [size] f32
   OptimizerTables tables;
-  PieceRange range;
+  PieceRange range = {};
   double* piece_sums = nullptr;   // [piece_count]
   double* tensor_sums = nullptr;  // [tensor_count]
 };

@@ -40,7 +40,8 @@ struct StepContext {
   /// Scale of the sum over masked rows: loss scale / P of the whole step. Of the other objectives,
   /// over the rows that they have.
   LossSite mlm;
-  LossSite nsp;  // scale of the sum over sequences: loss scale / B of the whole step; none: no NSP
+  /// Scale of the sum over sequences: loss scale / B of the whole step; none: no NSP.
+  LossSite nsp = {};
   Recompute recompute = Recompute::none;
   Objective objective = Objective::pre_training;
 };

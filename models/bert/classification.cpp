@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "models/bert/hugging_face.h"
 #include "models/bert/inference.h"
+#include "models/bert/weight_files.h"
 #include "models/text/tokenizer_fields.h"
 
 namespace minibert {
@@ -35,7 +37,52 @@ void check_ids(const nlohmann::json& names, const TokenizerFields& fields) {
   }
 }
 
+/// Whether config.json is of a model that labels no whole texts.
+bool labels_other_things(const nlohmann::json& config) {
+  const nlohmann::json architectures = config.value("architectures", nlohmann::json::array());
+  return architectures.is_array() && architectures.size() == 1 &&
+         (architectures[0] == "BertForTokenClassification" ||
+          architectures[0] == "BertForMultipleChoice");
+}
+
+std::string default_name(size_t number) {
+  return fmt::format("LABEL_{}", number);
+}
+
 }  // namespace
+
+std::vector<std::string> classifier_labels(const std::filesystem::path& folder) {
+  constexpr const char* kWeight = "classifier.weight";
+  const nlohmann::json config = read_json_object(folder / "config.json");
+  const nlohmann::json problem = config.value("problem_type", nlohmann::json());
+  if (labels_other_things(config) ||
+      !(problem.is_null() || problem == "single_label_classification"))
+    return {};
+  if (!WeightFiles::in_folder(folder)) return {};
+  const WeightFiles weights = WeightFiles::open_folder(folder);
+  if (!weights.has(kWeight) || weights.entry(kWeight).shape.size() != 2) return {};
+  const auto classes = static_cast<size_t>(weights.entry(kWeight).shape[0]);
+  std::vector<std::string> labels = load_hugging_face_config(folder).labels;
+  if (labels.empty())
+    for (size_t i = 0; i < classes; ++i) labels.push_back(default_name(i));
+  return labels.size() == classes && classes > 1 ? labels : std::vector<std::string>();
+}
+
+std::optional<std::vector<std::string>> names_in(const std::vector<std::string>& labels,
+                                                 const std::vector<std::string>& classifier) {
+  const auto holds = [&](const std::vector<std::string>& names) {
+    return std::ranges::all_of(labels, [&](const std::string& label) {
+      return std::ranges::find(names, label) != names.end();
+    });
+  };
+  if (holds(classifier)) return classifier;
+  std::vector<std::string> numbers;
+  for (size_t i = 0; i < classifier.size(); ++i) {
+    if (classifier[i] != default_name(i)) return std::nullopt;
+    numbers.push_back(std::to_string(i));
+  }
+  return holds(numbers) ? std::optional(numbers) : std::nullopt;
+}
 
 void check_classifier(const std::filesystem::path& folder) {
   const std::filesystem::path file = folder / "config.json";
@@ -47,11 +94,8 @@ void check_classifier(const std::filesystem::path& folder) {
               "text no one label. Only models that do can be scored",
               file.string(), json_text(*problem));
   const nlohmann::json architectures = config.value("architectures", nlohmann::json::array());
-  const bool one = architectures.is_array() && architectures.size() == 1;
-  const bool labels_texts = !one || (architectures[0] != "BertForTokenClassification" &&
-                                     architectures[0] != "BertForMultipleChoice");
   MB_CHECK_AS(
-      DataError, labels_texts,
+      DataError, !labels_other_things(config),
       "{}: architectures is {}, expected BertForSequenceClassification: the model labels no "
       "whole texts. Only models that do can be scored",
       file.string(), json_text(architectures));
@@ -68,7 +112,7 @@ std::vector<std::string> class_names(const BertForPreTraining& model,
   std::vector<std::string> names = model.config().labels;
   const int64_t classes = model.parts().classes;
   if (names.empty())
-    for (int64_t i = 0; i < classes; ++i) names.push_back(fmt::format("LABEL_{}", i));
+    for (int64_t i = 0; i < classes; ++i) names.push_back(default_name(static_cast<size_t>(i)));
   MB_CHECK_AS(DataError, std::ssize(names) == classes,
               "{}: id2label has {} labels, expected {} (rows of classifier.weight). Name them: "
               "\"id2label\": {{\"0\": \"...\", ...}}",

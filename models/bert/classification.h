@@ -19,6 +19,15 @@ namespace minibert {
 /// choose one of several classes for a text, or if its label2id contradicts its id2label.
 void check_classifier(const std::filesystem::path& folder);
 
+/// Labels of the classifier that a folder holds, by number: id2label, or Transformers' LABEL_0, LABEL_1, ...
+/// Empty if it has none, or one that does something else. Errors: DataError for files that can't be read.
+std::vector<std::string> classifier_labels(const std::filesystem::path& folder);
+
+/// What texts with these labels call a classifier's: its names if they are among them; numbers, if its
+/// names are LABEL_0, LABEL_1, ... and the texts have their numbers; nothing if some label is unknown.
+std::optional<std::vector<std::string>> names_in(const std::vector<std::string>& labels,
+                                                 const std::vector<std::string>& classifier);
+
 /// The most probable class of each text, given as ids with [CLS] and [SEP]; of equals the first.
 /// `stop` is asked between forward passes; if it says so, nothing comes back.
 /// Errors: UsageError if the model lacks a classifier or a pooler; NumericError for a score that is NaN.

@@ -7,8 +7,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/bert/other_families.h"
 #include "models/text/json_depth.h"
 #include "models/text/json_text.h"
+#include "models/text/shard.h"  // kMostIds
 
 namespace minibert {
 namespace {
@@ -125,9 +127,8 @@ void refuse_other_models(const Fields& fields) {
   const json* names = fields.find("architectures");
   if (!names || !names->is_array() || names->empty() || !names->front().is_string()) return;
   const std::string name = names->front().get<std::string>();
-  for (const char* family : {"Roberta", "XLMRoberta", "Camembert", "Electra", "Albert",
-                             "DistilBert", "MPNet", "Deberta", "Longformer", "MobileBert"})
-    MB_CHECK_AS(DataError, !name.starts_with(family),
+  for (const ModelFamily& family : kOtherFamilies)
+    MB_CHECK_AS(DataError, !name.starts_with(family.class_name),
                 "{}: architectures is {}, expected BERT (no other architecture is built in)",
                 fields.source, names->dump());
 }
@@ -150,7 +151,7 @@ void BertConfig::validate(const std::string& source) const {
     MB_CHECK_AS(DataError, value >= low && value <= high, "{}: {} is {}, expected {} to {}", source,
                 key, value, low, high);
   };
-  range("vocab_size", vocab_size, 1, int64_t{1} << 24);
+  range("vocab_size", vocab_size, 1, kMostIds);
   range("hidden_size", hidden_size, 1, kMaxSize);
   range("num_hidden_layers", num_hidden_layers, 1, kMaxLayers);
   range("num_attention_heads", num_attention_heads, 1, hidden_size);

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/nearest_name.h"
+#include "models/bert/hugging_face.h"  // all_finite
 
 namespace minibert {
 
@@ -96,6 +97,9 @@ Tensor sentence_vectors(const Tensor& hidden, const PackedBatch& batch, Pooling 
     for (int64_t h = 0; h < H; ++h) {
       vector[h] = static_cast<float>(sum[static_cast<size_t>(h)] / divisor);
     }
+    MB_CHECK_AS(NumericError, all_finite({vector, static_cast<size_t>(H)}),
+                "sentence_vectors: the vector of a text holds NaN or infinity, expected numbers: "
+                "states are too large for their type. Use --precision fp32 or bf16");
   }
   return vectors;
 }

@@ -38,7 +38,7 @@ enum class Pooling { mean, cls };
 Pooling parse_pooling(const std::string& name);
 /// One vector a sequence: the mean of its hidden rows, or its first row; `normalize` divides by the
 /// Euclidean norm.  hidden [N, H] f32, on the host; result [B, H].
-/// Errors: UsageError for an empty sequence.
+/// Errors: UsageError for an empty sequence; NumericError for a vector that is not finite.
 Tensor sentence_vectors(const Tensor& hidden, const PackedBatch& batch, Pooling pooling,
                         bool normalize);
 

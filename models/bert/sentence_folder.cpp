@@ -29,16 +29,40 @@ std::string pooling_of(const json& config) {
   return fmt::format("{}", fmt::join(on, ", "));
 }
 
+/// {"prompts": {"query": "Represent this: "}, "default_prompt_name": null}.
+void read_prompts(const fs::path& file, SentenceFolder& result) {
+  const json config = read_json_object(file);
+  const json prompts = config.value("prompts", json());
+  if (!prompts.is_object()) return;
+  for (const auto& [name, text] : prompts.items())
+    if (text.is_string() && !text.get_ref<const std::string&>().empty())
+      result.prompts.push_back(fmt::format("{} \"{}\"", name, text.get_ref<const std::string&>()));
+  if (result.prompts.empty()) return;
+  result.prompt_file = file.string();
+  const json chosen = config.value("default_prompt_name", json());
+  if (!chosen.is_string()) return;
+  const auto found = prompts.find(chosen.get_ref<const std::string&>());
+  MB_CHECK_AS(
+      DataError, found != prompts.end() && found->is_string(),
+      "{}: default_prompt_name is {}, expected the name of one of the prompts ({}). Copy the file "
+      "again from where the model came from",
+      file.string(), chosen.dump(), fmt::join(result.prompts, ", "));
+  result.prompt = *found;
+}
+
 }  // namespace
 
 SentenceFolder read_sentence_folder(const fs::path& folder) {
   SentenceFolder result;
   const json sentences = read_json_object(folder / "sentence_bert_config.json");
   result.lowercase = sentences.value("do_lower_case", json(false)) == true;
+  read_prompts(folder / "config_sentence_transformers.json", result);
   for (const auto& [type, path] : read_sentence_modules(folder)) {
     if (type.ends_with("Pooling")) {
       const fs::path file = folder / path / "config.json";
-      result.pooling = pooling_of(read_json_object(file));
+      const json config = read_json_object(file);
+      result.pooling = pooling_of(config);
+      result.pools_prompt = config.value("include_prompt", json(true)) != false;
       result.pooling_file = file.string();
     } else if (type.ends_with("Normalize")) {
       result.normalize = path;
@@ -50,7 +74,8 @@ SentenceFolder read_sentence_folder(const fs::path& folder) {
 }
 
 std::vector<std::string> differences(const SentenceFolder& folder, const std::string& pooling,
-                                     bool normalize, bool lowercases) {
+                                     bool normalize, bool lowercases,
+                                     const std::optional<std::string>& prompt) {
   std::vector<std::string> lines;
   const bool built_in = folder.pooling == "mean" || folder.pooling == "cls";
   if (!folder.pooling.empty() && folder.pooling != pooling)
@@ -73,6 +98,16 @@ std::vector<std::string> differences(const SentenceFolder& folder, const std::st
     lines.push_back(
         "sentence_bert_config.json: do_lower_case is true, but the tokenizer keeps capitals, as "
         "Transformers does. Give texts in small letters for the vectors of sentence-transformers");
+  if (!prompt && folder.prompt.empty() && !folder.prompts.empty())
+    lines.push_back(fmt::format(
+        "{}: sentence-transformers knows prompts for some texts: {}. Before all of these: "
+        "--prompt TEXT",
+        folder.prompt_file, fmt::join(folder.prompts, ", ")));
+  if (!prompt.value_or(folder.prompt).empty() && !folder.pools_prompt && pooling == "mean")
+    lines.push_back(
+        fmt::format("{}: include_prompt is false, which is not built in: the mean is over the "
+                    "prompt's states, too",
+                    folder.pooling_file));
   return lines;
 }
 

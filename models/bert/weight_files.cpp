@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "models/bert/other_families.h"
 #include "models/text/atomic_file.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
@@ -24,11 +25,6 @@ constexpr std::string_view kWordEnding = "embeddings.word_embeddings.weight";
 
 /// Prefixes of DataParallel, of modules that hold the model in a field, and of torch.compile.
 constexpr std::string_view kWrappers[] = {"module.", "model.", "_orig_mod."};
-
-/// What precedes the tensors of models that are built otherwise than BERT, under names like its own.
-constexpr const char* kOtherModels[] = {"roberta",  "electra", "albert",     "distilbert",
-                                        "deberta",  "mpnet",   "longformer", "mobilebert",
-                                        "layoutlm", "esm",     "xlm-roberta"};
 
 bool replace_suffix(std::string& name, std::string_view from, std::string_view to) {
   if (!name.ends_with(from)) return false;
@@ -192,8 +188,9 @@ std::string WeightFiles::advice(const std::set<std::string>& known) const {
   if (!others.empty())
     text += fmt::format(", {} of them under other names: {}", others.size(), list_of_names(others));
   std::string prefix = prefix_of(files_);
-  for (const char* family : kOtherModels) {
-    if (!prefix.ends_with(std::string(family) + ".")) continue;
+  for (const auto& [class_name, family] : kOtherFamilies) {
+    if (prefix != std::string(family) + "." && !prefix.ends_with("." + std::string(family) + "."))
+      continue;
     return text + fmt::format(
                       ". These are the names of another architecture, {}, which is not "
                       "built in",

@@ -126,6 +126,7 @@ class Rows {
     return true;
   }
   int64_t line() const { return line_; }  // where the row begins
+  char separator() const { return separator_; }
   const SourceStats& stats() const { return lines_.stats(); }
 
  private:
@@ -208,8 +209,45 @@ std::string advice_on_pairs(const std::vector<std::string>& names) {
   return "";
 }
 
+/// A note if `read` is one of a pair's two texts, of which the other is not read; else "".
+std::string note_on_partner(const std::string& file, const std::vector<std::string>& names,
+                            const std::string& read) {
+  for (const auto& [first, second] : kPairs)
+    for (const auto& [one, other] : {std::pair(first, second), std::pair(second, first)})
+      if (read == one && std::ranges::find(names, other) != names.end())
+        return fmt::format(
+            "{}: \"{}\" is not read: a row has one text, here \"{}\". Where the label is about "
+            "both, put them into one column",
+            file, other, one);
+  return "";
+}
+
+/// Whether the first line seems to be a row: names of columns are no numbers and have no three words.
+bool looks_like_a_row(const std::vector<std::string>& fields) {
+  return std::ranges::any_of(fields, [](const std::string& field) {
+    const bool number = field.find_first_not_of("0123456789.-") == std::string::npos;
+    return number || std::ranges::count(field, ' ') >= 2;
+  });
+}
+
+/// How to put a line of names above the rows of a file that lacks one; "" if it has one.
+std::string advice_on_names(const std::string& file, const std::vector<std::string>& fields,
+                            char separator) {
+  if (fields.size() < 2 || !looks_like_a_row(fields)) return "";
+  std::string names;
+  for (size_t i = 1; i <= fields.size(); ++i) {
+    if (i > 1) names += separator == '\t' ? "\\t" : std::string(1, separator);
+    names += fmt::format("column{}", i);
+  }
+  const fs::path path(file);
+  const bool packed = path.extension() == ".gz" || path.extension() == ".zst";
+  const char* reader = path.extension() == ".gz" ? "zcat" : packed ? "zstdcat" : "cat";
+  return fmt::format(" If it is a row, put names above the rows: {} {} | sed '1i {}' > named{}",
+                     reader, shell_word(file), names, separator == '\t' ? ".tsv" : ".csv");
+}
+
 size_t column_of(const std::string& file, const std::vector<std::string>& header,
-                 const std::string& name, const char* flag) {
+                 const std::string& name, const char* flag, char separator) {
   std::vector<std::string> names;
   for (const std::string& column : header) names.push_back(trimmed(column));
   const auto found = std::ranges::find(names, trimmed(name));
@@ -220,8 +258,9 @@ size_t column_of(const std::string& file, const std::vector<std::string>& header
               "tr '\\r' '\\n' < {} > clean.csv",
               file, shell_word(file));
   MB_CHECK_AS(DataError, found != names.end(),
-              "{}: has no column \"{}\"; line 1 names {}.{}{} Say which it is: {} NAME", file, name,
-              fmt::join(names, ", "), did_you_mean(name, names), advice_on_pairs(names), flag);
+              "{}: has no column \"{}\"; line 1 names {}.{}{} Say which it is: {} NAME.{}", file,
+              name, fmt::join(names, ", "), did_you_mean(name, names), advice_on_pairs(names), flag,
+              advice_on_names(file, names, separator));
   MB_CHECK_AS(DataError, std::ranges::count(names, *found) == 1,
               "{}: line 1 names \"{}\" {} times, expected once. Rename the other columns", file,
               *found, std::ranges::count(names, *found));
@@ -247,7 +286,7 @@ void add(LabelledText text, std::vector<LabelledText>& texts, DataFaults& faults
 }
 
 void read_rows(const fs::path& file, char separator, const LabelledTextOptions& options,
-               std::vector<LabelledText>& texts, DataFaults& faults) {
+               std::vector<LabelledText>& texts, DataFaults& faults, std::string& note) {
   MB_CHECK(options.text_column != options.label_column,
            "--text-column and --label-column are both \"{}\", expected two columns. Name the other "
            "one",
@@ -255,8 +294,12 @@ void read_rows(const fs::path& file, char separator, const LabelledTextOptions& 
   Rows rows(file, separator);
   std::vector<std::string> header, fields;
   MB_CHECK_AS(DataError, rows.next(header), "{}: holds no rows", file.string());
-  const size_t text = column_of(file.string(), header, options.text_column, "--text-column");
-  const size_t label = column_of(file.string(), header, options.label_column, "--label-column");
+  const size_t text =
+      column_of(file.string(), header, options.text_column, "--text-column", rows.separator());
+  const size_t label =
+      column_of(file.string(), header, options.label_column, "--label-column", rows.separator());
+  for (std::string& name : header) name = trimmed(name);
+  note = note_on_partner(file.string(), header, header[text]);
   while (rows.next(fields)) {
     if (fields.size() == header.size()) {
       add({fields[text], fields[label], rows.line()}, texts, faults);
@@ -268,13 +311,18 @@ void read_rows(const fs::path& file, char separator, const LabelledTextOptions& 
   check_encoding(rows.stats());
 }
 
+std::vector<std::string> keys_of(const nlohmann::json& object) {
+  std::vector<std::string> keys;
+  for (const auto& item : object.items()) keys.push_back(item.key());
+  return keys;
+}
+
 /// Text of a string, or of a number as it is written; nothing, and what is wrong, of other values.
 std::optional<std::string> text_of(const nlohmann::json& object, const std::string& key,
                                    const char* flag, std::string& wrong) {
   const auto found = object.find(key);
   if (found == object.end()) {
-    std::vector<std::string> keys;
-    for (const auto& item : object.items()) keys.push_back(item.key());
+    const std::vector<std::string> keys = keys_of(object);
     wrong = fmt::format("has no text under \"{}\" ({} names another key).{}{}", key, flag,
                         did_you_mean(key, keys), advice_on_pairs(keys));
     return std::nullopt;
@@ -296,7 +344,7 @@ std::string describe_line(const std::string& line) {
 }
 
 void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
-                     std::vector<LabelledText>& texts, DataFaults& faults) {
+                     std::vector<LabelledText>& texts, DataFaults& faults, std::string& note) {
   LineReader lines(file.string());
   for (std::string line; lines.next(line);) {
     if (blank(line)) continue;
@@ -307,6 +355,7 @@ void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
       faults.add(fmt::format("line {}: {}", number, describe_line(line)));
       continue;
     }
+    if (note.empty()) note = note_on_partner(file.string(), keys_of(object), options.text_column);
     std::string wrong;
     const auto text = text_of(object, options.text_column, "--text-column", wrong);
     const auto label = text ? text_of(object, options.label_column, "--label-column", wrong)
@@ -328,19 +377,22 @@ bool is_number(const std::string& label) {
 }  // namespace
 
 std::vector<LabelledText> read_labelled_texts(const fs::path& file,
-                                              const LabelledTextOptions& options) {
+                                              const LabelledTextOptions& options,
+                                              std::vector<std::string>* notes) {
   std::vector<LabelledText> texts;
+  std::string note;
   DataFaults faults;
   const Form form = form_of(file);
   if (form == Form::jsonl) {
-    read_json_lines(file, options, texts, faults);
+    read_json_lines(file, options, texts, faults, note);
   } else {
-    read_rows(file, form == Form::csv ? ',' : '\t', options, texts, faults);
+    read_rows(file, form == Form::csv ? ',' : '\t', options, texts, faults, note);
   }
   faults.check(file.string(), "lines cannot be used",
                "Expected a text and a label in each. Mend or remove them");
   MB_CHECK_AS(DataError, !texts.empty(), "{}: holds no texts, expected at least one with its label",
               file.string());
+  if (notes != nullptr && !note.empty()) notes->push_back(std::move(note));
   return texts;
 }
 

@@ -29,8 +29,10 @@ struct LabelledText {
 ///         twice, rows of another number of fields, a quote that is not closed or closes within another
 ///         row, lines that are not JSON or lack a key, an empty text or label, bytes that are not
 ///         UTF-8, no rows at all.
+/// `notes`, if given, gets a line if the column is one of a pair's two texts, since the other is not read.
 std::vector<LabelledText> read_labelled_texts(const std::filesystem::path& file,
-                                              const LabelledTextOptions& options);
+                                              const LabelledTextOptions& options,
+                                              std::vector<std::string>* notes = nullptr);
 
 /// What is probably wrong with the labels, a line each: some that differ only in blanks or capitals,
 /// nearly as many labels as texts, texts with several labels.

@@ -21,10 +21,10 @@ struct SequenceToPack {
   std::span<const int32_t> ids;
   int64_t first_segment = 0;  // tokens of segment 0, at the front; the others are segment 1
   int32_t sample = 0;         // number of the sequence within the global step
-  std::span<const int32_t> masked_positions;  // ascending, 0-based in the sequence
-  std::span<const int32_t> masked_labels;     // ids to predict there
-  int32_t nsp_label = -1;                     // 0 = is next, 1 = random; or a class
-  int32_t span_start = -1, span_end = -1;     // tokens of the answer, both included
+  std::span<const int32_t> masked_positions = {};  // ascending, 0-based in the sequence
+  std::span<const int32_t> masked_labels = {};     // ids to predict there
+  int32_t nsp_label = -1;                          // 0 = is next, 1 = random; or a class
+  int32_t span_start = -1, span_end = -1;          // tokens of the answer, both included
 };
 
 /// Room of a micro-batch. 0: as much as its sequences need. Batches of the same room have the same

@@ -341,8 +341,8 @@ std::string_view trimmed(std::string_view line) {
 namespace {
 
 struct Utf8Check {
-  int64_t invalid = 0, invalid_c1 = 0, in_runs = 0;  // bytes
-  int64_t non_ascii = 0;                             // well-formed characters
+  int64_t invalid = 0, invalid_c1 = 0, in_runs = 0, misplaced = 0;  // bytes
+  int64_t non_ascii = 0;                                            // well-formed characters
 };
 
 /// Whether a byte is neither ASCII nor a quote, a dash, an ellipsis or a blank of Windows-1252, beside which its
@@ -351,6 +351,27 @@ bool is_letter(char byte) {
   const auto c = static_cast<unsigned char>(byte);
   constexpr std::string_view kMarks = "\x85\x91\x92\x93\x94\x95\x96\x97\xA0\xAB\xBB";
   return c >= 0x80 && kMarks.find(byte) == std::string_view::npos;
+}
+
+/// Whether text[at], which is beyond ASCII, would be a sign between letters, or a capital between small ones, if
+/// the text were Windows-1252: so are Polish letters of CP1250 and French ones of a Macintosh or of DOS.
+bool is_misplaced(std::string_view text, size_t at) {
+  if (at == 0 || at + 1 >= text.size()) return false;
+  const auto small = [](char c) { return c >= 'a' && c <= 'z'; };
+  const auto letter = [&](char c) {
+    return small(c) || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0xC0;
+  };
+  const char before = text[at - 1], after = text[at + 1];
+  const auto c = static_cast<unsigned char>(text[at]);
+  constexpr std::string_view
+      kCapitals = "\x8A\x8C\x8E\x9F",
+      kSmall = "\x83\x9A\x9C\x9E\xAA\xB5\xBA",
+      kInWords = "\x85\x91\x92\x93\x94\x96\x97\xA0\xAD\xB4\xB7";  // blank, quotes, dashes, dots
+  if (kSmall.find(text[at]) != std::string_view::npos) return false;
+  if ((c >= 0xC0 && c <= 0xDE) || kCapitals.find(text[at]) != std::string_view::npos)
+    return small(before);
+  const bool sign = c < 0xC0 && kInWords.find(text[at]) == std::string_view::npos;
+  return sign && letter(before) && letter(after);
 }
 
 Utf8Check clean_utf8(std::string& text) {
@@ -367,6 +388,7 @@ Utf8Check clean_utf8(std::string& text) {
       check.invalid_c1 += static_cast<unsigned char>(text[i]) < 0xA0;
       check.in_runs +=
           (i > 0 && is_letter(text[i - 1])) || (i + 1 < text.size() && is_letter(text[i + 1]));
+      check.misplaced += is_misplaced(text, i);
     }
     at += character.length;
   }
@@ -394,10 +416,14 @@ std::string conversion(const SourceStats& stats) {
 
 std::string conversion_hint(const SourceStats& stats) {
   if (stats.looks_like_latin1())
-    return " The file looks like Latin-1. Convert it: " + conversion(stats);
+    return " The file looks like Latin-1. Convert it (a Czech, Hungarian or Turkish file with "
+           "CP1250 "
+           "or CP1254 instead): " +
+           conversion(stats);
   if (stats.looks_misread())
-    return " The file is in another encoding. Convert it, with its name, such as KOI8-R, GB18030 "
-           "or SHIFT_JIS, for ENCODING: " +
+    return " The file is in another encoding. Convert it, with its name, such as CP1250, KOI8-R, "
+           "BIG5, "
+           "GB18030 or SHIFT_JIS, for ENCODING: " +
            conversion(stats);
   return "";
 }
@@ -563,6 +589,7 @@ bool LineReader::next(std::string& line) {
   s.stats.invalid_bytes += check.invalid;
   s.stats.invalid_c1_bytes += check.invalid_c1;
   s.stats.invalid_in_runs += check.in_runs;
+  s.stats.invalid_misplaced += check.misplaced;
   s.stats.valid_non_ascii += check.non_ascii;
   replace_zeros(line, s.stats);
   return true;

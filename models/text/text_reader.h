@@ -34,14 +34,15 @@ struct SourceStats {
   int64_t invalid_c1_bytes = 0;    // invalid bytes 0x80 to 0x9F: letters and quotes of Windows-1252
   int64_t zero_bytes = 0;          // of the invalid ones
   int64_t invalid_in_runs = 0;     // of the invalid ones: those beside another byte beyond ASCII
+  int64_t invalid_misplaced = 0;   // those that Windows-1252 reads as a sign or a capital in a word
   bool returns = false;            // carriage returns alone end its lines
 
   /// Whether what is not UTF-8 stands in runs, as words of other alphabets do; a letter with an accent
-  /// stands between ASCII's.
+  /// stands between ASCII's. Of Big5 a quarter stands alone, since the second byte may be ASCII.
   bool in_runs() const {
     constexpr int64_t kAFew = 16;
     const int64_t invalid = invalid_bytes - zero_bytes;
-    return invalid > kAFew && 6 * (invalid - invalid_in_runs) < invalid;
+    return invalid > kAFew && 5 * (invalid - invalid_in_runs) < 2 * invalid;
   }
   /// Whether what is not UTF-8 is text in another encoding. Many pairs of bytes of GB18030, EUC and
   /// Shift-JIS are characters of UTF-8, too.
@@ -50,9 +51,11 @@ struct SourceStats {
     return invalid > 0 && valid_non_ascii < (in_runs() ? invalid : invalid / 10 + 1);
   }
   /// Whether that one is Latin-1: a few letters with accents, while in other alphabets nearly all
-  /// letters are beyond ASCII.
+  /// letters are beyond ASCII, and what is a letter in Polish or on a Macintosh is often a sign here.
   bool looks_like_latin1() const {
-    return looks_misread() && !in_runs() && 2 * (invalid_bytes - zero_bytes) < text_bytes;
+    const int64_t invalid = invalid_bytes - zero_bytes;
+    return looks_misread() && !in_runs() && 2 * invalid < text_bytes &&
+           10 * invalid_misplaced <= invalid;
   }
 };
 
@@ -126,7 +129,7 @@ struct DocumentOptions {
   /// not text itself. Text before the first match of a file is front matter and is skipped unless
   /// keep_front_matter. A file without a match is one document. If empty, `lines` are cut at blank
   /// lines and a file of `paragraphs` is one document.
-  std::string document_break;
+  std::string document_break = {};
   bool keep_front_matter = false;
   /// The text of a document of jsonl: a key, or a path such as "article.body".
   std::string field = "text";

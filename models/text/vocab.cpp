@@ -8,13 +8,13 @@
 #include "core/error.h"
 #include "core/shell_word.h"
 #include "models/text/atomic_file.h"
+#include "models/text/shard.h"  // kMostIds
 #include "models/text/unicode.h"
 
 namespace minibert {
 namespace {
 
 constexpr uint64_t kFnvOffset = 0xcbf29ce484222325, kFnvPrime = 0x100000001b3;
-constexpr int32_t kLargestId = 1 << 24;  // as config.json's vocab_size
 constexpr int32_t kMostHoles = 1 << 20;  // ids without a token; each takes 32 bytes
 
 std::string_view without_blanks(std::string_view line) {
@@ -94,7 +94,7 @@ Vocab Vocab::from_tokens(std::vector<std::string> tokens, std::string_view origi
 Vocab Vocab::from_entries(const std::vector<Entry>& entries, std::string_view origin) {
   Vocab vocab;
   std::vector<bool> taken;
-  const auto most = std::min<int64_t>(kLargestId, std::ssize(entries) + kMostHoles);
+  const auto most = std::min<int64_t>(kMostIds, std::ssize(entries) + kMostHoles);
   for (const auto& [token, id] : entries) {
     MB_CHECK_AS(DataError, id >= 0 && id < most,
                 "{}: token '{}' has id {}, expected 0 to {} for {} tokens. Get the file again from "

@@ -17,8 +17,8 @@
 namespace minibert {
 
 struct Agreement {
-  LossCounts mlm, nsp;  // sums over the step's micro-batches
-  bool stop = false;    // a signal asked for it
+  LossCounts mlm = {}, nsp = {};  // sums over the step's micro-batches
+  bool stop = false;              // a signal asked for it
   bool save = false;
 };
 /// Counts are summed over ranks; `stop` and `save` if any rank says so. Errors: CommError.

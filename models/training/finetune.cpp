@@ -12,6 +12,7 @@
 #include "models/bert/question_answering.h"
 #include "models/text/casing.h"
 #include "models/text/checksum.h"
+#include "models/text/data_faults.h"
 #include "models/text/squad_metrics.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_folder.h"
@@ -24,7 +25,7 @@ constexpr const char* kResumeFix =
     "Resume with the --init-from of that run, or start a new run in another --output-dir.";
 
 /// What both tasks begin with: the model's shape and its tokenizer.
-RunInputs open_model(const TrainConfig& config, Objective objective, bool dropout) {
+RunInputs open_model(const TrainConfig& config, Objective objective) {
   MB_CHECK(!config.init_from.empty(),
            "model.init_from is empty, expected the model to fine-tune: a Transformers folder or a "
            "checkpoint. Give it with --init-from.");
@@ -42,10 +43,8 @@ RunInputs open_model(const TrainConfig& config, Objective objective, bool dropou
   inputs.objective = objective;
   inputs.model = load_hugging_face_config(folder);
   inputs.model.labels.clear();
-  if (dropout) {
-    inputs.model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
-    inputs.model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
-  }
+  inputs.model.hidden_dropout_prob = static_cast<float>(config.hidden_dropout);
+  inputs.model.attention_probs_dropout_prob = static_cast<float>(config.attention_dropout);
   inputs.parts = parts_for(objective);
   const FolderTokenizer found = open_tokenizer_folder(folder);
   inputs.notes = found.notes;
@@ -185,8 +184,8 @@ struct HeldOutQuestions {
 
 }  // namespace
 
-RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool dropout) {
-  RunInputs inputs = open_model(config, Objective::question_answering, dropout);
+RunInputs open_squad(const TrainConfig& config, const SquadTask& task) {
+  RunInputs inputs = open_model(config, Objective::question_answering);
   check_length(task.windows.max_sequence_length, inputs.model, config.init_from);
   const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
   const SquadData data = read_squad(config.data, {SquadUse::train, task.skip_bad_answers});
@@ -282,18 +281,33 @@ std::vector<std::vector<int32_t>> encode_texts(const std::vector<LabelledText>& 
   return all;
 }
 
-RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, bool dropout) {
-  RunInputs inputs = open_model(config, Objective::classification, dropout);
+/// The labels of the data, by number; those of the folder's classifier if it knows them all, which then goes on learning.
+std::vector<std::string> choose_labels(const std::vector<LabelledText>& texts,
+                                       const TrainConfig& config, std::vector<std::string>& notes) {
+  const std::vector<std::string> own = labels_of(texts);
+  MB_CHECK_AS(DataError, own.size() >= 2,
+              "{}: has one label, \"{}\", expected at least two to tell apart", config.data,
+              own[0]);
+  const std::vector<std::string> classifier = classifier_labels(config.init_from);
+  if (classifier.empty()) return own;
+  const auto known = names_in(own, classifier);
+  const std::string found = fmt::format("{} has a classifier for the labels {}", config.init_from,
+                                        first_of(classifier, 6));
+  notes.push_back(found + (known ? ": it goes on learning"
+                                 : ", which the data do not have: another one is drawn"));
+  return known.value_or(own);
+}
+
+RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task) {
+  RunInputs inputs = open_model(config, Objective::classification);
   check_length(task.max_sequence_length, inputs.model, config.init_from);
   const WordPieceTokenizer tokenizer = open_tokenizer(config.init_from, inputs.model);
-  const std::vector<LabelledText> texts = read_labelled_texts(config.data, task.columns);
+  const std::vector<LabelledText> texts =
+      read_labelled_texts(config.data, task.columns, &inputs.notes);
   for (const std::string& doubt : doubts_about(texts))
     inputs.notes.push_back(fmt::format("{}: {}", config.data, doubt));
-  inputs.model.labels = labels_of(texts);
+  inputs.model.labels = choose_labels(texts, config, inputs.notes);
   const auto classes = std::ssize(inputs.model.labels);
-  MB_CHECK_AS(DataError, classes >= 2,
-              "{}: has one label, \"{}\", expected at least two to tell apart", config.data,
-              inputs.model.labels[0]);
   inputs.parts = parts_for(Objective::classification, classes);
   inputs.check_vocabulary = [before = inputs.check_vocabulary, ours = inputs.model.labels,
                              file = config.data](const fs::path& vocab) {

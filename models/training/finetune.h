@@ -30,11 +30,11 @@ struct ClassifyTask {
 };
 
 /// Reads config.data, config.evaluation_data (one file or none) and the configuration of
-/// config.init_from. Dropout is the model's own unless `dropout` says that the configuration's is meant.
+/// config.init_from.
 /// Errors  DataError for what is wrong with a file, or with the folder; UsageError for settings that do
 ///         not fit the model. Nothing is written.
-RunInputs open_squad(const TrainConfig& config, const SquadTask& task, bool dropout);
-RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task, bool dropout);
+RunInputs open_squad(const TrainConfig& config, const SquadTask& task);
+RunInputs open_classify(const TrainConfig& config, const ClassifyTask& task);
 
 /// What a checkpoint records of a task, by flag.
 TaskSettings settings_of(const SquadTask& task);

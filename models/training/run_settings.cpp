@@ -109,7 +109,7 @@ bool changes_rate(const SettingChange& c) {
 RunSettings settings_of(const TrainConfig& config, const RunInputs& inputs,
                         const TaskSettings& task) {
   RunSettings settings = settings_of(config);
-  // A fine-tuned model may have the dropout of its folder.
+  // Former versions fine-tuned with the dropout of the folder, whatever the configuration said.
   settings.run["model.hidden_dropout"] = fmt::format("{}", inputs.model.hidden_dropout_prob);
   settings.run["model.attention_dropout"] =
       fmt::format("{}", inputs.model.attention_probs_dropout_prob);

@@ -10,6 +10,7 @@
 #include "core/precision.h"
 #include "core/shell_word.h"
 #include "core/simd.h"
+#include "models/bert/classification.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/casing.h"
 #include "models/text/checksum.h"
@@ -154,10 +155,13 @@ void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInp
 
 /// Copies the parameters that both models have, by name; a classifier's only if its labels are the
 /// same. Returns how many `source` lacks.
-int copy_weights(const BertForPreTraining& source, BertForPreTraining& target) {
+int copy_weights(const BertForPreTraining& source, BertForPreTraining& target,
+                 const fs::path& folder) {
   int missing = 0;
   const ParameterTable& table = target.arena().table();
-  const bool same_labels = source.config().labels == target.config().labels;
+  const std::vector<std::string>& labels = target.config().labels;
+  const bool same_labels =
+      target.parts().classes > 0 && names_in(labels, classifier_labels(folder)) == labels;
   for (int i = 0; i < table.count(); ++i) {
     const int found = source.arena().table().find(table[i].name);
     if (found < 0 || (table[i].name.starts_with("classifier.") && !same_labels)) {
@@ -313,9 +317,9 @@ BertForPreTraining first_model(const TrainConfig& config, const RunInputs& input
                                                            : PositionInitializer::normal);
   if (config.init_from.empty()) return model;
   const LoadedBert loaded = load_hugging_face(config.init_from);
-  const int missing = copy_weights(loaded.model, model);
-  notes.push_back(fmt::format("weights from {}: {} tensors; {} are not in it and were drawn",
-                              config.init_from, model.arena().table().count() - missing, missing));
+  const int missing = copy_weights(loaded.model, model, config.init_from);
+  notes.push_back(fmt::format("weights from {}: {} tensors; {} others were drawn", config.init_from,
+                              model.arena().table().count() - missing, missing));
   return model;
 }
 

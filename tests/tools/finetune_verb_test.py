@@ -143,6 +143,58 @@ class FinetuneVerb(unittest.TestCase):
         self.refused(3, '"kind-9"', "eval", "classify", "--model", self.folder / "classes/latest", "--data", self.folder / "other.csv")
         self.refused(3, "labels are unknown", *self.classify("x", "--evaluation-data", self.folder / "other.csv"))
 
+    def test_a_classifier_that_knows_the_labels_goes_on_learning(self):
+        """At a rate of nearly 0 it scores as before, whatever the order of its labels; a drawn one would be right by chance."""
+        self.assertEqual(run(*self.classify("first", "--learning-rate", "2e-3", "--epochs", 8, "--micro-batch-size", 8,
+                                            "--global-batch-size", 8)).returncode, 0)
+        text = (self.folder / "dev.csv").read_text()
+        score = lambda model, data: json.loads(run("eval", "classify", "--json", "--model", model, "--data", data).stdout)
+        before = score(self.folder / "first/latest", self.folder / "dev.csv")
+        self.assertGreater(before["accuracy"], 0.8)
+        others = {"kind-0": "z", "kind-1": "y", "kind-2": "x"}  # another order than their bytes
+        spellings = {
+            "renamed": ({"id2label": {"0": "z", "1": "y", "2": "x"}, "label2id": {"z": 0, "y": 1, "x": 2}}, lambda n: others[f"kind-{n}"]),
+            "unnamed": ({"id2label": {str(i): f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}}, str),
+        }
+        for name, (change, label) in spellings.items():
+            model, data = self.folder / f"{name}-first", self.folder / f"{name}.csv"
+            shutil.copytree(self.folder / "first/latest", model)
+            (model / "MANIFEST.json").unlink()
+            config = json.loads((model / "config.json").read_text())
+            (model / "config.json").write_text(json.dumps({**config, **change}))
+            data.write_text("".join(f"{label(line[5])}{line[6:]}\n" if line.startswith("kind-") else line + "\n"
+                                    for line in text.splitlines()))
+            got = run("finetune", "classify", "--init-from", model, "--data", data, "--output-dir", self.folder / f"{name}-on",
+                      "--max-steps", 1, "--learning-rate", "1e-12", "--max-sequence-length", 32, "--warmup", 0)
+            self.assertEqual(got.returncode, 0, got.stderr)
+            self.assertIn("it goes on learning", got.stdout)
+            self.assertEqual(score(self.folder / f"{name}-on/latest", data), before)
+        new = run("finetune", "classify", "--init-from", self.folder / "renamed-first", "--data", self.folder / "train.csv", "--output-dir",
+                  self.folder / "new", "--max-steps", 1, "--max-sequence-length", 32, "--dry-run")
+        self.assertEqual(new.returncode, 0, new.stderr)
+        self.assertIn("has a classifier for the labels z, y, x, which the data do not have: another one is drawn", new.stdout)
+
+    def test_dropout_is_that_of_the_model_unless_a_setting_gives_another(self):
+        """As Transformers' from_pretrained has it, one by one."""
+        model = self.folder / "dropout-model"
+        shutil.copytree(self.model, model)
+        (model / "MANIFEST.json").unlink()
+        config = json.loads((model / "config.json").read_text())
+        (model / "config.json").write_text(json.dumps({**config, "hidden_dropout_prob": 0.25, "attention_probs_dropout_prob": 0.0}))
+        for more, hidden, attention in ([], "0.25", "0"), (["--attention-dropout", "0.3"], "0.25", "0.3"), (["--hidden-dropout", "0"], "0", "0"):
+            for verb in (self.classify("dropout"), ["train", "--data", self.folder / "data", "--output-dir", self.folder / "dropout",
+                                                    "--micro-batch-size", 8, "--global-batch-size", 8, "--max-steps", 1]):
+                if "--init-from" in verb:
+                    verb[verb.index("--init-from") + 1] = model
+                else:
+                    verb += ["--init-from", model]
+                got = run(*verb, "--dry-run", *more)
+                self.assertEqual(got.returncode, 0, got.stderr)
+                self.assertRegex(got.stdout, rf"hidden_dropout = {hidden} [\s\S]*attention_dropout = {attention} ")
+        self.assertEqual(run(*verb, "--threads", 1).returncode, 0)
+        written = json.loads((self.folder / "dropout/latest/config.json").read_text())
+        self.assertEqual((written["hidden_dropout_prob"], written["attention_probs_dropout_prob"]), (0.25, 0.0))
+
     def test_the_best_checkpoint_by_the_score_is_kept(self):
         """The held-out labels are wrong ones: the more is learnt, the lower the score, so that an early checkpoint is the best."""
         wrong = self.folder / "wrong.csv"

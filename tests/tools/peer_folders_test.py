@@ -416,7 +416,27 @@ def sentences_by_another_mode(f):
         assert part in said, said
 
 
-CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls, sentences_by_another_mode]
+def sentences_with_prompts(f):
+    from sentence_transformers import SentenceTransformer
+
+    sentence_folder(f, {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True})
+    settings = f / "config_sentence_transformers.json"
+    write(settings, {"prompts": {"query": "the Old: ", "document": ""}, "default_prompt_name": "query"})
+    check_sentences(f, note='"the Old: " stands before each text, as ')
+    write(settings, {"prompts": {"query": "the Old: ", "document": ""}, "default_prompt_name": None})
+    check_sentences(f, note='knows prompts for some texts: query "the Old: ".')
+    for flags, how in ((["--prompt", "the Old: "], {"prompt_name": "query"}), (["--prompt", ""], {})):
+        line = results(minibert("embed", "--json", "--model", f, *flags, "river [MASK]"))[0]
+        close(line["vector"], torch.tensor(SentenceTransformer(str(f), device="cpu").encode("river [MASK]", **how)), flags)
+        assert line["text"] == "river [MASK]", line
+    write(f / "1_Pooling/config.json", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True, "include_prompt": False})
+    assert "include_prompt is false" in minibert("embed", "--model", f, "--prompt", "old", "the").stderr
+    write(settings, {"prompts": {"query": "the Old: "}, "default_prompt_name": "passage"})
+    refused = minibert("embed", "--model", f, "the")
+    assert refused.returncode == 3 and 'expected the name of one of the prompts (query "the Old: ")' in refused.stderr, refused.stderr
+
+
+CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls, sentences_by_another_mode, sentences_with_prompts]
 
 # ---- Refusals ----------------------------------------------------------------------------------------
 

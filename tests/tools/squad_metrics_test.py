@@ -87,6 +87,8 @@ def main():
             got = subprocess.run(command, capture_output=True, text=True, timeout=60)
             if got.returncode != 0:
                 sys.exit(f"file {number} of seed {options.seed}: exit code {got.returncode}: {got.stderr}")
+            if "note: 1 answers of " not in got.stderr or "the first is unknown" not in got.stderr:
+                sys.exit(f"file {number} of seed {options.seed}: {got.stderr}")
             ours, wanted = json.loads(got.stdout), official_squad.evaluate(data["data"], predictions)
             if any(ours[key] != value for key, value in wanted.items()):
                 sys.exit(f"file {number} of seed {options.seed}: {ours}, expected {wanted}\n{data}\n{predictions}")

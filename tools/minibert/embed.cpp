@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -21,7 +22,8 @@ namespace {
 
 struct EmbedOptions {
   std::string model;
-  std::string pooling;  // "": what the folder says, else mean
+  std::string pooling;                // "": what the folder says, else mean
+  std::optional<std::string> prompt;  // nothing: what the folder says
   bool normalize = false;
   bool json = false;
   TextInput input;
@@ -68,17 +70,27 @@ int64_t max_tokens(const ModelFolder& folder, const std::string& path) {
   return std::min(positions, load_max_tokens(path).value_or(positions));
 }
 
-/// The flag's, else that of the folder's sentence-transformers files; notes what these say beyond it.
-Pooling choose_pooling(const EmbedOptions& options, const ModelFolder& folder) {
+struct Choice {
+  Pooling pooling;
+  std::string prompt;
+};
+
+/// The flags', else those of the folder's sentence-transformers files; notes what these say beyond it.
+Choice choose(const EmbedOptions& options, const ModelFolder& folder) {
   const SentenceFolder sentences = read_sentence_folder(options.model);
+  const std::string prompt = options.prompt.value_or(sentences.prompt);
+  if (!options.prompt && !prompt.empty())
+    fmt::print(stderr,
+               "note: \"{}\" stands before each text, as {} says (--prompt '' leaves it out)\n",
+               prompt, sentences.prompt_file);
   std::string name = options.pooling;
   if (name.empty()) name = sentences.pooling == "cls" ? "cls" : "mean";
   if (options.pooling.empty() && name == "cls")
     fmt::print(stderr, "note: pooling is cls, as {} says\n", sentences.pooling_file);
-  for (const std::string& line :
-       differences(sentences, name, options.normalize, folder.tokenizer.options().lowercase))
+  for (const std::string& line : differences(sentences, name, options.normalize,
+                                             folder.tokenizer.options().lowercase, options.prompt))
     fmt::print(stderr, "note: {}\n", line);
-  return parse_pooling(name);
+  return {parse_pooling(name), prompt};
 }
 
 void embed(const EmbedOptions& options) {
@@ -87,12 +99,14 @@ void embed(const EmbedOptions& options) {
   const DeviceStream stream(compute);
   const ModelFolder folder = ModelFolder::open(
       options.model, {.pooler = false, .mlm_head = false, .nsp_head = false}, compute);
-  const Pooling pooling = choose_pooling(options, folder);
-  TextUse use{.max_tokens = max_tokens(folder, options.model), .json = options.json};
+  const Choice chosen = choose(options, folder);
+  TextUse use{.prompt = chosen.prompt,
+              .max_tokens = max_tokens(folder, options.model),
+              .json = options.json};
   use.print = [&](const std::vector<EncodedText>& texts, const PackedBatch& batch,
                   const Variable& hidden) {
     const Tensor vectors =
-        sentence_vectors(on_host(hidden.value()), batch, pooling, options.normalize);
+        sentence_vectors(on_host(hidden.value()), batch, chosen.pooling, options.normalize);
     std::vector<std::string> lines;
     for (size_t i = 0; i < texts.size(); ++i) {
       const Tensor vector = vectors.rows(static_cast<int64_t>(i), 1);
@@ -116,6 +130,9 @@ void add_embed_verb(CLI::App& app) {
   verb->add_option("--pooling", options->pooling,
                    "mean of the final hidden states, or cls: the first of them (default: what "
                    "sentence-transformers' files in the folder say, else mean)");
+  verb->add_option("--prompt", options->prompt,
+                   "words that stand before each text (default: the default prompt of "
+                   "sentence-transformers' files in the folder, else none)");
   verb->add_flag("--normalize", options->normalize, "divide by the Euclidean norm");
   verb->add_flag("--json", options->json, "one JSON object per text");
   options->compute.add_to(*verb);

@@ -3,6 +3,7 @@
 // Test: ctest -R finetune_verb.
 #include <algorithm>
 #include <memory>
+#include <set>
 
 #include <fmt/format.h>
 
@@ -61,6 +62,17 @@ void warn_of_unanswered(const SquadScores& scores) {
   if (scores.unanswered.empty()) return;
   fmt::print(stderr, "note: {} questions have no prediction and score 0, the first is {}\n",
              scores.unanswered.size(), scores.unanswered.front());
+}
+
+/// The official script passes over them: half of a file of answers may be of another set of questions.
+void note_answers_to_others(const SquadData& data, const SquadPredictions& predictions,
+                            const SquadEvaluation& flags) {
+  std::set<std::string> left;
+  for (const auto& [id, answer] : predictions) left.insert(id);
+  for (const SquadQuestion& question : data.questions) left.erase(question.id);
+  if (left.empty()) return;
+  fmt::print(stderr, "note: {} answers of {} are to no question of {}, the first is {}\n",
+             left.size(), flags.predictions, flags.common.data, *left.begin());
 }
 
 /// Windows of another length are another task than the one learnt.
@@ -130,7 +142,9 @@ void run_squad(const SquadEvaluation& flags) {
   if (flags.common.threads > 0) set_num_threads(flags.common.threads);
   const SquadData data = read_squad(flags.common.data, {.use = SquadUse::evaluate});
   if (has_model) return answer_and_score(flags, data);
-  const SquadScores scores = score_squad(data, read_predictions(flags.predictions));
+  const SquadPredictions predictions = read_predictions(flags.predictions);
+  note_answers_to_others(data, predictions, flags);
+  const SquadScores scores = score_squad(data, predictions);
   warn_of_unanswered(scores);
   print(scores, flags.common);
 }
@@ -144,20 +158,13 @@ struct ClassifyEvaluation {
 /// A model whose labels were never named has LABEL_0, LABEL_1, ...; files have their numbers.
 void take_numbers_for_names(const std::vector<LabelledText>& texts,
                             std::vector<std::string>& names) {
-  std::vector<std::string> numbers;
-  for (size_t i = 0; i < names.size(); ++i) {
-    if (names[i] != fmt::format("LABEL_{}", i)) return;
-    numbers.push_back(std::to_string(i));
-  }
-  const bool all = std::ranges::all_of(texts, [&](const LabelledText& text) {
-    return std::ranges::find(numbers, text.label) != numbers.end();
-  });
-  if (!all) return;
+  const auto found = names_in(labels_of(texts), names);
+  if (!found || *found == names) return;
   fmt::print(stderr,
              "note: the model's labels have no names but {} to {}: numbers of the file are taken "
              "as theirs\n",
              names.front(), names.back());
-  names = numbers;
+  names = *found;
 }
 
 void run_classify(const ClassifyEvaluation& flags) {
@@ -172,7 +179,10 @@ void run_classify(const ClassifyEvaluation& flags) {
   const std::string config_file = (fs::path(flags.common.model) / "config.json").string();
   std::vector<std::string> names = class_names(model, config_file);
   const WordPieceTokenizer tokenizer = open_tokenizer(flags.common.model, config);
-  const std::vector<LabelledText> texts = read_labelled_texts(flags.common.data, flags.columns);
+  std::vector<std::string> notes;
+  const std::vector<LabelledText> texts =
+      read_labelled_texts(flags.common.data, flags.columns, &notes);
+  for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
   take_numbers_for_names(texts, names);
   const std::vector<int32_t> labels = label_numbers(texts, names, flags.common.data, config_file);
   note_other_settings(flags.common.model,

@@ -74,9 +74,7 @@ void run_finetune(const FinetuneFlags& flags, const TaskSettings& task, const Op
   const Launch launch = flags.training.dry_run || flags.training.print_config
                             ? Launch{}
                             : flags.training.start(builder, arguments);
-  const bool dropout =
-      was_given(builder, "model.hidden_dropout") || was_given(builder, "model.attention_dropout");
-  const RunInputs inputs = open(builder.config(), dropout);
+  const RunInputs inputs = open(builder.config());
   if (!was_given(builder, "train.max_steps")) {
     const ConfigKey& key = *std::ranges::find(config_keys(), "train.max_steps", &ConfigKey::name);
     builder.apply_text(key, std::to_string(steps_of(flags.epochs, *inputs.phases.front().loader)),
@@ -120,9 +118,7 @@ void add_squad(CLI::App& finetune) {
   verb->callback([flags] {
     run_finetune(
         flags->run, settings_of(flags->task),
-        [&](const TrainConfig& config, bool dropout) {
-          return open_squad(config, flags->task, dropout);
-        },
+        [&](const TrainConfig& config) { return open_squad(config, flags->task); },
         own_arguments());
   });
 }
@@ -144,9 +140,7 @@ void add_classify(CLI::App& finetune) {
   verb->callback([flags] {
     run_finetune(
         flags->run, settings_of(flags->task),
-        [&](const TrainConfig& config, bool dropout) {
-          return open_classify(config, flags->task, dropout);
-        },
+        [&](const TrainConfig& config) { return open_classify(config, flags->task); },
         own_arguments());
   });
 }

@@ -163,7 +163,7 @@ class TextRun {
     parallel_for(texts, kEncodeGrain, [&](int64_t begin, int64_t end) {
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) {
         EncodedText& encoded = window_[i].encoded;
-        encoded.ids = folder_.tokenizer.encode_with_special_tokens(encoded.text);
+        encoded.ids = folder_.tokenizer.encode_with_special_tokens(use_.prompt + encoded.text);
       }
     });
   }

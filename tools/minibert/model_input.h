@@ -81,13 +81,14 @@ struct EncodedText {
 
 /// What a verb does with texts.
 struct TextUse {
+  std::string prompt = {};  // stands before each text, for the tokenizer alone
   /// Why a text can't be used, as the end of a sentence that begins with the text; "" if it can.
   std::function<std::string(const EncodedText&)> objection = [](const EncodedText&) { return ""; };
   /// What is printed for each text of a group: `hidden` are the encoder's final states. On the CPU
   /// several groups are at work at once.
   std::function<std::vector<std::string>(const std::vector<EncodedText>& texts,
                                          const PackedBatch& batch, const Variable& hidden)>
-      print;
+      print = {};
   /// Tokens of a text at most, [CLS] and [SEP] included.
   int64_t max_tokens = 0;
   bool json = false;  // a text that can't be used is an object {"text", "error"}

@@ -54,7 +54,7 @@ std::string duration(double seconds) {
 struct Memory {
   int64_t limit = 0;    // bytes of a rank
   int64_t process = 0;  // bytes of the host that no tensor has
-  std::string of;       // "this machine", ...
+  std::string of = {};  // "this machine", ...
 };
 
 /// What a rank may take.

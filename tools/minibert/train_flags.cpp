@@ -2,11 +2,13 @@
 #include "tools/minibert/train_flags.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "core/error.h"
+#include "models/bert/hugging_face.h"
 #include "models/training/recipes.h"
 #include "models/training/setting_faults.h"
 
@@ -69,6 +71,26 @@ void TrainFlags::add_key(const ConfigKey& key) {
   option->group("Section " + key.section);
 }
 
+namespace {
+
+/// A model that training starts from keeps its dropout, as Transformers' from_pretrained does, where no setting says
+/// another.
+void take_dropout(ConfigBuilder& builder) {
+  const std::filesystem::path file =
+      std::filesystem::path(builder.config().init_from) / "config.json";
+  std::error_code ignored;
+  if (builder.config().init_from.empty() || !std::filesystem::exists(file, ignored)) return;
+  const BertConfig model = load_hugging_face_config(builder.config().init_from);
+  for (const auto& [name, value] :
+       {std::pair("model.hidden_dropout", model.hidden_dropout_prob),
+        std::pair("model.attention_dropout", model.attention_probs_dropout_prob)})
+    if (builder.origin(name) == "default")
+      builder.apply_text(*std::ranges::find(config_keys(), name, &ConfigKey::name),
+                         fmt::format("{}", value), file.string());
+}
+
+}  // namespace
+
 ConfigBuilder TrainFlags::resolve() const {
   ConfigBuilder builder;
   if (!restriction_.recipe.empty()) builder.apply_toml(restriction_.recipe, restriction_.name);
@@ -80,6 +102,7 @@ ConfigBuilder TrainFlags::resolve() const {
   for (const std::string& text : phase_settings_)
     faults.collect([&] { builder.apply_phase_text(text, "--phase"); });
   faults.check("flags");
+  take_dropout(builder);
   builder.finish();
   return builder;
 }

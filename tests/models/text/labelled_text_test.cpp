@@ -37,14 +37,17 @@ class LabelledTexts : public ::testing::Test {
       result.emplace_back(row.text, row.label);
     return result;
   }
-  void expect_refused(const std::string& name, const std::string& text,
-                      const std::vector<std::string>& parts) {
-    std::string message = "(accepted)";
+  std::string refusal(const std::string& name, const std::string& text) {
     try {
       read_labelled_texts(write(name, text), {});
     } catch (const DataError& error) {
-      message = error.what();
+      return error.what();
     }
+    return "(accepted)";
+  }
+  void expect_refused(const std::string& name, const std::string& text,
+                      const std::vector<std::string>& parts) {
+    const std::string message = refusal(name, text);
     EXPECT_NE(message.find((folder_ / name).string()), std::string::npos) << message;
     for (const std::string& part : parts)
       EXPECT_NE(message.find(part), std::string::npos) << part << "\n" << message;
@@ -98,7 +101,42 @@ TEST_F(LabelledTexts, NamesTheTwoTextsOfAPair) {
                  {"\"#1 String\" and \"#2 String\" are the two"});
   expect_refused("snli.jsonl", R"({"premise": "a", "hypothesis": "b", "label": 1})",
                  {"line 1", "\"premise\" and \"hypothesis\" are the two texts of a pair"});
+  const auto notes_of = [&](const char* name, const std::string& text, const char* column) {
+    std::vector<std::string> notes;
+    read_labelled_texts(write(name, text), {column, "label"}, &notes);
+    return notes;
+  };
+  const std::string rte = "index\tsentence1\tsentence2 \tlabel\n0\ta\tb\tx\n";
+  for (const auto& [column, other] :
+       {std::pair("sentence1", "sentence2"), std::pair("sentence2", "sentence1")}) {
+    const auto notes = notes_of("rte.tsv", rte, column);
+    ASSERT_EQ(notes.size(), 1u);
+    EXPECT_NE(notes[0].find(fmt::format("\"{}\" is not read", other)), std::string::npos)
+        << notes[0];
+  }
+  EXPECT_EQ(notes_of("rte.tsv", rte, "index"), std::vector<std::string>());
+  const std::string snli = "{\"premise\": \"a\", \"hypothesis\": \"b\", \"label\": 1}\n";
+  EXPECT_EQ(notes_of("snli.jsonl", snli + snli, "hypothesis").size(), 1u);
   expect_refused("one.tsv", "sentence1\tsentence\tlabel\na\tb\tx\n", {"has no column \"text\""});
+}
+
+// The first lines of CoLA's train.tsv and of AG News' train.csv are rows; those of SST-2 and MRPC are names.
+TEST_F(LabelledTexts, SaysHowToNameColumnsWhereTheFirstLineIsARow) {
+  const std::string cola =
+      "gj04\t1\t\tOur friends won't buy this analysis.\ngj04\t0\t*\tThey drank the pub.\n";
+  const std::string advice = refusal("cola.tsv", cola);
+  const size_t command = advice.find("cat ");
+  ASSERT_NE(command, std::string::npos) << advice;
+  const std::string there = "cd " + folder_.string() + " && ";
+  ASSERT_EQ(std::system((there + advice.substr(command)).c_str()), 0);
+  const auto rows = read_labelled_texts(folder_ / "named.tsv", {"column4", "column2"});
+  ASSERT_EQ(rows.size(), 2u);
+  EXPECT_EQ(rows[1].text, "They drank the pub.");
+  EXPECT_EQ(rows[1].label, "0");
+  expect_refused("ag.csv", "\"3\",\"Wall St. Bears\",\"Short-sellers, seeing green\"\n",
+                 {"sed '1i column1,column2,column3' > named.csv"});
+  for (const char* names : {"sentence\tlabel\n", "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"})
+    EXPECT_EQ(refusal("names.tsv", names).find("sed"), std::string::npos);
 }
 
 TEST_F(LabelledTexts, RemembersWhereARowBegins) {

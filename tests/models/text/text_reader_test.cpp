@@ -503,8 +503,31 @@ TEST_F(TextReader, OtherEncodingsAreNotCalledLatin1) {
   const std::string koi8 =
       "\xF7\xD3\xC5 \xCC\xC0\xC4\xC9 \xD2\xCF\xD6\xC4\xC1\xC0\xD4\xD3\xD1 \xD3\xD7\xCF\xC2\xCF"
       "\xC4\xCE\xD9\xCD\xC9 \xC9 \xD2\xC1\xD7\xCE\xD9\xCD\xC9";
+  const std::string big5 =
+      "\xA4H\xA4H\xA5\xCD\xA6\xD3\xA6\xDB\xA5\xD1,\xA6"
+      "b\xB4L\xC4Y\xA9M\xC5v\xA7Q\xA4W\xA4@\xAB\xDF\xA5\xAD\xB5\xA5\xA1"
+      "C\xA5L\xAD\xCC\xBD\xE1\xA6\xB3\xB2z\xA9\xCA\xA9M\xA8}\xA4\xDF,"
+      "\xA8\xC3\xC0\xB3\xA5H\xA5S\xA7\xCC\xC3\xF6"
+      "\xABY\xAA\xBA\xBA\xEB\xAF\xAB\xA4\xAC\xAC\xDB\xB9\xEF\xAB\xDD\xA1"
+      "C";
+  const std::string cp1250 =
+      "Za\xBF\xF3\xB3\xE6 g\xEA\x9Cl\xB9 ja\x9F\xF1. \x8F"
+      "d\x9F"
+      "b\xB3o trawy ros\xB3o na \xB3\xB9"
+      "ce, a \xBF\xF3\xB3w szed\xB3 powoli.";
+  const std::string latin2 =
+      "Za\xBF\xF3\xB3\xE6 g\xEA\xB6l\xB1 ja\xBC\xF1. \xAC"
+      "d\xBC"
+      "b\xB3o trawy ros\xB3o na \xB3\xB1"
+      "ce, a \xBF\xF3\xB3w szed\xB3 powoli.";
+  const std::string macintosh =
+      "Le caf\x8E \x8Etait ferm\x8E, o\x9D \x8Etais-tu pass\x8E l'\x8Et\x8E dernier?";
+  const std::string dos =
+      "Il a pr\x82"
+      "f\x82r\x82 d\x8Cner pr\x8As de la fen\x88tre, \x85 l'\x82t\x82 dernier.";
   const std::string english(400, 'a');
-  for (const std::string& text : {gbk, gbk + english, koi8, koi8 + english}) {
+  for (const std::string& text : {gbk, gbk + english, koi8, koi8 + english, big5, big5 + english,
+                                  cp1250, latin2, macintosh, dos}) {
     lines(file(text + "\n"));
     EXPECT_TRUE(stats_.looks_misread()) << text;
     EXPECT_FALSE(stats_.looks_like_latin1()) << text;
@@ -519,6 +542,10 @@ TEST_F(TextReader, OtherEncodingsAreNotCalledLatin1) {
   std::string quoted;
   for (int i = 0; i < 20; ++i) quoted += "\x93\xE9t\xE9\x94 ";
   lines(file(quoted + english + "\n"));
+  EXPECT_TRUE(stats_.looks_like_latin1());
+  lines(
+      file("Se rum \xE4r 20\xA0m\xB2 och r\xF6tt\x85men l\xE9g\xE8re\x97oui, c\x92"
+           "est p\xE5 \xD6land\n"));
   EXPECT_TRUE(stats_.looks_like_latin1());
   // Chinese in UTF-8, some of it cut in the middle of a character.
   std::string cut;

@@ -148,7 +148,7 @@ TEST_F(PlanTest, AdviceAfterMemoryRanOutInFineTuningWorks) {
   settings.global_batch_size = settings.micro_batch_size = 256;
   settings.max_steps = 2;
   const auto open = [](const TrainConfig& c) {
-    return open_classify(c, {.columns = {}, .max_sequence_length = 24}, /* dropout= */ false);
+    return open_classify(c, {.columns = {}, .max_sequence_length = 24});
   };
   expect_advice_works(settings, open);
 }

@@ -244,6 +244,31 @@ def a_model_of_another_size(w):
     w.works(*w.plan("--init-from", w.checkpoint, data=w.folder / "of-larger"))
 
 
+@row("{}: default_prompt_name is {}, expected the name of one of the prompts ({})")
+def a_prompt_without_its_name(w):
+    model, name = w.model(), "config_sentence_transformers.json"
+    change(model, name, prompts={"query": "w2: "}, default_prompt_name="passage")
+    w.refused(*embed(model), code=3)
+    change(model, name, default_prompt_name=w.in_message(r"prompts \((\w+)"))
+    w.works(*embed(model))
+
+
+@row("sentence_vectors: the vector of a text holds NaN or infinity")
+def states_too_large_for_their_type(w):
+    model = w.model()
+    content = bytearray((model / "model.safetensors").read_bytes())
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:8 + size])
+    first, end = header["bert.encoder.layer.0.intermediate.dense.weight"]["data_offsets"]
+    place = slice(8 + size + first, 8 + size + end)
+    values = struct.unpack(f"<{(end - first) // 4}f", content[place])
+    content[place] = struct.pack(f"<{len(values)}f", *(1e6 * x for x in values))
+    (model / "model.safetensors").write_bytes(content)
+    w.refused(*embed(model), "--precision", "fp16", code=4)
+    for precision in w.in_message("Use --precision (.*)").split(" or "):
+        w.works(*embed(model), "--precision", precision.strip(". \n"))
+
+
 # ---- Texts ---------------------------------------------------------------------------------------
 
 @row("--document-break: has no meaning with --format {}")
