@@ -417,13 +417,11 @@ std::string conversion(const SourceStats& stats) {
 std::string conversion_hint(const SourceStats& stats) {
   if (stats.looks_like_latin1())
     return " The file looks like Latin-1. Convert it (a Czech, Hungarian or Turkish file with "
-           "CP1250 "
-           "or CP1254 instead): " +
+           "CP1250 or CP1254 instead): " +
            conversion(stats);
   if (stats.looks_misread())
     return " The file is in another encoding. Convert it, with its name, such as CP1250, KOI8-R, "
-           "BIG5, "
-           "GB18030 or SHIFT_JIS, for ENCODING: " +
+           "BIG5, GB18030 or SHIFT_JIS, for ENCODING: " +
            conversion(stats);
   return "";
 }
