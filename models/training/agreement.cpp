@@ -1,8 +1,8 @@
 // agreement.cpp: small sums and broadcasts, from and to the host's memory.
 #include "models/training/agreement.h"
 
+#include <algorithm>
 #include <array>
-#include <cstring>
 #include <vector>
 
 #include "core/device_stream.h"
@@ -51,7 +51,7 @@ void share_text(ProcessGroup& ranks, std::string& text) {
   auto size = static_cast<int64_t>(text.size());
   ranks.broadcast(Elements(std::span(&size, 1)), 0).wait();
   std::vector<int64_t> words((static_cast<size_t>(size) + 7) / 8);
-  if (ranks.rank() == 0) std::memcpy(words.data(), text.data(), text.size());
+  if (ranks.rank() == 0) std::ranges::copy(text, reinterpret_cast<char*>(words.data()));
   ranks.broadcast(Elements(std::span(words)), 0).wait();
   text.assign(reinterpret_cast<const char*>(words.data()), static_cast<size_t>(size));
 }

@@ -1,8 +1,9 @@
 // train_step_ranks_test.cpp: a step on several ranks is the step of one rank: bit for bit where it is
 // deterministic, else but for the order of sums. Ranks are threads, which talk over the ring in memory.
+#include <algorithm>
 #include <atomic>
-#include <cstring>
 #include <limits>
+#include <span>
 #include <thread>
 
 #include "autograd/tape.h"
@@ -140,7 +141,7 @@ fs::path* TrainStepRanks::folder_ = nullptr;
 std::shared_ptr<const ShardSet>* TrainStepRanks::data_ = nullptr;
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), 4 * a.size()) == 0;
+  return std::ranges::equal(std::as_bytes(std::span(a)), std::as_bytes(std::span(b)));
 }
 
 bool same_bits(const Trained& a, const Trained& b) {

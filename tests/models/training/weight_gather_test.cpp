@@ -28,9 +28,16 @@ class HeldGroup : public ProcessGroup {
     }
   }
   std::deque<std::shared_ptr<Work>> held;
+  std::atomic<int> waits = 0;  // begun, ended or not
 
  private:
-  void start(std::shared_ptr<Work> work) override { held.push_back(std::move(work)); }
+  void start(std::shared_ptr<Work> work) override {
+    work->set_follow([this, &work = *work] {
+      ++waits;
+      work.wait_on_host();
+    });
+    held.push_back(std::move(work));
+  }
 };
 
 /// Five chunks in buckets of two and a rest of one: "a" in the first bucket, "norm" (a master that layers
@@ -101,6 +108,7 @@ TEST_F(WeightGatherTest, AReaderWaitsForItsBucketAndThoseBefore) {
     gather_->wait_for({2 * kChunk - 1, 2});
     there = true;
   });
+  while (group_.waits < 2) std::this_thread::yield();
   std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_FALSE(there);
   group_.end(1);
