@@ -41,7 +41,7 @@ nlohmann::json read_manifest(const fs::path& path) {
                      manifest["format_version"].is_number_integer() && manifest.contains("files") &&
                      manifest["files"].is_object();
   MB_CHECK_AS(CheckpointError, whole, "{}: is damaged, expected a manifest in JSON", path.string());
-  const int version = manifest["format_version"];
+  const auto version = manifest["format_version"].get<int64_t>();
   MB_CHECK_AS(CheckpointError, version >= 1 && version <= kCheckpointFormatVersion,
               "{}: format_version is {}, expected 1 to {} (what this build reads). Use a newer "
               "minibert.",

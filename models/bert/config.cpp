@@ -2,13 +2,13 @@
 #include "models/bert/config.h"
 
 #include <cmath>
-#include <limits>
 
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "models/bert/other_families.h"
 #include "models/text/json_depth.h"
+#include "models/text/json_numbers.h"
 #include "models/text/json_text.h"
 #include "models/text/shard.h"  // kMostIds
 
@@ -73,12 +73,10 @@ struct Fields {
   void read(const char* key, int64_t& value) const {
     const json* field = find(key);
     if (!field) return;
-    MB_CHECK_AS(DataError,
-                field->is_number_integer() &&
-                    (!field->is_number_unsigned() ||
-                     field->get<uint64_t>() <= uint64_t{std::numeric_limits<int64_t>::max()}),
-                "{}: {} is {}, expected a whole number", source, key, field->dump());
-    value = field->get<int64_t>();
+    const std::optional<int64_t> number = whole_number<int64_t>(*field);
+    MB_CHECK_AS(DataError, number, "{}: {} is {}, expected a whole number", source, key,
+                field->dump());
+    value = *number;
   }
   void read(const char* key, float& value) const {
     const json* field = find(key);

@@ -14,6 +14,7 @@
 #include "models/text/atomic_file.h"
 #include "models/text/checksum.h"
 #include "models/text/json_depth.h"
+#include "models/text/json_numbers.h"
 #include "models/text/json_text.h"
 #include "models/text/manifest_json.h"
 #include "models/text/shard.h"
@@ -32,12 +33,17 @@ constexpr const char* kFormatName = "minibert-shards";
 constexpr const char* kRebuild = "Build the data again: minibert data build.";
 constexpr char kUnigramMagic[8] = {'M', 'B', 'U', 'N', 'I', 'G', 'R', '\n'};
 
-/// Refuses fractions where counts belong: the library would turn them into some whole number.
+[[noreturn]] void no_whole_number(const std::string& key, const json& value) {
+  throw std::domain_error(fmt::format("{} is {}, expected a whole number", key, json_text(value)));
+}
+
+/// Refuses fractions, and numbers beyond 64 bits, where counts belong: the library would turn them into
+/// some whole number.
 void check_whole_numbers(const json& value, const std::string& key) {
   const bool share = key == "short_sequence_prob" || key == "masked_lm_prob";
-  if (value.is_number_float() && !share)
-    throw std::domain_error(
-        fmt::format("{} is {}, expected a whole number", key, json_text(value)));
+  const bool whole = key == "seed" ? whole_number<uint64_t>(value).has_value()
+                                   : whole_number<int64_t>(value).has_value();
+  if (value.is_number() && !share && !whole) no_whole_number(key, value);
   if (!value.is_structured()) return;
   for (const auto& [name, inner] : value.items())
     check_whole_numbers(inner, value.is_object() ? name : key);
@@ -101,6 +107,14 @@ SourceStats source_from_json(const json& value) {
   return source;
 }
 
+/// A whole number, which need not have 64 bits. Errors: json::exception if it is missing.
+template <typename T>
+void read_number(const json& object, const char* key, T& number) {
+  const std::optional<T> found = whole_number<T>(object.at(key));
+  if (!found) no_whole_number(key, object[key]);
+  number = *found;
+}
+
 DataSettings settings_from_json(const json& value) {
   DataSettings settings;
   settings.documents.format = parse_text_format(value.at("format"));
@@ -110,17 +124,19 @@ DataSettings settings_from_json(const json& value) {
   settings.cased = value.at("cased");
   if (value.contains("strip_accents")) settings.strip_accents = value.at("strip_accents");
   settings.split_chinese = value.value("tokenize_chinese_chars", true);
-  settings.examples.sequence_length = value.at("sequence_length");
+  read_number(value, "sequence_length", settings.examples.sequence_length);
   settings.examples.short_sequence_prob = value.at("short_sequence_prob");
   settings.examples.nsp = value.at("nsp");
-  settings.examples.max_sentence_tokens = value.value("max_sentence_tokens", 0);  // once: never cut
-  settings.masking.max_predictions = value.at("max_predictions");
+  settings.examples.max_sentence_tokens = 0;  // where an older version left it out: never cut
+  if (value.contains("max_sentence_tokens"))
+    read_number(value, "max_sentence_tokens", settings.examples.max_sentence_tokens);
+  read_number(value, "max_predictions", settings.masking.max_predictions);
   settings.masking.masked_lm_prob = value.at("masked_lm_prob");
   settings.masking.whole_word = value.at("whole_word_masking");
   settings.dynamic_masking = value.at("masking") == "dynamic";
-  settings.duplicate_factor = value.at("duplicate_factor");
+  read_number(value, "duplicate_factor", settings.duplicate_factor);
   settings.seed = value.at("seed");
-  settings.hold_out_every = value.at("hold_out_every");
+  read_number(value, "hold_out_every", settings.hold_out_every);
   settings.shuffle = value.value("shuffle", false);
   return settings;
 }
@@ -130,16 +146,16 @@ DataSettings settings_from_json(const json& value) {
 Manifest manifest_from_json(const json& value) {
   check_whole_numbers(value, "it");
   Manifest manifest;
-  manifest.format_version = value.at("format_version");
+  read_number(value, "format_version", manifest.format_version);
   manifest.settings = settings_from_json(value.at("settings"));
   manifest.held_out = value.at("held_out");
   const json& vocabulary = value.at("vocabulary");
   manifest.vocabulary_hash = vocabulary.at("hash");
-  manifest.tokens.vocab_size = vocabulary.at("size");
-  manifest.tokens.cls = vocabulary.at("[CLS]");
-  manifest.tokens.sep = vocabulary.at("[SEP]");
-  manifest.tokens.mask = vocabulary.at("[MASK]");
-  manifest.tokens.unk = vocabulary.at("[UNK]");
+  read_number(vocabulary, "size", manifest.tokens.vocab_size);
+  read_number(vocabulary, "[CLS]", manifest.tokens.cls);
+  read_number(vocabulary, "[SEP]", manifest.tokens.sep);
+  read_number(vocabulary, "[MASK]", manifest.tokens.mask);
+  read_number(vocabulary, "[UNK]", manifest.tokens.unk);
   for (const json& source : value.at("sources"))
     manifest.sources.push_back(source_from_json(source));
   for (const json& shard : value.at("shards")) {
@@ -257,9 +273,9 @@ Manifest read_manifest(const std::filesystem::path& folder) {
     MB_CHECK_AS(DataError, value.is_object() && value.value("format", "") == kFormatName,
                 "{}: is not the manifest of a folder of shards, expected \"format\": \"{}\". {}",
                 path.string(), kFormatName, kRebuild);
-    const int version = value.value("format_version", 0);
+    const json version = value.value("format_version", json(0));
     MB_CHECK_AS(DataError, version == kDataFormatVersion,
-                "{}: format version is {}, expected {}. {}", path.string(), version,
+                "{}: format version is {}, expected {}. {}", path.string(), json_text(version),
                 kDataFormatVersion, kRebuild);
     return manifest_from_json(value);
   } catch (const json::exception& error) {

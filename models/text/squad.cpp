@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
+#include "models/text/json_numbers.h"
 #include "models/text/text_reader.h"
 #include "models/text/unicode.h"
 
@@ -184,11 +185,12 @@ class Reader {
     for_each(qa, "answers", at + ".", [&](const json& answer, const std::string& in) {
       const json* words = member(answer, "text", in + ".", json::value_t::string, "text");
       const auto start = answer.is_object() ? answer.find("answer_start") : answer.end();
-      const bool whole = answer.is_object() && start != answer.end() && start->is_number_integer();
-      if (!whole && reading_.use == SquadUse::train)
+      const std::optional<int64_t> number = answer.is_object() && start != answer.end()
+                                                ? whole_number<int64_t>(*start)
+                                                : std::nullopt;
+      if (!number && reading_.use == SquadUse::train)
         shape_.add(fmt::format("{}.answer_start is missing or no whole number", in));
-      if (words)
-        question.answers.push_back({words->get<std::string>(), whole ? start->get<int64_t>() : -1});
+      if (words) question.answers.push_back({words->get<std::string>(), number.value_or(-1)});
     });
     if (question.answers.empty()) {
       if (qa.contains("answers") && qa["answers"].is_array()) unanswered_.add(place);

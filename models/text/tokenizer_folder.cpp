@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "core/shell_word.h"
+#include "models/text/json_numbers.h"
 #include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_fields.h"
 #include "models/text/tokenizer_json.h"
@@ -196,11 +197,11 @@ class FolderReader {
     read_names(map, map_file.string());
     const json added = read_json_object(added_file);
     for (const auto& [content, id] : added.items()) {
-      MB_CHECK_AS(DataError, id.is_number_integer() && id.get<int64_t>() == id.get<int32_t>(),
-                  "{}: token '{}' has id {}, expected a whole number. {}", added_file.string(),
-                  content, json_text(id), kTokenizerFix);
+      const std::optional<int32_t> number = whole_number<int32_t>(id);
+      MB_CHECK_AS(DataError, number, "{}: token '{}' has id {}, expected a whole number. {}",
+                  added_file.string(), content, json_text(id), kTokenizerFix);
       const bool special = is_named(content);
-      list({.content = content, .id = id, .normalized = !special, .special = special},
+      list({.content = content, .id = *number, .normalized = !special, .special = special},
            added_file.string());
     }
     if (!json_) return;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "models/text/json_numbers.h"
 #include "models/text/tokenizer_fields.h"
 
 namespace minibert {
@@ -67,10 +68,10 @@ class Reader {
                 "{}: model has no vocab, expected an object of tokens with their ids. {}",
                 fields_.source, kTokenizerFix);
     for (const auto& [token, id] : vocab->items()) {
-      MB_CHECK_AS(DataError, id.is_number_integer() && id.get<int64_t>() == id.get<int32_t>(),
-                  "{}: token '{}' has id {}, expected a whole number. {}", fields_.source, token,
-                  json_text(id), kTokenizerFix);
-      result_.vocab.emplace_back(token, id.get<int32_t>());
+      const std::optional<int32_t> number = whole_number<int32_t>(id);
+      MB_CHECK_AS(DataError, number, "{}: token '{}' has id {}, expected a whole number. {}",
+                  fields_.source, token, json_text(id), kTokenizerFix);
+      result_.vocab.emplace_back(token, *number);
     }
     result_.unk_token = model_fields.text("unk_token", std::string(kUnkToken));
     const std::string prefix = model_fields.text("continuing_subword_prefix", "##");
@@ -79,13 +80,13 @@ class Reader {
   }
 
   void read_word_length(const TokenizerFields& model) {
-    constexpr int64_t kLongest = 1000;  // characters
+    constexpr int32_t kLongest = 1000;  // characters
     const json* length = model.find("max_input_chars_per_word");
     if (!length) return;
-    const bool fits = length->is_number_integer() && length->get<int64_t>() >= 1 &&
-                      length->get<int64_t>() <= kLongest;
-    if (!fits) return fault("model's max_input_chars_per_word", json_text(*length), "1 to 1000");
-    result_.options.max_characters_per_word = length->get<int32_t>();
+    const std::optional<int32_t> number = whole_number<int32_t>(*length);
+    if (!number || *number < 1 || *number > kLongest)
+      return fault("model's max_input_chars_per_word", json_text(*length), "1 to 1000");
+    result_.options.max_characters_per_word = *number;
   }
 
   void read_added_tokens() {
@@ -97,13 +98,11 @@ class Reader {
     for (const json& entry : *added) {
       AddedToken& token =
           result_.added.emplace_back(read_added_token(entry, source, /* special= */ false));
-      const auto id = entry.is_object() ? entry.find("id") : entry.end();
-      MB_CHECK_AS(DataError,
-                  entry.is_object() && id != entry.end() && id->is_number_integer() &&
-                      id->get<int64_t>() == id->get<int32_t>(),
-                  "{}: token '{}' has no id, expected a whole number. {}", source, token.content,
-                  kTokenizerFix);
-      token.id = id->get<int32_t>();
+      const std::optional<int32_t> id =
+          entry.is_object() ? whole_number<int32_t>(entry.value("id", json())) : std::nullopt;
+      MB_CHECK_AS(DataError, id, "{}: token '{}' has no id, expected a whole number. {}", source,
+                  token.content, kTokenizerFix);
+      token.id = *id;
     }
   }
 
@@ -151,9 +150,9 @@ class Reader {
     const std::string type = part ? type_of(*part) : "none";
     const auto pair = [&](const char* key) {
       const json value = part->value(key, json());
-      const bool fits = value.is_array() && value.size() == 2 && value[0].is_string() &&
-                        value[1].is_number_integer();
-      return fits ? Vocab::Entry{value[0], value[1]} : Vocab::Entry{"", -1};
+      const bool fits = value.is_array() && value.size() == 2 && value[0].is_string();
+      const std::optional<int32_t> id = fits ? whole_number<int32_t>(value[1]) : std::nullopt;
+      return id ? Vocab::Entry{value[0], *id} : Vocab::Entry{"", -1};
     };
     if (type == "BertProcessing") {
       result_.cls = pair("cls");
@@ -174,8 +173,9 @@ class Reader {
       if (!named) return Vocab::Entry{"", -1};
       const json known = tokens.value(token["id"].get<std::string>(), json());
       const json ids = known.is_object() ? known.value("ids", json()) : json();
-      const bool fits = ids.is_array() && ids.size() == 1 && ids[0].is_number_integer();
-      return fits ? Vocab::Entry{token["id"], ids[0]} : Vocab::Entry{"", -1};
+      const bool fits = ids.is_array() && ids.size() == 1;
+      const std::optional<int32_t> id = fits ? whole_number<int32_t>(ids[0]) : std::nullopt;
+      return id ? Vocab::Entry{token["id"], *id} : Vocab::Entry{"", -1};
     };
     const bool fits = single.is_array() && single.size() == 3 && single[1].is_object() &&
                       single[1].contains("Sequence") && single[1]["Sequence"].is_object() &&

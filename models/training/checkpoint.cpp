@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "models/bert/hugging_face.h"
 #include "models/text/json_depth.h"
+#include "models/text/json_numbers.h"
 #include "models/text/json_text.h"
 #include "models/text/tokenizer_config.h"
 
@@ -66,14 +67,13 @@ T get(const nlohmann::json& object, const char* key, const std::string& origin) 
   try {
     const nlohmann::json& value = object.at(key);
     if constexpr (std::is_integral_v<T> && !std::is_same_v<T, bool>) {
-      // A fraction, or a number that T cannot hold, would become some other number.
-      const bool fits = value.is_number_unsigned()  ? std::in_range<T>(value.get<uint64_t>())
-                        : value.is_number_integer() ? std::in_range<T>(value.get<int64_t>())
-                                                    : false;
-      MB_CHECK_AS(CheckpointError, fits, "{}: field \"{}\" is {}, expected a whole number", origin,
-                  key, json_text(value));
+      const std::optional<T> number = whole_number<T>(value);
+      MB_CHECK_AS(CheckpointError, number, "{}: field \"{}\" is {}, expected a whole number",
+                  origin, key, json_text(value));
+      return *number;
+    } else {
+      return value.get<T>();
     }
-    return value.get<T>();
   } catch (const nlohmann::json::exception&) {
     fail<CheckpointError>("{}: field \"{}\" is missing or of another type", origin, key);
   }

@@ -124,17 +124,27 @@ TEST_F(ShardFolder, RefusesAManifestThatIsDamaged) {
   change([](json& m) { m["format_version"] = 2; });
   EXPECT_NE(error_of(folder_.path()).find("version is 2, expected 1"), std::string::npos);
   write_bytes(path, good);
+  change([](json& m) { m["format_version"] = 5e90; });  // found by tests/fuzz: no int holds it
+  EXPECT_NE(error_of(folder_.path()).find("version is 5e+90, expected 1"), std::string::npos);
+  write_bytes(path, good);
   change([](json& m) { m["settings"]["format"] = "foo"; });
   EXPECT_NE(error_of(folder_.path()).find(path), std::string::npos);
   EXPECT_NE(error_of(folder_.path()).find("foo"), std::string::npos);
   // Fractions, rows that no model has, amounts of memory that no data need.
-  const std::pair<const char*, json> wrong[] = {
-      {"/settings/seed", -1e300},         {"/settings/max_predictions", 1e300},
-      {"/settings/max_predictions", -1},  {"/settings/masked_lm_prob", 1e300},
-      {"/settings/sequence_length", -1},  {"/settings/sequence_length", 2147483647},
-      {"/vocabulary/[MASK]", 100},        {"/vocabulary/[CLS]", -1},
-      {"/vocabulary/size", 1 << 25},      {"/shards/0/examples", 0.5},
-      {"/counts/length_histogram/0", 0.5}};
+  const std::pair<const char*, json> wrong[] = {{"/settings/seed", -1e300},
+                                                {"/settings/max_predictions", 1e300},
+                                                {"/settings/max_predictions", -1},
+                                                {"/settings/masked_lm_prob", 1e300},
+                                                {"/settings/sequence_length", -1},
+                                                {"/settings/sequence_length", 2147483647},
+                                                {"/vocabulary/[MASK]", 100},
+                                                {"/vocabulary/[CLS]", -1},
+                                                {"/vocabulary/size", 1 << 25},
+                                                {"/shards/0/examples", 0.5},
+                                                {"/counts/length_histogram/0", 0.5},
+                                                {"/vocabulary/size", 4294967396},  // 2^32 + 100
+                                                {"/settings/max_predictions", 4294967296},
+                                                {"/counts/tokens", uint64_t{1} << 63}};
   for (const auto& [place, value] : wrong) {
     write_bytes(path, good);
     change([&place = place, &value = value](json& m) { m[json::json_pointer(place)] = value; });
