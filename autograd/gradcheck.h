@@ -40,7 +40,7 @@ struct GradcheckOptions {
 
 /// Checks d<forward(inputs), c>/d(input) for a random c, for each defined input. `forward` must be
 /// a function of its inputs alone. `reference` (double) may be empty if all inputs are f32. roles:
-/// one an input; without them, inputs of 16 bits are activations and the others parameters. All
+/// one for each input; without them, inputs of 16 bits are activations and the others parameters. All
 /// inputs are checked as leaves, and activations as results of another op too, where their gradient
 /// has their type. Errors: whatever forward throws; UsageError if the result does not depend on the
 /// inputs, and for inputs of 16 bits without a reference.

@@ -1,6 +1,6 @@
-// layer_norm.cpp: LayerNorm, and what ends both halves of an encoder layer: bias, dropout, residual sum
-// and LayerNorm, in one pass over memory (add_norm) or behind a product whose epilogue adds
-// (product_add_norm). Saved is the sum z. Kernels: core/kernels/layer_norm.h, gemm.h. Composed twins:
+// layer_norm.cpp: LayerNorm, and what ends both halves of an encoder layer: bias, dropout, residual
+// sum and LayerNorm, in one pass over memory (add_norm) or after a product whose epilogue does the sum
+// (product_add_norm). The sum z is saved. Kernels: core/kernels/layer_norm.h, gemm.h. Composed twins:
 // autograd/composed.cpp. Test: ctest -R autograd_composed.
 #include "autograd/layer_norm.h"
 

@@ -8,7 +8,7 @@
 
 namespace minibert {
 
-/// What precedes the norm, beside x, and the norm. Holds references: for the time of a call.
+/// What precedes the norm, besides x, and the norm. Holds references, for the time of a call.
 struct AddNorm {
   const Variable &bias, &residual;
   const Norm& norm;
@@ -29,8 +29,8 @@ struct NormTargets {
   const GradientTarget &x, &bias, &residual, &weight, &beta;
 };
 
-/// y for an x that is the product of a linear layer without its bias. Where who multiplies can, the
-/// product's epilogue makes z, and x is never in memory; else x lies where z will.
+/// y for an x that is the product of a linear layer without its bias. Where the GEMM can (gemm_fuses),
+/// its epilogue computes z, and x is never in memory; else x lies where z will.
 Tensor product_add_norm(const char* op, GemmArgs product, const AddNorm& args, SavedNorm& saved);
 void norm_backward(const SavedNorm& saved, const Tensor& dy, const NormTargets& targets);
 

@@ -1,7 +1,7 @@
-// linear.cpp: y = x weight^T + bias, as three matrix products: forward, dx, and dweight with dbias, a
-// sum over the rows of dy, which that product reads anyway. Gradients are written straight into their buffers, f32 for leaves: the GEMM accumulates where
-// it is not the first contribution. Called by nn/modules.h. Kernels:
-// core/kernels/gemm.h. Test: ctest -R autograd_op_info.
+// linear.cpp: y = x weight^T + bias, as three matrix products: forward, dx, and dweight together with
+// dbias, a sum over the rows of dy, which that product reads anyway. Gradients are written straight
+// into their buffers, f32 for leaves: the GEMM accumulates unless it is the first contribution.
+// Called by nn/modules.h. Kernels: core/kernels/gemm.h. Test: ctest -R autograd_op_info.
 #include "autograd/linear.h"
 
 #include "autograd/check.h"

@@ -18,8 +18,8 @@ void check_linear(const char* op, const Variable& x, const Variable& weight, con
 GemmArgs linear_gemm(const Tensor& x, const Tensor& weight, const Tensor& y = {});
 /// dx (+)= dy weight
 void linear_backward_x(const Tensor& dy, const Tensor& weight, const GradientTarget& dx);
-/// dweight (+)= dy^T x;  dbias (+)= sum over rows of dy. On device cuda the last bits of dbias depend on
-/// whether dweight is wanted: who computes both sums in f32.
+/// dweight (+)= dy^T x;  dbias (+)= sum over rows of dy. On device cuda the last bits of dbias depend
+/// on whether dweight is wanted: the product that computes both sums dbias in f32.
 void linear_backward_parameters(const Tensor& dy, const Tensor& x, const GradientTarget& dweight,
                                 const GradientTarget& dbias = {});
 

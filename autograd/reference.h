@@ -1,6 +1,6 @@
 // reference.h: each op's formula as plain loops in double, forward only. Read it first to learn
 // what an op computes. Internal to autograd's OpInfos: tests compare ops with it, and gradcheck
-// differentiates it numerically, where double leaves ten digits. Never a fallback, never fast.
+// differentiates it numerically, where double leaves nine digits. Never a fallback, never fast.
 // Functions return a tensor, or the step of a formula that makes it (formula.h). Row-major.
 // Test: ctest -R autograd_op_info.
 #pragma once

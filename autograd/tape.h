@@ -46,7 +46,7 @@ struct Node {
   Shape shape;               // of the result
   DType dtype = DType::f32;  // of the result, and of its gradient
   Device device = Device::cpu;
-  std::vector<Edge> edges;  // one an input
+  std::vector<Edge> edges;  // one for each input
   std::vector<Shape> input_shapes;
   BackwardFunction backward;
   bool writes_leaves = false;  // recompute: its backward adds to the leaves' gradients by itself

@@ -43,14 +43,14 @@ class Variable {
   /// For leaves: says that the next contribution overwrites. Called for each leaf at the start of
   /// an optimizer step.
   void reset_grad() const;
-  /// For leaves: called when a backward's last contribution has been added, while the rest of the
-  /// tape is still to run. A distributed run would start its all-reduce there, but only in its last
-  /// micro-batch: the hook runs in each backward(), so once a micro-batch, and before the last one
-  /// the gradient is not yet the step's.
+  /// For leaves: called when a backward's last contribution has been added, while the rest of the tape
+  /// is still to run; {} removes the hook. A distributed run starts its all-reduce there, but only in
+  /// its last micro-batch: the hook runs in each backward(), so once for each micro-batch, and before
+  /// the last one the gradient is not yet the step's.
   void on_final_gradient(std::function<void(const Variable&)> hook) const;
-  /// For leaves: called by each value(), before it returns; {} takes it away. In a distributed run the
-  /// weights of other ranks are still on their way then: whoever reads some waits for these. To ask for
-  /// the shape is not to read.
+  /// For leaves: called by each value(), before it returns; {} removes the hook. In a distributed run
+  /// weights may still be on their way from other ranks then: whoever reads some waits for them.
+  /// shape() does not count as reading.
   void on_read(std::function<void()> hook) const;
 
   /// Runs the tape from this scalar, with d(this)/d(this) = seed (a loss scale). Frees what was
@@ -92,8 +92,8 @@ struct GradientTarget {
   bool wanted() const { return buffer.defined(); }
   /// Says that the gradient is `dy` itself: shares it where it can, else copies or adds.
   void pass(const Tensor& dy);
-  /// For kernels that can only overwrite, or write `dtype` alone: `kernel` gets the buffer, or one of
-  /// that type to be added to it. Does nothing if the gradient isn't wanted.
+  /// For kernels that can only overwrite, or write `dtype` alone: `kernel` fills the buffer, or one of
+  /// that type, which is then added to it. Does nothing if the gradient isn't wanted.
   void write(DType dtype, const std::function<void(const Tensor&)>& kernel) const;
   /// For kernels that write `dtype` alone, but can add: `kernel` gets the buffer and whether to add to
   /// it, or a buffer of that type to overwrite, which is then added.

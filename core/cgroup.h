@@ -10,9 +10,9 @@
 
 namespace minibert {
 
-/// Time on so many CPUs; infinity where there is no quota. `root` has /proc and /sys.
+/// The quota in CPUs, perhaps a fraction; infinity where there is none. `root` has /proc and /sys.
 double cgroup_cpus(const std::filesystem::path& root = "/");
-/// Bytes; INT64_MAX where there is no limit.
+/// The memory limit in bytes; INT64_MAX where there is none.
 int64_t cgroup_memory(const std::filesystem::path& root = "/");
 
 }  // namespace minibert

@@ -37,7 +37,7 @@ cudaError_t look_for_device() {
   return count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
-/// For calls whose failure changes nothing: else the next launch would be taken for the one that failed.
+/// For calls whose failure changes nothing: else it would be blamed on the next launch.
 void forgive(cudaError_t error) noexcept {
   if (error != cudaSuccess) cudaGetLastError();
 }

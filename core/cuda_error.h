@@ -1,7 +1,7 @@
 // cuda_error.h: failures of the CUDA runtime as exceptions, with the call, CUDA's name and text for
 // the error, and the place. Included by the CUDA files of core alone: .cu, cuda_*.cpp and
-// *_cublaslt.cpp. Easy to break: an error of an earlier kernel is reported by whichever call looks next, so the expression
-// named may be innocent; run with CUDA_LAUNCH_BLOCKING=1 to find the guilty one.
+// *_cublaslt.cpp. Easy to break: an error of an earlier kernel is reported by the next call that looks,
+// so the expression named may be innocent; run with CUDA_LAUNCH_BLOCKING=1 to find the guilty one.
 // Test: ctest -R core_cuda_error.
 #pragma once
 

@@ -19,7 +19,7 @@ Device parse_device(const std::string& name);
 
 // ---- The CUDA backend's entry points: core/cuda_absent.cpp in a build without it ---------------
 /// Whether kernels can run on a CUDA device here. Asked by check_precision (precision.h) for every
-/// verb that computes, by `train` before it makes a run folder, and by `env`.
+/// verb that computes, before it writes anything, and by `env`.
 bool cuda_available();
 /// Why not, and what to do about it.
 std::string cuda_unavailable_reason();
@@ -33,7 +33,7 @@ void cuda_free_host(void* pointer) noexcept;
 /// A new stream, which does not wait for CUDA's default stream. Errors: UsageError if there is no
 /// device.
 Stream cuda_make_stream();
-/// Waits for what was queued on it, and takes it away.
+/// Waits for what was queued on it, and destroys it.
 void cuda_end_stream(Stream stream) noexcept;
 /// Waits for what was queued on it. Errors: InternalError, with what went wrong on the device.
 void cuda_wait(Stream stream);

@@ -20,8 +20,8 @@ class DeviceGraph {
   bool captured() const { return graph_ != nullptr; }
   /// Keeps what `queue` queues on the thread's stream, which runs nothing of it. Memory that `queue`
   /// allocates and frees may be used by other work of this stream, but the system does not get it back
-  /// while the graph lives. Errors: InternalError if CUDA refuses, UsageError if the allocator is direct
-  /// (it gives memory back at once), and whatever `queue` throws; then there is no graph.
+  /// while the graph lives. Errors: InternalError if CUDA refuses, UsageError if the allocator is
+  /// direct (it gives memory back at once), and whatever `queue` throws; then there is no graph.
   void capture(const std::function<void()>& queue);
   /// Queues it all on the thread's stream.
   void launch() const;

@@ -1,7 +1,7 @@
 // device_marks.h: marks in streams of device cuda that order streams among one another and measure
-// time, beside the plain ones of device.h; and which device it is. Called by profile.cpp, by who owns
-// a second stream, and by probes. In a build without CUDA core/cuda_absent.cpp defines them. Easy to
-// break: a mark in a stream that is captured belongs to the graph, and has no time.
+// time, besides the plain ones of device.h; and which device it is. Called by profile.cpp, by whoever
+// owns a second stream, and by probes. In a build without CUDA core/cuda_absent.cpp defines them.
+// Easy to break: a mark in a stream that is captured belongs to the graph, and has no time.
 // Test: ctest -R train_step_cuda.
 #pragma once
 

@@ -1,8 +1,8 @@
 // dispatch.h: runs a kernel on its operands' device: the CPU code at once, the CUDA code by queueing
-// it on the thread's current stream. Also names each call for a profiler and for
-// errors (range.h), times it while someone here profiles, opens guarded memory for the kernel
-// (host_guard.h), and computes nothing in a dry run (dry_run.h). Called once in each kernel's public function; layers never ask which device they are
-// on. Test: ctest -R core_dispatch.
+// it on the thread's current stream. Also names each call for profilers and errors (range.h), times it
+// while profiling is on (profile.h), opens guarded memory for the kernel (host_guard.h), and computes
+// nothing in a dry run (dry_run.h). Called once in each kernel's public function: layers never ask
+// which device they are on. Test: ctest -R core_dispatch.
 #pragma once
 
 #include "core/device_profile.h"

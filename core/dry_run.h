@@ -1,7 +1,7 @@
 // dry_run.h: runs code that computes for the memory that it would take, and computes nothing.
 // While a DryRun lives, tensors that its thread makes get addresses without memory behind them, from
 // an allocator of the run's own, which counts and caches as the process's does; dispatch.h skips
-// kernels, and counts what they would take beside their operands (KernelMemory). So a training step of
+// kernels, and counts what they would take besides operands (KernelMemory). So a training step of
 // any size is planned by the code that trains, on a machine that could not hold it, for a device that
 // it lacks. Called by models/training/plan_memory.cpp. It works for code that needs no answer from the
 // host (host_guard.h). Easy to break: a tensor made in a dry run faults when it is read, and must not
@@ -17,7 +17,7 @@
 
 namespace minibert {
 
-/// What a kernel takes beside its operands, in bytes.
+/// What a kernel takes besides its operands, in bytes.
 struct KernelMemory {
   std::vector<int64_t> workspaces = {};  // each Workspace; all are held until the kernel's end
   int64_t thread_scratch = 0;            // asked of thread_scratch() on each thread

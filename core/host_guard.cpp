@@ -65,8 +65,8 @@ void HostGuard::open() {
 void* HostGuard::allocate(size_t bytes) {
   std::lock_guard lock(g_mutex);
   const bool readable = !g_closed || g_kernels > 0;
-  const size_t size =
-      (bytes + kPage - 1) / kPage * kPage;  // so that protection covers whole blocks
+  // Whole pages, so that protection covers whole blocks.
+  const size_t size = (bytes + kPage - 1) / kPage * kPage;
   if (g_used + size > kRegionBytes) return nullptr;
   std::byte* block = g_region + g_used;
   g_used += size;

@@ -8,11 +8,11 @@
 
 namespace minibert {
 
-/// A to Z as a to z.
+/// `text` with A to Z as a to z.
 std::string in_small_letters(std::string_view text);
 
-/// The name with the smallest edit distance to `wanted`, capitals aside, or "" where none is within a third of its
-/// length (at least 2).
+/// The name with the smallest edit distance to `wanted`, ignoring case, or "" where none is within a
+/// third of its length (at least 2).
 std::string nearest_name(std::string_view wanted, const std::vector<std::string>& names);
 
 /// " Did you mean X?", or "" where nothing is near.

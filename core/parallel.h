@@ -23,7 +23,7 @@ int available_cpus();
 void parallel_blocks(int64_t blocks, const std::function<void(int64_t)>& body);
 
 /// Runs `body` while OpenMP reports one thread to libraries called inside (oneDNN plans by that
-/// number); parallel_blocks inside uses its own threads as ever.
+/// number); parallel_blocks inside uses its threads as usual.
 void with_one_library_thread(const std::function<void()>& body);
 
 /// Calls body(begin, end) over [0, n) in blocks of `grain` elements (the last may be shorter).

@@ -1,9 +1,9 @@
 // philox.h: Philox4x32-10, the counter-based generator behind every random decision, and the layout
 // of dropout's counter, as plain data that kernels include. Streams of draws on the host: random.h.
 // Called by the references, by the fast CPU code, which draws the same words on vectors, and by CUDA
-// kernels. Easy to break: a counter says *what* is drawn, never *when*, so nothing has to be replayed on resume, and
-// a value does not depend on packing, micro-batch, threads, ranks or device. Source: Salmon et al.,
-// SC'11. Test: ctest -R core_random.
+// kernels. Easy to break: a counter says *what* is drawn, never *when*, so a resumed run has nothing to
+// replay, and a value does not depend on packing, micro-batch, threads, ranks or device. Source: Salmon
+// et al., SC'11. Test: ctest -R core_random.
 #pragma once
 
 #include <stddef.h>

@@ -1,4 +1,4 @@
-// random.cpp: draws from Philox streams; the generator is in random.h, since kernels inline it.
+// random.cpp: draws from Philox streams; the generator is in philox.h, since kernels inline it.
 #include "core/random.h"
 
 #include <algorithm>

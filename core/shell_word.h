@@ -1,5 +1,5 @@
-// shell_word.h: a word of a command that a message advises, quoted where the shell asks for it. Called by
-// messages with file names in a command. Test: ctest -R core_shell_word.
+// shell_word.h: a word of a command that a message advises, quoted where the shell asks for it.
+// Called by messages with file names in a command. Test: ctest -R core_shell_word.
 #pragma once
 
 #include <string>

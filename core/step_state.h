@@ -1,10 +1,10 @@
-// step_state.h: what a training step reads and writes beside tensors, in the device's memory.
-// One struct a model: the step's number and scales, what its losses counted, what the optimizer
+// step_state.h: what a training step reads and writes besides tensors, in the device's memory.
+// One struct for each model: the step's number and scales, its losses' counts, what the optimizer
 // decided. Kernels get pointers to its fields, so a step, once started, needs no answer from the
 // host, and a captured graph replays with new values. Written by the chapter step (kernels/step.h)
-// and, as for the counts, by cross_entropy; read by the kernels of dropout, losses and optimizer, and
-// read back by models/training/train_step.h after the step. Easy to break: a
-// skipped step advances data_step alone; applied_steps feeds schedule and bias correction.
+// and, the counts, by cross_entropy; read by the kernels of dropout, losses and optimizer, and read
+// back by models/training/train_step.h after the step. Easy to break: a skipped step advances
+// data_step alone; applied_steps feeds schedule and bias correction.
 // Test: ctest -R core_kernels_step.
 #pragma once
 
@@ -22,7 +22,7 @@ struct LossCounts {
 /// Where a loss reads its scale and adds what it counted; both in the device's memory.
 struct LossSite {
   const float* scale = nullptr;  // of the sum over rows
-  LossCounts* counts = nullptr;  // null: nobody wants them
+  LossCounts* counts = nullptr;  // null: nothing is counted
 };
 
 struct StepState {

@@ -1,8 +1,8 @@
-// counting_group.h: a group of ranks of which one alone is there: each of its collectives is done at the
-// call, and what this rank would send is added up. For dry runs (core/dry_run.h), which ask what a step
-// of many ranks takes. Easy to break: nothing is summed or copied, so whoever reads the data gets what
-// was there. Test: ctest -R dist_ring, which compares with what
-// the ring's transport carries.
+// counting_group.h: a group of ranks of which only one is there: each of its collectives is done at
+// the call, and the bytes that this rank would send are added up. For dry runs (core/dry_run.h), which
+// ask what a step of many ranks takes. Easy to break: nothing is summed or copied, so whoever reads
+// the data gets what was there. Test: ctest -R dist_ring, which compares with what the ring's
+// transport carries.
 #pragma once
 
 #include "dist/process_group.h"

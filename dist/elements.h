@@ -13,7 +13,7 @@
 
 namespace minibert {
 
-/// Types that can be summed over ranks: those of tensors with gradients, f64 for norms and i64 for counts.
+/// Types that can be summed over ranks: those of gradients, f64 for norms and i64 for counts.
 enum class ElementType : uint8_t { f32, bf16, f16, f64, i64 };
 
 /// Bytes of one element.

@@ -24,7 +24,7 @@ std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(1000 * seconds));
 }
 
-/// Gloo's text without the place in its sources at the beginning: "[/build/pair.cc:598] Connection ...".
+/// Gloo's text without the place in its sources: "[/build/pair.cc:598] Connection ...".
 std::string text_of(const std::exception& error) {
   const std::string text = error.what();
   const size_t end = text.find("] ");
@@ -32,8 +32,8 @@ std::string text_of(const std::exception& error) {
 }
 
 /// While it lives, no signal reaches this thread, nor those that it starts: other threads take them.
-/// Where a peer is gone, Gloo writes in a way that sends SIGPIPE, which would end the process instead of
-/// being an error.
+/// Where a peer is gone, Gloo writes in a way that sends SIGPIPE, which would end the process
+/// instead of being an error.
 class WithoutSignals {
  public:
   WithoutSignals() {
@@ -143,14 +143,14 @@ class GlooGroup : public QueuedGroup {
     }
   } catch (const gloo::Exception& error) {
     const WithoutSignals scope;
-    context_->closeConnections();  // who waits for this rank learns it now
+    context_->closeConnections();  // ranks that wait for this one learn it now
     throw CommError(text_of(error));
   }
 
   void all_reduce_with(const Elements& data, uint32_t tag) {
     gloo::AllreduceOptions options(context_);
     const auto count = static_cast<size_t>(data.count);
-    if (size_of(data.type) == 2) {  // Gloo wants to know the size of an element, not what it is
+    if (size_of(data.type) == 2) {  // Gloo has to know the size of an element, not its type
       options.setOutput(reinterpret_cast<uint16_t*>(data.data), count);
     } else if (size_of(data.type) == 4) {
       options.setOutput(reinterpret_cast<uint32_t*>(data.data), count);

@@ -20,7 +20,7 @@ struct GlooOptions {
   Blame blame = nullptr;
 };
 
-/// Connects to all other ranks, whose addresses it learns through `store`; needs it no more then.
+/// Connects to all other ranks, whose addresses it learns through `store`, which it needs only here.
 /// Errors: CommError if another rank can't be reached within the time-out; UsageError if the build
 /// has no Gloo, or if there is no such address here.
 std::unique_ptr<ProcessGroup> gloo_group(Store& store, const GlooOptions& options);

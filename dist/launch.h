@@ -18,7 +18,7 @@
 // torchrun's agent listens at MASTER_PORT itself (TORCHELASTIC_USE_AGENT_STORE): we take the next one.
 // MINIBERT_SECRET is the secret of the rendezvous, MINIBERT_RUN_ID its run id. MINIBERT_LISTENER is set
 // by spawn.h alone: the number of a file on which rank 0 finds its port open.
-// Called by world.h's users; variables_of() by spawn.cpp. Easy to break: an empty variable is an unset one.
+// Called by world.h's users; variables_of() by spawn.cpp. Easy to break: an empty variable is unset.
 // Test: ctest -R dist_launch.
 #pragma once
 

@@ -17,7 +17,7 @@
 namespace minibert {
 namespace {
 
-constexpr double kFarewell = 10;  // seconds to end in peace
+constexpr double kFarewell = 10;  // seconds that an orderly end may take
 
 ncclDataType_t nccl_type(ElementType type) {
   switch (type) {
@@ -43,8 +43,8 @@ std::string text_of(ncclResult_t result, ncclComm_t comm) {
   return text;
 }
 
-/// Asks until what a call has begun is over, at most that long. Asks at once and often first: usually it
-/// takes some microseconds.
+/// Polls until what a call has begun is complete, for at most `seconds`. Most calls take
+/// microseconds, so it does not sleep in the first millisecond.
 template <typename Ask>
 ncclResult_t follow_to_its_end(ncclResult_t result, double seconds, const Ask& ask) {
   const double start = seconds_now();
@@ -199,7 +199,7 @@ void NcclGroup::begin(const Collective& collective) {
   follow(queue(collective));
 }
 
-/// Waits on the host until what a call of NCCL began is in the stream. Errors: CommError, if it isn't.
+/// Waits on the host until a call of NCCL has queued its work. Errors: CommError if it fails to.
 void NcclGroup::follow(ncclResult_t begun) {
   const ncclResult_t result = follow_to_its_end(begun, timeout_, [this] { return state(); });
   MB_CHECK_AS(CommError, result == ncclSuccess, "{}", text(result));
@@ -207,7 +207,7 @@ void NcclGroup::follow(ncclResult_t begun) {
 
 ncclResult_t NcclGroup::queue(const Collective& collective) {
   const std::lock_guard lock(calls_);
-  if (!comm_) return ncclInvalidUsage;  // break_down() has told who waits
+  if (!comm_) return ncclInvalidUsage;  // break_down() has told whoever waits
   const Elements& data = collective.data;
   const auto stream = static_cast<cudaStream_t>(stream_.handle);
   const auto count = static_cast<size_t>(data.count);
@@ -251,28 +251,16 @@ ncclResult_t NcclGroup::gather_uneven(const Elements& data, cudaStream_t stream)
 
 void NcclGroup::go_around(const Collective& collective) {
   const StreamScope scope(stream_);  // where kernels add
-  const auto tag = static_cast<uint64_t>(collective.sequence);
-  switch (collective.kind) {
-    case CollectiveKind::all_reduce:
-      return ring_all_reduce(*neighbours_, collective.data, tag);
-    case CollectiveKind::reduce_scatter:
-      return ring_reduce_scatter(*neighbours_, collective.data, tag);
-    case CollectiveKind::all_gather:
-      return ring_all_gather(*neighbours_, collective.data, tag);
-    case CollectiveKind::broadcast:
-      return ring_broadcast(*neighbours_, collective.data, collective.root, tag);
-    case CollectiveKind::barrier:
-      return ring_all_reduce(*neighbours_, Elements(meeting_point_), tag);
-  }
+  ring_collective(*neighbours_, collective, Elements(meeting_point_));
 }
 
-/// Empty ones have nothing to wait for. Errors: CommError.
+/// Queues a step's messages as one group of NCCL's, without empty ones. Errors: CommError.
 void NcclGroup::exchange(const std::vector<Message>& messages) {
   const auto stream = static_cast<cudaStream_t>(stream_.handle);
   const auto fine = [](ncclResult_t r) { return r == ncclSuccess || r == ncclInProgress; };
   const auto queue_all = [&] {
     const std::lock_guard lock(calls_);
-    if (!comm_) return ncclInvalidUsage;  // break_down() has told who waits
+    if (!comm_) return ncclInvalidUsage;  // break_down() has told whoever waits
     ncclResult_t result = ncclGroupStart();
     for (const auto& [sends, peer, bytes] : messages) {
       if (bytes.empty() || !fine(result)) continue;
@@ -285,7 +273,7 @@ void NcclGroup::exchange(const std::vector<Message>& messages) {
   follow(queue_all());
 }
 
-/// Of the group's own, since it is used in the order of the group's stream.
+/// One buffer for all collectives, since they use it in the order of the group's stream.
 std::byte* NcclGroup::Neighbours::room(size_t bytes) {
   const auto wanted = static_cast<int64_t>(bytes);
   if (!room_.defined() || room_.numel() < wanted) {

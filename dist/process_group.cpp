@@ -83,7 +83,7 @@ void Handle::wait() {
 void Handle::settle() noexcept {
   try {
     wait();
-  } catch (const std::exception&) {  // who wants to know of errors calls wait()
+  } catch (const std::exception&) {  // whoever wants to know of errors calls wait()
   }
 }
 

@@ -53,7 +53,7 @@ class Work {
   bool done() const;
   /// Whether it was done within `seconds`.
   bool wait_for(double seconds) const;
-  /// Waits until it is done, or has the thread's stream wait. Rethrows its error, if it has one by then.
+  /// Waits until it is done, or has the thread's stream wait. Rethrows its error, if known by then.
   void wait() const;
   /// Waits until it is done. Rethrows its error.
   void wait_on_host() const;
@@ -70,8 +70,8 @@ class Work {
   std::function<void()> follow_;  // empty: the host waits
 };
 
-/// What a collective's caller holds. It waits where it is dropped, so that the memory outlives the collective
-/// even where an exception passes.
+/// What the caller of a collective holds. Its destructor waits, so that the memory outlives the
+/// collective even if an exception is thrown.
 class [[nodiscard]] Handle {
  public:
   Handle() = default;
@@ -106,7 +106,7 @@ class ProcessGroup {
 
   int rank() const { return rank_; }
   int world() const { return world_; }
-  /// "self", "gloo", "ring" or "nccl"
+  /// "self", "gloo", "ring", "nccl", "nccl-ring" or "counting"
   virtual const char* name() const = 0;
 
   /// Each element becomes its sum over ranks: the same bits on every rank.
@@ -121,8 +121,8 @@ class ProcessGroup {
   /// Done when every rank has called it.
   Handle barrier();
 
-  /// Waits on the host until all collectives so far are done, on a device too. Before the host believes
-  /// what came of them. Errors: the CommError of one that failed.
+  /// Waits on the host until all collectives so far are done, on a device too. To be called before the
+  /// host relies on their results. Errors: the CommError of one that failed.
   virtual void check() {}
 
   /// The collective that is running now, and its seconds so far: for a watchdog, from any thread.

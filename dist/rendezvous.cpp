@@ -1,4 +1,4 @@
-// rendezvous.cpp: the way of a rank: connect, hello, wait for the start; then the store's requests.
+// rendezvous.cpp: what a rank does: connect, hello, wait for the start; then the store's requests.
 #include "dist/rendezvous.h"
 
 #include <array>

@@ -3,9 +3,9 @@
 // and fingerprints of what must be equal. When all are here and agree, the run starts, and the same
 // connections serve a store of small values, and the question who is to blame when a collective fails.
 //
-// One message for a fault of the start, on every rank that could be reached: a rank that is missing
-// when the time is over, a rank number or a world size that is wrong, anything that differs. What is
-// no rank of this run (junk, half-open connections, other runs) is refused, said, and changes nothing.
+// A fault at the start has one message on every rank that could be reached: a rank that is missing when
+// the time is over, a wrong rank number or world size, anything that differs. Connections that are no
+// rank of this run (junk, half-open ones, other runs) are refused and logged, and change nothing.
 //
 // The secret keeps strangers out; what is sent is not encrypted: for a network that others can
 // listen to, put a tunnel under it. Called by models/training once, at the start of a run with more

@@ -1,6 +1,6 @@
 // rendezvous_server.h: the side of the rendezvous that rank 0 serves: the roll call, then the store,
 // and a record of who is still there. One thread, one poll loop: no locks around its state.
-// Made by rendezvous.cpp, which also describes the way of a rank. Easy to break: anybody can connect,
+// Made by rendezvous.cpp, which also describes a rank's side. Easy to break: anybody can connect,
 // so until a connection has proved that it knows the run's secret it may hold one small message for
 // a few seconds, and nothing that it does may stop the start. Test: ctest -R dist_rendezvous.
 #pragma once
@@ -43,8 +43,8 @@ class RendezvousServer {
 namespace rendezvous_protocol {
 inline constexpr size_t kHelloLimit = 1 << 18;  // bytes of a message from a stranger: all settings
 inline constexpr size_t kMessageLimit = 1 << 20;  // bytes of one from a rank
-inline constexpr double kBlameSeconds =
-    2;  // after the first failed rank: wait for others to report
+/// After the first failed rank: wait for others to report.
+inline constexpr double kBlameSeconds = 2;
 inline constexpr double kBlameSecondsOfZero = 3;  // on rank 0, with which the answers end
 /// Proof that one knows the secret: a number that depends on the server's challenge.
 std::string proof(const std::string& secret, const std::string& challenge,

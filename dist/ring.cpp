@@ -86,9 +86,21 @@ void ring_broadcast(Transport& transport, const Elements& data, int root, uint64
   }
 }
 
-void ring_barrier(Transport& transport, uint64_t tag) {
-  int64_t here = 1;
-  ring_all_reduce(transport, Elements{std::span(&here, 1)}, tag);
+void ring_collective(Transport& transport, const Collective& collective,
+                     const Elements& meeting_point) {
+  const auto tag = static_cast<uint64_t>(collective.sequence);
+  switch (collective.kind) {
+    case CollectiveKind::all_reduce:
+      return ring_all_reduce(transport, collective.data, tag);
+    case CollectiveKind::reduce_scatter:
+      return ring_reduce_scatter(transport, collective.data, tag);
+    case CollectiveKind::all_gather:
+      return ring_all_gather(transport, collective.data, tag);
+    case CollectiveKind::broadcast:
+      return ring_broadcast(transport, collective.data, collective.root, tag);
+    case CollectiveKind::barrier:
+      return ring_all_reduce(transport, meeting_point, tag);
+  }
 }
 
 }  // namespace minibert

@@ -1,7 +1,7 @@
 // ring.h: collectives over sends and receives between neighbours, to be read. Patarasuk and Yuan,
 // "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009.
-// Called by ring_group.h, on GPUs by nccl_group.cpp; its reduce-scatter also by gloo_group.cpp, since
-// Gloo has none of its own.
+// Called by ring_group.h and, on GPUs, by nccl_group.cpp, through ring_collective(); the reduce-scatter
+// also by gloo_group.cpp, since Gloo has none of its own.
 //
 // Rank r sends to r + 1 and receives from r - 1, modulo R, in every step. The data has R blocks
 // (Elements::block); blocks travel to the right and grow on their way. With R = 4, what each rank
@@ -33,18 +33,21 @@
 // Test: ctest -R dist_ring, whose transport counts steps and bytes.
 #pragma once
 
-#include "dist/elements.h"
+#include "dist/process_group.h"
 #include "dist/transport.h"
 
 namespace minibert {
 
-/// As ProcessGroup's functions of these names; `tag` is the collective's number. Where the transport's
-/// memory is; on a device all of it is queued in the thread's stream.
+/// As ProcessGroup's functions of these names; `tag` is the collective's number. `data` lies where the
+/// transport's messages do; on a device everything is queued in the thread's stream.
 void ring_all_reduce(Transport& transport, const Elements& data, uint64_t tag);
 void ring_reduce_scatter(Transport& transport, const Elements& data, uint64_t tag);
 void ring_all_gather(Transport& transport, const Elements& data, uint64_t tag);
 void ring_broadcast(Transport& transport, const Elements& data, int root, uint64_t tag);
-/// An all-reduce of one number: nobody has the sum before everybody has added to it. On the host.
-void ring_barrier(Transport& transport, uint64_t tag);
+
+/// Runs the one of these that a collective asks for. A barrier has no data: it is an all-reduce of
+/// `meeting_point`, one element of any value, whose sum nobody has before everybody has added to it.
+void ring_collective(Transport& transport, const Collective& collective,
+                     const Elements& meeting_point);
 
 }  // namespace minibert

@@ -1,5 +1,7 @@
-// ring_group.cpp: each collective is one of the ring's functions.
+// ring_group.cpp: a ring in the host's memory, run by the group's thread.
 #include "dist/ring_group.h"
+
+#include <span>
 
 #include "dist/ring.h"
 
@@ -10,19 +12,8 @@ RingGroup::RingGroup(std::unique_ptr<Transport> transport, Blame blame)
       transport_(std::move(transport)) {}
 
 void RingGroup::execute(const Collective& collective) {
-  const auto tag = static_cast<uint64_t>(collective.sequence);
-  switch (collective.kind) {
-    case CollectiveKind::all_reduce:
-      return ring_all_reduce(*transport_, collective.data, tag);
-    case CollectiveKind::reduce_scatter:
-      return ring_reduce_scatter(*transport_, collective.data, tag);
-    case CollectiveKind::all_gather:
-      return ring_all_gather(*transport_, collective.data, tag);
-    case CollectiveKind::broadcast:
-      return ring_broadcast(*transport_, collective.data, collective.root, tag);
-    case CollectiveKind::barrier:
-      return ring_barrier(*transport_, tag);
-  }
+  int64_t meeting_point = 1;
+  ring_collective(*transport_, collective, Elements(std::span(&meeting_point, 1)));
 }
 
 }  // namespace minibert

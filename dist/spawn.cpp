@@ -2,7 +2,6 @@
 #include "dist/spawn.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <ctime>

@@ -5,9 +5,9 @@
 // SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGHUP and SIGQUIT go on to every rank. Ranks are in process
 // groups of their own: a Ctrl-C reaches them once, through here, and not also from the terminal.
 //
-// A rank that fails lets the others run into the time-out of their collectives: they end by themselves
-// and say whom they blame. Who doesn't gets SIGTERM, then SIGKILL. Easy to break: this process must
-// have no other thread yet, since one could take the signals. Test: ctest -R dist_spawn.
+// After a rank fails, the others run into the time-out of their collectives: they end by themselves and
+// say whom they blame. Those that don't get SIGTERM, then SIGKILL. Easy to break: this process must
+// have no other thread yet, since it could take the signals. Test: ctest -R dist_spawn.
 #pragma once
 
 #include <functional>
@@ -29,8 +29,8 @@ struct SpawnOptions {
   std::string program = "/proc/self/exe";  // what is run: this program
   double patience = 90;    // seconds from the first failure to SIGTERM: longer than a time-out
   double last_words = 10;  // seconds from SIGTERM to SIGKILL
-  std::string output =
-      {};  // file to which what ranks print is added; empty: where this process prints
+  /// File to which the ranks' output is appended; empty: they print where this process does.
+  std::string output = {};
   std::optional<PlannedKill> kill = {};
   std::function<void(const std::string&)> say = [](const std::string&) {};
 };

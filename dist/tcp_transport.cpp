@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <list>
 #include <thread>
 #include <vector>
@@ -65,7 +64,7 @@ class TcpTransport : public Transport {
       }
     }
   } catch (const CommError&) {
-    for (Socket& peer : peers_) peer.close();  // who waits for this rank learns it now
+    for (Socket& peer : peers_) peer.close();  // ranks that wait for this one learn it now
     throw;
   }
 

@@ -18,7 +18,7 @@ struct TcpTransportOptions {
   double timeout = 60;                // seconds without progress
 };
 
-/// Connects to all other ranks; needs the store no more then. Errors: CommError if one can't be
+/// Connects to all other ranks; needs `store` only here. Errors: CommError if one can't be
 /// reached within the time-out; UsageError if the address is not here.
 std::unique_ptr<Transport> tcp_transport(Store& store, const TcpTransportOptions& options);
 

@@ -1,7 +1,7 @@
 // transport.h: bytes from rank to rank, the only thing that dist/ring.h needs of a network.
 // Kinds: between threads of one process (memory_transport.h), TCP (tcp_transport.h), Gloo's
-// (gloo_group.cpp), NCCL's between GPUs (nccl_group.cpp). Easy to break: send() and receive() only begin; all ranks of a ring send at
-// once, so that none would arrive if a send waited for its receiver. Test: ctest -R dist_ring.
+// (gloo_group.cpp), NCCL's (nccl_group.cpp). Easy to break: send() and receive() only begin: all ranks
+// of a ring send at once, so a send that waited for its receiver would block all. Test: ctest -R dist_ring.
 #pragma once
 
 #include <cstddef>
@@ -26,8 +26,8 @@ class Transport {
   /// for the transport's time-out, or if ranks differ; the transport must not be used any more.
   virtual void finish() = 0;
 
-  /// Memory for what arrives and is added to what is here, where the data of collectives lie: the host's,
-  /// unless a kind says otherwise. Until the next call.
+  /// Memory for data that arrives and is then added, on the device on which collectives' data lie: the
+  /// host's, unless a kind overrides it. Valid until the next call.
   virtual std::byte* room(size_t bytes) {
     if (room_.size() < bytes) room_.resize(bytes);
     return room_.data();

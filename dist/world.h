@@ -1,6 +1,6 @@
-// world.h: the ranks of this run, joined by one call: the rendezvous, then the groups of collectives: one
-// for gradients and weights, and one for what ranks tell each other from the host's memory. On CPUs
-// both are the same; with NCCL the second is Gloo's, or a ring.
+// world.h: the ranks of this run, joined by one call: the rendezvous, then the groups of
+// collectives: one for gradients and weights, and one for what ranks tell each other from the
+// host's memory. On CPUs both are the same; with NCCL the second is Gloo's, or a ring.
 // Called by models/training, with what the launcher said (launch.h). A run with one rank touches no
 // network. Easy to break: a World lives until its rank's last collective is done, and longest on
 // rank 0, which serves the others' question who is to blame. Test: ctest -R dist_world.

@@ -22,7 +22,7 @@ void initialize_parameters(Arena& arena, const std::vector<Initializer>& initial
 /// is the root mean square of the table:
 ///   w[p, 2i] = sqrt(2) s sin(p / b^(2i/H))     w[p, 2i+1] = sqrt(2) s cos(p / b^(2i/H))
 /// A shift by k positions is then a rotation of each pair, so a head can find a token's neighbours
-/// from the start, instead of learning first where each position is. The table is trained as ever.
+/// from the start, instead of learning first where each position is. The table is trained as usual.
 /// Source: arXiv 1706.03762, sec. 3.5. Its base b is 10,000, which leaves half of the pairs nearly
 /// constant over 64 positions; here b = P / 4 (at least 2): the longest wave is half as long again
 /// as the table.

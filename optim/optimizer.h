@@ -36,14 +36,14 @@ struct OptimizerOptions {
   std::vector<std::string> no_decay = {"bias", "LayerNorm"};  // parts of names: no weight decay
 };
 
-/// Optimizer over all parameters of an arena: owns the moments (two, or one of momentum alone), laid
-/// out by the arena's table.
-///   1. g' = g / max(1, |g| / max_grad_norm), |g| over the used elements of all tensors (as apex), or
-///      of each; or as it is
-///   2. t = applied_steps + 1; the update of the policies in force (core/kernels/optimizer.h,
-///      section 1) of the masters, and the working copy from them
-/// Gaps between slices and padding rows are neither read nor written. Counters, learning rate and
-/// loss scale are in the caller's StepState; from the schedule's total_steps on, steps do nothing.
+// Class Optimizer, below, works on all parameters of an arena. It owns the moments (two, or one of
+// momentum alone), laid out by the arena's table. A step:
+//   1. g' = g / max(1, |g| / max_grad_norm), |g| over the used elements of all tensors (as apex) or
+//      of each tensor; or g' = g, where the policies do not clip
+//   2. t = applied_steps + 1; the update of the policies in force (core/kernels/optimizer.h,
+//      section 1) of the masters, and the working copy from them
+// Gaps between slices and padding rows are neither read nor written. Counters, learning rate and
+// loss scale are in the caller's StepState; from the schedule's total_steps on, steps do nothing.
 /// Elements [offset, offset + count) of the flat buffers.
 struct ElementRange {
   int64_t offset = 0, count = 0;
@@ -55,7 +55,7 @@ struct OptimizerShard {
   /// Of each rank, ascending. Together all elements, each once; borders at kOptimizerChunk.
   std::vector<std::vector<ElementRange>> ranges;
 };
-
+/// The optimizer of a run, as described above.
 class Optimizer {
  public:
   /// Allocates gradients (if absent), moments, and the table of the schedule's learning rates. The
@@ -109,9 +109,9 @@ class Optimizer {
   // ---- The host's door to the moments ----------------------------------------------------------
   /// Copies of the moments of every parameter: "<parameter>.exp_avg" and, of two, also
   /// "<parameter>.exp_avg_sq" (PyTorch's names), shaped as the parameter in files, without padding, in
-  /// the host's memory. A
-  /// checkpoint also needs the StepState's counters and loss scale. Waits for the device.
-  /// Sharded: with all ranks' moments, on each rank. Errors: CommError.
+  /// the host's memory. A checkpoint also needs the StepState's counters and loss scale. Waits for the
+  /// device. When sharded, all ranks call it together, and each gets the moments of all of them.
+  /// Errors: CommError.
   std::vector<std::pair<std::string, Tensor>> state() const;
   /// Copies moments in by name, whatever the layout was when they were saved; order is free.
   /// Errors  CheckpointError for a missing or unknown name, another shape or dtype, or the moments of

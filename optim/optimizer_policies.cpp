@@ -2,7 +2,6 @@
 #include "optim/optimizer_policies.h"
 
 #include <cmath>
-#include <iterator>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>

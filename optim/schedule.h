@@ -77,7 +77,7 @@ class Schedule {
 struct SchedulePhase {
   Schedule schedule;  // with total_steps: those of the phase
   /// Bias correction counts from 1 again at its first step, with the moments as they are. NVIDIA's
-  /// second phase does (facts: DeepLearningExamples run_pretraining.py zeroes `step`).
+  /// second phase does (DeepLearningExamples, run_pretraining.py, zeroes `step`).
   bool restart_step_count = false;
 };
 

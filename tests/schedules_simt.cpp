@@ -4,7 +4,7 @@
 
 namespace minibert::testing {
 namespace {
-// The sanitizers look at accesses, which are the same in nearly all orders, and take several times as long.
+// The sanitizers look at accesses, the same in nearly all orders, and take several times as long.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr int kSeeds = 3;
 #else

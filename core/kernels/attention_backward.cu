@@ -15,18 +15,18 @@
 //             queries 0..31  32..63  ..            q, do: two tiles in shared memory that cp.async
 //           +-----------------+------+--           fills in turn; k, v stay in shared memory
 //   warp 0  | s^T  = k q^T    |      |
-//   warp 1  | da^T = v do^T   |  ->  |             each warp: 32 keys (16 at D = 128 and in tf32). All is
+//   warp 1  | da^T = v do^T   |  ->  |             each warp: 32 keys (16 at D = 128, in tf32). All is
 //   warp 2  | p, ds           |      |             transposed: keys are rows, so that p^T and ds^T
 //   warp 3  | dv += p^T do    |      |             are, where the accumulators left them, the left
 //           | dk += ds^T q    |      |             operands of the last two products.
 //           +-----------------+------+--
 //
 // dq_i is a sum over keys. If one block owns them all (S <= 128; 64 at D = 128 and in tf32), the warps
-// put ds^T into shared memory and the block finishes dq of the tile of queries at once: five products. For
-// longer sequences the third kernel owns queries, walks over keys and computes s and da again:
-// seven products, 7/5 of the FLOPs, and still no atomics and no sum of partial results. Which of the
-// two a sequence takes follows from its length alone, on the device: the other kernel's blocks of
-// the sequence end at once.
+// put ds^T into shared memory and the block finishes dq of the tile of queries at once: five
+// products. For longer sequences the third kernel owns queries, walks over keys and computes s and
+// da again: seven products, 7/5 of the FLOPs, and still no atomics and no sum of partial results.
+// Which of the two a sequence takes follows from its length alone, on the device: the other
+// kernel's blocks of the sequence end at once.
 //
 // Dropout's quad is two queries times two keys. In s^T a lane holds one key each of four quads:
 //

@@ -30,7 +30,8 @@
 //   query g+8  [c2    c3]     they are, unmoved, what the product with v wants as left operand.
 //
 // Why 32 queries a warp: a fragment of k or v that was read from shared memory serves two products
-// of 16 rows. With 16 rows, shared memory is busy longer than the tensor cores (at D = 64, A100).
+// of 16 rows. With 16 rows, shared memory would be busy for longer than the tensor cores (A100: reads
+// alone take as long, copies into it a quarter of that).
 // At D = 128, and in tf32, the accumulators leave no room: 16 rows a warp.
 // The grid: row_tile in attention_cuda.h. Blocks per SM: two, by registers (section 10's bounds).
 // Moved from global memory: q and out once, k and v once for each tile of queries, mostly from L2.
@@ -232,8 +233,8 @@ struct ForwardShape {
   static constexpr int kRowTiles = kHalf && D <= 64 ? 2 : 1;
   static constexpr int kQueries = kWarps * 16 * kRowTiles;
   static constexpr int kKeys = kHalf ? 64 : 32;
-  static constexpr int kChunk =
-      kHalf || D < 128 ? 32 : 16;  // keys whose scores a warp holds at a time
+  /// Keys whose scores a warp holds at a time.
+  static constexpr int kChunk = kHalf || D < 128 ? 32 : 16;
   static constexpr int kStages = !kAsync ? 1 : kHalf && D <= 64 ? 3 : 2;
   static constexpr bool kQueryInRegisters = kHalf;
   static constexpr int kTileStride = Tile<T, D>::kStride;

@@ -280,8 +280,8 @@ class TransposedKeep {
       }
     }
     const uint32_t other = __shfl_xor_sync(kFullMask, own, 4);
-    column_[0] =
-        (odd ? other : own) >> odd;  // output 2 (query + 8) + (key + 1): ours is every other
+    // Output 2 (query + 8) + (key + 1): ours is every other one.
+    column_[0] = (odd ? other : own) >> odd;
     column_[1] = (odd ? own : other) >> odd;
   }
   __device__ __forceinline__ bool keeps(int m, int n, int i) const {

@@ -33,9 +33,9 @@ namespace {
 //   Backward is one pass: read a pack, write it, perhaps to the same place. A label's element takes
 //   expm1, which keeps the digits where softmax is nearly 1; its thread still has the logit.
 //   exp: in 16 bits ex2.approx with 1/ln 2 multiplied in, some 1e-6 off, less than a hundredth of
-//   what the type's rounding costs; in f32 expf. One MUFU operation a logit either way, 16 a clock and SM:
-//   memory brings 7 logits of 16 bits a clock. So memory bounds both passes:
-//   forward size_of(E) bytes a logit, backward twice that.
+//   what the type's rounding costs; in f32 expf. Either way it is one MUFU operation a logit. An H100's
+//   SM does 16 a clock, and its share of the memory's rate is 7 logits of 16 bits. So memory bounds both
+//   passes: forward moves size_of(E) bytes a logit, backward twice that.
 //   Narrow rows (next-sentence prediction has 2 classes) get a block of one warp.
 // ---- 9. Rungs ----------------------------------------------------------------------------------
 //   1  a thread a row: neighbouring threads read addresses 61 KB apart, a 32-byte sector for each

@@ -20,8 +20,8 @@ namespace {
 // warp has 32 neighbouring packs of one row, and a block those columns of 8 rows (elements_cuda.h).
 //
 // An SM's 2,048 threads ask for 32 KB an operand: enough for the memory of an H100 (cast.cu, section
-// 8). GELU in a 16-bit type takes about 25 instructions for the 4 bytes of an element, nearly all
-// that an SM can issue in that time: hence the fast exponential and division. Philox takes 16.
+// 8). GELU in a 16-bit type takes about 25 instructions for the 4 bytes of an element, most of what
+// an SM can issue in that time: hence the fast exponential and division. Philox takes 16.
 
 constexpr int kThreads = 256;
 

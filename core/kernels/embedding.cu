@@ -111,9 +111,8 @@ struct Backward {
   int U, H;
 };
 
-constexpr int kLongGroup =
-    32;                       // the groups kernel adds up at most so many, the long one the others
-constexpr int kUnderWay = 4;  // positions that a lane of the groups kernel loads together
+constexpr int kLongGroup = 32;  // positions of a group, at most, that the groups kernel adds up
+constexpr int kUnderWay = 4;    // positions that a lane of the groups kernel loads together
 
 /// Groups of at most `longest` positions; a lane has kWidth columns.
 template <typename E, int kWidth>

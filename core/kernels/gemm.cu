@@ -28,11 +28,11 @@ namespace minibert {
 //   Epilogue: sums to shared memory (the slots' own), then 16 bytes a thread along rows of c.
 //
 // Why this tile: for each 16 of K a warp reads 2 x 64 x 32 bytes of shared memory for 32
-// instructions, 64 bytes a clock of a multiprocessor of sm_80 with all four warps at work, half of
-// what it can deliver; warps of 64 x 32 would tie. The same tile asks memory for 32 bytes a clock,
-// of which most come from the second-level cache: blocks that run together form bands of eight tiles.
-// Occupancy: two blocks of 64 KB and 128 threads with up to 255 registers, so that one's epilogue
-// hides behind the other's products. Where c has too few tiles for the chip, tiles of 64 x 64, or K
+// instructions. With all four warps at work that is 64 bytes a clock of a multiprocessor of sm_80,
+// half of its bandwidth; the copies write another 32. Warps of 64 x 32 would need all of it. Those 32
+// come mostly from the second-level cache: blocks that run together form bands of eight tiles.
+// Occupancy: two blocks of 64 KB and 128 threads with up to 255 registers, so that one's products
+// hide the other's epilogue. Where c has too few tiles for the chip, tiles of 64 x 64, or K
 // in parts: each part's sums go to memory in f32, and a second pass adds them and finishes.
 // tf32: a register of a fragment holds one element in place of two, and with warps of 64 x 64 they
 // spill. There eight warps of 64 x 32 share the tile, in one block of a multiprocessor.
@@ -106,8 +106,8 @@ __global__ void MB_LAUNCH_BOUNDS(kFinishThreads, 2) gemm_residual_kernel(const G
                                                      StoredProduct<E>{corner, f.N});
 }
 
-/// y[n] (+)= sum over the tiles of sums[tile][n]. A block has 32 columns; its eight rows of threads take
-/// every eighth tile, then their sums are added in order.
+/// y[n] (+)= sum over the tiles of sums[tile][n]. A block has 32 columns; its eight rows of threads
+/// take every eighth tile, then their sums are added in order.
 __global__ void MB_LAUNCH_BOUNDS(256)
     gemm_column_sums_kernel(const double* sums, int tiles, int N, float* y, bool accumulate) {
   MB_SHARED(double[32], s_part, 8);
@@ -278,8 +278,8 @@ void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan) {
   const ChunkedRows a(args.a, stream), b(args.b, stream);
   const auto round_k = static_cast<int64_t>(kGemmRoundBytes / size_of(args.a.dtype()));
   const int64_t rounds_of_split = ceil_div(ceil_div(K, round_k), plan.splits);
-  const int splits =
-      static_cast<int>(K == 0 ? 1 : ceil_div(K, rounds_of_split * round_k));  // none of them empty
+  // None of them is empty.
+  const int splits = static_cast<int>(K == 0 ? 1 : ceil_div(K, rounds_of_split * round_k));
 
   GemmLaunch p{};
   p.a = a.data, p.b = b.data;

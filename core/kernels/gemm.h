@@ -1,9 +1,9 @@
-// gemm.h: general matrix multiplication with fused epilogues. Called by autograd/linear.cpp,
-// linear_add_norm.cpp, losses; runs on oneDNN (gemm_onednn.cpp) where that was found and is the faster,
-// else on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). On device cuda
-// gemm_choice_cublaslt.cpp takes our kernels (gemm.cu; gemm_cuda.h maps the files) or cuBLASLt
-// (gemm_cublaslt.cpp). Easy to break: a pre-activation that bias_gelu saves includes the
-// bias. Test: ctest -R kernels_gemm. Speed of all: minibert bench gemm.
+// gemm.h: general matrix multiplication with fused epilogues. Called by the ops of autograd that have
+// a linear layer. Runs on oneDNN (gemm_onednn.cpp) where CMake found it and it is the faster one, else
+// on our own blocked GEMM (gemm_builtin.cpp, gemm_simd.cpp). On device cuda gemm_choice_cublaslt.cpp
+// chooses between our kernels (gemm.cu; gemm_cuda.h says which file holds what) and cuBLASLt
+// (gemm_cublaslt.cpp). Easy to break: the pre-activation that bias_gelu saves includes the bias.
+// Test: ctest -R kernels_gemm. Speed of all of them: minibert bench gemm.
 #pragma once
 
 #include <string>
@@ -48,8 +48,8 @@ namespace minibert {
 //   add in double, as reduce.h's column_sum of a, which is what they are on a CPU. Our own
 //   GEMM: one chain of additions an element, in ascending k, cut at multiples of 768, so that threads,
 //   M, N and zeros at the end of K do not change its bits. oneDNN: tiles cut by the shape alone, so the
-//   same bits for any thread count on one machine. NaN and infinity propagate; what c held before is not read
-//   unless accumulate is on.
+//   same bits for any thread count on one machine. NaN and infinity propagate; what c held before is
+//   not read unless accumulate is on.
 //   On device cuda tensor cores multiply bf16, f16 and, where a call asks for tf32, f32 operands
 //   rounded to 10 bits of mantissa (each by at most 2^-11 of itself); other f32 products are exact.
 //   Sums in f32 too; K may be cut, by the shape and the chip, and its parts are added in ascending

@@ -7,11 +7,11 @@
 // length, and its blocks are added to c in ascending order, so that neither threads nor M nor N
 // change the bits of an element, nor does a K that goes on with zeros: spare rows of a batch leave
 // the gradients of weights as they are.
-// Panels of weights are not kept for the next call: packing them takes 2.3 % of the products of a
-// BERT-base step of 1,024 tokens on AVX2. Forward and backward need different panels, so a cache
-// would save at most that, from a step's second micro-batch on, and hold 0.9 GB.
-// 16-bit types were not given to sgemm by way of f32 copies: only the decoder's forward product is
-// faster there, 0.4 % of the step.
+// Panels of weights are not kept for the next call: packing is a small part of a product. Forward and
+// backward need different panels, so a cache would take twice the memory of the weights, and save
+// that part only from a step's second micro-batch on.
+// 16-bit types are not given to sgemm by way of f32 copies: at BERT-base's shapes only the decoder's
+// forward product would gain by it.
 // Source: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008.
 #include <algorithm>
 

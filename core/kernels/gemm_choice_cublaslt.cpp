@@ -1,9 +1,9 @@
 // gemm_choice_cublaslt.cpp: gemm_cuda: each product by our own kernels or by cuBLASLt. At the first
-// product of a form (classes of sizes, types, transposes, epilogue) both are timed on this device, into memory
-// that nobody reads, and the winner is kept in a table that can be printed, saved and loaded. Called by
-// gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is captured into a graph, nor
-// where nobody may wait for the device; there a form that is not in the table follows its nearest
-// relation, and is not entered. Test: ctest -R gemm_cuda.
+// product of a form (classes of sizes, types, transposes, epilogue) both are timed on this device,
+// into memory that nobody reads, and the winner is kept in a table that can be printed, saved and
+// loaded. Called by gemm.cpp's dispatch. Easy to break: nothing can be timed while a stream is
+// captured into a graph, nor where nobody may wait for the device; there a form that is not in the
+// table follows its nearest relation, and is not entered. Test: ctest -R gemm_cuda.
 #include <algorithm>
 #include <array>
 #include <bit>

@@ -2,11 +2,12 @@
 // The library's matrices are stored by columns, ours by rows, so it computes c^T = op(b)^T op(a)^T:
 // our rows are its columns, and a vector along its columns is a bias as we mean it. Of its epilogues:
 //   BIAS            in every type.
-//   GELU_AUX_BIAS, DGELU, DGELU_BGRAD   with the tanh form of GELU, which is the only one that it has, and in f32,
-//                   where they keep section 4's contract. In 16 bits GELU would see p before it is rounded, and
+//   GELU_AUX_BIAS, DGELU, DGELU_BGRAD
+//                   for the tanh form of GELU, the only one that the library has, and in f32, where they
+//                   keep section 4's contract. In 16 bits GELU would see p before it is rounded, and
 //                   column sums would be rounded to 16 bits.
 //   residual        the product in E with its bias, then a pass of ours in place (gemm_add_residual).
-//   All else        the plain product in f32, then our second pass (gemm_finish_products).
+//   all else        the plain product in f32, then our second pass (gemm_finish_products).
 // Row sums are left to column_sum.
 // Easy to break: reductions in place are excluded, because their order is not fixed.
 // Source: cuBLAS 13 documentation, cublasLtMatmul. Test: ctest -R gemm_cuda.

@@ -3,8 +3,8 @@
 // gemm_mma_cuda.h and gemm_ffma_cuda.h (section 10) the production kernels, instantiated by
 // gemm_mma_bf16.cu, _f16.cu, _tf32.cu and gemm_ffma.cu (section 12); gemm_epilogue_cuda.h what
 // happens to a finished sum; gemm_cublaslt.cpp the library, gemm_choice_cublaslt.cpp the choice. No
-// CUDA header is included, so that host files may include it. Easy to break: a stride is the length of a
-// row in memory, which is longer than the matrix's row where the launcher made a padded copy.
+// CUDA header is included, so that host files may include it. Easy to break: a stride is the length
+// of a row in memory, which is longer than the matrix's row where the launcher made a padded copy.
 #pragma once
 
 #include <cstdint>

@@ -30,9 +30,9 @@ GemmPlan gemm_plan(int64_t M, int64_t N, int64_t K, DType type, bool tf32, int m
 void gemm_cuda_planned(const GemmArgs& args, Stream stream, GemmPlan plan);
 
 // ---- Our own or cuBLASLt ------------------------------------------------------------------------
-/// fastest: both are timed at the first product of a form, and the form keeps the winner (where a timing
-/// may not wait for the device: gemm_cuda_table.h). A form's sizes are rounded up to quarters of a
-/// power of two.
+/// fastest: both are timed at the first product of a form, and the form keeps the winner (where a
+/// timing may not wait for the device: gemm_cuda_table.h). A form's sizes are rounded up to
+/// quarters of a power of two.
 enum class GemmCudaBackend { fastest, ours, cublaslt };
 /// For all products to come. What cuBLASLt can't do stays ours; where its epilogues would not keep
 /// the contract (GELU's erf form, and any GELU in 16 bits) it multiplies, and a pass of ours finishes.

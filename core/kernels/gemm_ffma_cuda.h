@@ -1,7 +1,7 @@
 // gemm_ffma_cuda.h: section 10, the production kernel for products that are exact in f32.
 // Included by gemm_ffma.cu, which instantiates it. The same slots, copies and last step as on tensor
-// cores (gemm_mma_cuda.h); the middle is 64 fused multiply-adds a thread for each k. Easy to break: which
-// rows a thread owns depends on how its operand lies in memory. Test: ctest -R gemm_cuda.
+// cores (gemm_mma_cuda.h); the middle is 64 fused multiply-adds a thread for each k. Easy to break:
+// which rows a thread owns depends on how its operand lies in memory. Test: ctest -R gemm_cuda.
 #pragma once
 
 #include "core/kernels/gemm_mma_cuda.h"

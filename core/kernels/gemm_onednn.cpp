@@ -1,9 +1,9 @@
 // gemm_onednn.cpp: plain matrix multiplication by oneDNN: f32 by its sgemm, bf16 by its matmul
 // primitive. Called by gemm.cpp. sgemm copies panels of both matrices into blocks by itself, so that
 // a leading dimension of 3,072 does less harm (how much is left: onednn_is_faster in gemm.cpp). The
-// primitive was tried for f32 on the shapes of BERT-base (one thread of a Zen 4): with row-major
-// operands it is 2 to 30 % slower; with weights reordered into its own layout the product is -7 to
-// 11 % faster, but reordering at each call costs more than that wins. Speed: minibert bench gemm.
+// primitive was tried for f32, too, on the shapes of BERT-base: with row-major operands it is the
+// slower one; with weights reordered into its own layout it is sometimes the faster one, but
+// reordering them at each call costs more than that saves. Speed: minibert bench gemm.
 // The product is cut into tiles by its shape alone, one thread each: so the thread count does not
 // change bits, and small products, where oneDNN's own threads gain little, scale too.
 #include <algorithm>

@@ -27,7 +27,7 @@ struct PlainProduct {
 
 // ---- 9. Rungs ----------------------------------------------------------------------------------
 // Rung 1, naive: one thread, one element. Each of the 2 K loads is used once, so a multiprocessor
-// waits for its caches: 8 bytes for each multiply-add, where 128 of those fit in a clock.
+// waits for its caches: 8 bytes for each multiply-add, of which it could do 64 or 128 in a clock.
 template <typename E>
 __global__ void MB_LAUNCH_BOUNDS(256) gemm_naive_kernel(const PlainProduct<E> p) {
   const int n = static_cast<int>(blockIdx.x * 32 + threadIdx.x);
@@ -81,10 +81,10 @@ template <typename E>
 __global__ void MB_LAUNCH_BOUNDS(128) gemm_tensor_core_kernel(const PlainProduct<E> p) {
   constexpr int kTile = 64, kThreads = 128;
   constexpr int kK = 32 / static_cast<int>(sizeof(E));  // 32 bytes: one step
-  constexpr int kLine =
-      kK + 16 / static_cast<int>(sizeof(E));  // 48: eight lines, eight bank groups
-  MB_SHARED(E[kLine], s_a, kTile);            // [m][k]
-  MB_SHARED(E[kLine], s_b, kTile);            // [n][k]
+  // 48 bytes: eight lines begin in eight different groups of banks.
+  constexpr int kLine = kK + 16 / static_cast<int>(sizeof(E));
+  MB_SHARED(E[kLine], s_a, kTile);  // [m][k]
+  MB_SHARED(E[kLine], s_b, kTile);  // [n][k]
   const int thread = static_cast<int>(threadIdx.x), lane = lane_id();
   const int m0 = static_cast<int>(blockIdx.y) * kTile, n0 = static_cast<int>(blockIdx.x) * kTile;
   const int warp_m = warp_id() % 2 * 32, warp_n = warp_id() / 2 * 32;

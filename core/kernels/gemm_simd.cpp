@@ -2,8 +2,8 @@
 // once per instruction set. gemm_builtin.cpp and gemm.cpp block and thread around them. Panels are
 // f32: packing is where bf16 and f16 are converted, so the inner kernel knows one type. It keeps a
 // tile of c in registers: 12 rows x 2 vectors where there are 32 registers (AVX-512), 6 x 2 where
-// there are 16. Easy to break: each c element is one chain of additions in ascending k, whatever the tile
-// it lies in, so that its bits do not depend on blocking over M and N.
+// there are 16. Easy to break: each c element is one chain of additions in ascending k, whatever
+// the tile it lies in, so that its bits do not depend on blocking over M and N.
 #include "core/kernels/gemm_simd.h"
 
 #include <hwy/cache_control.h>
@@ -197,7 +197,7 @@ void gemm_multiply(const GemmTileTask& task) {
 
 // ---- Epilogues ---------------------------------------------------------------------------------
 // for_vectors calls its body in two places. Left to itself GCC does not inline a body as long as
-// GELU, and then loads all of GELU's constants again for each vector: 4 to 8 % of a product.
+// GELU, and then loads all of GELU's constants again for each vector.
 #define MB_INLINED __attribute__((always_inline))
 
 namespace {

@@ -2,7 +2,6 @@
 // (layer_norm_simd.cpp). Contract and mathematics: layer_norm.h. Test: ctest -R layer_norm.
 #include "core/kernels/layer_norm.h"
 
-#include <algorithm>
 #include <cmath>
 #include <vector>
 

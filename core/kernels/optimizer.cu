@@ -25,7 +25,7 @@ namespace {
 //   packs of f32 a thread would touch each sector twice instead.
 //   Bytes a weight, direction adam            read      written
 //     piece_square_sums                       g                   4
-//     optimizer_moments                       w g m v   m v      24     u is not stored, but made
+//     optimizer_moments                       w g m v   m v      24     u is not stored but computed
 //     optimizer_apply                         w m v     w        16     again: 8 bytes less
 //     working copy in 16 bits                           E         2
 //     LAMB in all                                                46
@@ -35,9 +35,9 @@ namespace {
 //   are scalars of the piece (PieceFactors).
 //   Each pass walks the pieces in the opposite direction of the one before (squares up, moments
 //   down, apply up): what the last one touched last is still in L2, all of it for a small model.
-//   Root and division are IEEE's. optimizer_moments has 190 instructions for a warp's 128 weights (sm_90a):
-//   48 clocks of an SM's four schedulers, while an H100's memory needs 210 for their 3,072 bytes. So
-//   the arithmetic hides, squares in double included, and accuracy costs nothing.
+//   Root and division are IEEE's. optimizer_moments has 190 instructions for a warp's 128 weights on
+//   sm_90a: 48 clocks of an SM's four schedulers, where an H100's memory takes 210 for their 3,072
+//   bytes. So memory hides the arithmetic, squares in double included, and accuracy costs nothing.
 //   Every block reads state.applied first: a skipped step costs an empty launch, and no host.
 // ---- 9. Rungs ----------------------------------------------------------------------------------
 //   of optimizer_moments and optimizer_apply
@@ -54,8 +54,8 @@ template <int kWidth, Direction kDirection>
 inline constexpr int kBlocks = kDirection == Direction::lans ? 4
                                : kWidth == 4                 ? 6
                                                              : 5;
-constexpr int kTensorBlocks =
-    64;  // of a launch in rung 1: the host does not know the tensor's size
+/// Blocks of a launch in rung 1, which does not know the tensor's size on the host.
+constexpr int kTensorBlocks = 64;
 
 /// OptimizerArgs in the kernels' types, the range's ends, and what is the same for each element.
 struct Update {
@@ -544,6 +544,6 @@ void optimizer_step_cuda(const OptimizerArgs& args, Stream stream) {
   });
 }
 
-// ---- 12. Instantiations: directions and working copies in f32, bf16, f16, by the helpers above ---------
+// ---- 12. Instantiations: directions and working copies in f32, bf16, f16, by the helpers above -----
 
 }  // namespace minibert

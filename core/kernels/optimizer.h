@@ -1,5 +1,5 @@
-// optimizer.h: multi-tensor optimizer step over an arena: two passes over memory where a trust ratio
-// needs the update's norm (LAMB), one elsewhere (AdamW), and the square sums of all gradients. Every
+// optimizer.h: the optimizer step over all tensors of an arena: two passes over memory where a trust
+// ratio needs the update's norm (LAMB), one elsewhere (AdamW), and the gradients' square sums. Every
 // optimizer is this one update under an UpdateRule. Called by optim/optimizer.cpp once a global step,
 // around step_decide (step.h), whose results in the StepState steer it. Easy to get wrong: 1 - beta is
 // computed in double; an element outside every tensor's range (gaps, vocabulary padding) is neither
@@ -37,7 +37,7 @@ namespace minibert {
 //   weights               w -= s ratio u      s = learning rate, times the step's correction
 //     lans                w -= s (b1 T(|u|) u + a T(|q|) q)
 //     decay first         w = w (1 - lr decay) - s r            PyTorch's AdamW
-//     rate in momentum    m = b1 m + s ratio a d     w -= u     the rate of the step that a gradient is of
+//     rate in momentum    m = b1 m + s ratio a d     w -= u     so each gradient keeps its step's rate
 //   No bias correction is cm = cv = 1; of moments cm = 1 / (1 - b1^t), cv = 1 / (1 - b2^t).
 //   w is the master; the working copy is w rounded to E, in the same pass.
 //   Unless state.applied, no call but the square sums' does anything.
@@ -60,9 +60,9 @@ namespace minibert {
 //   embedding's norm. Each piece has its own sum; a tensor's pieces are added in order. A piece
 //   depends on the arena's layout alone, so threads do not change bits, nor do ranks that share the
 //   buffers out at chunk borders and exchange piece sums. Instruction sets differ in the last bit
-//   (fused multiply-add, number of lanes). CUDA: moments, and weights without a ratio, have the bits of
-//   the instruction sets that fuse; a piece's sum has a tree of its own, so norms, and through the ratio
-//   weights, agree with the CPU's within rounding alone.
+//   (fused multiply-add, number of lanes). CUDA: moments, and weights without a ratio, have the bits
+//   of the instruction sets that fuse. A piece is summed in another order than on the CPU, so norms,
+//   and through the ratio weights, agree with the CPU's only to within rounding.
 //
 // ---- 5. Interface ------------------------------------------------------------------------------
 inline constexpr int64_t kOptimizerChunk = 16384;  // elements: 64 KiB in each of four buffers

@@ -40,8 +40,8 @@ int64_t rows_of_block(int64_t T) {
 
 // ---- 9. Rungs ----------------------------------------------------------------------------------
 // 1. A thread a column. Neighbouring threads read neighbouring columns, so each access is coalesced;
-//    but H = 768 columns are 768 threads, and a GPU holds 270,000. Lesson: a long sum needs to be
-//    cut in pieces before it is anybody's.
+//    but H = 768 columns are 768 threads, and an H100 holds 270,000. Lesson: a long sum has to be
+//    cut into pieces, or most of the device has nothing to do.
 template <typename E>
 __global__ void MB_LAUNCH_BOUNDS(kThreads)
     sum_thread_per_column(const E* x, int64_t T, int64_t H, ColumnTarget target) {

@@ -1,4 +1,4 @@
-// bert.cpp: the tree of modules, and the way of a batch through it.
+// bert.cpp: the tree of modules, and the path of a batch through it.
 #include "models/bert/bert.h"
 
 #include <algorithm>

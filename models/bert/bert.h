@@ -1,11 +1,11 @@
 // bert.h: BERT, exactly Google's: embeddings, post-LayerNorm encoder, pooler, and the heads of
 // pre-training, question answering and classification, on packed batches in the device's memory.
 // Called by models/training (forward, backward through the returned loss), eval, and
-// models/bert/inference.h. All parameters lie in one arena; names are those of Transformers'
-// BertForPreTraining, BertForQuestionAnswering and BertForSequenceClassification. Easy to break: the masked-token head runs on
-// masked rows only, its decoder is the word embeddings themselves (unless config.json unties them), vocabulary rows beyond vocab_size
-// are padding that stays zero, and all rows of a batch flow through, tail rows too: their gradients
-// are exact zeros, because attention gives zeros there and labels are -1.
+// models/bert/inference.h. All parameters lie in one arena, with the names of Transformers' classes
+// (architecture_of). Easy to break: the masked-token head runs on masked rows only; its decoder is the
+// word embeddings themselves (unless config.json unties them); vocabulary rows beyond vocab_size are
+// padding that stays zero; and the tail rows of a batch flow through, too, with gradients that are
+// exactly 0, because attention gives zeros there and labels are -1.
 // Source: google-research/bert modeling.py, run_pretraining.py, run_squad.py, run_classifier.py.
 // Test: ctest -R models_bert.
 #pragma once
@@ -32,7 +32,7 @@ enum class Objective {
   classification,      // a label: one row a sequence
 };
 
-/// What one forward pass has to know beside the batch.
+/// What one forward pass has to know besides the batch.
 struct StepContext {
   bool training = false;                // dropout on
   uint64_t seed = 0;                    // of dropout
@@ -96,9 +96,9 @@ class BertForPreTraining {
 
   /// Loss of a micro-batch. P = 0 and B = 0 give a loss of 0. After attention, the last layer
   /// computes only the rows that the heads read: of pre-training about one sixth.
-  /// Errors: UsageError for a batch packed with wider limits, without NSP where the step has a
-  /// scale for it, without the objective's labels, or for heads that the model lacks. Values of the batch are not looked at: pack()
-  /// did that.
+  /// Errors: UsageError for a batch packed with wider limits, without NSP where the step has a scale
+  /// for it, without the objective's labels, or for heads that the model lacks. Does not check the
+  /// values of the batch: pack() did.
   PreTrainingOutput forward(const DeviceBatch& batch, const StepContext& context) const;
   /// Final hidden states of all rows, [N, H] in E; what stands in tail rows means nothing.
   Variable encode(const DeviceBatch& batch, const StepContext& context) const;

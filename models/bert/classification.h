@@ -19,8 +19,9 @@ namespace minibert {
 /// choose one of several classes for a text, or if its label2id contradicts its id2label.
 void check_classifier(const std::filesystem::path& folder);
 
-/// Labels of the classifier that a folder holds, by number: id2label, or Transformers' LABEL_0, LABEL_1, ...
-/// Empty if it has none, or one that does something else. Errors: DataError for files that can't be read.
+/// Labels of the classifier that a folder holds, by number: id2label, or Transformers' LABEL_0,
+/// LABEL_1, ... Empty if it has none, or one that does something else. Errors: DataError for files
+/// that can't be read.
 std::vector<std::string> classifier_labels(const std::filesystem::path& folder);
 
 /// What texts with these labels call a classifier's: its names if they are among them; numbers, if its
@@ -29,14 +30,15 @@ std::optional<std::vector<std::string>> names_in(const std::vector<std::string>&
                                                  const std::vector<std::string>& classifier);
 
 /// The most probable class of each text, given as ids with [CLS] and [SEP]; of equals the first.
-/// `stop` is asked between forward passes; if it says so, nothing comes back.
-/// Errors: UsageError if the model lacks a classifier or a pooler; NumericError for a score that is NaN.
+/// `stop` is asked between forward passes; if true, nothing is returned.
+/// Errors: UsageError if the model lacks a classifier or pooler; NumericError if a score is NaN.
 std::optional<std::vector<int32_t>> classify(
     const BertForPreTraining& model, std::span<const std::vector<int32_t>> texts,
     const std::function<bool()>& stop = [] { return false; });
 
-/// Names of the classes of a classifier: id2label of its config.json, or Transformers' LABEL_0, LABEL_1, ...,
-/// which config.json leaves out. Errors: DataError, naming `config_file`, if it has another number of names.
+/// Names of the classes of a classifier: id2label of its config.json, or Transformers' LABEL_0,
+/// LABEL_1, ..., which config.json leaves out. Errors: DataError, naming `config_file`, if it has
+/// another number of names.
 std::vector<std::string> class_names(const BertForPreTraining& model,
                                      const std::string& config_file);
 

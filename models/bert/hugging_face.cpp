@@ -61,7 +61,7 @@ void check_tensors(const WeightFiles& weights, const ParameterTable& table) {
   for (const ParameterSlice& slice : table.slices()) check_shape(weights, slice.name, slice.shape);
 }
 
-/// Fills the parameters from files that check_tensors() has passed. Names of the tensors that none uses.
+/// Fills the parameters from files that check_tensors() has passed. Returns unused names.
 std::vector<std::string> load_contents(const WeightFiles& weights, BertForPreTraining& model) {
   const ParameterTable& table = model.arena().table();
   for (int number = 0; number < table.count(); ++number) {
@@ -186,7 +186,7 @@ bool all_finite(std::span<const float> values) {
       file.string(), std::strerror(errno));
 }
 
-/// What to give instead of a path that is no folder: a file's folder; a name of the hub is fetched first.
+/// What to give instead of a path that is no folder: a file's folder, or the hub's model, fetched.
 std::string what_was_meant(const fs::path& path) {
   std::error_code ignored;
   if (fs::exists(path, ignored) && path.has_parent_path())

@@ -26,10 +26,10 @@ struct LoadedBert {
   std::vector<std::string> unused;
 };
 
-/// Reads config.json and model.safetensors, or its parts. The model has the parts whose tensors are in the file;
-/// the parts of `required` must be there. Accepts old names (gamma, beta) and new ones, with and
-/// without the prefix `bert.`, and those that wrappers write (weight_files.h); F32, F16, BF16 and F64;
-/// a decoder of its own.
+/// Reads config.json and model.safetensors, or the files it is split into. The model gets the parts
+/// whose tensors are there; the parts of `required` must be. Accepts old names (gamma, beta) and
+/// new ones, with and without the prefix `bert.`, and those that wrappers write (weight_files.h);
+/// F32, F16, BF16 and F64; a decoder of its own.
 /// Errors  DataError naming file, tensor, both shapes, or the tensors that are missing; for a
 ///         folder with PyTorch's or TensorFlow's own format, the command that converts it;
 ///         CheckpointError for a checkpoint of ours whose files differ from its MANIFEST.json;

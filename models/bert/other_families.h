@@ -1,6 +1,8 @@
-// other_families.h: models of Transformers that look like BERT and compute something else. Called by config.cpp
-// (their classes, in configurations of 2019 without model_type) and weight_files.cpp (their tensors).
-// Easy to break: the class is compared as a beginning (RobertaForMaskedLM), the prefix as a whole part of a name.
+// other_families.h: models of Transformers that look like BERT and compute something else. Called
+// by config.cpp (their classes, in configurations of 2019 without model_type) and weight_files.cpp
+// (their tensors).
+// Easy to break: the class is compared as a beginning (RobertaForMaskedLM), the prefix as a whole
+// part of a name.
 // Test: ctest -R 'models_bert_config|peer_folders'. Source: base_model_prefix of Transformers' classes.
 #pragma once
 

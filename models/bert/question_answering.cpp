@@ -1,7 +1,6 @@
 // question_answering.cpp: windows through the model, a few thousand tokens at a time.
 #include "models/bert/question_answering.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include <nlohmann/json.hpp>

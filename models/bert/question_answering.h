@@ -17,7 +17,7 @@ namespace minibert {
 /// The best answers of each question, in the order of the file.
 using AnswersByQuestion = std::vector<std::vector<RankedAnswer>>;
 
-/// `stop` is asked between forward passes; if it says so, nothing comes back.
+/// `stop` is asked between forward passes; if true, nothing is returned.
 /// Errors: UsageError if the model lacks qa_outputs; NumericError for a score that is NaN.
 std::optional<AnswersByQuestion> answer_questions(
     const BertForPreTraining& model, const SquadWindows& windows,

@@ -1,6 +1,7 @@
-// sentence_folder.h: what sentence-transformers does with a BERT's states, as its files beside the model
-// say: which states become the vector, and what follows. Called by the verb `embed`. Easy to break: only
-// notes and a default come from here, never an error: the folder is a BERT all the same.
+// sentence_folder.h: what sentence-transformers does with a BERT's states, as its files beside the
+// model say: which states become the vector, and what follows. Called by the verb `embed`. Easy to
+// break: only notes and a default come from here, never an error: the folder is a BERT all the
+// same.
 // Source: sentence-transformers 6.2, modules.json, Pooling, Normalize. Test: ctest -R peer_folders.
 #pragma once
 
@@ -27,7 +28,8 @@ struct SentenceFolder {
 SentenceFolder read_sentence_folder(const std::filesystem::path& folder);
 
 /// What a user should know of vectors that this program makes, a line each. `pooling` and `normalize`:
-/// what is done; `lowercases`: whether the tokenizer does it; `prompt`: the user's, nothing for that of the folder.
+/// what is done; `lowercases`: whether the tokenizer does it; `prompt`: the user's, nothing for
+/// that of the folder.
 std::vector<std::string> differences(const SentenceFolder& folder, const std::string& pooling,
                                      bool normalize, bool lowercases,
                                      const std::optional<std::string>& prompt);

@@ -50,8 +50,8 @@ class WeightFiles {
   /// Takes a decoder that is only a copy of the word embeddings, or their only copy, out of the list.
   void tie();
 
-  /// What to say of a file that lacks tensors: the names that it has beside the `known` ones, and how to
-  /// rename them.
+  /// What to say of a file that lacks tensors: the names that it has beside the `known` ones, and
+  /// how to rename them.
   std::string advice(const std::set<std::string>& known) const;
 
  private:

@@ -13,7 +13,8 @@
 // seed and data) differ by less than the band, which counts the batches' chance twice.
 // Easy to break: a step at which one run alone is not finite puts its window outside the band; steps
 // at which both are not finite count in no mean and are reported.
-// Source: J. von Neumann, Annals of Mathematical Statistics 12 (1941), 367. Test: ctest -R compare_curves.
+// Source: J. von Neumann, Annals of Mathematical Statistics 12 (1941), 367. Test: ctest -R
+// compare_curves.
 #pragma once
 
 #include <cstdint>

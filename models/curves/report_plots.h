@@ -1,7 +1,7 @@
 // report_plots.h: which plots a report has, and what they show of the runs' records. Called by
 // report_page.cpp. Lines that are means are drawn over the numbers that they are means of; under the
-// pointer are always the numbers of metrics.jsonl. Easy to break: a figure that no run has gets no plot,
-// but a figure that one run lacks is not a zero in the others' plot. Test: ctest -R report.
+// pointer are always the numbers of metrics.jsonl. Easy to break: a figure that no run has gets no
+// plot, but a figure that one run lacks is not a zero in the others' plot. Test: ctest -R report.
 #pragma once
 
 #include <string>

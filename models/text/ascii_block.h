@@ -1,6 +1,6 @@
 // ascii_block.h: 64 bytes of a text at once: which are letters, which are punctuation, and their lower
-// case; then the words among them, a bit operation each. Called by basic_tokenizer.h, which reads what is
-// not ASCII byte by byte. Easy to break: a word that has other characters, or that the block's end
+// case; then the words among them, a bit operation each. Called by basic_tokenizer.h, which reads all
+// else byte by byte. Easy to break: a word that has a character beyond ASCII, or that the block's end
 // cuts, is not in for_each_word(), nor is anything after it. Test: ctest -R text_ascii_block.
 #pragma once
 

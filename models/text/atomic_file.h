@@ -26,7 +26,7 @@ void sync_folder(const std::filesystem::path& folder);
 /// The contents of a file. Errors: DataError naming file, cause and `fix`.
 std::string read_whole_file(const std::filesystem::path& file, const std::string& fix);
 
-/// Errors: DataError if the file of `bytes` bytes that begins with `start` is Git LFS's pointer to the true one.
+/// Errors: DataError if a file of `bytes` bytes that begins with `start` is a pointer of Git LFS.
 void refuse_lfs_pointer(std::string_view start, const std::filesystem::path& file, uint64_t bytes);
 
 }  // namespace minibert

@@ -1,8 +1,9 @@
-// build_journal.h: how far a large build has come, in OUTPUT.partial, so that after a kill the same command
-// goes on there. Called by shard_build.cpp, example_stage.cpp and partial_folder.cpp. It is written when the
-// text is tokenised and whenever a shard is closed. Easy to break: it is believed only if command, files,
-// vocabulary and program are the same, and if what it names has the right size; else the build starts from
-// scratch. What it names is on disk before it. Test: ctest -R build_journal.
+// build_journal.h: how far a large build has come, in OUTPUT.partial, so that after a kill the same
+// command continues there. Called by shard_build.cpp, example_stage.cpp and partial_folder.cpp. It is
+// written when the text is tokenised and whenever a shard is closed. Easy to break: it is believed
+// only if command, files, vocabulary and program are the same, and if what it names has the right
+// size; else the build starts from scratch. What it names is on disk before it. Test: ctest -R
+// build_journal.
 #pragma once
 
 #include <cstdint>

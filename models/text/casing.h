@@ -29,15 +29,15 @@ struct OptionsOnDisk {
   TokenizerOptions options;
   std::filesystem::path file;  // that says so
 };
-/// What the files beside a vocabulary say, if any. `opened`: the tokenizer of `vocabulary`, if the caller
-/// has opened it. Errors: DataError for a damaged one.
+/// What the files beside a vocabulary say, if any. `opened`: the tokenizer of `vocabulary`, if the
+/// caller has opened it. Errors: DataError for a damaged one.
 std::optional<OptionsOnDisk> options_beside(const std::filesystem::path& vocabulary,
                                             const WordPieceTokenizer* opened = nullptr);
 
 /// Options for a verb with --vocab and --cased: what stands beside the vocabulary, else the flag. Adds
 /// a sentence to `note` if the reader should know: where they come from, or that the vocabulary looks
-/// cased. `opened`: the tokenizer of `vocabulary`. Errors: UsageError for --cased with a vocabulary that
-/// is not.
+/// cased. `opened`: the tokenizer of `vocabulary`. Errors: UsageError for --cased with a vocabulary
+/// that is not.
 TokenizerOptions options_for(const std::filesystem::path& vocabulary,
                              const WordPieceTokenizer& opened, bool cased, std::string& note);
 
@@ -49,7 +49,7 @@ bool looks_cased(const Vocab& vocabulary);
 std::string rebuild_command(const std::filesystem::path& folder, const Manifest& manifest,
                             const std::filesystem::path& vocabulary);
 
-/// "" if shards were read as `expected`, else what differs and the command that mends it.
+/// "" if shards were read as `expected`, else what differs and the command that fixes it.
 /// `vocabulary` is that of the model, beside the file that says `expected`.
 std::string casing_fault(const std::filesystem::path& folder, const Manifest& manifest,
                          const TokenizerOptions& expected, const std::filesystem::path& vocabulary);

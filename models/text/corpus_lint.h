@@ -19,7 +19,7 @@ namespace minibert {
 struct CorpusFinding {
   std::string name;     // "repeated_lines"
   double share = 0;     // of the documents, tokens, sentences or examples that it concerns, 0 to 1
-  std::string message;  // what, and how to mend it
+  std::string message;  // what, and how to fix it
 };
 
 /// The findings, those that concern most of the data first. empty_masks: examples without a masked

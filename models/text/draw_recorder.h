@@ -1,6 +1,6 @@
 // draw_recorder.h: writes documents and random draws of a build to a file, so that another program can
-// replay them (tools/goldens/examples_reference.py). Called by example_stage.cpp. Easy to break: the lines
-// stand in the order of the draws. Test: ctest -R examples.
+// replay them (tools/goldens/examples_reference.py). Called by example_stage.cpp. Easy to break:
+// the lines stand in the order of the draws. Test: ctest -R examples.
 #pragma once
 
 #include <cstdint>

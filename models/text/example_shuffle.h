@@ -1,8 +1,8 @@
 // example_shuffle.h: a random order of all examples of a build, in bounded memory: each example has a
 // random 64-bit key, goes to the bucket of its key's range, and buckets are sorted one after the other.
 // Called by example_stage.cpp for --shuffle. Easy to break: the order is that of the keys, whatever the
-// number of buckets; a key comes from the stream (seed, shuffle, 1 + example number), since number 0 names
-// the loader's order. Test: ctest -R example_shuffle.
+// number of buckets; a key comes from the stream (seed, shuffle, 1 + example number), since number
+// 0 names the loader's order. Test: ctest -R example_shuffle.
 #pragma once
 
 #include <cstdint>

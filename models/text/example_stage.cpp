@@ -1,5 +1,5 @@
-// example_stage.cpp: all threads create and mask a group of documents' examples while one writes the group
-// before. See example_stage.h.
+// example_stage.cpp: all threads create and mask a group of documents' examples while one writes
+// the group before. See example_stage.h.
 #include "models/text/example_stage.h"
 
 #include <algorithm>

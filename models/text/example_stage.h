@@ -1,6 +1,7 @@
-// example_stage.h: the second stage of data build: token ids to examples, masks and shards, some documents
-// at a time. Called by shard_build.cpp. Easy to break: examples are numbered in the order in which they are
-// created, by pass and document, and the number names their masks; groups of documents change nothing.
+// example_stage.h: the second stage of data build: token ids to examples, masks and shards, some
+// documents at a time. Called by shard_build.cpp. Easy to break: examples are numbered in the order
+// in which they are created, by pass and document, and the number names their masks; groups of
+// documents change nothing.
 // Test: ctest -R shard_build.
 #pragma once
 

@@ -1,7 +1,7 @@
-// in_order_worker.h: a thread that does one task after the other, while its owner prepares the next. Called
-// by text_stage.cpp and example_stage.cpp. Easy to break: tasks run in the order in which they were given,
-// and at most kWaiting of them wait, so memory stays bounded; a task's exception reaches the owner at its
-// next call. Test: ctest -R in_order_worker.
+// in_order_worker.h: a thread that does one task after the other, while its owner prepares the
+// next. Called by text_stage.cpp and example_stage.cpp. Easy to break: tasks run in the order in
+// which they were given, and at most kWaiting of them wait, so memory stays bounded; a task's
+// exception reaches the owner at its next call. Test: ctest -R in_order_worker.
 #pragma once
 
 #include <condition_variable>

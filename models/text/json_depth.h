@@ -1,7 +1,7 @@
-// json_depth.h: parses JSON, and refuses before what is nested too deeply or would take too much memory. Called by
-// every reader of JSON files that others may have written. Easy to break: nlohmann's parser and destructor take any
-// depth, but its dump(), copies and comparisons recurse, so that a file of 100,000 brackets would end the program.
-// Test: ctest -R json_depth.
+// json_depth.h: parses JSON, but refuses what is nested too deeply or would take too much memory. Called
+// by every reader of JSON that others may have written. Easy to break: nlohmann's parser and destructor
+// take any depth, but its dump(), copies and comparisons recurse: a file of 100,000 brackets would end
+// the program. Test: ctest -R json_depth.
 #pragma once
 
 #include <string>
@@ -15,12 +15,12 @@ namespace minibert {
 
 /// Levels of [ and {. Files of models, data and runs have less than ten.
 inline constexpr int kDeepestJson = 200;
-/// Values that a line, a header or a file of settings may hold. A parsed value takes 16 to 180 bytes, so that
-/// 64 MiB of `1,` or `{},` would take 1 to 2 GB.
+/// Values that a line, a header or a file of settings may hold. A parsed value takes 16 to 180
+/// bytes, so that 64 MiB of `1,` or `{},` would take 1 to 2 GB.
 inline constexpr size_t kMostJsonValues = size_t{1} << 21;
 
-/// Whether `stop(char)` is true of a character outside of strings. What is not JSON is the parser's business: up to its
-/// first fault both see the same brackets.
+/// Whether `stop(char)` is true of a character outside of strings. What is not JSON is the parser's
+/// business: up to its first fault both see the same brackets.
 template <typename Stop>
 bool any_outside_strings(std::string_view text, const Stop& stop) {
   bool in_string = false;
@@ -47,7 +47,7 @@ inline bool json_too_deep(std::string_view text) {
   });
 }
 
-/// Whether a text has more than kMostJsonValues: one before each comma and one in each bracket outside of strings.
+/// Whether a text has more than kMostJsonValues: one for each comma and bracket outside of strings.
 inline bool json_too_large(std::string_view text) {
   if (text.size() <= kMostJsonValues) return false;
   size_t values = 1;

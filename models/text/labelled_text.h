@@ -29,7 +29,7 @@ struct LabelledText {
 ///         twice, rows of another number of fields, a quote that is not closed or closes within another
 ///         row, lines that are not JSON or lack a key, an empty text or label, bytes that are not
 ///         UTF-8, no rows at all.
-/// `notes`, if given, gets a line if the column is one of a pair's two texts, since the other is not read.
+/// `notes`, if given, gets a line if the column is one text of a pair: the other is not read.
 std::vector<LabelledText> read_labelled_texts(const std::filesystem::path& file,
                                               const LabelledTextOptions& options,
                                               std::vector<std::string>* notes = nullptr);

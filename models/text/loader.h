@@ -102,11 +102,11 @@ class StepSource {
 /// divide the global batch, or a capacity below `length` tokens, which `whose` names.
 LoaderOptions checked_sizes(LoaderOptions options, int64_t length, const std::string& whose);
 
-/// The infinite stream of samples: sample n of the stream is place n mod N of epoch n div N, N =
-/// examples of the set. Step s takes the G samples from first_sample + (s - first_step) * G on; `sample` of a sequence is its
-/// number in there, so dropout's masks don't depend on packing either. Micro-batches take samples
-/// in that order, as many as fit into both limits; their values are checked against the data's
-/// traits. A rank reads only the micro-batches that it computes. Const and safe to share.
+/// The infinite stream of samples: sample n is place n mod N of epoch n div N, N = examples of the set.
+/// Step s takes the G samples from first_sample + (s - first_step) * G on; `sample` of a sequence is
+/// its number among them, so dropout's masks don't depend on packing either. Micro-batches take samples
+/// in that order, as many as fit into both limits; their values are checked against the data's traits.
+/// A rank reads only the micro-batches that it computes. Const and safe to share.
 class Loader : public StepSource {
  public:
   /// Errors  UsageError: a size below 1, micro-batch not dividing the global batch, capacity below

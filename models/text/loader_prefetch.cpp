@@ -54,11 +54,8 @@ bool Prefetcher::ready_within(double seconds) {
 }
 
 GlobalStep Prefetcher::next() {
-  const auto start = std::chrono::steady_clock::now();
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return ready_.contains(next_to_hand_over_); });
-  last_wait_seconds_ =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const auto found = ready_.find(next_to_hand_over_);
   if (found->second.error) std::rethrow_exception(found->second.error);
   GlobalStep step = std::move(found->second.step);

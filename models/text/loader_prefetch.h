@@ -34,8 +34,6 @@ class Prefetcher {
   /// Whether next() would not wait, after waiting for that at most so long: the trainer looks at
   /// signals in between.
   bool ready_within(double seconds);
-  /// Seconds that the last call of next() waited: `data_seconds` of metrics.jsonl.
-  double last_wait_seconds() const { return last_wait_seconds_; }
 
  private:
   struct Slot {
@@ -46,7 +44,6 @@ class Prefetcher {
 
   const std::function<GlobalStep(int64_t)> load_;
   const int64_t depth_;
-  double last_wait_seconds_ = 0;
 
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;

@@ -4,7 +4,6 @@
 #include <cstring>
 #include <fstream>
 #include <stdexcept>
-#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -49,7 +48,7 @@ void check_whole_numbers(const json& value, const std::string& key) {
     check_whole_numbers(inner, value.is_object() ? name : key);
 }
 
-/// Refuses numbers that would name rows of the model that do not exist, or ask for any amount of memory.
+/// Refuses numbers that name rows that the model lacks, or ask for any amount of memory.
 void check_ranges(const Manifest& manifest) {
   const auto range = [](const char* key, auto value, auto low, auto high) {
     if (value >= low && value <= high) return;

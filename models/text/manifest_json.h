@@ -1,4 +1,5 @@
-// manifest_json.h: a manifest from JSON, for files other than manifest.json. Called by build_journal.cpp.
+// manifest_json.h: a manifest from JSON, for files other than manifest.json. Called by
+// build_journal.cpp.
 // Easy to break: it throws what the JSON library throws; read_manifest() says it in words.
 // Test: ctest -R build_journal.
 #pragma once

@@ -36,8 +36,8 @@ class PartialFolder {
 
   [[noreturn]] void fail_create(const std::string& why) const;
   void take_lock();
-  /// Deletes what a killed build left, unless it is this build's. If it was killed between the two renames of publish(), gives
-  /// the earlier build its name back.
+  /// Deletes what a killed build left, unless it is this build's. If it was killed between the two
+  /// renames of publish(), gives the earlier build its name back.
   void take_over(const std::string& journal) const;
   void remove() const;
 

@@ -1,6 +1,7 @@
-// scripts.h: the script of a letter, coarsely: what tells text in Cyrillic from text in Latin. Called by
-// corpus_observer.cpp. Easy to break: blanks, digits, marks, accents of their own and emoji are of no
-// script. Ranges: Unicode 15, Blocks.txt, one row a block or a few neighbours. Test: ctest -R corpus_lint.
+// scripts.h: the script of a letter, coarsely: what tells text in Cyrillic from text in Latin.
+// Called by corpus_observer.cpp. Easy to break: blanks, digits, marks, accents of their own and
+// emoji are of no script. Ranges: Unicode 15, Blocks.txt, one row a block or a few neighbours.
+// Test: ctest -R corpus_lint.
 #pragma once
 
 #include <array>

@@ -23,8 +23,8 @@ namespace minibert {
 /// the first one; a paragraph of nothing else (`* * *`) has no sentences.
 std::vector<std::string_view> split_sentences(std::string_view paragraph);
 
-/// Sentences that readers take from one paragraph. Each costs `data build` some hundred bytes until its document
-/// is tokenised, so that 64 MiB of `Go. Go. Go.` would take 6 GB.
+/// Sentences that readers take from one paragraph. Each costs `data build` some hundred bytes until
+/// its document is tokenised, so that 64 MiB of `Go. Go. Go.` would take 6 GB.
 inline constexpr size_t kMostSentences = size_t{1} << 20;
 
 }  // namespace minibert

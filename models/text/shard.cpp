@@ -190,8 +190,8 @@ ShardWriter::Result ShardWriter::finish() {
 // ---- Reading -----------------------------------------------------------------------------------
 
 ShardReader::ShardReader(const std::filesystem::path& path) : path_(path) {
-  const int file =
-      ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // of a pipe: fail, do not wait
+  // O_NONBLOCK: a pipe must fail, not wait.
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   MB_CHECK_AS(DataError, file >= 0,
               "{}: cannot be opened ({}). Build the data again: minibert data build.",
               path.string(), std::strerror(errno));

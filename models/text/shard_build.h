@@ -27,7 +27,7 @@ struct BuildOptions {
   int64_t memory = 1'000'000'000;
   /// Bytes of the arrays that grow with the text; 0: what `memory` leaves. For tests.
   int64_t array_memory = 0;
-  /// A build of more text than this, bytes, keeps its progress and goes on after a kill.
+  /// A build of more text than this, bytes, keeps its progress and can continue after a kill.
   int64_t restart_bytes = 64'000'000;
   bool force = false;    // replace an earlier build in `output`
   bool dry_run = false;  // read, create and count the examples, write nothing
@@ -47,8 +47,8 @@ struct BuildReport {
 /// Reads `files`, writes `output`/{manifest.json, vocab.txt, unigram.bin, shard-*.mbs} and, with
 /// hold_out_every = K, every K-th document (the K-th, 2K-th, ... over all files) to
 /// `output`/held-out in the same form, with the training text's unigram counts. It is built in
-/// `output`.partial and renamed, so a killed build leaves `output` unchanged. The same call goes
-/// on where it was if there was more text than restart_bytes, else from scratch, with the same bytes. If `output` is a link, the folder that it leads to is meant.
+/// `output`.partial and renamed, so a killed build leaves `output` unchanged; the same call continues
+/// it if the text is larger than restart_bytes, else starts anew. A link means the folder it leads to.
 /// Errors  UsageError: options out of range; output is not empty without force, or with force holds
 ///         what data build did not write; it is the working folder or a mount point; another build
 ///         is writing it.

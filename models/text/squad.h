@@ -43,8 +43,9 @@ struct SquadReading {
   bool skip_bad_answers = false;
 };
 
-/// Reads a file, plain, gzip or zstd: SQuAD's own form, or rows as Hugging Face's `datasets` has them, with the
-/// lists "text" and "answer_start" under "answers": JSON lines, a list, or a list under "data".
+/// Reads a file, plain, gzip or zstd: SQuAD's own form, or rows as Hugging Face's `datasets` has
+/// them, with the lists "text" and "answer_start" under "answers": JSON lines, a list, or a list
+/// under "data".
 /// Errors  DataError naming the file and the first ten of each kind of fault, with the fix: not JSON,
 ///         missing keys, questions that cannot be answered (SQuAD 2.0), an id twice, answers that are
 ///         not in their context, no questions at all.

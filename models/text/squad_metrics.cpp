@@ -2,7 +2,6 @@
 #include "models/text/squad_metrics.h"
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <map>
 

@@ -40,8 +40,7 @@ struct SquadWindow {
   std::vector<int32_t> ids = {};  // [CLS] question [SEP] part [SEP]
   int32_t first_segment = 0;      // tokens up to the first [SEP], included: where the part begins
   int32_t first_token = 0;        // of the part, in TokenizedContext::ids
-  std::vector<bool> max_context =
-      {};                      // of each token of the part: whether it has most context here
+  std::vector<bool> max_context = {};  // of each token of the part: has it most context here
   int32_t start = 0, end = 0;  // training: the answer's tokens in ids, or 0: it is not all here
 
   int32_t part_tokens() const { return static_cast<int32_t>(max_context.size()); }

@@ -345,16 +345,17 @@ struct Utf8Check {
   int64_t non_ascii = 0;                                            // well-formed characters
 };
 
-/// Whether a byte is neither ASCII nor a quote, a dash, an ellipsis or a blank of Windows-1252, beside which its
-/// letters stand, too.
+/// Whether a byte is neither ASCII nor a quote, a dash, an ellipsis or a blank of Windows-1252,
+/// beside which its letters stand, too.
 bool is_letter(char byte) {
   const auto c = static_cast<unsigned char>(byte);
   constexpr std::string_view kMarks = "\x85\x91\x92\x93\x94\x95\x96\x97\xA0\xAB\xBB";
   return c >= 0x80 && kMarks.find(byte) == std::string_view::npos;
 }
 
-/// Whether text[at], which is beyond ASCII, would be a sign between letters, or a capital between small ones, if
-/// the text were Windows-1252: so are Polish letters of CP1250 and French ones of a Macintosh or of DOS.
+/// Whether text[at], which is beyond ASCII, would be a sign between letters, or a capital between
+/// small ones, if the text were Windows-1252: so are Polish letters of CP1250 and French ones of a
+/// Macintosh or of DOS.
 bool is_misplaced(std::string_view text, size_t at) {
   if (at == 0 || at + 1 >= text.size()) return false;
   const auto small = [](char c) { return c >= 'a' && c <= 'z'; };

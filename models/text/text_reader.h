@@ -69,7 +69,7 @@ std::string conversion_hint(const SourceStats& stats);
 /// UTF-8; stray zero bytes count as malformed. A line ends with a line feed, or with a carriage return
 /// and one; in a file without line feeds (or in whose first MiB there is none) with a carriage return,
 /// as on old Macintoshes.
-/// Errors  DataError (exit code 3): file missing, unreadable, empty (unless that is allowed), binary (or
+/// Errors  DataError (exit code 3): file missing, unreadable, empty unless that is allowed, binary (or
 ///         of UTF-16 without its mark), packed by another program than gzip and zstd, a compressed
 ///         stream that is damaged or ends early, a line longer than 64 MiB.
 class LineReader {

@@ -9,8 +9,9 @@
 
 namespace minibert {
 
-/// "-" is standard input; a folder stands for its files, those of its folders included, hidden ones left
-/// out; an argument that names no file and has *, ? or [ is a pattern, as a shell would expand it.
+/// "-" is standard input; a folder stands for its files, those of its folders included, hidden ones
+/// left out; an argument that names no file and has *, ? or [ is a pattern, as a shell would expand
+/// it.
 /// Errors  DataError: a folder without files, a pattern without a match. A file that is missing is left
 /// to its reader.
 std::vector<std::string> expand_sources(const std::vector<std::string>& arguments);

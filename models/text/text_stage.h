@@ -1,7 +1,7 @@
-// text_stage.h: the first stage of data build: documents of sentences to token ids, with what was noticed
-// on the way. Called by shard_build.cpp. Easy to break: the number of a document, which names its random
-// draws and decides whether it is held out, counts only documents with a token; batches are cut by bytes,
-// so threads change nothing. Test: ctest -R shard_build.
+// text_stage.h: the first stage of data build: documents of sentences to token ids, with what was
+// noticed on the way. Called by shard_build.cpp. Easy to break: the number of a document, which
+// names its random draws and decides whether it is held out, counts only documents with a token;
+// batches are cut by bytes, so threads change nothing. Test: ctest -R shard_build.
 #pragma once
 
 #include <cstdint>

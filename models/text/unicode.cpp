@@ -7,7 +7,6 @@
 #include <map>
 #include <span>
 
-#include "core/error.h"
 #include "models/text/unicode_tables.h"
 
 namespace minibert {

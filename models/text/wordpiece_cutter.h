@@ -1,9 +1,9 @@
 // wordpiece_cutter.h: a word into its longest pieces, greedily, in time linear in the word: no byte is
-// read twice. Called by wordpiece.cpp. Where the trie ends, a failure link says which pieces the bytes so
-// far surely begin with, and in which state the rest of them leaves the trie. Built once from the
+// read twice. Called by wordpiece.cpp. Where the trie ends, a failure link says which pieces the bytes
+// so far surely begin with, and in which state the rest of them leaves the trie. Built once from the
 // vocabulary, then only read. Easy to break: a state's pieces are a chain from the last to the first,
 // shared with other states, so memory stays linear in the vocabulary. Test: ctest -R text_wordpiece.
-// Source: Song et al., "Fast WordPiece Tokenization" (EMNLP 2021), arXiv 2012.15524, algorithms 1 and 2.
+// Source: Song et al., "Fast WordPiece Tokenization", 2021, arXiv 2012.15524, algorithms 1 and 2.
 #pragma once
 
 #include <cstdint>

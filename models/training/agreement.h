@@ -1,6 +1,6 @@
-// agreement.h: what the ranks of a run tell each other beside gradients: after each step what they
-// counted and whether one of them was asked to stop or to save; in a step, whether to drop it; in an
-// evaluation, whether to cut it off; at the start the state that rank 0 goes on from. Called by
+// agreement.h: what the ranks of a run tell each other besides gradients: after each step, their loss
+// counts and whether one of them was asked to stop or to save; in a step, whether to drop it; in an
+// evaluation, whether to cut it off; at the start, the state from which rank 0 resumes. Called by
 // trainer.cpp and evaluation.cpp. Easy to break: whatever decides what a rank does next must come from
 // here, or be the same on all ranks anyway; a decision of one rank alone leaves the others waiting.
 // Test: ctest -R training_agreement.

@@ -11,7 +11,7 @@
 namespace minibert {
 namespace {
 
-/// `stream` goes on behind the mark, which ends.
+/// `stream` waits for the mark, which ends.
 void follow(Stream stream, void*& mark) {
   if (!mark) return;
   cuda_follow(stream, mark);
@@ -69,7 +69,7 @@ void BatchUploads::copy(const PackedBatch& from, Place& place) {
   place.copied = cuda_mark(stream_);
 }
 
-/// New memory comes from the allocator in the order of the thread's stream, and the old goes back in it.
+/// New memory comes from the allocator, and the old goes back, in the order of the thread's stream.
 void BatchUploads::make_room(int64_t elements, Place& place) {
   if (place.memory.defined() && place.memory.numel() >= elements) return;
   follow(current_stream(), place.copied);

@@ -24,8 +24,8 @@ class BatchUploads {
   /// Queues the copies of a step's first micro-batches, as many as there are places. What was on its
   /// way for another step is forgotten.
   void start(const GlobalStep& step);
-  /// Calls `queue` with the step's next micro-batch on the device, behind its copy in the thread's
-  /// stream, and queues copies into the places that are free then. The batch is not to be kept.
+  /// Calls `queue` with the step's next micro-batch on the device, in the thread's stream after its
+  /// copy, and queues copies into the places that are free then. The batch must not be kept.
   void use_next(const GlobalStep& step, const std::function<void(const DeviceBatch&)>& queue);
 
  private:

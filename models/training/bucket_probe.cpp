@@ -13,11 +13,11 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kLargest = 32;  // MB
+constexpr int64_t kLargest = 32;  // MiB
 constexpr double kEnough = 0.8;   // of the best rate
 constexpr int kRuns = 3;          // of each size, after one to warm up
 constexpr double kLongest = 2;    // seconds of a sum, after which no larger one is timed
-constexpr int64_t kMegabyte = 1 << 20;
+constexpr int64_t kMebibyte = 1 << 20;
 
 /// The median of a few sums.
 double seconds_of(const Elements& data, ProcessGroup& group, ProcessGroup& control) {
@@ -58,17 +58,17 @@ BucketSize choose_bucket(int64_t setting, const BucketChoice& before, int64_t gr
   if (setting > 0 || group.world() == 1) return {setting};
   if (before.megabytes > 0 && before.ranks == group.world())
     return {before.megabytes, before, " (by the probe of the run's start)"};
-  const int64_t most = std::clamp<int64_t>(gradient_bytes / kMegabyte, 1, kLargest);
+  const int64_t most = std::clamp<int64_t>(gradient_bytes / kMebibyte, 1, kLargest);
   const Tensor sums =
-      Tensor::zeros({most * kMegabyte / 4}, DType::f32, MemoryCategory::workspace, device);
+      Tensor::zeros({most * kMebibyte / 4}, DType::f32, MemoryCategory::workspace, device);
   std::vector<BucketTiming> timings;
   std::string figures;
   for (int64_t size = 1; size <= most; size *= 2) {
     const double seconds =
-        share(seconds_of(Elements(sums).part(0, size * kMegabyte / 4), group, control), control);
+        share(seconds_of(Elements(sums).part(0, size * kMebibyte / 4), group, control), control);
     timings.push_back({size, seconds});
     figures +=
-        fmt::format("{}{} MB in {:.1f} ms", figures.empty() ? "" : ", ", size, 1e3 * seconds);
+        fmt::format("{}{} MiB in {:.1f} ms", figures.empty() ? "" : ", ", size, 1e3 * seconds);
     if (seconds > kLongest) break;
   }
   const int64_t size = bucket_of(timings);

@@ -84,7 +84,7 @@ struct TrainerState {
 };
 
 ScalerState scaler_state(const StepState& state);
-/// The StepState that a run goes on with: `fresh` with the counters of `saved`, and its scale where
+/// The StepState that a run resumes with: `fresh` with the counters of `saved`, and its scale where
 /// the loss is scaled now and was when it was saved.
 StepState step_state(const TrainerState& saved, const StepState& fresh, bool scaled);
 

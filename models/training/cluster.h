@@ -30,8 +30,8 @@ struct Cluster {
   ClusterRuns published;  // no recipes: none
 };
 
-/// Reads a description; `origin` names it in messages. Errors: UsageError with origin and line: syntax, a
-/// key that is unknown (with the nearest), missing, of another type or out of range.
+/// Reads a description; `origin` names it in messages. Errors: UsageError with origin and line:
+/// syntax, a key that is unknown (with the nearest), missing, of another type or out of range.
 Cluster parse_cluster(std::string_view text, const std::string& origin);
 /// One that is built in, by name, or a file that ends in .toml. Errors: UsageError naming the nearest.
 Cluster find_cluster(const std::string& name_or_file);

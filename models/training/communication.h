@@ -1,8 +1,8 @@
-// communication.h: what summing a step's gradients over ranks, and the way of weights from their owners
-// (--shard-optimizer), took on this one: measured by gradient_buckets.h, gradient_tree.h and
-// weight_gather.h, shown by the log line and metrics.jsonl. On a device marks in streams measure it, which
-// are read when the host has waited for the step anyway. Easy to break: both figures are of one rank,
-// which also waits for ranks that are slower.
+// communication.h: the time that this rank spent on a step's communication: summing gradients over
+// ranks and, with --shard-optimizer, bringing weights from their owners. Measured by
+// gradient_buckets.h, gradient_tree.h and weight_gather.h, shown by the log line and metrics.jsonl.
+// On a device, marks in streams measure it; they are read when the host has waited for the step
+// anyway. Easy to break: both figures are one rank's, and include its waiting for slower ranks.
 #pragma once
 
 #include <memory>

@@ -29,8 +29,8 @@ std::optional<std::string> first_difference(const std::filesystem::path& run,
                                             const std::filesystem::path& expected,
                                             double loss_tolerance = 0);
 
-/// The first field of two steps' records in which they differ, times apart, and evaluations last. Numbers
-/// as JSON has them. `loss_tolerance` as above.
+/// The first field of two steps' records in which they differ, times apart, and evaluations last.
+/// Numbers as JSON has them. `loss_tolerance` as above.
 struct FieldDifference {
   std::string field, value, expected;
 };

@@ -1,5 +1,6 @@
-// config.cpp: settings from recipes, TOML, environment and flags, in their order, and back to TOML. One setting's
-// value is read in config_values.cpp; what concerns several at once is checked in config_checks.cpp.
+// config.cpp: settings from recipes, TOML, environment and flags, in their order, and back to TOML.
+// One setting's value is read in config_values.cpp; what concerns several at once is checked in
+// config_checks.cpp.
 #include "models/training/config.h"
 
 #include <algorithm>

@@ -83,8 +83,7 @@ std::vector<ConfigKey> make_keys() {
              "plateau of word frequencies sooner with 0.06)"),
       word("model", "position_initializer", &C::position_initializer, {"normal", "sinusoidal"},
            "how position embeddings start: normal, as BERT's, or sinusoidal (arXiv 1706.03762), "
-           "with "
-           "which a small model leaves the plateau in a third of the steps"),
+           "with which a small model leaves the plateau in a third of the steps"),
       word("model", "nsp", &C::nsp, {}, "next-sentence prediction; --no-nsp trains MLM alone"),
       word("model", "init_from", &C::init_from, {},
            "Transformers folder whose weights to start from (continued pre-training)"),
@@ -96,24 +95,24 @@ std::vector<ConfigKey> make_keys() {
            "decides which checkpoint is the best"),
       word("data", "vocab", &C::vocab, {}, "vocab.txt; empty = the one in the data folder"),
       number("data", "sequence_length", &C::sequence_length, 0, 65536,
-             "tokens of a sequence, at most, that the data must have been built with; 0 = any"),
+             "greatest length, in tokens, that the data must have been built with; 0 = any"),
       number("data", "sequences", &C::sequences, 0, kMost,
              "sequences in one pass, from which --dry-run counts passes while the data are not at "
              "hand; 0 = not known"),
 
       number("train", "micro_batch_size", &C::micro_batch_size, 1, 1 << 20,
-             "sequences a forward pass"),
+             "sequences in a forward pass"),
       number("train", "global_batch_size", &C::global_batch_size, 1, 1 << 24,
-             "sequences an optimizer step; a multiple of micro_batch_size"),
+             "sequences in an optimizer step; a multiple of micro_batch_size"),
       number("train", "token_capacity", &C::token_capacity, 0, kMost,
-             "tokens a forward pass, at most; 0 = micro_batch_size * sequence length"),
+             "tokens in a forward pass, at most; 0 = micro_batch_size * sequence length"),
       number("train", "max_steps", &C::max_steps, 1, (1 << 22) - 1,
              "optimizer steps of the run, in a [[phase]] those of the phase; the schedule ends "
              "there"),
       number("train", "stop_after", &C::stop_after, 0, (1 << 22) - 1,
              "save and stop at this step, to go on later with --resume; 0 = at max_steps"),
       number("train", "seed", &C::seed, 0, kMost,
-             "names every random decision: first weights, order of the data, masks, dropout"),
+             "seed of every random decision: first weights, order of the data, masks, dropout"),
       number("train", "threads", &C::threads, 0, 1024,
              "threads of the kernels; 0 = what the machine or its cgroup grants"),
       word("train", "device", &C::device, {"cpu", "cuda"}, "where to compute"),
@@ -137,7 +136,7 @@ std::vector<ConfigKey> make_keys() {
            "compute every micro-batch at its capacity, so that all have one shape (what a CUDA "
            "graph needs); the results are the same, padding costs time"),
       word("train", "graph", &C::graph, {},
-           "device cuda: queue the first steps as ever, then replay them as one CUDA graph; the "
+           "device cuda: queue the first steps as usual, then replay them as one CUDA graph; the "
            "same bits, less work for the host. Needs fixed_shapes"),
 
       word("ranks", "collectives", &C::collectives, {"auto", "gloo", "ring", "nccl"},
@@ -146,10 +145,12 @@ std::vector<ConfigKey> make_keys() {
       word("ranks", "interface", &C::interface, {},
            "network interface or address by which other ranks reach this one; empty = the one that "
            "leads to rank 0"),
-      number("ranks", "bucket_megabytes", &C::bucket_megabytes, 0, 4096,
-             "gradients that are summed over ranks at once, in MB of f32; a bucket's sum begins "
-             "while backward still runs; 0 = from a probe at the start, which a resumed run keeps "
-             "(two runs may then add in other orders, where there are three ranks or more)"),
+      number(
+          "ranks", "bucket_megabytes", &C::bucket_megabytes, 0, 4096,
+          "size of a bucket, the gradients that are summed over ranks at once, in MiB of f32; its "
+          "sum begins while backward still runs; 0 = from a probe at the start, which a resumed "
+          "run keeps (two runs may then add in other orders, where there are three ranks or "
+          "more)"),
       word(
           "ranks", "reduce_precision", &C::reduce_precision, {"fp32", "bf16", "fp16"},
           "type in which gradients are summed over ranks: 16 bits halve what travels, and each sum "

@@ -1,5 +1,6 @@
-// config_values.h: one setting's value, from text (a flag, an environment variable) or from TOML, and back to
-// TOML. Called by config.cpp. Easy to break: both ways check the same ranges and choices.
+// config_values.h: one setting's value, from text (a flag, an environment variable) or from TOML,
+// and back to TOML. Called by config.cpp. Easy to break: both ways check the same ranges and
+// choices.
 // Test: ctest -R training_config.
 #pragma once
 
@@ -11,7 +12,8 @@
 
 namespace minibert {
 
-/// Sets what `text` says; lists are separated by commas, "auto" is nothing. `origin` names where it comes from.
+/// Sets what `text` says; lists are separated by commas, "auto" is nothing. `origin` names where it
+/// comes from.
 /// Errors: UsageError: no value of the key's type, out of range, none of the choices.
 void set_from_text(const ConfigKey& key, TrainConfig& config, const std::string& text,
                    const std::string& origin);

@@ -24,10 +24,10 @@ struct EvaluationOptions {
   bool nsp = true;
 };
 
-/// One pass over the set. `stop` is asked between micro-batches; if it says so, nothing comes back.
+/// One pass over the set. `stop` is asked between micro-batches; if true, nothing is returned.
 /// With several `ranks`, each computes some of the micro-batches, and the result is the same on all
-/// of them, bit for bit that of one rank. They ask `stop` together, once each has had one micro-batch;
-/// if it says so on one of them, nothing comes back on any, at once.
+/// of them, bit for bit that of one rank. They ask `stop` together, after each has had one
+/// micro-batch; if it is true on one of them, all return nothing, at once.
 /// Errors: as EvaluationReader's and BertForPreTraining::forward's; CommError.
 std::optional<EvaluationResult> evaluate(
     const BertForPreTraining& model, std::shared_ptr<const ShardSet> data,

@@ -281,7 +281,8 @@ std::vector<std::vector<int32_t>> encode_texts(const std::vector<LabelledText>& 
   return all;
 }
 
-/// The labels of the data, by number; those of the folder's classifier if it knows them all, which then goes on learning.
+/// The labels of the data, by number; those of the folder's classifier if it knows them all, which
+/// then continues to learn.
 std::vector<std::string> choose_labels(const std::vector<LabelledText>& texts,
                                        const TrainConfig& config, std::vector<std::string>& notes) {
   const std::vector<std::string> own = labels_of(texts);

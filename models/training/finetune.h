@@ -51,8 +51,8 @@ int64_t steps_of(double epochs, const StepSource& data);
 /// A model folder's tokenizer. Errors: DataError if the vocabulary has more tokens than the model rows.
 WordPieceTokenizer open_tokenizer(const std::filesystem::path& folder, const BertConfig& model);
 
-/// Texts as [CLS] text [SEP], at most `longest` tokens: the first ones, or with `cuts_left` (truncation_side of
-/// the folder) the last ones. Adds the number of those cut off to `cut`.
+/// Texts as [CLS] text [SEP], at most `longest` tokens: the first ones, or with `cuts_left`
+/// (truncation_side of the folder) the last ones. Adds the number of those cut off to `cut`.
 std::vector<std::vector<int32_t>> encode_texts(const std::vector<LabelledText>& texts,
                                                const WordPieceTokenizer& tokenizer, int64_t longest,
                                                bool cuts_left, int64_t& cut);

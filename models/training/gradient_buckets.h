@@ -1,9 +1,9 @@
 // gradient_buckets.h: the sum of gradients over ranks, bucket by bucket, while backward still runs.
-// The flat gradients are cut into buckets. They begin from the end, where backward starts: a bucket's
-// collective begins once all gradients in it are final and the buckets behind it have begun, so every
-// rank calls the same collectives in the same order, whatever the order of its tape. Owned by
-// train_step.h, whose hooks at the leaves call final(). Easy to break: gradients are final in the
-// step's last micro-batch alone; between start() and finish() nobody else writes them.
+// The flat gradients are cut into buckets, which begin from the end, where backward starts: a bucket's
+// collective begins once all gradients in it are final and all later buckets have begun, so every rank
+// calls the same collectives in the same order, whatever the order of its tape. Owned by train_step.h,
+// whose hooks at the leaves call final(). Easy to break: gradients are final in the step's last
+// micro-batch alone; between start() and finish() nobody else may write them.
 // Test: ctest -R gradient_buckets.
 #pragma once
 
@@ -20,10 +20,10 @@ namespace minibert {
 class GradientBuckets {
  public:
   /// `gradients` [n] f32; `parameters` are the ranges in it that final() will name, each once a step;
-  /// elements outside of them are padding. `bucket`: elements of each, as bucket_elements() has it.
-  /// With `shards`, a rank gets the sums of its own ranges alone (shards.h). `wire`: the type in which
-  /// gradients travel and are summed; in f16 they are divided by the world before, rounded up to a
-  /// power of two, and multiplied after, so that a sum does not overflow where no rank's share does.
+  /// elements outside of them are padding. `bucket`: elements of each, from bucket_elements(). With
+  /// `shards`, a rank gets the sums of its own ranges alone (shards.h). `wire`: the type in which
+  /// gradients travel and are summed. In f16 they are first divided by the number of ranks, rounded up
+  /// to a power of two, and multiplied back, so that a sum overflows only where some rank's share does.
   GradientBuckets(ProcessGroup& group, Tensor gradients,
                   const std::vector<ElementRange>& parameters, int64_t bucket,
                   std::vector<std::vector<ElementRange>> shards = {}, DType wire = DType::f32);
@@ -33,7 +33,7 @@ class GradientBuckets {
   bool started() const { return started_; }
   /// These gradients are this rank's sum over its micro-batches.
   void final(const ElementRange& parameter);
-  /// Begins what has not begun, and waits until the gradients are sums over the ranks.
+  /// Begins the collectives that have not begun, and waits until the gradients are sums over the ranks.
   /// Errors: CommError, naming the collective.
   CommunicationClock finish();
 

@@ -49,7 +49,7 @@ void GradientTree::add() {
   ++added_;
 }
 
-/// The rank's sum, from the lowest level up: what is missing on the right is empty.
+/// The rank's sum, from the lowest level up: missing leaves on the right are empty.
 void GradientTree::fold() {
   const auto levels = static_cast<size_t>(std::bit_width(static_cast<uint64_t>(added_)));
   const Tensor* sum = nullptr;

@@ -6,7 +6,7 @@
 //   rank      0         1         2         3          W = 4
 //   leaf    0   1     2   3     4   5     6   -        7 micro-batches, the last leaf is empty
 //            \ /       \ /       \ /       /
-//           0..1      2..3      4..5      6            on the rank: a buffer a level
+//           0..1      2..3      4..5      6            on the rank: one buffer for each level
 //              \      /            \     /
 //               0..3                4..6               over ranks: each rank adds up all four
 //                    \            /

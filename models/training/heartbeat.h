@@ -1,6 +1,6 @@
-// heartbeat.h: a line a rank about what it is doing, rewritten in place: logs/rank-N.heartbeat. When
-// a collective fails, the ranks that are left read each other's to say where the lost one stood; a
-// person looks at a run that seems stuck. Called by trainer.cpp. Easy to break: a beat must cost no
+// heartbeat.h: one line for each rank about what it is doing, rewritten in place: logs/rank-N.heartbeat.
+// When a collective fails, the remaining ranks read each other's lines to say where the lost one stood;
+// a person reads them when a run seems stuck. Called by trainer.cpp. Easy to break: a beat must cost no
 // more than a small write, and its failure is no error. Test: ctest -R training_heartbeat.
 #pragma once
 

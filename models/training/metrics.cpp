@@ -157,8 +157,9 @@ StepRecord parse_step_record(const std::string& line) {
   r.step_seconds = field(line, "step_seconds");
   r.data_seconds = field(line, "data_seconds");
   r.communication_seconds = field(line, "communication_seconds");
+  // Absent in records of older versions.
   r.exposed_communication_seconds =
-      optional_field(line, "exposed_communication_seconds").value_or(0);  // younger than the rest
+      optional_field(line, "exposed_communication_seconds").value_or(0);
   constexpr std::string_view kEval = ", \"eval\": ";
   const size_t eval = line.find(kEval);
   size_t changed = line.find(kChangedSettings);

@@ -1,7 +1,7 @@
 // metrics.h: metrics.jsonl, one JSON object per step, and the other files of curves.
 // Written by run_journal.cpp. Each line is one write, so kill -9 never cuts one in two; a power cut
-// can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity are written,
-// never filtered: bare NaN, Infinity and -Infinity, as Python's json, pandas and jq write and read
+// can, and truncate_metrics() drops what it left. Easy to break: NaN and infinity are written, never
+// filtered: as bare NaN, Infinity and -Infinity, which is how Python's json module writes and reads
 // them. Test: ctest -R metrics.
 #pragma once
 
@@ -33,7 +33,7 @@ struct StepRecord {
   int64_t skipped_steps = 0, sequences = 0, tokens = 0;
   double step_seconds = 0, data_seconds = 0;
   double communication_seconds = 0;  // of collectives, for gradients and shards; 0 with one rank
-  double exposed_communication_seconds = 0;  // of them, not hidden behind backward or forward
+  double exposed_communication_seconds = 0;  // of them, not hidden by backward or forward
   std::vector<std::pair<std::string, EvaluationResult>> evaluations;  // by name, the first leads
   /// Of fine-tuning: mlm_loss and mlm_accuracy are those of its labels, and are written as "loss" and
   /// "accuracy", without the four of pre-training.

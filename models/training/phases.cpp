@@ -13,7 +13,7 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kMostSteps = (1 << 22) - 1;  // dropout's counter: core/random.h
+constexpr int64_t kMostSteps = (1 << 22) - 1;  // dropout's counter: core/philox.h
 
 /// Settings of the run that a phase may have of its own.
 constexpr const char* kOwn[] = {"data.data",

@@ -1,8 +1,9 @@
 // plan.h: what a run would take, before it takes anything: memory of a rank and the largest micro-batch
-// that fits, FLOPs and bytes on the wire, phase by phase (run_plan.h has steps, tokens and rates). Called
-// by the verb `plan`, by describe_plan() (run_setup.h) and, when memory has run out, by trainer.cpp, so
-// that all of them say the same. Time is measured by plan_probe.h, or modelled by plan_time.h. Easy to
-// break: memory is planned for the largest micro-batch that the data allows, everything else for the mean.
+// that fits, FLOPs and bytes on the wire, phase by phase (run_plan.h has steps, tokens and rates).
+// Called by the verb `plan`, by describe_plan() (run_setup.h) and, when memory has run out, by
+// trainer.cpp, so that all of them say the same. Time is measured by plan_probe.h, or modelled by
+// plan_time.h. Easy to break: memory is planned for the largest micro-batch that the data allows,
+// everything else for the mean.
 // Test: ctest -R plan_memory; ctest -R training_plan.
 #pragma once
 

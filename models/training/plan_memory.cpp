@@ -10,8 +10,8 @@
 namespace minibert {
 namespace {
 
-constexpr int64_t kStepsInFlight =
-    3;                          // on the host: the one at work, two ahead (loader_prefetch.h)
+/// Steps whose batches are on the host: the one at work and two ahead (loader_prefetch.h).
+constexpr int64_t kStepsInFlight = 3;
 constexpr int64_t kWalked = 2;  // micro-batches; more of them repeat the second
 
 int64_t batch_bytes(const BatchSizes& sizes) {

@@ -29,8 +29,8 @@ struct MemoryRequest {
   int threads = 0;  // 0: num_threads()
 };
 
-/// A micro-batch of full sequences, with the labels of `objective`. Of pre-training alone: `masked`, the
-/// rows of each that are predicted, and `nsp`.
+/// A micro-batch of full sequences, with the labels of `objective`. Of pre-training alone:
+/// `masked`, the rows of each that are predicted, and `nsp`.
 BatchSizes full_micro_batch(int64_t sequences, int64_t length, int64_t masked,
                             const BertConfig& model, bool nsp,
                             Objective objective = Objective::pre_training);

@@ -6,7 +6,6 @@
 
 #include "core/clock.h"
 #include "core/device_stream.h"
-#include "core/parallel.h"
 #include "models/training/random_batch.h"
 #include "models/training/train_step.h"
 
@@ -90,8 +89,8 @@ double PlanProbe::step_seconds(double flops) const {
 }
 
 int64_t probe_process_bytes(const PlanRequest& request) {
-  // oneDNN's sgemm asks malloc for panels at each call, as large as a tile's rows and columns times K, up
-  // to limits which these sizes reach; malloc keeps them, and the gaps between them.
+  // oneDNN's sgemm asks malloc for panels at each call, as large as a tile's rows and columns times
+  // K, up to limits which these sizes reach; malloc keeps them, and the gaps between them.
   constexpr int64_t kLength = 64, kMostTokens = 512, kMostHidden = 512;
   const BertConfig whole = needs_of(request).model;
   PlanRequest small = request;

@@ -1,7 +1,8 @@
-// plan_probe.h: what a step takes here, measured: micro-batches of the run's model and data, and updates
-// of its optimizer, for some seconds. Called by the verb `plan`. Easy to break: a machine that others use
-// too has no one speed, so the median counts, and the spread is reported with it; weights and data are
-// read, nothing is written. Test: ctest -R training_plan; tools/bench/plan_time compares with whole runs.
+// plan_probe.h: what a step takes here, measured: micro-batches of the run's model and data, and
+// updates of its optimizer, for some seconds. Called by the verb `plan`. Easy to break: a machine
+// that others use too has no one speed, so the median counts, and the spread is reported with it;
+// weights and data are read, nothing is written. Test: ctest -R training_plan;
+// tools/bench/plan_time compares with whole runs.
 #pragma once
 
 #include "models/training/plan.h"
@@ -23,7 +24,8 @@ struct PlanProbe {
 PlanProbe probe_steps(const PlanRequest& request, const PhaseNeeds& needs, double seconds);
 
 /// Bytes of this process that no tensor has once it trains: program, libraries with what they keep for
-/// their products, threads. Trains a step of a small model of the run's type for that. Device cpu alone.
+/// their products, threads. Trains a step of a small model of the run's type for that. Device cpu
+/// alone.
 int64_t probe_process_bytes(const PlanRequest& request);
 
 /// Value at this share of sorted ones, 0 to 1, between neighbours where it lies between.

@@ -1,7 +1,7 @@
 // plan_published.h: recipes that were published with their times (published.h, cluster.h), against the
 // model of plan_time.h: one figure, the share of the peak, is fitted on one run, and the others are
-// predicted. Called by the verb `plan`. Easy to break: a fit hides what the model leaves out in that one
-// share, so the errors of the other rows are what it is worth. Test: ctest -R plan_time.
+// predicted. Called by the verb `plan`. Easy to break: a fit hides what the model leaves out in
+// that one share, so the errors of the other rows are what it is worth. Test: ctest -R plan_time.
 #pragma once
 
 #include <string>

@@ -2,7 +2,7 @@
 // measurement. For R devices, a global batch of G sequences and m sequences a micro-batch:
 //
 //   compute   F ceil(G / R) / (share x peak)        F: FLOPs of a sequence, run_setup.h
-//   backward  2/3 F m / (share x peak)              of the last micro-batch: only behind it do
+//   backward  2/3 F m / (share x peak)              of the last micro-batch: only during it do
 //                                                   gradients travel
 //   wire      an all-reduce of n bytes in a ring inside a node, between nodes, inside again, with
 //             L = devices of a node, N = R / L nodes, B = share of the links x their rates:

@@ -1,6 +1,7 @@
 // random_batch.h: micro-batches of random ids, to time a step without data. Called by plan_probe.h and
-// `bench step`, whose peer (../shared/peers/bench_torch.py) masks as many. Easy to break: the draws of a
-// batch depend on its seed and number alone. Test: ctest -R tools_bench; ctest -R random_batch.
+// `bench step`, whose peer (tools/bench/torch_step.py) masks as many. Easy to break: the draws
+// of a batch depend on its seed and number alone. Test: ctest -R tools_bench; ctest -R
+// random_batch.
 #pragma once
 
 #include <cstdint>

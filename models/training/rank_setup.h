@@ -1,6 +1,6 @@
-// rank_setup.h: what a run's settings ask of its ranks: who sums for them, what must be alike on all, how many threads
-// each has. Called by trainer.cpp at the start. Easy to break: whatever changes a run's bits or its shapes must be among
-// the fingerprints, so that ranks that differ are told at the start instead of going apart.
+// rank_setup.h: what a run's settings ask of its ranks: who sums for them, what must be equal on all,
+// how many threads each has. Called by trainer.cpp at the start. Easy to break: whatever changes a
+// run's bits or shapes must be a fingerprint, so that ranks that differ are refused at the start.
 // Test: ctest -R "training_trainer|train_ranks".
 #pragma once
 

@@ -1,8 +1,8 @@
 // run_folder.h: the folder of a run: who may write there, and the files that describe the run.
-// Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry per launch),
-// metrics.jsonl, trust_ratios.jsonl, event files (tensorboard.h), gemm_choices.txt (device cuda), logs/rank-N.log (one for each
-// rank; rank 0 alone writes the rest), checkpoint-STEP/, latest, and .lock. Easy to break: nothing is written before the lock is
-// held, and the lock is held as long as the object lives.
+// Called by trainer.cpp. Holds config.resolved.toml, run.json (one entry per launch), metrics.jsonl,
+// trust_ratios.jsonl, event files (tensorboard.h), gemm_choices.txt (device cuda), logs/ (two files of
+// each rank; rank 0 alone writes the rest), checkpoint-STEP/, latest, best and .lock. Easy to break:
+// nothing is written before the lock is held, and the lock is held as long as the object lives.
 // Test: ctest -R run_folder.
 #pragma once
 

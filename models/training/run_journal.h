@@ -1,6 +1,6 @@
 // run_journal.h: what a run records step by step: metrics.jsonl, trust_ratios.jsonl, TensorBoard's
-// event files, log lines and the progress bar. Called by trainer.cpp after each step. Easy to break: on resume the files are
-// cut back to the checkpoint's step, so that the run has one curve without a repeated step.
+// event files, log lines and the progress bar. Called by trainer.cpp after each step. Easy to break: on
+// resume the files are cut back to the checkpoint's step, so that the curve has no step twice.
 // Test: ctest -R trainer.
 #pragma once
 

@@ -49,7 +49,8 @@ std::vector<std::string> describe_run(const TrainConfig& config, const std::vect
 
 /// One object: {"recipe", "phases": [{..., "rates": [[step, rate], ...]}], "steps", ..., "published"}.
 /// `rates` has at most 400 steps of a phase, from 0 within it, the first and the last among them. With
-/// `inputs`, "findings" of a phase are those of corpus_lint.h about its data, all of them, as in data inspect.
+/// `inputs`, "findings" of a phase are those of corpus_lint.h about its data, all of them, as in
+/// data inspect.
 std::string run_json(const TrainConfig& config, const std::vector<PhasePlan>& plan,
                      const std::string& recipe, const RunInputs* inputs = nullptr);
 

@@ -68,13 +68,13 @@ struct SettingChange {
 std::vector<SettingChange> setting_changes(const RunSettings& saved, const RunSettings& now,
                                            const TrainerState& state);
 
-/// A line for people a change: both values, since which step, and what it does.
+/// A line for people for each change: both values, since which step, and what it does.
 std::vector<std::string> describe(const std::vector<SettingChange>& changes);
 /// What follows from the changes: the learning rate of the next step, the position in the data.
 std::vector<std::string> consequences(const std::vector<SettingChange>& changes,
                                       const RunSettings& saved, const RunSettings& now,
                                       const TrainerState& state);
-/// {"optim.learning_rate": {"before": "0.001", "now": "0.005"}} of the changes that steps depend on; "": none.
+/// {"optim.learning_rate": {"before": "0.001", "now": "0.005"}} of changes that matter; "": none.
 std::string to_json(const std::vector<SettingChange>& changes);
 
 /// Errors: UsageError listing the changes that can't be, with the values to resume with.

@@ -52,7 +52,7 @@ struct RunInputs {
   std::function<void(const std::filesystem::path& vocab)> check_vocabulary;
   std::vector<std::string> notes;  // what a reader should know before the first step
 
-  /// Of fine-tuning with held-out data. `stop` is asked now and then; if it says so, nothing comes back.
+  /// Of fine-tuning with held-out data. `stop` is asked now and then; if true, nothing is returned.
   std::function<std::optional<HeldOutScores>(const BertForPreTraining& model,
                                              const std::function<bool()>& stop)>
       score;
@@ -61,8 +61,8 @@ struct RunInputs {
 /// Reads what a run reads.
 using OpenInputs = std::function<RunInputs(const TrainConfig& config)>;
 
-/// Errors: UsageError for settings that don't fit the data, or phases that don't fit each other; DataError for damaged data or
-/// vocabularies. Both name the file or setting, what was found, what was expected, and the fix.
+/// Errors: UsageError for settings that don't fit the data, or phases each other; DataError for damaged
+/// files. Both name the file or setting, what was found, what was expected, and the fix.
 RunInputs open_inputs(const TrainConfig& config);
 /// The same without asking for an output folder, nor whether the device is there: for plans.
 RunInputs open_data(const TrainConfig& config);

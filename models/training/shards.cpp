@@ -1,4 +1,4 @@
-// shards.cpp: borders, and the way of weights from their owners.
+// shards.cpp: the borders of shards, and how weights come from their owners.
 #include "models/training/shards.h"
 
 #include <algorithm>

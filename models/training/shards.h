@@ -1,7 +1,7 @@
 // shards.h: who owns which weights under --shard-optimizer (ZeRO-1, arXiv 1910.02054): each rank
 // keeps the moments of its own elements alone, updates these, and gets the other weights from their
-// owners. Called by train_step.h, gradient_buckets.h and weight_gather.h. The flat buffers are cut into buckets from
-// their front, and each bucket into one range a rank:
+// owners. Called by train_step.h, gradient_buckets.h and weight_gather.h. The flat buffers are cut into
+// buckets from the front, and each bucket into one range for each rank:
 //
 //   bucket          0                1                2 (the rest)
 //   elements   0 ........ B    B ........ 2B    2B ...... n

@@ -26,7 +26,8 @@
 
 namespace minibert {
 
-/// The scalars of a record: those of metrics.jsonl, rates per second, and each evaluation's. What a record lacks (no NSP) has no tag.
+/// The scalars of a record: those of metrics.jsonl, rates per second, and each evaluation's. What a
+/// record lacks (no NSP) has no tag.
 std::vector<std::pair<std::string, float>> scalars_of(const StepRecord& record);
 
 /// "events.out.tfevents.": how the names of all event files begin.

@@ -27,7 +27,8 @@ std::string_view head(std::string_view text, size_t count) {
   return text.substr(0, end);
 }
 
-/// The last line of the shortest head with the fault. The parser reads from front to back: all longer ones have it.
+/// The last line of the shortest head with the fault. The parser reads from front to back: all
+/// longer ones have it.
 size_t line_of_fault(std::string_view text) {
   size_t without = 0, with = 1;
   while (head(text, with).size() < text.size()) with *= 2;

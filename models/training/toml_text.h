@@ -1,6 +1,7 @@
-// toml_text.h: TOML by toml++, with its assertions made errors. The one file that includes it; called by config.cpp,
-// cluster.cpp and models/curves. Easy to break: toml++ 3.3 asserts some of what a user may write, as in "[=]", and an
-// assertion would end the program; so its macros must be defined before each include, alike everywhere.
+// toml_text.h: TOML by toml++, with its assertions made errors. The one file that includes it;
+// called by config.cpp, cluster.cpp and models/curves. Easy to break: toml++ 3.3 asserts some of
+// what a user may write, as in "[=]", and an assertion would end the program; so its macros must be
+// defined before each include, alike everywhere.
 // Test: ctest -R training_config.
 #pragma once
 

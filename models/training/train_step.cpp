@@ -1,4 +1,4 @@
-// train_step.cpp: the way of a batch, in a dozen calls.
+// train_step.cpp: one optimizer step, in a dozen calls.
 #include "models/training/train_step.h"
 
 #include <algorithm>
@@ -41,7 +41,7 @@ ElementRange TrainStep::range_of(const Variable& leaf) const {
   return {own.data<float>() - model_.arena().gradients().data<float>(), own.numel()};
 }
 
-/// Whoever reads a leaf waits for its weights.
+/// Shards the optimizer; from now on whoever reads a leaf waits for its weights.
 void TrainStep::make_shards() {
   const Arena& arena = model_.arena();
   const int64_t bucket = bucket_elements(options_.bucket_bytes, ranks_->world());
@@ -161,7 +161,7 @@ bool TrainStep::add_in_a_tree(const GlobalStep& batch, const std::function<bool(
 void TrainStep::update() {
   const Stage named(*this, "update");
   if (weights_) {
-    weights_->outdate();  // of the last step, all have come: also those that no layer has read
+    weights_->outdate();  // waits for the last step's weights, also those that no layer has read
     weights_clock_ = weights_->take_clock();
   }
   optimizer_.step(state_.get());
@@ -211,8 +211,8 @@ void TrainStep::run(const GlobalStep& batch, int64_t data_step) {
     }
     update();
   };
-  const bool first =
-      !fits(batch);  // the first of these shapes brings all the memory that they need
+  // The first batch of these shapes is queued as usual: it allocates all the memory that they need.
+  const bool first = !fits(batch);
   if (first) make_inputs(batch);
   uploads_.start(batch);
   for (DeviceBatch& input : inputs_)

@@ -55,8 +55,8 @@ class TrainStep {
   ~TrainStep();
 
   /// accumulate(), and the sum over ranks: update() then does the same on each of them. Ranks call
-  /// it together. Before a rank's last micro-batch (if it has none: once, with 0) `drop` must say the
-  /// same on all; who is told so earlier drops the rest. Errors: as accumulate(); CommError.
+  /// it together. Before a rank's last micro-batch (if it has none: once, with 0) `drop` must answer
+  /// the same on all; who gets a yes earlier drops the rest. Errors: as accumulate(); CommError.
   bool gradients(const GlobalStep& batch, int64_t data_step,
                  const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues forward and backward of the step's micro-batches on this rank; gradients add up over
@@ -67,10 +67,10 @@ class TrainStep {
                   const std::function<bool(size_t micro_batch)>& drop = {});
   /// Queues the optimizer's update with the gradients that are there. Errors: CommError.
   void update();
-  /// Where the optimizer is sharded: begins to bring the new weights to all ranks. Due after each update,
-  /// before anything reads weights, on all ranks together: what they have to tell each other about the
-  /// step comes before, since it would wait behind the weights. The step's successors wait for each part
-  /// when they first need it (weight_gather.h).
+  /// Where the optimizer is sharded: begins to bring the new weights to all ranks. Called after each
+  /// update and before anything reads weights, on all ranks together. What ranks have to tell each
+  /// other about the step comes before, or it would wait behind the weights. The next step waits
+  /// for each part when it first needs it (weight_gather.h).
   void share_weights();
   /// Brings all masters to each rank, where the optimizer is sharded: before they are saved.
   /// Errors: CommError.
@@ -80,12 +80,12 @@ class TrainStep {
   /// Starts to copy the first micro-batches of the step to come, beside what is queued.
   void expect(const GlobalStep& next) { uploads_.start(next); }
 
-  /// What summing over ranks took in the last gradients(), and the way of the weights that the step began
-  /// with, once read() has waited for it.
+  /// The time that the last gradients() spent on sums over ranks, and on bringing the weights that the
+  /// step began with; valid once read() has waited for them.
   Communication communication() const;
   int64_t buckets() const { return buckets_ ? buckets_->buckets() : 0; }
-  /// Calls `hear` with what the host begins to do: the names of its ranges (core/range.h), "forward",
-  /// "backward", "all-reduce", "update", "all-gather".
+  /// Calls `hear` with what the host is about to do, by the names of its ranges (core/range.h):
+  /// "forward", "backward", "all-reduce", "update", "all-gather".
   void tell(std::function<void(const char*)> hear) { hear_ = std::move(hear); }
 
   /// What the steps so far have left; losses are of this rank's micro-batches. Waits for the device.

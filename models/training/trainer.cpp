@@ -136,10 +136,10 @@ class Trainer {
   int failed_saves_ = 0;               // in a row
 };
 
-// ---- The way of a batch ------------------------------------------------------------------------
+// ---- The path of a batch -----------------------------------------------------------------------
 
-/// One optimizer step. Nothing, and no trace in the weights, if a signal came and the step would
-/// not end within the grace period.
+/// One optimizer step. Returns nothing, and leaves no trace in the weights, if a signal came and the
+/// step would not end within the grace period.
 std::optional<StepRecord> Trainer::step() {
   const Range named("step");
   const double start = seconds_now();
@@ -169,7 +169,7 @@ std::optional<StepRecord> Trainer::step() {
   return record;
 }
 
-/// Queues the step. False, and nothing happened to the weights, if a signal came too early in it.
+/// Queues the step. Returns false, with the weights unchanged, if a signal came too early in it.
 bool Trainer::compute(const GlobalStep& batch) {
   const double start = seconds_now();
   if (config_.graph) {  // all or nothing
@@ -189,8 +189,8 @@ bool Trainer::compute(const GlobalStep& batch) {
   return true;
 }
 
-/// With several ranks: makes the losses in `after` those of all of them, and hears who was asked to
-/// stop or to save.
+/// With several ranks: adds up the losses in `after` over all of them, and learns whether any rank
+/// was asked to stop or to save.
 void Trainer::agree_on(StepState& after) {
   if (ranks_.world() == 1) return;
   beat("agreeing");
@@ -199,7 +199,7 @@ void Trainer::agree_on(StepState& after) {
   after.nsp = agreed_.nsp;
 }
 
-/// Whether a signal asked for the end: here, or on any rank before they agreed last.
+/// Whether a signal asked this rank to stop or, with several, any of them before they last agreed.
 bool Trainer::stop_now() const {
   return ranks_.world() == 1 ? stop_requested() : agreed_.stop;
 }
@@ -295,22 +295,22 @@ GlobalStep Trainer::load(const StepSource& loader, int64_t data_step) const {
   return loader.load(std::move(plan), std::move(deal[static_cast<size_t>(ranks_.rank())]));
 }
 
-/// If the next batch is ready, its way to the device begins while the device computes. Not in what may
-/// be the last step of a phase: the next one is of other data.
+/// If the next batch is ready, begins to copy it to the device while the device computes. Not in what
+/// may be the last step of a phase: the next phase has other data.
 void Trainer::expect_next_batch() {
   if (model_.device() == Device::cpu || !prefetcher_ || !prefetcher_->ready_within(0)) return;
   if (state_.applied_steps + 1 >= phase().end()) return;
   try {
     expected_ = prefetcher_->next();
   } catch (const DataError&) {
-    return;  // next_batch() meets it again, once this step is recorded
+    return;  // next_batch() meets it again, after this step has been recorded
   }
   step_.expect(*expected_);
 }
 
-/// Whether the step ends before the next micro-batch, for nothing. Several ranks vote once a step: who
-/// wants to drop the rest does so at once, the others before their last micro-batch. One who wants it is
-/// enough. Where no rank has a second micro-batch, they finish the step instead.
+/// Whether the step is abandoned before the next micro-batch. Several ranks vote once a step: a rank
+/// that wants to drop the rest votes at once, the others before their last micro-batch, and one
+/// vote for it is enough. Where no rank has a second micro-batch, they finish the step instead.
 bool Trainer::drop(const GlobalStep& batch, size_t done, double seconds) {
   const bool late = too_late(batch, done, seconds);
   if (ranks_.world() == 1) return late;
@@ -321,8 +321,8 @@ bool Trainer::drop(const GlobalStep& batch, size_t done, double seconds) {
   return agreed_.stop;
 }
 
-/// Whether a stop was asked for and the micro-batches that are left would outlast the grace period,
-/// going by those `done`, which took `seconds`. Before the first, nothing would be lost.
+/// Whether a stop was asked for and the remaining micro-batches would outlast the grace period, judged
+/// by those `done`, which took `seconds`. Before the first a stop is enough: nothing would be lost.
 bool Trainer::too_late(const GlobalStep& batch, size_t done, double seconds) const {
   if (!stop_requested()) return false;
   if (done == 0) return true;
@@ -338,8 +338,8 @@ void Trainer::note_drop(const GlobalStep& batch, size_t done) {
                   state_.data_steps + 1, done, batch.micro_batches.size(), config_.grace));
 }
 
-/// A skipped step under loss scaling is part of the run, unless there are too many in a row. A loss
-/// that is not finite without a gradient that tells so ends the run too: the weights are suspect.
+/// A step that loss scaling skips is part of the run, unless there are too many in a row. A loss that
+/// is not finite although all gradients are ends the run, too: the weights are suspect.
 void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& batch,
                                  const StepState& after) {
   std::optional<std::string> reason = optimizer_.scaler().must_stop(after);
@@ -364,8 +364,8 @@ void Trainer::stop_if_not_finite(const StepRecord& record, const GlobalStep& bat
 
 // ---- Starting and resuming ---------------------------------------------------------------------
 
-/// Makes the run folder, or takes it over, once nothing is left that can be refused without it. Rank
-/// 0 does; the others touch it once they have heard from rank 0.
+/// Makes the run folder, or takes it over, after everything has been checked that can be checked
+/// without it. Rank 0 does; the others touch it only after they have heard from rank 0.
 RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem& files,
                       std::vector<std::string>& notes, const ProcessGroup& ranks) {
   if (ranks.rank() != 0) return RunFolder::of_rank(ranks.rank(), config.output_dir, files);
@@ -375,7 +375,7 @@ RunFolder open_folder(const TrainConfig& config, const Arena& arena, FileSystem&
   return RunFolder(config.output_dir, may_exist, files);
 }
 
-/// Rank 0 reads a checkpoint, if there is one to go on from; all have what it holds.
+/// Rank 0 reads a checkpoint, if there is one to resume from, and sends its contents to all.
 TrainerState first_state(const TrainRequest& request, const RunInputs& inputs,
                          CheckpointStore& store, BertForPreTraining& model, Optimizer& optimizer,
                          std::vector<std::string>& notes, ProcessGroup& ranks) {
@@ -409,7 +409,7 @@ Trainer::Trainer(const TrainRequest& request)
       journal_(folder_, config_, phases_, request.json, ranks_.rank(), ranks_.world()),
       writer_(store_, config_.keep_last) {}
 
-/// MB of a bucket, which the state keeps. The fixed order of a deterministic run has no buckets.
+/// MiB of a bucket, which the state keeps. The fixed order of a deterministic run has no buckets.
 int64_t Trainer::choose_buckets() {
   const bool fixed = config_.deterministic && config_.bucket_megabytes == 0;
   const BucketSize choice = choose_bucket(
@@ -420,8 +420,8 @@ int64_t Trainer::choose_buckets() {
   return choice.megabytes;
 }
 
-/// The products of a step and of an evaluation of each phase, so that who multiplies them can be
-/// decided. Nothing that it leaves is used.
+/// Runs the products of a step and of an evaluation of each phase, so that who multiplies them can be
+/// decided. Its results are not used.
 void Trainer::rehearse() {
   for (size_t i = 0; i < phases_.size(); ++i) {
     const PhaseInputs& own = inputs_.phases[i];
@@ -435,7 +435,7 @@ void Trainer::rehearse() {
 
 // ---- Phases ------------------------------------------------------------------------------------
 
-/// From here on batches are of the phase that state_ says.
+/// From here on batches come from the phase that state_ names.
 void Trainer::join_data() {
   std::vector<int64_t> first_steps;
   for (const PhaseStart& start : state_.phase_starts) first_steps.push_back(start.data_steps);
@@ -470,13 +470,13 @@ std::string Trainer::describe_phase() const {
 }
 
 /// "ranks: 4 over gloo; micro-batches dealt by tokens, in the first step the largest share is 1.03 of
-/// the mean; buckets of gradients: 12, each up to 25 MB"
+/// the mean; buckets of gradients: 12, each up to 25 MiB"
 std::string Trainer::describe_ranks() {
   const StepPlan plan = loader_->plan(state_.data_steps);
   const double spread = token_spread(plan, deal_of(plan, ranks_.world(), config_.deterministic));
   const std::string sums = config_.deterministic
                                ? "gradients summed in a tree (train.deterministic)"
-                               : fmt::format("buckets of gradients: {}, each up to {} MB{}",
+                               : fmt::format("buckets of gradients: {}, each up to {} MiB{}",
                                              step_.buckets(), bucket_megabytes_, bucket_reason_);
   return fmt::format(
       "ranks: {} over {}; micro-batches dealt {}, in the first step the largest share of tokens is "
@@ -485,7 +485,7 @@ std::string Trainer::describe_ranks() {
       spread, sums, config_.shard_optimizer ? "; optimizer sharded" : "");
 }
 
-/// Of a resumed run without a step left.
+/// What a resumed run says that has no step left.
 std::string Trainer::describe_completed() const {
   const TrainConfig& last = phases_.back().config;
   return fmt::format(
@@ -540,7 +540,7 @@ void Trainer::begin() {
   if (resumed) {
     log.info(fmt::format("going on at step {} of {}{}", state_.data_steps, total_steps(phases_),
                          phases_.size() > 1 ? ", in " + phase().label() : ""));
-    const bool first_rank = ranks_.rank() == 0;  // the others' console would say it again
+    const bool first_rank = ranks_.rank() == 0;  // warnings of the others would repeat it
     for (const std::string& line : what_changed(before, state_))
       first_rank ? log.warn(line) : log.info(line);
     changed_settings_ = to_json(setting_changes(before.settings, state_.settings, before));
@@ -578,7 +578,7 @@ EvaluationOptions Trainer::evaluation(const TrainConfig& phase, int64_t max_batc
           .nsp = phase.nsp};
 }
 
-/// Whether there is a best evaluation, and on the data of this phase: figures on others say nothing.
+/// Whether there is a best evaluation on the data of this phase: figures on other data say nothing.
 bool Trainer::best_is_comparable() const {
   if (!state_.best) return false;
   if (!state_.best->data.empty()) return state_.best->data == data().evaluation_fingerprint;
@@ -665,18 +665,18 @@ void Trainer::save_and_wait() {
 /// Before an error ends the run. If this fails too, the log says so: the error is what matters.
 void Trainer::save_the_last_whole_step() {
   if (!whole_ || state_.data_steps == 0 || ranks_.rank() != 0) return;
-  if (config_.shard_optimizer && ranks_.world() > 1) return;  // rank 0 has not all of it
+  if (config_.shard_optimizer && ranks_.world() > 1) return;  // rank 0 has only a part of it
   try {
     save_and_wait();
     journal_.log().info(fmt::format(
-        "step {} of {} is saved; once the error's cause is mended, go on with --resume auto",
+        "step {} of {} is saved; once the error's cause is fixed, go on with --resume auto",
         state_.data_steps, total_steps(phases_)));
   } catch (const std::exception& error) {
     journal_.log().error(error.what());
   }
 }
 
-/// A failed save is said, and the run goes on to the next one; two in a row stop it.
+/// A failed save is logged and training continues; two consecutive failures stop it.
 void Trainer::note_save(const std::optional<std::string>& error) {
   failed_saves_ = error ? failed_saves_ + 1 : 0;
   if (!error) return;
@@ -709,7 +709,7 @@ TrainResult train(const TrainRequest& request) {
   try {
     Trainer trainer(request);
     return trainer.run();
-  } catch (const OutOfMemory& error) {  // what the run had is free again
+  } catch (const OutOfMemory& error) {  // the run's own memory is free again
     throw OutOfMemory(error.what() + advice_after_out_of_memory(request.config, request.open,
                                                                 request.launch.world));
   }

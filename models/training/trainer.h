@@ -1,11 +1,11 @@
 // trainer.h: training, from a configuration to a run folder: pre-training, and fine-tuning, which
-// differs in what it reads (RunInputs). Start reading at Trainer::step()
-// in trainer.cpp: the way of a batch in a dozen calls. Called by the verb `train` and by tests.
-// Easy to break: a step is either whole or has not happened (weights change in one call alone,
-// Optimizer::step, once all gradients are in), and what has happened is a function of
-// configuration, data and seed, never of when the run was stopped. With several ranks, each runs the
-// same loop: what a rank does next depends on what all have agreed on (agreement.h), and rank 0 alone
-// writes.
+// differs only in what it reads (RunInputs). Start reading at Trainer::step() in trainer.cpp: the path
+// of a batch in a dozen calls. Called by the verbs `train` and `finetune` and by tests.
+// Easy to break: a step either happens completely or not at all (weights change in one call alone,
+// Optimizer::step, once all gradients are in), and the result is a function of configuration, data and
+// seed, never of when the run was stopped. With several ranks, each runs the same loop: what a rank
+// does next depends on what all have agreed on (agreement.h), and rank 0 alone writes.
+//
 // Test: ctest -R training_trainer; tools/kill_test.
 #pragma once
 
@@ -44,10 +44,10 @@ struct TrainResult {
 };
 
 /// Runs until max_steps, stop_after, a signal or an error. Installs signal handlers while it runs
-/// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight,
-/// with step and first bad tensor), OutOfMemory, CheckpointError, CommError (another rank is lost),
-/// InternalError (also for a GPU that failed). All but NumericError save the last whole step, if the device still answers. What a user
-/// does then: docs/exit_codes.md.
+/// (signals.h). Errors: UsageError, DataError, NumericError (non-finite loss, gradient or weight, with
+/// step and first bad tensor), OutOfMemory, CheckpointError, CommError (another rank is lost),
+/// InternalError (also for a GPU that failed). All but NumericError save the last complete step, if
+/// the device still answers. What a user does about each: docs/exit_codes.md.
 TrainResult train(const TrainRequest& request);
 
 }  // namespace minibert

@@ -1,4 +1,4 @@
-// weight_gather.cpp: what begins, in which order, and who waits for how much of it.
+// weight_gather.cpp: in which order buckets begin, and how far a reader waits.
 #include "models/training/weight_gather.h"
 
 #include <algorithm>

@@ -1,15 +1,15 @@
-// weight_gather.h: under --shard-optimizer, the way of a step's new weights from their owners to all
-// ranks, while the next step's forward already runs: what gradient_buckets.h is to backward. Weights
-// travel bucket by bucket from the front of the flat buffers, where forward begins:
+// weight_gather.h: with --shard-optimizer, brings a step's new weights from their owners to all ranks
+// while the next step's forward already runs: what gradient_buckets.h is to backward. Weights travel
+// bucket by bucket from the front of the flat buffers, where forward begins:
 //
 //   network   | bucket 0 |  bucket 1  |  bucket 2  |  bucket 3  |
 //   forward              | embeddings, layer 0 | layer 1 |wait| layer 2 ...
 //
-// Whoever reads some waits for their bucket and those before it. Owned by train_step.h, whose hooks at
-// the leaves call wait_for(): so a forward, an evaluation or whatever else computes with the model
-// waits for what it needs, when it first needs it. Easy to break: who reads the flat buffers past the
-// leaves (a checkpoint), and who writes weights, calls finish() before; all begin at once, in start(),
-// so that every rank calls the same collectives in the same order whatever it reads first.
+// Whoever reads a weight waits for its bucket and those before it. Owned by train_step.h, whose hooks
+// at the leaves call wait_for(): so a forward, an evaluation or whatever else computes with the model
+// waits for what it needs, when it first needs it. Easy to break: whoever bypasses the leaves (a
+// checkpoint reads the flat buffers) or writes weights calls finish() first; all buckets begin in
+// start(), so that every rank calls the same collectives in the same order whatever it reads first.
 // Test: ctest -R weight_gather; train_step_ranks.
 #pragma once
 
@@ -23,8 +23,8 @@ namespace minibert {
 
 class WeightGather {
  public:
-  /// Of what layers compute with: the working copy, and the masters that they read. `bucket`: elements
-  /// of each but the last, as `shards` are cut. The arena and the group must outlive it.
+  /// Gathers what layers compute with: the working copy, and the masters that they read. `bucket`:
+  /// elements of each but the last, as `shards` are cut. Arena, group and shards must outlive it.
   WeightGather(ProcessGroup& group, const Arena& arena,
                const std::vector<std::vector<ElementRange>>& shards, int64_t bucket);
 
@@ -37,7 +37,7 @@ class WeightGather {
   void wait_for(const ElementRange& elements);
   /// Waits for all of them. Errors: as wait_for().
   void finish() { wait_for({0, arena_.table().size()}); }
-  /// What the waiting since the last call took.
+  /// The time spent waiting since the last call.
   CommunicationClock take_clock();
 
  private:

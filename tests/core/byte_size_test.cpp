@@ -1,5 +1,5 @@
-// byte_size_test.cpp: units of 1,000 and of 1,024, what a bare number is, and what is refused. Expected values
-// are powers, from SI and IEC 80000-13.
+// byte_size_test.cpp: units of 1,000 and of 1,024, what a bare number is, and what is refused.
+// Expected values are powers, from SI and IEC 80000-13.
 #include "core/byte_size.h"
 
 #include <gtest/gtest.h>

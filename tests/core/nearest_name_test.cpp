@@ -21,7 +21,7 @@ TEST(NearestName, FindsTyposAndKeepsSilentOtherwise) {
   EXPECT_EQ(did_you_mean("quux", kNames), "");
 }
 
-// Neighbours that changed places are one slip; as two replacements they would be as far as another name.
+// Neighbours that changed places are one slip, not two replacements, as far as another name.
 TEST(NearestName, TwoLettersThatChangedPlacesAreOneSlip) {
   EXPECT_EQ(nearest_name("cdua", {"cpu", "cuda"}), "cuda");
   EXPECT_EQ(nearest_name("bf61", {"fp16", "bf16"}), "bf16");

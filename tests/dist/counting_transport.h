@@ -1,5 +1,5 @@
-// counting_transport.h: a rank of a ring, with a count of what it sends. Included by the tests of the ring
-// on CPUs and on GPUs.
+// counting_transport.h: a rank of a ring, with a count of what it sends. Included by the tests of
+// the ring on CPUs and on GPUs.
 #pragma once
 
 #include <memory>

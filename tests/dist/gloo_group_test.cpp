@@ -1,4 +1,5 @@
-// gloo_group_test.cpp: sums over Gloo, the same as the ring's; a rank that dies or stays silent ends the others.
+// gloo_group_test.cpp: sums over Gloo, the same as the ring's; a rank that dies or stays silent
+// ends the others.
 #include "dist/gloo_group.h"
 
 #include "dist/memory_transport.h"

@@ -1,6 +1,6 @@
-// nccl_group_cuda_test.cpp: NCCL's collectives, or those of its stand-in: sums as every group's, waiting in
-// streams, errors that come to light later. Ranks are threads here, so more than one needs the
-// stand-in or several GPUs. Under tools/simt SIMT_SCHEDULE decides when queued work runs:
+// nccl_group_cuda_test.cpp: NCCL's collectives, or those of its stand-in: sums as every group's,
+// waiting in streams, errors that come to light later. Ranks are threads here, so more than one
+// needs the stand-in or several GPUs. Under tools/simt SIMT_SCHEDULE decides when queued work runs:
 // tests/CMakeLists.txt runs this file under each.
 #include <atomic>
 

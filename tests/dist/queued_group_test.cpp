@@ -1,4 +1,5 @@
-// queued_group_test.cpp: collectives run in order beside the caller; one that fails ends the group, with a message that names it.
+// queued_group_test.cpp: collectives run in order beside the caller; one that fails ends the group,
+// with a message that names it.
 #include "dist/queued_group.h"
 
 #include <atomic>

@@ -1,4 +1,5 @@
-// ring_test.cpp: the ring's sums, the order of its additions, its steps and bytes as ring.h says; and its errors.
+// ring_test.cpp: the ring's sums, the order of its additions, its steps and bytes as ring.h says;
+// and its errors.
 #include "dist/ring.h"
 
 #include "dist/counting_group.h"
@@ -134,7 +135,9 @@ TEST(Ring, ABarrierHoldsEarlyRanksBack) {
     const auto transport = line.take(rank);
     if (rank == 2) std::this_thread::sleep_for(std::chrono::milliseconds(20));
     ++arrived;
-    ring_barrier(*transport, 1);
+    int64_t meeting_point = 1;
+    ring_collective(*transport, {.kind = CollectiveKind::barrier, .data = {}},
+                    Elements(std::span(&meeting_point, 1)));
     EXPECT_EQ(arrived, kWorld) << "rank " << rank;
   });
 }

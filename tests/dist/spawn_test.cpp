@@ -1,4 +1,4 @@
-// spawn_test.cpp: ranks on this machine, as processes: how they end, which code that gives, what is said.
+// spawn_test.cpp: ranks on this machine, as processes: how they end, their code and messages.
 #include "dist/spawn.h"
 
 #include <csignal>

@@ -1,7 +1,7 @@
-// checkpoint_fuzz.cpp: a checkpoint of a tiny model with one of its files replaced. The first byte says which, the rest
-// is its text; the target then writes a manifest of right checksums, unless the manifest is the file. Readers, as
-// `train --resume` and the other verbs call them: models/training/checkpoint_store.h, checkpoint.h, run_settings.h,
-// models/bert/hugging_face.h.
+// checkpoint_fuzz.cpp: a checkpoint of a tiny model with one of its files replaced. The first byte
+// says which, the rest is its text; the target then writes a manifest of right checksums, unless
+// the manifest is the file. Readers, as `train --resume` and the other verbs call them:
+// models/training/checkpoint_store.h, checkpoint.h, run_settings.h, models/bert/hugging_face.h.
 #include "models/bert/hugging_face.h"
 #include "models/training/checkpoint.h"
 #include "models/training/checkpoint_store.h"

@@ -1,6 +1,6 @@
-// documents_fuzz.cpp: files of `data build`: plain, gzip and zstd, UTF-8 and UTF-16, in every --format. The first
-// byte says the format and whether the target compresses the rest (else it is the file as it is).
-// Reader: models/text/text_reader.h with structured_documents.h.
+// documents_fuzz.cpp: files of `data build`: plain, gzip and zstd, UTF-8 and UTF-16, in every
+// --format. The first byte says the format and whether the target compresses the rest (else it is
+// the file as it is). Reader: models/text/text_reader.h with structured_documents.h.
 #include <zlib.h>
 #include <zstd.h>
 

@@ -1,8 +1,8 @@
-// fuzz.h: what the fuzzing targets share: a folder in memory for readers of files, the one kind of failure that
-// is allowed, inputs of several parts, and seeds. Included by every *_fuzz.cpp, which defines fuzz() and seeds();
-// main.cpp has the functions that libFuzzer calls. Easy to break: an input must give the same run each time, so
-// nothing may be left in the folder or in static state by the one before it.
-// Run: tools/fuzz. Source: llvm.org/docs/LibFuzzer.html.
+// fuzz.h: what the fuzzing targets share: a folder in memory for readers of files, the one kind of
+// failure that is allowed, inputs of several parts, and seeds. Included by every *_fuzz.cpp, which
+// defines fuzz() and seeds(); main.cpp has the functions that libFuzzer calls. Easy to break: an
+// input must give the same run each time, so nothing may be left in the folder or in static state
+// by the one before it. Run: tools/fuzz. Source: llvm.org/docs/LibFuzzer.html.
 #pragma once
 
 #include <algorithm>
@@ -40,8 +40,8 @@ inline void claim(bool holds, const char* what) {
   std::abort();
 }
 
-/// Whether `body` ended without an error. Errors of ours are allowed, but for InternalError, which is a bug.
-/// Any other exception leaves main, and libFuzzer calls it a crash.
+/// Whether `body` ended without an error. Errors of ours are allowed, but for InternalError, which
+/// is a bug. Any other exception leaves main, and libFuzzer calls it a crash.
 inline bool succeeds(const std::function<void()>& body) {
   try {
     body();
@@ -77,8 +77,8 @@ inline std::string deep_json(const std::string& key) {
   return "{\"" + key + "\": " + std::string(kDepth, '[') + std::string(kDepth, ']') + "}";
 }
 
-/// The process's folder, in memory where the system has such a place. tools/fuzz sets TMPDIR to one and removes
-/// what crashed processes leave.
+/// The process's folder, in memory where the system has such a place. tools/fuzz sets TMPDIR to one
+/// and removes what crashed processes leave.
 inline const std::filesystem::path& folder() {
   static const struct Owner {
     Owner() {
@@ -138,7 +138,7 @@ inline std::string mutated(std::string text, size_t room) {
   return text;
 }
 
-/// For LLVMFuzzerCustomMutator: puts what `change(bytes, room)` makes of the input where libFuzzer wants it.
+/// For LLVMFuzzerCustomMutator: puts what `change(bytes, room)` returns where libFuzzer wants it.
 template <typename Change>
 size_t mutate(uint8_t* data, size_t size, size_t max_size, const Change& change) {
   const std::string bytes(reinterpret_cast<const char*>(data), size);

@@ -1,6 +1,6 @@
-// manifest_fuzz.cpp: manifest.json of a folder of shards, and unigram.bin. Parts of an input: the manifest, and the
-// table of counts without its checksum, which the target computes. A whole shard lies beside them.
-// Readers: models/text/manifest.h, shard_set.h, shard_inspect.h (`data inspect`).
+// manifest_fuzz.cpp: manifest.json of a folder of shards, and unigram.bin. Parts of an input: the
+// manifest, and the table of counts without its checksum, which the target computes. A whole shard
+// lies beside them. Readers: models/text/manifest.h, shard_set.h, shard_inspect.h (`data inspect`).
 #include <nlohmann/json.hpp>
 
 #include "models/text/checksum.h"

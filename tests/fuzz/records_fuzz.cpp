@@ -1,5 +1,5 @@
-// records_fuzz.cpp: what a run has recorded: lines of metrics.jsonl and event files. Parts of an input: the lines,
-// and a message, of which the target makes a record with right checksums.
+// records_fuzz.cpp: what a run has recorded: lines of metrics.jsonl and event files. Parts of an
+// input: the lines, and a message, of which the target makes a record with right checksums.
 // Readers: models/training/metrics.h, models/training/event_file.h.
 #include "models/training/event_file.h"
 #include "models/training/metrics.h"

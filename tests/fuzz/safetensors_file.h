@@ -1,5 +1,5 @@
-// safetensors_file.h: mutations of a safetensors file that keep its header's length right, else nothing behind it
-// would be reached. Included by safetensors_fuzz.cpp and checkpoint_fuzz.cpp.
+// safetensors_file.h: mutations of a safetensors file that keep its header's length right, else
+// nothing behind it would be reached. Included by safetensors_fuzz.cpp and checkpoint_fuzz.cpp.
 #pragma once
 
 #include "tests/fuzz/fuzz.h"

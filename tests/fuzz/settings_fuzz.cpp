@@ -1,6 +1,7 @@
-// settings_fuzz.cpp: settings as flags, --phase and the environment give them. A line of an input is NAME=VALUE: a
-// setting by its name ("train.seed=3"), a phase's ("1.data=DIR"), or a variable ("MINIBERT_SEED=3"). The first line
-// is a recipe's name, or empty. Reader: models/training/config.h.
+// settings_fuzz.cpp: settings as flags, --phase and the environment give them. A line of an input
+// is NAME=VALUE: a setting by its name ("train.seed=3"), a phase's ("1.data=DIR"), or a variable
+// ("MINIBERT_SEED=3"). The first line is a recipe's name, or empty. Reader:
+// models/training/config.h.
 #include "models/training/config.h"
 #include "models/training/phases.h"
 #include "tests/fuzz/fuzz.h"

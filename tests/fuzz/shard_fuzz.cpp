@@ -1,5 +1,6 @@
-// shard_fuzz.cpp: one shard of examples. The mutator makes all checksums right again, of records, index and header,
-// else nothing behind them would be reached. Reader: models/text/shard.h, which has the format.
+// shard_fuzz.cpp: one shard of examples. The mutator makes all checksums right again, of records,
+// index and header, else nothing behind them would be reached. Reader: models/text/shard.h, which
+// has the format.
 #include "models/text/checksum.h"
 #include "models/text/shard.h"
 #include "tests/fuzz/fuzz.h"

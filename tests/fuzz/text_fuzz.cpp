@@ -1,5 +1,6 @@
-// text_fuzz.cpp: any bytes as a text: to words, ids and back, and into sentences. The first byte chooses the
-// tokenizer's options. Readers: models/text/wordpiece.h, models/text/sentence_splitter.h, models/text/text_reader.h.
+// text_fuzz.cpp: any bytes as a text: to words, ids and back, and into sentences. The first byte
+// chooses the tokenizer's options. Readers: models/text/wordpiece.h,
+// models/text/sentence_splitter.h, models/text/text_reader.h.
 #include "models/text/sentence_splitter.h"
 #include "models/text/text_reader.h"
 #include "models/text/unicode.h"

@@ -1,6 +1,6 @@
-// tokenizer_fuzz.cpp: the files of a Transformers folder that say how to tokenize, and a text. Parts of an input:
-// tokenizer.json, tokenizer_config.json, special_tokens_map.json, added_tokens.json, vocab.txt, the text.
-// Reader: models/text/tokenizer_folder.h.
+// tokenizer_fuzz.cpp: the files of a Transformers folder that say how to tokenize, and a text.
+// Parts of an input: tokenizer.json, tokenizer_config.json, special_tokens_map.json,
+// added_tokens.json, vocab.txt, the text. Reader: models/text/tokenizer_folder.h.
 #include "models/text/tokenizer_config.h"
 #include "models/text/tokenizer_folder.h"
 #include "tests/fuzz/fuzz.h"

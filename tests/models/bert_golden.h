@@ -81,8 +81,8 @@ inline std::span<const float> gradient_of(const BertForPreTraining& model,
 }
 
 /// Each gradient against "PREFIXgradient/NAME" of the golden: |g - g64| / |g64| at most twice
-/// PyTorch's own float32 error. `zero`: parameters whose gradient is zero in exact arithmetic, each with
-/// one that says how small.
+/// PyTorch's own float32 error. `zero`: parameters whose gradient is zero in exact arithmetic, each
+/// with one that says how small.
 inline void expect_golden_gradients(const SafetensorsFile& golden, const std::string& prefix,
                                     const BertForPreTraining& model,
                                     const std::map<std::string, std::string>& zero = {}) {

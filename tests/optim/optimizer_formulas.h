@@ -1,6 +1,7 @@
-// optimizer_formulas.h: the published optimizers as plain loops in double, a function each, written from
-// the papers and from the code that the table of docs/optimizers.md names: what the tests hold the rows
-// of kVariants to. No code of minibert is called, and rows share nothing but Adam's moments and norms.
+// optimizer_formulas.h: the published optimizers as plain loops in double, a function each, written
+// from the papers and from the code that the table of docs/optimizers.md names: what the tests hold
+// the rows of kVariants to. No code of minibert is called, and rows share nothing but Adam's
+// moments and norms.
 #pragma once
 
 #include <cmath>

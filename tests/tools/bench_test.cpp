@@ -111,7 +111,7 @@ TEST(Bench, StepPrintsTheFieldsOfThePeerFirstAndInItsOrder) {
   const Outcome outcome = run_minibert(kTiny);
   ASSERT_EQ(outcome.code, 0) << outcome.output;
   const auto step = nlohmann::ordered_json::parse(outcome.output);
-  // The object that ../shared/peers/bench_torch.py prints.
+  // The object that tools/bench/torch_step.py prints.
   EXPECT_EQ(keys_of(step, 15),
             (std::vector<std::string>{"peer", "model", "batch", "seq", "precision", "mode", "head",
                                       "attention", "threads", "padded", "step_s", "sequences_per_s",

@@ -19,7 +19,7 @@ __host__ __device__ constexpr uint32_t number_of(int matrix, int row, int column
   return static_cast<uint32_t>(matrix * 64 + row * 8 + column + 1);
 }
 
-/// One warp loads 1, 2 or 4 matrices: out[i * 32 + lane] is the lane's register i, 0 from `matrices` on.
+/// One warp loads 1, 2 or 4 matrices: out[i * 32 + lane] is the lane's register i, else 0.
 static __global__ void load_matrices(int matrices, bool transposed, uint32_t* out) {
   MB_SHARED(uint16_t[8], tile, 32);
   const int lane = lane_id();

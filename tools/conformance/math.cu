@@ -121,7 +121,7 @@ void run_close(Report& report) {
     Limits limits;    // for GELU of results over max(1, |x|)
     std::function<double(double)> model;
   };
-  // The smallest normal number is the absolute part: results below it may be flushed or have fewer bits.
+  // The smallest normal number is the absolute part: results below it may lose bits, or all.
   const double tiny = 0x1p-126;
   const Row rows[] = {
       {Function::exp2_approx,

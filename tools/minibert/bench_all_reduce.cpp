@@ -6,9 +6,8 @@
 //                         bytes that every rank must send, so it compares with a link whatever R is
 //   wire                  n / t of a plain TCP stream from rank 0 to the last rank, which acknowledges
 //                         its end with a byte; the others are silent
-// Works with --nproc and under any launcher that dist/launch.h knows; over NCCL on GPUs, one a rank. The
-// timing: rank_timing.h. Test: ctest -R bench_ranks.
-#include <algorithm>
+// Works with --nproc and under any launcher that dist/launch.h knows; over NCCL on GPUs, one a
+// rank. The timing: rank_timing.h. Test: ctest -R bench_ranks.
 #include <cstdio>
 #include <map>
 #include <memory>

@@ -1,8 +1,8 @@
 // bench_step.cpp: `minibert bench step`: one BERT pre-training step (forward, backward, clipping,
-// AdamW) on random ids, with the fields of ../shared/peers/bench_torch.py, so that the two can be
+// AdamW) on random ids, with the fields of tools/bench/torch_step.py, so that the two can be
 // divided; then where the time went, beside the time that the matrix products alone would take at
-// the probed rate. Easy to break: the masked-token head runs on masked rows only, so the peer to
-// divide by is its `--head masked`. Test: ctest -R tools_bench.
+// the probed rate. Easy to break: the masked-token head runs on masked rows only, so a peer to
+// divide by must do the same ("head": "masked"). Test: ctest -R tools_bench.
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -336,7 +336,8 @@ void add_bench_step(CLI::App& bench) {
   sub->add_option("--steps", o->steps, "steps that are timed")->capture_default_str();
   sub->add_option("--warmup", o->warmup, "steps before them")->capture_default_str();
   sub->add_option("--seed", o->seed, "of ids, weights and dropout")->capture_default_str();
-  sub->add_flag("--json", o->json, "one JSON object: the fields of bench_torch.py, and kernels");
+  sub->add_flag("--json", o->json,
+                "one JSON object: the fields of tools/bench/torch_step.py, and kernels");
   sub->callback([o] { run(*o); });
 }
 

@@ -1,7 +1,7 @@
-// bench_tokenizer.cpp: `minibert bench tokenizer`: bytes of text a second from lines in memory to ids in
-// memory, [CLS] and [SEP] included, as encode_batch of `tokenizers`. tools/bench/compare_tokenizer puts
-// the two beside each other. Easy to break: reading the files is not timed; ids are kept until all
-// lines are done. Test: ctest -R tools_bench.
+// bench_tokenizer.cpp: `minibert bench tokenizer`: bytes of text a second from lines in memory to
+// ids in memory, [CLS] and [SEP] included, as encode_batch of `tokenizers`.
+// tools/bench/compare_tokenizer puts the two beside each other. Easy to break: reading the files is
+// not timed; ids are kept until all lines are done. Test: ctest -R tools_bench.
 #include <algorithm>
 #include <cstdint>
 #include <memory>

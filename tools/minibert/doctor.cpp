@@ -1,7 +1,7 @@
 // doctor.cpp: `minibert doctor`: what on this machine would slow a run down, stop it or lose it, a
-// line a check, with the fix below. Exit code 2 if a check failed. The checks: models/training/doctor.h.
-// With --nproc, or under a launcher, the first rank of each machine examines it, and the ranks time an
-// all-reduce: doctor_ranks.h. Test: ctest -R doctor.
+// line a check, with the fix below. Exit code 2 if a check failed. The checks:
+// models/training/doctor.h. With --nproc, or under a launcher, the first rank of each machine
+// examines it, and the ranks time an all-reduce: doctor_ranks.h. Test: ctest -R doctor.
 #include "models/training/doctor.h"
 
 #include <algorithm>

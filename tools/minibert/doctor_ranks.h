@@ -15,8 +15,8 @@ struct RankCheck {
   double timeout = 60;  // seconds
 };
 
-/// Joins the ranks and times an all-reduce of 25 MB, a bucket of gradients, and of 4 bytes, the beginning
-/// of every sum. All ranks call it. A rank that does not come is a finding that failed.
+/// Joins the ranks and times an all-reduce of 25 MB, a bucket of gradients, and of 4 bytes, the
+/// beginning of every sum. All ranks call it. A rank that does not come is a finding that failed.
 Finding examine_ranks(const Launch& launch, const RankCheck& check);
 
 }  // namespace minibert

@@ -30,7 +30,7 @@ struct EmbedOptions {
   ComputeFlags compute;
 };
 
-/// As short as reads back as the same floats: a JSON library would print them as doubles, twice as long.
+/// The shortest text that reads back as the same float: a JSON library prints doubles.
 void append_numbers(std::span<const float> values, std::string& out) {
   out += '[';
   for (const float value : values) {

@@ -1,5 +1,6 @@
 // eval.cpp: `minibert eval mlm`: how well a model fills in masks on held-out shards. The work is
-// done in models/training/evaluation.h; eval squad and eval classify are in eval_finetuned.cpp. Try: minibert eval mlm --help. Test: ctest -R train_verb.
+// done in models/training/evaluation.h; eval squad and eval classify are in eval_finetuned.cpp.
+// Try: minibert eval mlm --help. Test: ctest -R train_verb.
 #include <memory>
 
 #include <fmt/format.h>

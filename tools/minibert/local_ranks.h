@@ -1,6 +1,6 @@
-// local_ranks.h: --nproc and --gpus: a verb that starts its own command several times on this machine. Called by
-// train.cpp and bench_all_reduce.cpp. Easy to break: call it before anything has started a thread
-// (dist/spawn.h). Test: ctest -R train_ranks.
+// local_ranks.h: --nproc and --gpus: a verb that starts its own command several times on this
+// machine. Called by train.cpp and bench_all_reduce.cpp. Easy to break: call it before anything has
+// started a thread (dist/spawn.h). Test: ctest -R train_ranks.
 #pragma once
 
 #include <string>

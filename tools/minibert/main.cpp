@@ -3,8 +3,6 @@
 #include <csignal>
 #include <cstdio>
 #include <new>
-#include <string>
-#include <vector>
 
 #include <fcntl.h>
 #include <fmt/format.h>

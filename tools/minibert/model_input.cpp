@@ -168,8 +168,8 @@ class TextRun {
     });
   }
 
-  /// Cuts what is too long and finds what can't be used. True if that ends the verb: the window then ends
-  /// before it.
+  /// Cuts what is too long and finds what can't be used. True if that ends the verb: the window
+  /// then ends before it.
   bool judge() {
     for (size_t i = 0; i < window_.size(); ++i) {
       WindowText& text = window_[i];
@@ -218,8 +218,8 @@ class TextRun {
     ++cut_;
   }
 
-  /// Consecutive texts that can be used, kGroupTokens at most unless one alone has more. Nothing pads, so
-  /// that sorting them by length would win nothing.
+  /// Consecutive texts that can be used, kGroupTokens at most unless one alone has more. Nothing
+  /// pads, so that sorting them by length would win nothing.
   std::vector<std::vector<WindowText*>> groups() {
     std::vector<std::vector<WindowText*>> groups;
     size_t tokens = 0;

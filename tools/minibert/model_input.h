@@ -95,7 +95,8 @@ struct TextUse {
 };
 
 /// Passes all texts through the encoder, groups of some thousand tokens or what a pipe holds now, and
-/// prints their results in order. Shows how far it is if results go to a file. Reports cut texts and malformed UTF-8 on standard error at the end.
+/// prints their results in order. Shows how far it is if results go to a file. Reports cut texts
+/// and malformed UTF-8 on standard error at the end.
 /// Errors: DataError if a text could not be used: at once with --on-error stop, else at the end, with
 /// their number.
 void run_on_texts(const ModelFolder& folder, const TextInput& input, const TextUse& use);

@@ -1,5 +1,6 @@
-// plan_published.cpp: the part of `minibert plan` that reads published runs (--published): a fitted share
-// of the peak and the error of every other run, or the devices of another cluster that one of them takes.
+// plan_published.cpp: the part of `minibert plan` that reads published runs (--published): a fitted
+// share of the peak and the error of every other run, or the devices of another cluster that one of
+// them takes.
 // Test: ctest -R plan_verb.
 #include "tools/minibert/plan_published.h"
 

@@ -21,7 +21,7 @@ Timing time_on_ranks(ProcessGroup& control, const std::function<void()>& run, do
 /// Times a collective of the group, on a device until the device has done it.
 Timing time_collective(World& world, CollectiveKind kind, const Elements& data, double seconds);
 
-/// Bytes that each rank must send, over the bytes of data: what makes algorithm bandwidth bus bandwidth.
+/// Bytes that each rank must send, over the bytes of data: bus bandwidth over algorithm bandwidth.
 double bus_factor(CollectiveKind kind, int world);
 
 /// `bytes` of zeros, so that sums stay zeros, where the group `backend` works: on device cuda for nccl.

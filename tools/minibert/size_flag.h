@@ -1,4 +1,5 @@
-// size_flag.h: the rule of all flags that take a size (core/byte_size.h). Test: ctest -R core_byte_size.
+// size_flag.h: the rule of all flags that take a size (core/byte_size.h). Test: ctest -R
+// core_byte_size.
 #pragma once
 
 #include <string>

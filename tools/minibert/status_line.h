@@ -1,6 +1,7 @@
-// status_line.h: a line on a terminal that is written over, for someone who waits for a file of results: texts
-// done, and a bar where it is known how many there will be. Called by model_input.cpp. Easy to break: it
-// must be cleared before anything else is written to standard error. Test: ctest -R live_texts.
+// status_line.h: a line on a terminal that is written over, for someone who waits for a file of
+// results: texts done, and a bar where it is known how many there will be. Called by
+// model_input.cpp. Easy to break: it must be cleared before anything else is written to standard
+// error. Test: ctest -R live_texts.
 #pragma once
 
 #include <cstdint>

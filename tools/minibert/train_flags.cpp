@@ -73,8 +73,8 @@ void TrainFlags::add_key(const ConfigKey& key) {
 
 namespace {
 
-/// A model that training starts from keeps its dropout, as Transformers' from_pretrained does, where no setting says
-/// another.
+/// A model that training starts from keeps its dropout, as Transformers' from_pretrained does,
+/// where no setting says another.
 void take_dropout(ConfigBuilder& builder) {
   const std::filesystem::path file =
       std::filesystem::path(builder.config().init_from) / "config.json";

@@ -1,6 +1,7 @@
 // train_flags.h: the settings of a training run as flags, for the verbs that train: `train`,
-// `finetune` and `verify-resume`. Each flag is a line of the table in models/training/config_keys.cpp. Easy to break:
-// a flag that was not given must leave what recipe, file and environment say.
+// `finetune` and `verify-resume`. Each flag is a line of the table in
+// models/training/config_keys.cpp. Easy to break: a flag that was not given must leave what recipe,
+// file and environment say.
 // Test: ctest -R train_verb.
 #pragma once
 

@@ -1,7 +1,7 @@
 // memory_functions.h: CUDA's loads and stores with cache hints, which are plain ones here, and its
 // atomics on whole numbers. Float atomics are left out: their order would decide a result's bits,
 // and no kernel of the project may use them. Blocks run one after another, so an atomic needs no
-// lock. Source: CUDA C++ Programming Guide, 10.10 to 10.14. Test: ctest -R simt_engine_memory_functions.
+// lock. Source: CUDA C++ Programming Guide, 10.10 to 10.14. Test: ctest -R engine_memory_functions.
 #pragma once
 
 #include <algorithm>

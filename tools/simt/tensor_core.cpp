@@ -1,4 +1,5 @@
-// tensor_core.cpp: gathers fragments, multiplies, scatters. Test: ctest -R simt_engine_ptx, simt_engine_oracle.
+// tensor_core.cpp: gathers fragments, multiplies, scatters. Test: ctest -R simt_engine_ptx,
+// simt_engine_oracle.
 #include "tools/simt/tensor_core.h"
 
 #include <cmath>

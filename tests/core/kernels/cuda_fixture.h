@@ -108,7 +108,7 @@ inline std::vector<Tensor> same_bits_in_every_schedule(
   return first;
 }
 
-/// The kernels that `run` launches, in order: "cast_packs<2, float, __half>". A GPU does not tell: none.
+/// The kernels that `run` launches, in order: "cast_packs<2, float, __half>"; on a GPU none.
 inline std::vector<std::string> kernels_of(const std::function<void()>& run) {
   std::vector<std::string> names;
 #ifdef MINIBERT_SIMT

@@ -596,7 +596,7 @@ TEST_F(GemmCuda, CublasLtMatchesReference) {
         if (form == 1)
           expect_reference(p, {.row_sums = true, .accumulate_row_sums = true}, {kPublic});
         if (types.element != types.result || s.M * s.N == 1) continue;
-        // The library rounds its product to 16 bits. The largest of c is no smaller, but for one element.
+        // The library rounds its product to 16 bits. The largest of c is no smaller, except one.
         const double rounding = types.element == DType::f32    ? 0
                                 : types.element == DType::bf16 ? 0x1p-8
                                                                : 0x1p-11;

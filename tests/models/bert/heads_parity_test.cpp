@@ -149,8 +149,9 @@ TEST(HeadsParity, LossAndGradientsOfClassesEqualTransformers) {
   expect_loss_and_gradients(kClassification);
 }
 
-// parity_test.cpp holds gradients in 16 bits to PyTorch's errors. Here: a loss is off by twice the error
-// of a score at most, and that of the rounding alone is u |score|; as much again for the encoder.
+// parity_test.cpp holds gradients in 16 bits to PyTorch's errors. Here: a loss is off by twice the
+// error of a score at most, and that of the rounding alone is u |score|; as much again for the
+// encoder.
 TEST(HeadsParity, LossesIn16BitsAreAsNearAsTheirScores) {
   for (const Head& head : {kQuestionAnswering, kClassification}) {
     std::vector<float> expected(1);

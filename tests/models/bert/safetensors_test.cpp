@@ -197,7 +197,7 @@ TEST_F(Safetensors, RefusesDamagedHeaders) {
   expect_refused(std::string(50000, '['), 0, "nested more than 200 levels deep");
 }
 
-/// A header of `count` tensors of `bytes_each` bytes, in the order of their bytes, and after these `more`.
+/// A header of `count` tensors of `bytes_each` bytes, in the order of their bytes, then `more`.
 std::string header_of_many(int count, int bytes_each, const std::string& more) {
   std::string header = "{";
   for (int i = 0; i < count; ++i)
@@ -207,8 +207,8 @@ std::string header_of_many(int count, int bytes_each, const std::string& more) {
   return more.empty() ? header : header + more + "}";
 }
 
-// In a time that grows with the number: a reader that looked through all tensors after each would be ended by the
-// test's time-out.
+// In a time that grows with the number: a reader that looked through all tensors after each would
+// be ended by the test's time-out.
 TEST_F(Safetensors, FindsEachOfManyTensors) {
   constexpr int kTensors = 100'000;
   write_raw(header_of_many(kTensors, 2, ""), 2 * kTensors);

@@ -1,5 +1,5 @@
-// compare_curves_test.cpp: planted differences are found where they are, chance is not one, and the band
-// is the header's formula.
+// compare_curves_test.cpp: planted differences are found where they are, chance is not one, and the
+// band is the header's formula.
 #include "models/curves/compare_curves.h"
 
 #include <cmath>

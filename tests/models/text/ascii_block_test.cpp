@@ -1,5 +1,5 @@
-// ascii_block_test.cpp: kinds of bytes, lower case and words of blocks, on every instruction set, against
-// the definitions, a byte at a time.
+// ascii_block_test.cpp: kinds of bytes, lower case and words of blocks, on every instruction set,
+// against the definitions, a byte at a time.
 #include "models/text/ascii_block.h"
 
 #include <cctype>

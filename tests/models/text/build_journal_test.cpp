@@ -1,5 +1,5 @@
-// build_journal_test.cpp: data build killed again and again goes on where it was and writes the bytes of
-// an undisturbed build; what it finds damaged or of another build it does not believe.
+// build_journal_test.cpp: data build killed again and again goes on where it was and writes the
+// bytes of an undisturbed build; what it finds damaged or of another build it does not believe.
 // Expected bytes: those of the undisturbed build. Builds run in child processes, which are killed.
 #include "models/text/build_journal.h"
 

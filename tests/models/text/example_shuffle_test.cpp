@@ -1,6 +1,7 @@
-// example_shuffle_test.cpp: every example comes back once and whole, in an order that depends on the seed
-// alone and not on memory, and that has nothing to do with the order of its coming.
-// Expected: the bound of a rank correlation of independent orders, and the order that the keys define.
+// example_shuffle_test.cpp: every example comes back once and whole, in an order that depends on
+// the seed alone and not on memory, and that has nothing to do with the order of its coming.
+// Expected: the bound of a rank correlation of independent orders, and the order that the keys
+// define.
 #include "models/text/example_shuffle.h"
 
 #include <algorithm>

@@ -1,5 +1,6 @@
-// json_depth_test.cpp: brackets are counted outside of strings only, and every reader of JSON files refuses a file that
-// is nested too deeply. Without the refusal each of these ends the test by a stack overflow.
+// json_depth_test.cpp: brackets are counted outside of strings only, and every reader of JSON files
+// refuses a file that is nested too deeply. Without the refusal each of these ends the test by a
+// stack overflow.
 #include "models/text/json_depth.h"
 
 #include <functional>

@@ -120,7 +120,7 @@ TEST_F(LabelledTexts, NamesTheTwoTextsOfAPair) {
   expect_refused("one.tsv", "sentence1\tsentence\tlabel\na\tb\tx\n", {"has no column \"text\""});
 }
 
-// The first lines of CoLA's train.tsv and of AG News' train.csv are rows; those of SST-2 and MRPC are names.
+// The first lines of CoLA's train.tsv and AG News' train.csv are rows, SST-2's and MRPC's names.
 TEST_F(LabelledTexts, SaysHowToNameColumnsWhereTheFirstLineIsARow) {
   const std::string cola =
       "gj04\t1\t\tOur friends won't buy this analysis.\ngj04\t0\t*\tThey drank the pub.\n";

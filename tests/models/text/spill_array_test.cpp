@@ -1,5 +1,5 @@
-// spill_array_test.cpp: an array reads back what was appended, from memory and from its file, and so does
-// a corpus of documents. Expected values: the numbers that were appended.
+// spill_array_test.cpp: an array reads back what was appended, from memory and from its file, and
+// so does a corpus of documents. Expected values: the numbers that were appended.
 #include "models/text/spill_array.h"
 
 #include <numeric>

@@ -6,7 +6,7 @@
 `windows` writes a JSON list, one object a window: question (number), ids, first_segment, first_token, max_context, start, end.
 `answers` reads SCORES, [[start scores, end scores] a window], and writes for each question its n best [text, start, end].
 Tokens come from `tokenizers`; everything else is plain Python. Called by squad_windows_test.cpp and squad_answers_test.cpp with the
-Python of MINIBERT_PYTHON, and by tools/bench/squad_peer.py.
+Python of MINIBERT_PYTHON, and by tools/bench/finetune_peer.py.
 """
 
 import argparse

@@ -554,7 +554,8 @@ TEST_F(TextReader, OtherEncodingsAreNotCalledLatin1) {
   EXPECT_FALSE(stats_.looks_misread());
 }
 
-// As Python's open() reads lines, but only where the file has no line feed: elsewhere BERT takes a return for a blank.
+// As Python's open() reads lines, but only where the file has no line feed: elsewhere BERT takes a
+// return for a blank.
 TEST_F(TextReader, CarriageReturnsAloneEndLinesWhereThereIsNoLineFeed) {
   using Lines = std::vector<std::string>;
   const std::string old_mac = "a b\rc\r\rlast";

@@ -49,7 +49,7 @@ TEST(BucketProbe, AllRanksTakeTheSameAndKeepIt) {
     EXPECT_TRUE(size.megabytes == 1 || size.megabytes == 2 || size.megabytes == 4);  // of 5 MB
     EXPECT_EQ(size.megabytes, chosen[0].megabytes);
     EXPECT_EQ(size.bucket.ranks, kWorld);
-    EXPECT_NE(size.reason.find("1 MB in "), std::string::npos) << size.reason;
+    EXPECT_NE(size.reason.find("1 MiB in "), std::string::npos) << size.reason;
     EXPECT_EQ(size.reason, chosen[0].reason);
   }
 }

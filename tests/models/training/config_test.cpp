@@ -244,7 +244,7 @@ TEST(Config, EvaluationSetsHaveNames) {
   EXPECT_EQ(sets[1], (std::pair<std::string, std::string>("novel", "/x/y")));
   config.evaluation_data.push_back("b/novel");
   EXPECT_TRUE(has(usage_error([&] { evaluation_sets(config); }), "given twice"));
-  // In metrics.jsonl, the log line or a tag of TensorBoard each of these would be damage (RFC 8259, section 7).
+  // Each would damage metrics.jsonl, the log line or a tag of TensorBoard (RFC 8259, section 7).
   for (const char* name : {"a\nb", "a\tb", "\x1b[31mred", "a\x7f", "caf\xe9", "a\"b", "a\\b"}) {
     config.evaluation_data = {std::string("data/") + name + "/"};
     const std::string message = usage_error([&] { evaluation_sets(config); });

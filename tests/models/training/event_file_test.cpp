@@ -74,7 +74,7 @@ TEST(EventFile, ADamagedByteEndsTheReading) {
   }
 }
 
-// Field 1 is a double and field 2 a varint; here 1 comes as a varint, before and after one of eight bytes.
+// Field 1 is a double; here it comes as a varint, too, before and after one of eight bytes.
 TEST(EventFile, AFieldOfAnotherTypeHasNoBytesOfTheOneBefore) {
   const auto raw = [](auto value) {
     return std::string(reinterpret_cast<const char*>(&value), sizeof value);

@@ -1,5 +1,5 @@
-// plan_memory_test.cpp: the plan's bytes are those of steps that are computed, category by category, and
-// what many ranks would keep follows from the formulas of their settings.
+// plan_memory_test.cpp: the plan's bytes are those of steps that are computed, category by
+// category, and what many ranks would keep follows from the formulas of their settings.
 #include "models/training/plan_memory.h"
 
 #include <thread>

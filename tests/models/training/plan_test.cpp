@@ -1,5 +1,5 @@
-// plan_test.cpp: what a plan says of a run, against the data's manifest and formulas, and its advice after
-// memory ran out, carried out.
+// plan_test.cpp: what a plan says of a run, against the data's manifest and formulas, and its
+// advice after memory ran out, carried out.
 #include "models/training/plan.h"
 
 #include <fstream>

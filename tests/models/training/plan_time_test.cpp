@@ -1,5 +1,5 @@
-// plan_time_test.cpp: the model of step time against sums written out here, its inverses, and the table of
-// published runs against figures of facts that the code does not have.
+// plan_time_test.cpp: the model of step time against sums written out here, its inverses, and the
+// table of published runs against figures of facts that the code does not have.
 #include "models/training/plan_time.h"
 
 #include <gtest/gtest.h>

@@ -40,8 +40,8 @@ class HeldGroup : public ProcessGroup {
   }
 };
 
-/// Five chunks in buckets of two and a rest of one: "a" in the first bucket, "norm" (a master that layers
-/// read) across the first two, "b" in all that is left.
+/// Five chunks in buckets of two and a rest of one: "a" in the first bucket, "norm" (a master that
+/// layers read) across the first two, "b" in all that is left.
 ParameterTable table() {
   ParameterTable table;
   table.add("a", {2 * kChunk - 128});
@@ -98,7 +98,7 @@ TEST_F(WeightGatherTest, BringsTheMastersThatLayersRead) {
   group_.end(5);
 }
 
-// The collectives behind a reader's bucket have not ended: it would wait for ever if it waited for them.
+// The collectives after a reader's bucket never end, so waiting for them would take for ever.
 TEST_F(WeightGatherTest, AReaderWaitsForItsBucketAndThoseBefore) {
   begin();
   group_.end(1);

@@ -215,8 +215,8 @@ cudaError_t enqueue_work(cudaStream_t stream, Work work);
 uint32_t random_urgency();
 /// Runs work, now: opens memory, logs, injects, catches.
 void execute(const Work& work, uint64_t stream_id);
-/// Runs at least what these wait for. Each tells the virtual clock that the host waited. Meanwhile other
-/// threads may come in, if the work is up to another process.
+/// Runs at least what these wait for. Each tells the virtual clock that the host waited. Meanwhile
+/// other threads may come in, if the work is up to another process.
 void wait_for(OperationPtr operation);
 void wait_for_stream(CUstream_st& stream);
 void wait_for_device(int device);
