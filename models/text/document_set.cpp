@@ -56,7 +56,8 @@ SentenceRun DocumentSet::read(int64_t document, int64_t first, int64_t wanted) c
   const auto [begin, end] = sentences_between(document);
   const int64_t from = begin + first;
   SentenceRun run;
-  run.begins = token_begins(from, std::clamp<int64_t>(wanted, 1, end - from));  // of a token or more
+  // No sentence is empty: as many as tokens are enough.
+  run.begins = token_begins(from, std::clamp<int64_t>(wanted, 1, end - from));
   const int64_t start = run.begins[0];
   for (int64_t& place : run.begins) place -= start;
   const auto enough = std::lower_bound(run.begins.begin() + 1, run.begins.end(), wanted);

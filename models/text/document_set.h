@@ -33,13 +33,13 @@ class DocumentSet {
  public:
   DocumentSet() = default;
   /// memory: bytes that it may hold; beyond, its arrays go to files in `folder` named after `name`.
-  /// vocab_size: ids are below it.
+  /// vocab_size: ids are below it. to_store: store() will follow.
   DocumentSet(const std::filesystem::path& folder, const std::string& name, int64_t memory,
-              int32_t vocab_size)
+              int32_t vocab_size, bool to_store = false)
       : id_bytes_(vocab_size <= 65536 ? 2 : 4),
-        document_begin_(folder / (name + "-documents.spill"), memory / 8),
-        sentence_begin_(folder / (name + "-sentences.spill"), memory / 4),
-        ids_(folder / (name + "-tokens.spill"), memory / 2) {}
+        document_begin_(folder / (name + "-documents.spill"), memory / 8, to_store),
+        sentence_begin_(folder / (name + "-sentences.spill"), memory / 4, to_store),
+        ids_(folder / (name + "-tokens.spill"), memory / 2, to_store) {}
 
   void begin_document() { document_begin_.push_back(sentences()); }
   void add_sentence(std::span<const int32_t> ids);

@@ -48,10 +48,12 @@ class SpillArray {
  public:
   SpillArray() = default;
   /// memory: bytes that it may hold before it goes to the file `path`; one block more at a time.
-  SpillArray(std::filesystem::path path, int64_t memory)
+  /// to_store: store() will follow, so what is in memory is written on the way.
+  SpillArray(std::filesystem::path path, int64_t memory, bool to_store = false)
       : path_(std::move(path)),
         most_(static_cast<size_t>(memory) / sizeof(T)),
-        block_(std::clamp(most_, kLeastBlock, kBlock)) {}
+        block_(std::clamp(most_, kLeastBlock, kBlock)),
+        to_store_(to_store) {}
 
   void append(std::span<const T> values) {
     size_ += static_cast<int64_t>(values.size());
@@ -65,7 +67,7 @@ class SpillArray {
       write_blocks();
       in_memory_ = false;
       blocks_.resize(1);
-      blocks_[0].clear();
+      clear_block();
     }
   }
   void push_back(const T& value) { append({&value, 1}); }
@@ -118,18 +120,22 @@ class SpillArray {
   /// In memory the blocks are the array, and all but the last are full; else there is one, for the end.
   std::vector<T>& block_with_room() {
     if (!blocks_.empty() && blocks_.back().size() < block_) return blocks_.back();
+    if (!in_memory_ || to_store_) write_blocks();
     if (in_memory_) {
       blocks_.emplace_back().reserve(block_);
     } else {
-      write_blocks();
-      blocks_[0].clear();
+      clear_block();
     }
     return blocks_.back();
   }
   void write_blocks() {
     if (!file_) file_ = std::make_unique<SpillFile>(path_);
-    for (const std::vector<T>& block : blocks_)
-      file_->append(block.data(), block.size() * sizeof(T));
+    for (; written_ < blocks_.size(); ++written_)
+      file_->append(blocks_[written_].data(), blocks_[written_].size() * sizeof(T));
+  }
+  void clear_block() {
+    blocks_[0].clear();
+    written_ = 0;
   }
   void read_blocks() {
     for (size_t at = 0; at < static_cast<size_t>(size_); at += block_) {
@@ -142,8 +148,9 @@ class SpillArray {
   std::filesystem::path path_;
   size_t most_ = std::numeric_limits<size_t>::max();  // values in memory
   size_t block_ = kBlock;                             // values a block
-  bool in_memory_ = true;
+  bool to_store_ = false, in_memory_ = true;
   std::vector<std::vector<T>> blocks_;
+  size_t written_ = 0;  // blocks that are in the file, too
   std::unique_ptr<SpillFile> file_;
   int64_t size_ = 0;
 };

@@ -11,9 +11,9 @@ void WriteBehind::wrote(int file, int64_t bytes) {
   const int64_t far = started_ - kKept;  // before what was started now
   started_ = bytes;
   if (!forgets_ || far <= forgotten_) return;
-  ::sync_file_range(file, forgotten_, far - forgotten_,
-                    SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                        SYNC_FILE_RANGE_WAIT_AFTER);
+  ::sync_file_range(
+      file, forgotten_, far - forgotten_,
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   ::posix_fadvise(file, forgotten_, far - forgotten_, POSIX_FADV_DONTNEED);
   forgotten_ = far;
 }

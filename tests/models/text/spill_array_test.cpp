@@ -2,6 +2,7 @@
 // a corpus of documents, and when its files are adopted. Expected values: the numbers that were appended.
 #include "models/text/spill_array.h"
 
+#include <cstring>
 #include <numeric>
 
 #include "core/error.h"
@@ -13,31 +14,61 @@ namespace {
 
 using testing::TemporaryFolder;
 
+/// Appends sevens of 0, 1, 2, ... until there are `count` or a few more. Returns them.
+std::vector<int32_t> filled(SpillArray<int32_t>& array, int count) {
+  std::vector<int32_t> chunk(7), all;
+  while (static_cast<int>(all.size()) < count) {
+    std::iota(chunk.begin(), chunk.end(), static_cast<int32_t>(all.size()));
+    array.append(chunk);
+    all.insert(all.end(), chunk.begin(), chunk.end());
+  }
+  return all;
+}
+
+void expect_values(const SpillArray<int32_t>& array, const std::vector<int32_t>& expected) {
+  ASSERT_EQ(array.size(), static_cast<int64_t>(expected.size()));
+  std::vector<int32_t> all(expected.size());
+  array.read(0, array.size(), all.data());
+  EXPECT_TRUE(all == expected);
+  for (size_t at = 0; at < expected.size(); at += 1 + at / 3)
+    ASSERT_EQ(array[static_cast<int64_t>(at)], expected[at]);
+}
+
 TEST(SpillArray, ReadsBackWhatWasAppended) {
   for (const int64_t memory : {int64_t{1} << 30, int64_t{1} << 20, int64_t{1000}, int64_t{0}}) {
     for (const int count : {0, 1, 999, 300000}) {
       TemporaryFolder folder;
       {
         SpillArray<int32_t> array(folder / "inner" / "array", memory);
-        std::vector<int32_t> chunk(7);
-        std::vector<int32_t> expected;
-        while (static_cast<int>(expected.size()) < count) {
-          std::iota(chunk.begin(), chunk.end(), static_cast<int32_t>(expected.size()));
-          array.append(chunk);
-          expected.insert(expected.end(), chunk.begin(), chunk.end());
-        }
+        const std::vector<int32_t> expected = filled(array, count);
         array.seal();
         EXPECT_EQ(array.spilled(),
                   memory < static_cast<int64_t>(sizeof(int32_t) * expected.size()));
-        ASSERT_EQ(array.size(), static_cast<int64_t>(expected.size()));
-        std::vector<int32_t> all(expected.size());
-        array.read(0, array.size(), all.data());
-        EXPECT_TRUE(all == expected);
-        for (size_t at = 0; at < expected.size(); at += 1 + at / 3)
-          ASSERT_EQ(array[static_cast<int64_t>(at)], expected[at]);
+        expect_values(array, expected);
         EXPECT_EQ(std::filesystem::exists(folder / "inner" / "array"), array.spilled());
       }
       EXPECT_FALSE(std::filesystem::exists(folder / "inner" / "array"));
+    }
+  }
+}
+
+TEST(SpillArray, AStoredArrayIsInItsFile) {
+  for (const bool to_store : {false, true}) {
+    for (const int64_t memory : {int64_t{1} << 30, int64_t{1} << 20, int64_t{0}}) {
+      for (const int count : {0, 999, 300000}) {
+        TemporaryFolder folder;
+        SpillArray<int32_t> array(folder / "array", memory, to_store);
+        const std::vector<int32_t> expected = filled(array, count);
+        array.seal();
+        array.store();
+        expect_values(array, expected);
+        const std::string bytes = testing::read_bytes(folder / "array");
+        ASSERT_EQ(bytes.size(), sizeof(int32_t) * expected.size());
+        EXPECT_TRUE(bytes.empty() || std::memcmp(bytes.data(), expected.data(), bytes.size()) == 0);
+        SpillArray<int32_t> adopted(folder / "array", memory);
+        ASSERT_TRUE(adopted.adopt(array.size()));
+        expect_values(adopted, expected);
+      }
     }
   }
 }
