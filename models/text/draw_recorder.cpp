@@ -33,8 +33,9 @@ void DrawRecorder::documents(const DocumentSet& documents) {
   if (!on()) return;
   for (int64_t d = 0; d < documents.documents(); ++d) {
     nlohmann::json sentences = nlohmann::json::array();
-    for (int64_t s = 0; s < documents.sentences_of(d); ++s) {
-      const auto ids = documents.sentence(d, s);
+    const SentenceRun run = documents.read(d);
+    for (int64_t s = 0; s < run.size(); ++s) {
+      const auto ids = run[s];
       sentences.push_back(std::vector<int32_t>(ids.begin(), ids.end()));
     }
     out_ << nlohmann::json{{"document", d}, {"sentences", sentences}} << '\n';

@@ -68,15 +68,17 @@ void ExampleShuffle::add(const StoredExample& stored) {
 void ExampleShuffle::drain(const std::function<void(const StoredExample&)>& sink) {
   for (SpillArray<int32_t>& bucket : buckets_) {
     bucket.seal();
-    std::vector<std::tuple<uint64_t, uint64_t, int64_t>> order;  // key, number, place
-    for (int64_t at = 0; at < bucket.size();) {
-      const int32_t* record = bucket.data() + at;
+    std::vector<int32_t> records(static_cast<size_t>(bucket.size()));
+    bucket.read(0, bucket.size(), records.data());
+    std::vector<std::tuple<uint64_t, uint64_t, size_t>> order;  // key, number, place
+    for (size_t at = 0; at < records.size();) {
+      const int32_t* record = records.data() + at;
       order.emplace_back(joined(record[0], record[1]), joined(record[2], record[3]), at);
-      at += static_cast<int64_t>(kHead) + record[4] + 2 * record[6];
+      at += kHead + static_cast<size_t>(record[4] + 2 * record[6]);
     }
-    std::sort(order.begin(), order.end());
-    for (const auto& [key, number, at] : order) sink(read_record(bucket.data() + at));
     bucket = {};
+    std::sort(order.begin(), order.end());
+    for (const auto& [key, number, at] : order) sink(read_record(records.data() + at));
   }
 }
 

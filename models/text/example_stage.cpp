@@ -3,7 +3,6 @@
 #include "models/text/example_stage.h"
 
 #include <algorithm>
-#include <atomic>
 
 #include "core/error.h"
 #include "core/parallel.h"
@@ -14,9 +13,6 @@ namespace {
 constexpr int64_t kGroupDocuments = 256;   // whose examples are in memory at once
 constexpr int64_t kGroupTokens = 1 << 20;  // of these documents, unless one alone has more
 constexpr int64_t kMaskGrain = 64;         // examples per block
-// Tokens of documents, after which mapped files are forgotten: each random sentence of a pair lies
-// elsewhere, and the kernel maps 64 KB around it.
-constexpr int64_t kForgetTokens = 1 << 16;
 
 ShardTraits traits_of(const TokenTable& table, const DataSettings& settings) {
   return {table.vocab_size, settings.examples.sequence_length, !settings.dynamic_masking,
@@ -85,7 +81,6 @@ std::vector<ShardEntry> ExampleStage::run() {
       const int64_t count = group_size(first);
       auto group = create(first, count, duplicate);
       worker_.give([this, group, taken] { take(*group, taken); });
-      part_.documents.forget();
       first += count;
       taken = 0;
     }
@@ -115,7 +110,6 @@ std::shared_ptr<ExampleStage::Group> ExampleStage::create(int64_t first, int64_t
   group->duplicate = duplicate;
   if (recorder_.on()) group->pass_draws.resize(static_cast<size_t>(count));
   std::vector<std::vector<Example>> passes(static_cast<size_t>(count));
-  std::atomic<int64_t> tokens_read = 0;
   parallel_blocks(count, [&](int64_t i) {
     const auto at = static_cast<size_t>(i);
     DrawSource source(
@@ -123,9 +117,6 @@ std::shared_ptr<ExampleStage::Group> ExampleStage::create(int64_t first, int64_t
                      static_cast<uint32_t>(duplicate)),
         recorder_.on() ? &group->pass_draws[at] : nullptr);
     passes[at] = create_examples(part_.documents, first + i, table_, settings_.examples, source);
-    const int64_t tokens = part_.documents.tokens_of(first + i);
-    const int64_t before = tokens_read.fetch_add(tokens);
-    if (before / kForgetTokens != (before + tokens) / kForgetTokens) part_.documents.forget();
   });
   for (std::vector<Example>& pass : passes) {
     for (Example& example : pass) group->examples.push_back({std::move(example), {}, {}});

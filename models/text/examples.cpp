@@ -49,6 +49,7 @@ class DocumentPass {
                const ExampleOptions& options, DrawSource& draws)
       : documents_(documents),
         document_(document),
+        own_(documents.read(document)),
         table_(table),
         options_(options),
         draws_(draws),
@@ -57,10 +58,10 @@ class DocumentPass {
 
   std::vector<Example> run() {
     if (draws_.random() < options_.short_sequence_prob) target_ = draws_.randint(2, budget_);
-    const int64_t sentences = documents_.sentences_of(document_);
+    const int64_t sentences = own_.size();
     int64_t chunk_begin = 0, chunk_tokens = 0;
     for (int64_t i = 0; i < sentences; ++i) {
-      chunk_tokens += static_cast<int64_t>(documents_.sentence(document_, i).size());
+      chunk_tokens += static_cast<int64_t>(own_[i].size());
       if (i + 1 < sentences && chunk_tokens < target_) continue;
       i -= options_.nsp ? finish_pair(chunk_begin, i + 1) : finish_single(chunk_begin, i + 1);
       chunk_begin = i + 1;
@@ -70,8 +71,8 @@ class DocumentPass {
   }
 
  private:
-  void append(Tokens& to, int64_t document, int64_t sentence) {
-    const auto ids = documents_.sentence(document, sentence);
+  void append(Tokens& to, int64_t sentence) const {
+    const auto ids = own_[sentence];
     to.insert(to.end(), ids.begin(), ids.end());
   }
 
@@ -80,12 +81,12 @@ class DocumentPass {
     const int64_t size = end - begin;
     const int64_t a_size = size >= 2 ? draws_.randint(1, size - 1) : 1;
     Tokens a, b;
-    for (int64_t j = begin; j < begin + a_size; ++j) append(a, document_, j);
+    for (int64_t j = begin; j < begin + a_size; ++j) append(a, j);
     const bool random_next = size == 1 || draws_.random() < 0.5;
     if (random_next) {
       random_b(target_ - static_cast<int64_t>(a.size()), b);
     } else {
-      for (int64_t j = begin + a_size; j < end; ++j) append(b, document_, j);
+      for (int64_t j = begin + a_size; j < end; ++j) append(b, j);
     }
     const size_t own = a.size() + (random_next ? 0 : b.size());
     truncate_pair(a, b, budget_, draws_);
@@ -102,16 +103,14 @@ class DocumentPass {
     for (int attempt = 0; attempt < 10 && other == document_; ++attempt) {
       other = draws_.randint(0, documents_.documents() - 1);
     }
-    const int64_t sentences = documents_.sentences_of(other);
-    for (int64_t j = draws_.randint(0, sentences - 1); j < sentences; ++j) {
-      append(b, other, j);
-      if (static_cast<int64_t>(b.size()) >= wanted) break;
-    }
+    const int64_t first = draws_.randint(0, documents_.sentences_of(other) - 1);
+    const SentenceRun run = documents_.read(other, first, wanted);
+    b.assign(run.ids.begin(), run.ids.end());
   }
 
   int64_t finish_single(int64_t begin, int64_t end) {
     Tokens a, none;
-    for (int64_t j = begin; j < end; ++j) append(a, document_, j);
+    for (int64_t j = begin; j < end; ++j) append(a, j);
     const size_t own = a.size();
     truncate_pair(a, none, budget_, draws_);
     examples_.push_back(join(a, none, table_, kNspNone));
@@ -121,6 +120,7 @@ class DocumentPass {
 
   const DocumentSet& documents_;
   const int64_t document_;
+  const SentenceRun own_;  // the document
   const TokenTable& table_;
   const ExampleOptions& options_;
   DrawSource& draws_;

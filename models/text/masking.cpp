@@ -10,19 +10,35 @@
 namespace minibert {
 namespace {
 
-/// Positions that are masked together, one vector per group. The pieces of a word are neighbours,
-/// except across a [CLS] or [SEP], which Google's script skips without ending a group.
-std::vector<std::vector<int32_t>> candidate_groups(std::span<const int32_t> ids,
-                                                   const TokenTable& table, bool whole_word) {
-  std::vector<std::vector<int32_t>> groups;
+/// The positions that may be masked, and which of them are masked together. One array for all: a vector for
+/// each group would be most of a build's allocations.
+struct Candidates {
+  struct Group {
+    uint32_t first, size;  // in `positions`
+  };
+  std::vector<int32_t> positions;
+  std::vector<Group> groups;
+
+  std::span<const int32_t> of(const Group& group) const {
+    return std::span(positions).subspan(group.first, group.size);
+  }
+};
+
+/// The pieces of a word are neighbours, except across a [CLS] or [SEP], which Google's script skips without
+/// ending a group.
+Candidates candidates_of(std::span<const int32_t> ids, const TokenTable& table, bool whole_word) {
+  Candidates found;
+  found.positions.reserve(ids.size());
+  found.groups.reserve(ids.size());
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] == table.cls || ids[i] == table.sep) continue;
     const bool continues =
-        whole_word && !groups.empty() && table.continues_word[static_cast<size_t>(ids[i])];
-    if (!continues) groups.emplace_back();
-    groups.back().push_back(static_cast<int32_t>(i));
+        whole_word && !found.groups.empty() && table.continues_word[static_cast<size_t>(ids[i])];
+    if (!continues) found.groups.push_back({static_cast<uint32_t>(found.positions.size()), 0});
+    ++found.groups.back().size;
+    found.positions.push_back(static_cast<int32_t>(i));
   }
-  return groups;
+  return found;
 }
 
 int32_t replacement(int32_t id, const TokenTable& table, DrawSource& draws) {
@@ -49,16 +65,16 @@ int masked_count(int64_t length, const MaskingOptions& options) {
 
 MaskedTokens mask_tokens(std::span<const int32_t> ids, const TokenTable& table,
                          const MaskingOptions& options, DrawSource& draws) {
-  auto groups = candidate_groups(ids, table, options.whole_word);
-  draws.shuffle(groups);
+  Candidates candidates = candidates_of(ids, table, options.whole_word);
+  draws.shuffle(candidates.groups);
   const size_t wanted =
       static_cast<size_t>(masked_count(static_cast<int64_t>(ids.size()), options));
   MaskedTokens result;
   result.ids.assign(ids.begin(), ids.end());
-  for (const auto& group : groups) {
+  for (const Candidates::Group& group : candidates.groups) {
     if (result.positions.size() >= wanted) break;
-    if (result.positions.size() + group.size() > wanted) continue;
-    for (const int32_t position : group) {
+    if (result.positions.size() + group.size > wanted) continue;
+    for (const int32_t position : candidates.of(group)) {
       const size_t at = static_cast<size_t>(position);
       result.ids[at] = replacement(ids[at], table, draws);
       result.positions.push_back(position);

@@ -124,6 +124,7 @@ void ShardWriter::flush() {
   body_crc_ = crc32_of(buffer_.data() + skip, buffer_.size() - skip, body_crc_);
   write_all(buffer_.data(), buffer_.size(), written_);
   written_ += static_cast<int64_t>(buffer_.size());
+  behind_.wrote(file_, written_);
   buffer_.clear();
 }
 

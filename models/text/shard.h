@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "models/text/examples.h"
+#include "models/text/write_behind.h"
 
 namespace minibert {
 
@@ -75,6 +76,7 @@ class ShardWriter {
   std::filesystem::path path_, temporary_;
   ShardTraits traits_;
   int file_ = -1;
+  WriteBehind behind_{/* forgets= */ true};
   int64_t written_ = 0;
   uint32_t body_crc_ = 0;  // of all bytes after the header so far
   std::vector<uint64_t> offsets_;

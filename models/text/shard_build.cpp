@@ -103,6 +103,17 @@ int64_t text_bytes(const Manifest& manifest) {
   return bytes;
 }
 
+/// Less than text_bytes() of what is compressed. 0 for pipes.
+int64_t file_bytes(const std::vector<std::string>& files) {
+  int64_t bytes = 0;
+  std::error_code error;
+  for (const std::string& file : files) {
+    const auto size = std::filesystem::file_size(file, error);
+    if (!error) bytes += static_cast<int64_t>(size);
+  }
+  return bytes;
+}
+
 /// Where a dry run keeps what memory should not hold; made at its first use.
 class ScratchFolder {
  public:
@@ -215,8 +226,9 @@ class Build {
   }
 
   void begin_text() {
+    const bool to_store = journal_->on() && file_bytes(files_) > options_.restart_bytes;
     text_.emplace(tokenizer_, table_, options_.settings, folder_ ? path_ : scratch_.path(),
-                  memory_ / 2);
+                  memory_ / 2, to_store);
   }
 
   void check_text() {

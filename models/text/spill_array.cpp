@@ -5,7 +5,6 @@
 #include <cstring>
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/error.h"
@@ -20,14 +19,12 @@ SpillFile::SpillFile(std::filesystem::path path, bool existing) : path_(std::mov
 }
 
 SpillFile::~SpillFile() {
-  if (data_ != nullptr && bytes_ > 0) ::munmap(data_, bytes_);
   ::close(file_);
   std::error_code ignored;
   std::filesystem::remove(path_, ignored);
 }
 
 void SpillFile::append(const void* data, size_t bytes) {
-  MB_ASSERT(data_ == nullptr, "spill_array: {} is mapped", path_.string());
   const auto* at = static_cast<const char*>(data);
   while (bytes > 0) {
     const ssize_t written = ::write(file_, at, bytes);
@@ -37,6 +34,7 @@ void SpillFile::append(const void* data, size_t bytes) {
     bytes -= static_cast<size_t>(written);
     bytes_ += static_cast<size_t>(written);
   }
+  behind_.wrote(file_, static_cast<int64_t>(bytes_));
 }
 
 bool SpillFile::adopt(size_t bytes) {
@@ -49,23 +47,24 @@ void SpillFile::sync() const {
   if (::fsync(file_) != 0) fail_with("cannot be written");
 }
 
-void SpillFile::map() {
-  if (bytes_ == 0) return;
-  data_ = ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, file_, 0);
-  if (data_ == MAP_FAILED) {
-    data_ = nullptr;
-    fail_with("cannot be mapped");
+void SpillFile::read(void* to, size_t bytes, size_t offset) const {
+  MB_ASSERT(offset + bytes <= bytes_, "spill_array: {} bytes at {} of {} in {}", bytes, offset,
+            bytes_, path_.string());
+  auto* at = static_cast<char*>(to);
+  while (bytes > 0) {
+    const ssize_t got = ::pread(file_, at, bytes, static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) fail_with("cannot be read");
+    at += got;
+    offset += static_cast<size_t>(got);
+    bytes -= static_cast<size_t>(got);
   }
-}
-
-void SpillFile::forget() const {
-  if (data_ != nullptr) ::madvise(data_, bytes_, MADV_DONTNEED);
 }
 
 void SpillFile::fail_with(const char* what) const {
   fail<DataError>(
-      "{}: {} ({}). It holds what --memory leaves no room for, about 4 bytes a token: free space "
-      "there, or raise --memory.",
+      "{}: {} ({}). It holds what --memory leaves no room for, about 2 bytes a token, and "
+      "8 more with --shuffle: free space there, or raise --memory.",
       path_.string(), what, std::strerror(errno));
 }
 

@@ -16,11 +16,14 @@ constexpr int64_t kSentenceGrain = 64;    // sentences per block
 
 TextStage::TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
                      const DataSettings& settings, const std::filesystem::path& folder,
-                     int64_t memory)
+                     int64_t memory, bool to_store)
     : tokenizer_(tokenizer), table_(table), settings_(settings), observer_(tokenizer) {
   const bool holds_out = settings.hold_out_every > 0;
-  parts_[0].documents = DocumentSet(folder, "training", holds_out ? memory / 4 * 3 : memory);
-  if (holds_out) parts_[1].documents = DocumentSet(folder, "held-out", memory / 4);
+  const auto documents = [&](const char* name, int64_t bytes) {
+    return DocumentSet(folder, name, bytes, table.vocab_size, to_store);
+  };
+  parts_[0].documents = documents("training", holds_out ? memory / 4 * 3 : memory);
+  if (holds_out) parts_[1].documents = documents("held-out", memory / 4);
   for (TextPart& part : parts_) part.unigrams.resize(static_cast<size_t>(table.vocab_size));
 }
 

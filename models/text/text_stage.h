@@ -28,9 +28,11 @@ struct TextPart {
 /// training part or the held-out part. Keeps references to its arguments.
 class TextStage {
  public:
-  /// memory: bytes for the ids of both parts; beyond, they go to files in `folder`.
+  /// memory: bytes for the ids of both parts; beyond, they go to files in `folder`. to_store: their
+  /// store() will follow.
   TextStage(const WordPieceTokenizer& tokenizer, const TokenTable& table,
-            const DataSettings& settings, const std::filesystem::path& folder, int64_t memory);
+            const DataSettings& settings, const std::filesystem::path& folder, int64_t memory,
+            bool to_store);
 
   void add(Document&& document);
   /// Must follow the last document.

@@ -48,9 +48,9 @@ TEST(Examples, DocumentSetKeepsBorders) {
   EXPECT_EQ(set.tokens(), 6);
   EXPECT_EQ(set.sentences_of(0), 2);
   EXPECT_EQ(set.sentences_of(1), 1);
-  EXPECT_EQ(set.sentence(0, 1)[0], 12);
-  EXPECT_EQ(set.sentence(1, 0).size(), 3u);
-  EXPECT_EQ(set.sentence(1, 0)[0], 1010);
+  EXPECT_EQ(set.read(0)[1][0], 12);
+  EXPECT_EQ(set.read(1)[0].size(), 3u);
+  EXPECT_EQ(set.read(1)[0][0], 1010);
 }
 
 // Whatever the lengths: [CLS] A [SEP] B [SEP], A from this document, runs of neighbours, B as its
