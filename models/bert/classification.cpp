@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "models/bert/hugging_face.h"
 #include "models/bert/inference.h"
@@ -21,6 +22,19 @@ int32_t best_class(std::span<const float> scores, size_t text) {
                 "are damaged, or too large for their type",
                 text + 1);
   return static_cast<int32_t>(std::ranges::max_element(scores) - scores.begin());
+}
+
+/// A number that has no name would get another's, or LABEL_3.
+void check_names(const nlohmann::json& names, const TokenizerFields& fields) {
+  std::vector<std::string> missing;
+  for (size_t i = 0; names.is_object() && i < names.size(); ++i)
+    if (!names.contains(std::to_string(i))) missing.push_back(std::to_string(i));
+  MB_CHECK_AS(DataError, names.is_object() && missing.empty(),
+              "{}: id2label {}, expected names for all numbers from 0. Write it as {{\"0\": "
+              "\"...\", \"1\": \"...\"}}, with the numbers of the classifier's rows",
+              fields.source,
+              names.is_object() ? fmt::format("has no name for {}", missing.front())
+                                : "is " + json_text(names));
 }
 
 /// Transformers keeps both maps as they are: its predictions take id2label, its training label2id.
@@ -65,7 +79,8 @@ std::vector<std::string> classifier_labels(const std::filesystem::path& folder) 
   std::vector<std::string> labels = load_hugging_face_config(folder).labels;
   if (labels.empty())
     for (size_t i = 0; i < classes; ++i) labels.push_back(default_name(i));
-  return labels.size() == classes && classes > 1 ? labels : std::vector<std::string>();
+  const bool distinct = std::set<std::string>(labels.begin(), labels.end()).size() == classes;
+  return distinct && labels.size() == classes && classes > 1 ? labels : std::vector<std::string>();
 }
 
 std::optional<std::vector<std::string>> names_in(const std::vector<std::string>& labels,
@@ -104,7 +119,10 @@ void check_classifier(const std::filesystem::path& folder) {
               "{}: id2label has one label, expected two or more: the model computes a number "
               "(regression), no label. Only models that choose a label can be scored",
               file.string());
-  if (names) check_ids(*names, fields);
+  if (names) {
+    check_names(*names, fields);
+    check_ids(*names, fields);
+  }
 }
 
 std::vector<std::string> class_names(const BertForPreTraining& model,

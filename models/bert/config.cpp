@@ -203,7 +203,8 @@ BertConfig BertConfig::from_json(const std::string& text, const std::string& sou
   try {
     object = json::parse(text);
   } catch (const json::exception& error) {
-    fail<DataError>("{}: is not JSON ({})", source, error.what());
+    fail<DataError>("{}: is not JSON ({}). Copy it again from where the model came from", source,
+                    error.what());
   }
   MB_CHECK_AS(DataError, object.is_object(), "{}: is not a JSON object", source);
   const Fields fields{object, source};

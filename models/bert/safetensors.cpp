@@ -230,6 +230,10 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : path_(path) {
   std::string start(std::min<uint64_t>(file_bytes, 64), '\0');
   read_bytes(whole, 0, start.data(), start.size());
   refuse_lfs_pointer(start, path, file_bytes);
+  MB_CHECK_AS(DataError, !start.starts_with("PK\x03\x04") && !start.starts_with("\x80\x02"),
+              "{}: is a file of PyTorch, expected one of safetensors. Name it pytorch_model.bin: "
+              "then there is a message with the command that converts it",
+              path);
   uint64_t header_bytes = 0;  // little-endian, as is every machine this runs on
   std::memcpy(&header_bytes, start.data(), 8);
   MB_CHECK_AS(DataError, header_bytes <= kMaxHeaderBytes && header_bytes <= file_bytes - 8,

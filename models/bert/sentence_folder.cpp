@@ -12,10 +12,15 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-/// Names of the modes that a Pooling's configuration has on: a name, or a switch for each.
+/// Names of the modes that a Pooling's configuration has on: a name, a list of names, or a switch for each.
 std::string pooling_of(const json& config) {
-  if (config.contains("pooling_mode") && config["pooling_mode"].is_string())
-    return config["pooling_mode"];
+  const json mode = config.value("pooling_mode", json());
+  if (mode.is_string()) return mode;
+  if (mode.is_array()) {
+    std::vector<std::string> names;
+    for (const json& name : mode) names.push_back(name.is_string() ? name.get<std::string>() : "?");
+    return fmt::format("{}", fmt::join(names, ", "));
+  }
   constexpr std::pair<const char*, const char*> kModes[] = {
       {"pooling_mode_cls_token", "cls"},
       {"pooling_mode_max_tokens", "max"},
@@ -58,15 +63,16 @@ SentenceFolder read_sentence_folder(const fs::path& folder) {
   result.lowercase = sentences.value("do_lower_case", json(false)) == true;
   read_prompts(folder / "config_sentence_transformers.json", result);
   for (const auto& [type, path] : read_sentence_modules(folder)) {
-    if (type.ends_with("Pooling")) {
+    const std::string name = type.substr(type.rfind('.') + 1);
+    if (name == "Pooling") {
       const fs::path file = folder / path / "config.json";
       const json config = read_json_object(file);
       result.pooling = pooling_of(config);
       result.pools_prompt = config.value("include_prompt", json(true)) != false;
       result.pooling_file = file.string();
-    } else if (type.ends_with("Normalize")) {
+    } else if (name == "Normalize") {
       result.normalize = path;
-    } else if (!type.ends_with("Transformer")) {
+    } else if (!name.ends_with("Transformer") && name != "Dropout") {  // which training alone has
       result.others.push_back(path.empty() ? type : path);
     }
   }

@@ -31,7 +31,9 @@ struct CorpusFacts {
   int64_t json_lines = 0;       // are JSON objects by their look
   int64_t without_letters = 0;  // numbers, marks, rules
   int64_t twice_encoded = 0;    // hold UTF-8 that was read as Latin-1 or Windows-1252, such as Ã©
-  int64_t with_replacements = 0;  // hold U+FFFD
+  int64_t with_replacements = 0;    // hold U+FFFD
+  int64_t with_special_tokens = 0;  // hold [SEP] or another special token as characters
+  std::string special_tokens;       // those, such as "[CLS] [SEP]"
   // Letters of the text, and tokens of the vocabulary with letters, by script.
   std::map<std::string, int64_t> letters, vocabulary_letters;
   int64_t vocabulary_upper = 0;  // tokens with an upper-case letter

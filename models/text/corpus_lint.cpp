@@ -34,6 +34,7 @@ constexpr double kUpperVocabulary = 0.02;  // of the vocabulary
 constexpr double kMarkup = 0.01;           // of the sentences
 constexpr double kJson = 0.1;
 constexpr double kTwiceEncoded = 0.002;
+constexpr double kSpecialTokens = 0.002;
 constexpr double kBrokenOff = 0.2;
 constexpr int64_t kWrappedTokens = 40;  // a wrapped line has fewer
 constexpr double kWithoutLetters = 0.1;
@@ -61,6 +62,17 @@ std::string filter_command(const std::vector<SourceStats>& sources, const std::s
   if (all_end_with(".zst")) reader = "zstdcat";
   return reader.empty() ? fmt::format("{} < {} > clean.txt", program, files)
                         : fmt::format("{} {} | {} > clean.txt", reader, files, program);
+}
+
+/// A program that replaces words, which stand between blanks here, by blanks.
+std::string without_words(const std::string& words) {
+  std::string expression;
+  for (const char c : words) {
+    constexpr std::string_view kMeant = "\\.[](){}*+?^$|/";
+    if (kMeant.find(c) != std::string_view::npos) expression += '\\';
+    expression += c == ' ' ? '|' : c;
+  }
+  return "sed -E " + shell_word("s/" + expression + "/ /g");
 }
 
 class Linter {
@@ -194,8 +206,8 @@ class Linter {
 
   void sources() {
     std::set<std::pair<int64_t, uint32_t>> seen;
-    int64_t invalid = 0, bytes = 0, zeros = 0;
-    const SourceStats *first = nullptr, *misread = nullptr;
+    int64_t invalid = 0, hidden = 0, bytes = 0;
+    const SourceStats *first = nullptr, *misread = nullptr, *seven_bit = nullptr;
     for (const SourceStats& source : manifest_.sources) {
       if (!seen.insert({source.file_bytes, source.crc32}).second) {
         found("repeated_files", 1.0 / static_cast<double>(manifest_.sources.size()),
@@ -203,26 +215,23 @@ class Linter {
       }
       bytes += source.text_bytes;
       invalid += source.invalid_bytes;
-      zeros += source.zero_bytes;
       if (source.invalid_bytes > 0 && first == nullptr) first = &source;
       if (source.looks_misread() && misread == nullptr) misread = &source;
+      if (source.seven_bit.empty()) continue;
+      hidden += source.text_bytes;
+      if (seven_bit == nullptr) seven_bit = &source;
+    }
+    if (seven_bit != nullptr) {
+      found("seven_bit", share_of(hidden, bytes),
+            "{} was read as ASCII, which loses its other letters.{}", seven_bit->path,
+            conversion_hint(*seven_bit));
     }
     if (first == nullptr) return;
-    if (misread != nullptr) {
-      const bool latin1 = misread->looks_like_latin1();
-      found("not_utf8", share_of(invalid, bytes),
-            "{} bytes are not UTF-8 and became U+FFFD, which the tokenizer drops; {} {}. Convert "
-            "it{}: {}",
-            invalid, misread->path, latin1 ? "looks like Latin-1" : "is in another encoding",
-            latin1 ? "" : ", with the encoding's name in its place", conversion(*misread));
-    } else {
-      found("not_utf8", share_of(invalid, bytes),
-            "{} bytes are {} and became U+FFFD, which the tokenizer drops (first in {}, line {}). "
-            "Remove them: {}",
-            invalid, zeros == invalid ? "zero" : "not UTF-8", first->path,
-            first->first_invalid_line,
-            filter_command({*first}, zeros > 0 ? "tr -d '\\000'" : "iconv -c -f UTF-8 -t UTF-8"));
-    }
+    const SourceStats& worst = misread != nullptr ? *misread : *first;
+    found("not_utf8", share_of(invalid, bytes),
+          "{} bytes are {} and became U+FFFD, which the tokenizer drops (see {}, line {}).{}",
+          invalid, worst.zero_bytes == invalid ? "zero" : "not UTF-8", worst.path,
+          worst.first_invalid_line, conversion_hint(worst));
   }
 
   // ---- A format that was not given -------------------------------------------------------------
@@ -283,6 +292,14 @@ class Linter {
             "{} of {} sentences hold U+FFFD: characters were lost when the file was made. Make it "
             "again from its source, read in the right encoding.",
             facts_.with_replacements, counts_.sentences);
+    }
+    const double special = of_sentences(facts_.with_special_tokens);
+    if (special > kSpecialTokens) {
+      found("special_tokens", special,
+            "{} of {} sentences hold {} as text, which training reads as characters: it places the "
+            "tokens itself. {}",
+            facts_.with_special_tokens, counts_.sentences, facts_.special_tokens,
+            by_command("Remove them", without_words(facts_.special_tokens)));
     }
     const double bare = of_sentences(facts_.without_letters);
     if (bare > kWithoutLetters) {

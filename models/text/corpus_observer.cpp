@@ -114,6 +114,25 @@ CorpusObserver::CorpusObserver(const WordPieceTokenizer& tokenizer)
     if (tokenizer.vocab().id(letter) < 0 && tokenizer.vocab().id("##" + letter) < 0)
       known_.erase(static_cast<uint32_t>(c));
   }
+  const Vocab& vocab = tokenizer.vocab();
+  const std::array<int32_t, kSpecialNames> ids = {vocab.cls_id(), vocab.sep_id(), vocab.mask_id(),
+                                                  vocab.pad_id(), vocab.unk_id()};
+  for (size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] >= 0) special_names_[i] = vocab.token(ids[i]);
+}
+
+uint8_t CorpusObserver::special_tokens_in(std::string_view sentence) const {
+  // Most texts have no '[', which is found faster than five names.
+  const char first = special_names_[1].front();
+  const bool same = std::ranges::all_of(special_names_, [&](const std::string& name) {
+    return name.empty() || name.front() == first;
+  });
+  if (same && sentence.find(first) == std::string_view::npos) return 0;
+  uint8_t found = 0;
+  for (size_t i = 0; i < special_names_.size(); ++i)
+    if (!special_names_[i].empty() && sentence.find(special_names_[i]) != std::string_view::npos)
+      found |= static_cast<uint8_t>(1U << i);
+  return found;
 }
 
 SentenceLook CorpusObserver::look(std::string_view sentence, std::span<const int32_t> ids) const {
@@ -127,6 +146,7 @@ SentenceLook CorpusObserver::look(std::string_view sentence, std::span<const int
   look.is_document_tag = sentence.starts_with("<doc ") || sentence.starts_with("</doc>");
   look.has_entity = has_entity(sentence);
   look.is_json = looks_like_json(sentence);
+  look.special_tokens = special_tokens_in(sentence);
   if (std::find(ids.begin(), ids.end(), tokenizer_.vocab().unk_id()) != ids.end())
     look_at_unknown(sentence, look);
   return look;
@@ -193,6 +213,8 @@ void CorpusObserver::add_sentence(const std::string& text, const SentenceLook& l
   facts.json_lines += look.is_json;
   facts.twice_encoded += look.is_twice_encoded;
   facts.with_replacements += look.has_replacement;
+  facts.with_special_tokens += look.special_tokens != 0;
+  sums.special_tokens |= look.special_tokens;
   facts.without_letters += std::all_of(look.letters.begin(), look.letters.end(),
                                        [](uint32_t count) { return count == 0; });
   for (size_t s = 0; s < kScripts; ++s) sums.letters[s] += look.letters[s];
@@ -215,6 +237,10 @@ CorpusFacts CorpusObserver::facts(int part) const {
   facts.documents_in_both_parts = scaled(documents.in_both_parts, documents.all, sums.documents);
   for (size_t s = 1; s < kScripts; ++s) {
     if (sums.letters[s] > 0) facts.letters[name_of(static_cast<Script>(s))] = sums.letters[s];
+  }
+  for (size_t i = 0; i < kSpecialNames; ++i) {
+    if ((sums.special_tokens >> i & 1U) == 0) continue;
+    facts.special_tokens += (facts.special_tokens.empty() ? "" : " ") + special_names_[i];
   }
   facts.missing_characters = static_cast<int64_t>(sums.missing.size());
   facts.missing_character_sample = most_frequent(sums.missing);

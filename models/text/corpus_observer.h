@@ -29,6 +29,7 @@ struct SentenceLook {
   bool starts_small = false;                 // with a small letter
   bool has_tag = false, is_document_tag = false, has_entity = false, is_json = false;
   bool is_twice_encoded = false, has_replacement = false;
+  uint8_t special_tokens = 0;  // bit i: holds the i-th of the vocabulary's five
   // Of its [UNK]:
   int32_t unknown_words = 0, unknown_upper_words = 0, unknown_long_words = 0;
   std::vector<uint32_t> missing_characters;
@@ -52,16 +53,21 @@ class CorpusObserver {
   struct Part {
     CorpusFacts facts;
     std::array<int64_t, kScripts> letters{};
+    uint8_t special_tokens = 0;         // of all sentences
     int64_t documents = 0, tokens = 0;  // those that repeats are sought among
     std::unordered_map<uint32_t, int64_t> missing;
   };
   void look_at_unknown(std::string_view sentence, SentenceLook& look) const;
+  /// [CLS], [SEP], [MASK], [PAD] and [UNK], as the vocabulary calls them.
+  static constexpr size_t kSpecialNames = 5;
+  uint8_t special_tokens_in(std::string_view sentence) const;
   void add_sentence(const std::string& text, const SentenceLook& look, int64_t tokens, int part);
   void describe_vocabulary(CorpusFacts& facts) const;
 
   const WordPieceTokenizer& tokenizer_;
   BasicTokenizer words_;
   std::unordered_set<uint32_t> known_;  // characters of the vocabulary
+  std::array<std::string, kSpecialNames> special_names_;
   RepeatCounter documents_, sentences_;
   std::array<Part, 2> parts_;
 };

@@ -2,6 +2,9 @@
 #include "models/text/labelled_text.h"
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
 #include <deque>
 #include <map>
 #include <optional>
@@ -269,13 +272,13 @@ size_t column_of(const std::string& file, const std::vector<std::string>& header
 
 /// Errors: DataError if bytes of the file are no text: two labels could become the same one.
 void check_encoding(const SourceStats& stats) {
-  MB_CHECK_AS(DataError, stats.zero_bytes == 0,
-              "{}: line {} holds a zero byte, expected text. Remove it: tr -d '\\000' < {} > "
-              "clean.txt",
-              stats.path, stats.first_invalid_line, shell_word(stats.path));
   MB_CHECK_AS(DataError, stats.invalid_bytes == 0,
-              "{}: line {} is not UTF-8, expected it in a file of labels. Convert it: {}",
-              stats.path, stats.first_invalid_line, conversion(stats));
+              "{}: line {} {}, expected UTF-8 in a file of labels.{}", stats.path,
+              stats.first_invalid_line, stats.zero_bytes > 0 ? "holds a zero byte" : "is not UTF-8",
+              conversion_hint(stats));
+  MB_CHECK_AS(DataError, stats.seven_bit.empty(),
+              "{}: is {}, expected UTF-8 in a file of labels.{}", stats.path, stats.seven_bit,
+              conversion_hint(stats));
 }
 
 /// Adds a text, or its fault.
@@ -406,6 +409,22 @@ std::map<std::string, std::set<std::string>> alike(const std::vector<LabelledTex
   return spellings;
 }
 
+/// Spellings by which pandas, and what writes tables for it, marks that a value is missing.
+constexpr std::array<std::string_view, 10> kMissing = {"nan", "NaN",  "null", "NULL", "None",
+                                                       "NA",  "<NA>", "N/A",  "n/a",  "#N/A"};
+
+/// Whether each label is a number and one has a fraction: scores or prices, whose order no label keeps.
+bool are_measures(const std::set<std::string>& labels) {
+  bool fraction = false;
+  for (const std::string& label : labels) {
+    double value = 0;
+    const auto [end, error] = std::from_chars(label.data(), label.data() + label.size(), value);
+    if (error != std::errc() || end != label.data() + label.size()) return false;
+    fraction |= value != std::floor(value);
+  }
+  return fraction;
+}
+
 }  // namespace
 
 std::vector<std::string> doubts_about(const std::vector<LabelledText>& texts) {
@@ -430,6 +449,19 @@ std::vector<std::string> doubts_about(const std::vector<LabelledText>& texts) {
     doubts.push_back(
         fmt::format("{} texts have {} labels, fewer than two texts each: is --label-column right?",
                     texts.size(), labels.size()));
+  for (const std::string_view missing : kMissing) {
+    const auto texts_with = std::ranges::count(texts, missing, &LabelledText::label);
+    if (texts_with > 0)
+      doubts.push_back(fmt::format(
+          "{} texts have the label \"{}\", which pandas writes where a value is missing. Remove "
+          "them, unless it is a label",
+          texts_with, missing));
+  }
+  if (are_measures(labels))
+    doubts.push_back(fmt::format(
+        "the labels are numbers with fractions, such as {}, and each is learnt as a label of its "
+        "own, without order: regression is not built in. Round them to a few, if these will do",
+        *std::ranges::max_element(labels, {}, &std::string::size)));
   if (contradictions > 0)
     doubts.push_back(fmt::format("{} texts have another label where they are there before ({})",
                                  contradictions, example));

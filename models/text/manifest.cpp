@@ -81,6 +81,8 @@ json to_json(const SourceStats& source) {
           {"invalid_utf8_bytes", source.invalid_bytes},
           {"invalid_c1_bytes", source.invalid_c1_bytes},
           {"invalid_bytes_in_runs", source.invalid_in_runs},
+          {"invalid_bytes_misplaced", source.invalid_misplaced},
+          {"seven_bit", source.seven_bit},
           {"first_invalid_line", source.first_invalid_line},
           {"zero_bytes", source.zero_bytes},
           {"non_ascii_characters", source.valid_non_ascii},
@@ -99,6 +101,8 @@ SourceStats source_from_json(const json& value) {
   source.invalid_bytes = value.at("invalid_utf8_bytes");
   source.invalid_c1_bytes = value.value("invalid_c1_bytes", int64_t{0});
   source.invalid_in_runs = value.value("invalid_bytes_in_runs", int64_t{0});
+  source.invalid_misplaced = value.value("invalid_bytes_misplaced", int64_t{0});
+  source.seven_bit = value.value("seven_bit", std::string());
   source.first_invalid_line = value.value("first_invalid_line", int64_t{0});
   source.zero_bytes = value.value("zero_bytes", int64_t{0});
   source.valid_non_ascii = value.value("non_ascii_characters", int64_t{0});

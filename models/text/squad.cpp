@@ -30,8 +30,10 @@ std::string text_of(const fs::path& file, const char* expected) {
   LineReader lines(file.string());
   for (std::string line; lines.next(line);) text += line + "\n";
   MB_CHECK_AS(DataError, lines.stats().invalid_bytes == 0,
-              "{}: line {} is not UTF-8, expected {}. Convert it: {}", file.string(),
-              lines.stats().first_invalid_line, expected, conversion(lines.stats()));
+              "{}: line {} is not UTF-8, expected {}.{}", file.string(),
+              lines.stats().first_invalid_line, expected, conversion_hint(lines.stats()));
+  MB_CHECK_AS(DataError, lines.stats().seven_bit.empty(), "{}: is {}, expected UTF-8.{}",
+              file.string(), lines.stats().seven_bit, conversion_hint(lines.stats()));
   return text;
 }
 

@@ -21,6 +21,7 @@
 #include "core/shell_word.h"
 #include "models/text/checksum.h"
 #include "models/text/sentence_splitter.h"
+#include "models/text/seven_bit.h"
 #include "models/text/structured_documents.h"
 #include "models/text/unicode.h"
 
@@ -78,6 +79,15 @@ class RawFile {
 
 // ---- Decompression -----------------------------------------------------------------------------
 
+constexpr std::string_view kGzip = "\x1F\x8B", kZstd = "\x28\xB5\x2F\xFD";
+constexpr std::string_view kSkippable = "\x2A\x4D\x18";  // behind a byte 0x50 to 0x5F
+
+/// Whether this begins, or may yet begin, with a frame of zstd that holds no text: pzstd's files do.
+bool begins_skippable(std::string_view start) {
+  return !start.empty() && (static_cast<unsigned char>(start[0]) & 0xF0) == 0x50 &&
+         (start.substr(1).starts_with(kSkippable) || kSkippable.starts_with(start.substr(1)));
+}
+
 class Decoder {
  public:
   virtual ~Decoder() = default;
@@ -107,6 +117,10 @@ class GzipDecoder : public Decoder {
     if (complete_) {  // files may be concatenated, as by `cat a.gz b.gz`, or padded, as on a tape
       input.remove_prefix(std::min(input.find_first_not_of('\0'), input.size()));
       if (input.empty()) return;
+      MB_CHECK_AS(DataError, input.front() == kGzip.front(),
+                  "{}: other bytes follow its gzip stream, expected the end of the file or another "
+                  "stream. If the text is whole without them, drop them: gzip -dcq {} > clean.txt",
+                  path_, path_ == "-" ? "FILE" : shell_word(path_));
       inflateReset(&stream_);
     }
     stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(input.data()));
@@ -165,8 +179,6 @@ class ZstdDecoder : public Decoder {
   bool pending_ = false, complete_ = false;
 };
 
-constexpr std::string_view kGzip = "\x1F\x8B", kZstd = "\x28\xB5\x2F\xFD";
-
 /// A kind of file that is no text, by bytes near its beginning.
 struct ForeignFile {
   size_t place;
@@ -181,8 +193,14 @@ constexpr ForeignFile kForeignFiles[] = {
     {0, "\x04\x22\x4D\x18"sv, "packed by lz4", "lz4cat {} > clean.txt"},
     {0, "PK\x03\x04"sv, "a zip archive (.zip, .docx, .xlsx)", "unzip -p {} > clean.txt"},
     {0, "7z\xBC\xAF\x27\x1C"sv, "a 7z archive", "7z x -so {} > clean.txt"},
+    {0, "Rar!\x1A\x07"sv, "a RAR archive", "unrar p -inul {} > clean.txt"},
+    {0, "\x1F\x9D"sv, "packed by compress", "zcat {} > clean.txt"},
     {0, "%PDF-"sv, "a PDF", "pdftotext {} clean.txt"},
+    {0, "{\\rtf"sv, "a document in RTF", "pandoc -f rtf -t plain -o clean.txt {}"},
+    {0, "\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1"sv, "a document of old Office (.doc, .xls)",
+     "soffice --headless --convert-to txt:Text {}"},
     {0, "PAR1\x15"sv, "a Parquet table", nullptr},
+    {0, "ARROW1\0\0"sv, "an Arrow table", nullptr},
     {0, "\xFF\xFE\0\0"sv, "in UTF-32", "iconv -f UTF-32 -t UTF-8 {} > clean.txt"},
     {0, "\0\0\xFE\xFF"sv, "in UTF-32", "iconv -f UTF-32 -t UTF-8 {} > clean.txt"},
     {257, "ustar"sv, "a tar archive", "tar -xOf {} > clean.txt"},
@@ -253,7 +271,8 @@ bool may_become(std::string_view start, const std::array<std::string_view, N>& m
 
 std::unique_ptr<Decoder> make_decoder(const std::string& path, std::string_view start) {
   if (start.starts_with(kGzip)) return std::make_unique<GzipDecoder>(path);
-  if (start.starts_with(kZstd)) return std::make_unique<ZstdDecoder>(path);
+  if (start.starts_with(kZstd) || (start.size() > kSkippable.size() && begins_skippable(start)))
+    return std::make_unique<ZstdDecoder>(path);
   return std::make_unique<PlainDecoder>();
 }
 
@@ -403,19 +422,34 @@ int64_t replace_invalid_utf8(std::string& text) {
   return clean_utf8(text).invalid;
 }
 
+namespace {
+
+/// A program that reads standard input, on the text of this file, to clean.txt.
+std::string filtered(const SourceStats& stats, const std::string& program) {
+  const std::string path = stats.path == "-" ? "FILE" : shell_word(stats.path);
+  if (stats.path.ends_with(".gz")) return fmt::format("zcat {} | {} > clean.txt", path, program);
+  if (stats.path.ends_with(".zst"))
+    return fmt::format("zstdcat {} | {} > clean.txt", path, program);
+  return fmt::format("{} < {} > clean.txt", program, path);
+}
+
+}  // namespace
+
 std::string conversion(const SourceStats& stats) {
-  const std::string path = shell_word(stats.path);
-  const char* from = !stats.looks_like_latin1()   ? "ENCODING"
-                     : stats.invalid_c1_bytes > 0 ? "CP1252"
-                                                  : "LATIN1";
-  if (stats.path.ends_with(".gz") || stats.path.ends_with(".zst")) {
-    return fmt::format("{} {} | iconv -f {} -t UTF-8 > clean.txt",
-                       stats.path.ends_with(".gz") ? "zcat" : "zstdcat", path, from);
-  }
-  return fmt::format("iconv -f {} -t UTF-8 {} > clean.txt", from, stats.path == "-" ? "" : path);
+  if (stats.seven_bit == "HZ")  // which iconv of glibc lacks
+    return filtered(stats,
+                    "python3 -c \"import sys; "
+                    "sys.stdout.write(sys.stdin.buffer.read().decode('hz'))\"");
+  const std::string from = !stats.seven_bit.empty()     ? stats.seven_bit
+                           : !stats.looks_like_latin1() ? "ENCODING"
+                           : stats.invalid_c1_bytes > 0 ? "CP1252"
+                                                        : "LATIN1";
+  return filtered(stats, fmt::format("iconv -f {} -t UTF-8", from));
 }
 
 std::string conversion_hint(const SourceStats& stats) {
+  if (!stats.seven_bit.empty())
+    return fmt::format(" The file is in {}. Convert it: {}", stats.seven_bit, conversion(stats));
   if (stats.looks_like_latin1())
     return " The file looks like Latin-1. Convert it (a Czech, Hungarian or Turkish file with "
            "CP1250 or CP1254 instead): " +
@@ -424,7 +458,19 @@ std::string conversion_hint(const SourceStats& stats) {
     return " The file is in another encoding. Convert it, with its name, such as CP1250, KOI8-R, "
            "BIG5, GB18030 or SHIFT_JIS, for ENCODING: " +
            conversion(stats);
-  return "";
+  if (stats.invalid_bytes == 0) return "";
+  return " Remove them: " +
+         filtered(stats, stats.zero_bytes > 0 ? "tr -d '\\000'" : "iconv -c -f UTF-8 -t UTF-8");
+}
+
+std::string encoding_note(const SourceStats& stats) {
+  if (!stats.seven_bit.empty())
+    return "the text was read as ASCII, which loses its other letters." + conversion_hint(stats);
+  if (stats.invalid_bytes == 0) return "";
+  return fmt::format(
+      "{} bytes are {} (first in line {}); they were replaced by U+FFFD, which BERT drops.{}",
+      stats.invalid_bytes, stats.zero_bytes == stats.invalid_bytes ? "zero" : "not UTF-8",
+      stats.first_invalid_line, conversion_hint(stats));
 }
 
 // ---- Lines -------------------------------------------------------------------------------------
@@ -436,7 +482,8 @@ struct LineReader::State {
     MB_CHECK_AS(DataError, !raw.empty() || empty == Empty::allowed,
                 "{}: file is empty, expected text. Check the path, or leave the file out.", path);
     std::string more;
-    while (may_become(raw, std::array{kGzip, kZstd})) {
+    while (may_become(raw, std::array{kGzip, kZstd}) ||
+           (raw.size() <= kSkippable.size() && begins_skippable(raw))) {
       file.read(more);
       if (more.empty()) break;
       raw += more;
@@ -538,6 +585,7 @@ struct LineReader::State {
   bool ended = false;
   bool decided = false, after_return = false;
   SourceStats stats;
+  SevenBitMarks seven_bit;
 };
 
 namespace {
@@ -591,6 +639,10 @@ bool LineReader::next(std::string& line) {
   s.stats.invalid_misplaced += check.misplaced;
   s.stats.valid_non_ascii += check.non_ascii;
   replace_zeros(line, s.stats);
+  if (s.stats.valid_non_ascii > 0 || s.stats.invalid_bytes > 0)
+    s.stats.seven_bit.clear();
+  else if (s.seven_bit.look(line))
+    s.stats.seven_bit = s.seven_bit.encoding();
   return true;
 }
 

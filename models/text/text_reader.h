@@ -36,6 +36,7 @@ struct SourceStats {
   int64_t invalid_in_runs = 0;     // of the invalid ones: those beside another byte beyond ASCII
   int64_t invalid_misplaced = 0;   // those that Windows-1252 reads as a sign or a capital in a word
   bool returns = false;            // carriage returns alone end its lines
+  std::string seven_bit;  // ISO-2022-JP or the like (seven_bit.h), read as ASCII; "" if none
 
   /// Whether what is not UTF-8 stands in runs, as words of other alphabets do; a letter with an accent
   /// stands between ASCII's. Of Big5 a quarter stands alone, since the second byte may be ASCII.
@@ -59,11 +60,14 @@ struct SourceStats {
   }
 };
 
-/// The command that converts a file that looks_misread() to UTF-8; the user has to put a name in where
-/// it does not look_like_latin1().
+/// The command that converts a file to UTF-8: one that looks_misread(), where the user has to put a name
+/// in unless it looks_like_latin1(), or of seven_bit letters.
 std::string conversion(const SourceStats& stats);
-/// " The file looks like Latin-1. Convert it: iconv ..."; "" if nothing in it was replaced.
+/// What to do about bytes that are not UTF-8, or letters that ASCII's bytes hide: " The file looks like
+/// Latin-1. Convert it: iconv ..."; "" if there are none.
 std::string conversion_hint(const SourceStats& stats);
+/// "3 bytes are not UTF-8 (first in line 1); they were replaced by ...", with that hint; "" if all is text.
+std::string encoding_note(const SourceStats& stats);
 
 /// Lines of one text file, without their line ends and without a byte order mark, always valid
 /// UTF-8; stray zero bytes count as malformed. A line ends with a line feed, or with a carriage return

@@ -42,6 +42,9 @@ std::string trimmed_line(std::string text) {
   return text;
 }
 
+constexpr const char *kExtraTokens = "extra_special_tokens",
+                     *kAdditionalTokens = "additional_special_tokens";
+
 bool is_there(const fs::path& file) {
   std::error_code ignored;
   return fs::exists(file, ignored);
@@ -67,7 +70,7 @@ class FolderReader {
     bert_ = is_bert_class();
     if (is_there(folder_ / kJsonFile)) json_ = read_tokenizer_json(folder_ / kJsonFile);
     check_files();
-    read_names(config_, config_fields_.source);
+    read_names(folder_ / kTokenizerConfigFile);
     read_listed_tokens();
     Vocab vocab = read_vocab();
     const TokenizerOptions options = bert_ ? load_tokenizer_config(folder_) : json_->options;
@@ -146,25 +149,34 @@ class FolderReader {
 
   // ---- Names and lists of tokens -----------------------------------------------------------------
 
-  void read_names(const json& object, const std::string& source) {
+  /// Names of tokens and lists of more. Those without an id are numbered in Transformers' order: keys that end in
+  /// _token, then an object of names, each as the file has them, then a list.
+  void read_names(const fs::path& file, bool with_additional = true) {
+    if (!is_there(file)) return;
+    const auto object = nlohmann::ordered_json::parse(read_whole_file(file, kTokenizerFix));
+    const auto source = [&](const std::string& key) { return file.string() + ", " + key; };
     for (const auto& [key, value] : object.items()) {
       if (is_name_key(key)) {
         names_[key] = value.is_null()
                           ? std::optional<AddedToken>{}
-                          : read_added_token(value, source + ", " + key, /* special= */ true);
-      } else if (key == "additional_special_tokens" || key == "extra_special_tokens") {
-        read_extra_tokens(value, source + ", " + key);
+                          : read_added_token(json(value), source(key), /* special= */ true);
       } else if (key.ends_with("_token") && (value.is_string() || value.is_object())) {
-        add_extra(read_added_token(value, source + ", " + key, /* special= */ true));
+        add_extra(read_added_token(json(value), source(key), /* special= */ true));
       }
     }
+    const auto extra = object.value(kExtraTokens, nlohmann::ordered_json());
+    read_extra_tokens(extra, source(kExtraTokens));
+    const bool replaced = extra.is_array() && !extra.empty();
+    if (with_additional && !replaced && object.contains(kAdditionalTokens))
+      read_extra_tokens(object[kAdditionalTokens], source(kAdditionalTokens));
   }
 
-  void read_extra_tokens(const json& value, const std::string& source) {
+  void read_extra_tokens(const nlohmann::ordered_json& value, const std::string& source) {
     if (value.is_null()) return;
     MB_CHECK_AS(DataError, value.is_structured(), "{}: is {}, expected tokens. {}", source,
-                json_text(value), kTokenizerFix);
-    for (const json& token : value) add_extra(read_added_token(token, source, /* special= */ true));
+                json_text(json(value)), kTokenizerFix);
+    for (const auto& token : value)
+      add_extra(read_added_token(json(token), source, /* special= */ true));
   }
 
   void add_extra(AddedToken token) {
@@ -192,9 +204,8 @@ class FolderReader {
       return;
     }
     const fs::path map_file = folder_ / kMapFile, added_file = folder_ / kAddedFile;
-    json map = read_json_object(map_file);
-    if (!extra_.empty()) map.erase("additional_special_tokens");  // those of the settings count
-    read_names(map, map_file.string());
+    read_json_object(map_file);            // checks it
+    read_names(map_file, extra_.empty());  // else those of the settings count
     const json added = read_json_object(added_file);
     for (const auto& [content, id] : added.items()) {
       const std::optional<int32_t> number = whole_number<int32_t>(id);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <limits>
 #include <sstream>
 
 #include "core/error.h"
@@ -23,6 +24,17 @@ void check_range(const ConfigKey& key, double value, const std::string& origin) 
   MB_CHECK(value >= key.low && value <= key.high && std::isfinite(value),
            "{}: {} is {}, expected {} ({}). Change it there.", origin, key.name(), value,
            range_text(key), key.help);
+}
+
+/// Settings are doubles, what computes with them has 32 bits: max_grad_norm of 1e-50 would be 0, which is "never".
+void check_number(const ConfigKey& key, double value, const std::string& origin) {
+  check_range(key, value, origin);
+  const auto used = static_cast<float>(value);
+  MB_CHECK(
+      value == 0 || std::isnormal(used),
+      "{}: {} is {}, which is {} in fp32, expected 0 or {:.2g} to {:.2g} ({}). Change it there.",
+      origin, key.name(), value, used, std::numeric_limits<float>::min(),
+      std::numeric_limits<float>::max(), key.help);
 }
 
 void check_choice(const ConfigKey& key, const std::string& value, const std::string& origin) {
@@ -68,14 +80,14 @@ struct TextSetter {
   }
   void operator()(double TrainConfig::*member) const {
     const double value = parse_number<double>(key, text, "a number", origin);
-    check_range(key, value, origin);
+    check_number(key, value, origin);
     config.*member = value;
   }
   void operator()(std::optional<double> TrainConfig::*member) const {
     (config.*member).reset();
     if (text == kAuto) return;
     config.*member = parse_number<double>(key, text, "a number", origin);
-    check_range(key, *(config.*member), origin);
+    check_number(key, *(config.*member), origin);
   }
   void operator()(bool TrainConfig::*member) const {
     config.*member = parse_bool(key, text, origin);
@@ -113,7 +125,7 @@ struct TomlSetter {
     MB_CHECK(value,
              "{}: {} is an integer beyond 2^53, expected {} ({}). Write it with a decimal point.",
              origin, key.name(), range_text(key), key.help);
-    check_range(key, *value, origin);
+    check_number(key, *value, origin);
     config.*member = *value;
   }
   void operator()(std::optional<double> TrainConfig::*member) const {
@@ -121,7 +133,7 @@ struct TomlSetter {
     if (node.is_string() && *node.value<std::string>() == kAuto) return;
     if (!node.is_number()) wrong_type(key, "a number or \"auto\"", origin);
     config.*member = node.value<double>().value_or(INFINITY);
-    check_range(key, *(config.*member), origin);
+    check_number(key, *(config.*member), origin);
   }
   void operator()(bool TrainConfig::*member) const {
     if (!node.is_boolean()) wrong_type(key, "true or false", origin);

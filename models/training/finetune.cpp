@@ -15,6 +15,7 @@
 #include "models/text/data_faults.h"
 #include "models/text/squad_metrics.h"
 #include "models/text/tokenizer_config.h"
+#include "models/text/tokenizer_fields.h"
 #include "models/text/tokenizer_folder.h"
 
 namespace minibert {
@@ -25,6 +26,21 @@ constexpr const char* kResumeFix =
     "Resume with the --init-from of that run, or start a new run in another --output-dir.";
 
 /// What both tasks begin with: the model's shape and its tokenizer.
+/// A cased vocabulary whose folder leaves out that it is cased: Transformers lower-cases the text then, too.
+void note_capitals(const fs::path& folder, const WordPieceTokenizer& tokenizer,
+                   std::vector<std::string>& notes) {
+  const fs::path settings = folder / kTokenizerConfigFile;
+  if (!tokenizer.options().lowercase || !looks_cased(tokenizer.vocab()) ||
+      read_json_object(settings).contains("do_lower_case"))
+    return;
+  std::error_code ignored;
+  const fs::path list = folder / "vocab.txt";
+  notes.push_back(fmt::format(
+      "{} has tokens with capital letters, which text in lower case never reaches. If the model "
+      "is cased, write {{\"do_lower_case\": false}} into {}.",
+      (fs::exists(list, ignored) ? list : folder / "tokenizer.json").string(), settings.string()));
+}
+
 RunInputs open_model(const TrainConfig& config, Objective objective) {
   MB_CHECK(!config.init_from.empty(),
            "model.init_from is empty, expected the model to fine-tune: a Transformers folder or a "
@@ -49,11 +65,7 @@ RunInputs open_model(const TrainConfig& config, Objective objective) {
   const FolderTokenizer found = open_tokenizer_folder(folder);
   inputs.notes = found.notes;
   inputs.tokenizer = {folder / "vocab.txt", found.tokenizer.options(), tokenizer_files(folder)};
-  if (found.tokenizer.options().lowercase && looks_cased(found.tokenizer.vocab()))
-    inputs.notes.push_back(fmt::format(
-        "{} has tokens with capital letters, which text in lower case never reaches. If the model "
-        "is cased, write {{\"do_lower_case\": false}} into {}.",
-        inputs.tokenizer.vocab.string(), (folder / kTokenizerConfigFile).string()));
+  note_capitals(folder, found.tokenizer, inputs.notes);
   const uint64_t hash = found.tokenizer.vocab().hash();
   inputs.check_vocabulary = [hash, ours = inputs.tokenizer.vocab](const fs::path& vocab) {
     MB_CHECK(open_vocabulary(vocab).hash() == hash, "{}: is a different vocabulary from {}. {}",

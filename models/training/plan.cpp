@@ -36,10 +36,14 @@ Room room_of(const PlanRequest& r) {
   const TrainConfig& c = r.config();
   const int64_t length = c.sequence_length > 0 ? c.sequence_length : kPlannedLength;
   const BertConfig model = model_shape(c, r.vocab_size);
-  MB_CHECK(length <= model.max_position_embeddings,
-           "{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the "
-           "model). Use --max-position-embeddings {}, or a smaller --sequence-length.",
-           phase_prefix(c), length, model.max_position_embeddings, length);
+  MB_CHECK(
+      length <= model.max_position_embeddings,
+      "{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the "
+      "model). {}",
+      phase_prefix(c), length, model.max_position_embeddings,
+      c.init_from.empty()
+          ? fmt::format("Use --max-position-embeddings {}, or a smaller --sequence-length.", length)
+          : fmt::format("Use --sequence-length {}.", model.max_position_embeddings));
   const int64_t masked = r.masked > 0 ? r.masked : masked_of_full(length);
   MB_CHECK(masked <= length, "{}--masked is {}, expected at most the sequence length, {}",
            phase_prefix(c), masked, length);

@@ -16,6 +16,7 @@
 #include "models/text/checksum.h"
 #include "models/text/corpus_lint.h"
 #include "models/text/tokenizer_folder.h"
+#include "models/training/evaluation.h"
 #include "models/training/plan.h"
 
 namespace minibert {
@@ -86,13 +87,18 @@ TokenizerFiles open_tokenizer(const TrainConfig& config, const ShardSet& data) {
   return files;
 }
 
-void check_lengths(const std::string& where, const ShardSet& data, const BertConfig& model) {
-  MB_CHECK(data.traits().sequence_length <= model.max_position_embeddings,
+/// Of a model that is taken as it is, neither positions nor segments can be changed.
+void check_shape(const TrainConfig& phase, const ShardSet& data, const BertConfig& model) {
+  const int64_t length = data.traits().sequence_length;
+  MB_CHECK(length <= model.max_position_embeddings,
            "{}{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of "
-           "the model). Use --max-position-embeddings {}, or build the data with a smaller "
-           "--sequence-length.",
-           where, data.folder().string(), data.traits().sequence_length,
-           model.max_position_embeddings, data.traits().sequence_length);
+           "the model). {} the data with --sequence-length {}.",
+           phase_prefix(phase), data.folder().string(), length, model.max_position_embeddings,
+           phase.init_from.empty()
+               ? fmt::format("Use --max-position-embeddings {}, or build", length)
+               : "Build",
+           model.max_position_embeddings);
+  check_segments(data, model);
 }
 
 void check_nsp(const std::string& where, const ShardSet& data, bool nsp) {
@@ -147,7 +153,7 @@ void open_evaluation(const TrainConfig& phase, const BertConfig& model, PhaseInp
     const auto set = ShardSet::open(path, expected);
     if (own.evaluation.empty()) own.evaluation_fingerprint = fingerprint(*set);
     own.evaluation.emplace_back(name, set);
-    check_lengths(phase_prefix(phase), *set, model);
+    check_shape(phase, *set, model);
     check_nsp(phase_prefix(phase), *set, phase.nsp);
     set->unigram_counts();  // reports a damaged file now
   }
@@ -262,7 +268,7 @@ RunInputs open_data(const TrainConfig& config) {
     own.data = folders.open(phase.config.data);
     check_same_vocabulary(phase.config, *own.data, *first);
     check_as_described(phase.config, *own.data);
-    check_lengths(phase_prefix(phase.config), *own.data, inputs.model);
+    check_shape(phase.config, *own.data, inputs.model);
     check_nsp(phase_prefix(phase.config), *own.data, config.nsp);
     first_steps.push_back(phase.first_step);
     own.fingerprint = fingerprint(*own.data);

@@ -27,7 +27,7 @@ import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from tokenizers import AddedToken, normalizers, pre_tokenizers  # noqa: E402
 from transformers import (  # noqa: E402
-    AutoTokenizer, BertConfig, BertForMaskedLM, BertForPreTraining, BertModel, BertTokenizer, PreTrainedTokenizerFast,
+    AutoTokenizer, BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel, BertTokenizer, PreTrainedTokenizerFast,
 )  # fmt: skip
 
 from transformers.utils import logging  # noqa: E402
@@ -335,6 +335,19 @@ def constants_of_older_files(f):
 
 
 @folder
+def tokens_that_the_settings_alone_list(f):
+    v5(f, rows=NEW + 9)
+    edit(f / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=["<ent>", "xyzzy"], zeta_token="[E1]",
+                                                         extra_special_tokens={"y_token": "mill", "a_token": "old  "}))
+
+
+@folder
+def two_lists_of_tokens(f):
+    v5(f, rows=NEW + 9)
+    edit(f / "tokenizer_config.json", lambda c: c.update(additional_special_tokens=["<ent>"], extra_special_tokens=["xyzzy", "[E1]"]))
+
+
+@folder
 def one_segment_and_another_pad(f):
     v5(f, model=model_of(NEW, type_vocab_size=1, pad_token_id=5, layer_norm_eps=1e-5, classifier_dropout=0.3))
 
@@ -412,6 +425,11 @@ def sentences_by_another_mode(f):
     write(f / "sentence_bert_config.json", {"do_lower_case": True})
     edit(f / "tokenizer_config.json", lambda c: c.update(do_lower_case=False))
     said = minibert("embed", "--model", f, "the").stderr
+    write(f / "1_Pooling/config.json", {"embedding_dimension": 16, "pooling_mode": ["mean", "max"]})
+    edit(f / "modules.json", lambda modules: modules.insert(1, dict(idx=9, name="9", path="", type="sentence_transformers.models.WeightedLayerPooling")))
+    both = minibert("embed", "--model", f, "the").stderr
+    for part in ("the pooling is mean, max, used is mean", "WeightedLayerPooling, 2_Dense of modules.json are not built in"):
+        assert part in both, both
     for part in ("the pooling is max, used is mean", "2_Dense of modules.json is not built in", "do_lower_case is true"):
         assert part in said, said
 
@@ -436,7 +454,61 @@ def sentences_with_prompts(f):
     assert refused.returncode == 3 and 'expected the name of one of the prompts (query "the Old: ")' in refused.stderr, refused.stderr
 
 
-CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls, sentences_by_another_mode, sentences_with_prompts]
+def fill_mask_with_targets(f):
+    from transformers import pipeline
+
+    tokenizer = v5(f)
+    peer = pipeline("fill-mask", model=BertForMaskedLM.from_pretrained(f), tokenizer=tokenizer)
+    text = "the old [MASK] sold, the river [MASK]."
+    for targets in (["bridge"], ["old", "walk", "old", "##s", "[SEP]"], ["Walk", "watermill", "river", "\u200b"]):
+        for top in (1, 2, 9):
+            done = minibert("fill-mask", "--json", "--top-k", top, "--targets", ",".join(targets), "--model", f, text)
+            [line] = results(done)
+            for mine, theirs in zip(line["masks"], peer(text, targets=targets, top_k=top), strict=True):
+                assert [c["id"] for c in mine["candidates"]] == [c["token"] for c in theirs], (targets, top)
+                close([c["probability"] for c in mine["candidates"]], torch.tensor([c["score"] for c in theirs]), targets)
+    for part in ('"Walk" is no token of the vocabulary: its first piece, walk,', '"\u200b" is no token of the vocabulary: it is left out'):
+        assert part in done.stderr, done.stderr
+    assert len(results(minibert("fill-mask", "--json", "--targets", "a,b,e,i,i", "--targets", "1", "--model", f, text))[0]["masks"][1]["candidates"]) == 5
+
+
+def pairs_for_one_segment(f):
+    v5(f, model=model_of(NEW, type_vocab_size=1))
+    text, data, out = f / "text", f / "data", f / "run"
+    write(text, "\n\n".join(["the old river\nbridge sold"] * 9))
+    build = ["data", "build", "--vocab", f, "--sequence-length", 32, "--force", "--output", data, text]
+    train = ["train", "--init-from", f, "--data", data, "--output-dir", out, "--no-nsp", "--max-steps", 1, *TRAIN[2:]]
+    evaluate = ["eval", "mlm", "--model", f, "--data", data]
+    assert minibert(*build).returncode == 0
+    for command in (train, evaluate):
+        refused = minibert(*command)
+        assert refused.returncode == 2 and "Build the data with --no-nsp" in refused.stderr, refused.stderr
+    for command in ([*build, "--no-nsp"], train, evaluate):
+        done = minibert(*command)
+        assert done.returncode == 0, done.stderr
+
+
+def labels_of_a_classifier(f):
+    """Two rows of one name are one label; numbers without a name are refused."""
+    v5(f, model=model_of(NEW, BertForSequenceClassification, num_labels=3))
+    edit(f / "config.json", lambda c: c.update(id2label={"0": "a", "1": "a", "2": "c"}, label2id={}))
+    tokenizer, model = AutoTokenizer.from_pretrained(f), BertForSequenceClassification.from_pretrained(f).eval()
+    texts = [f"the {word} river {other}" for word in WORDS[:7] for other in WORDS[7:12]]
+    write(f / "texts.jsonl", "\n".join(json.dumps({"text": t, "label": "ac"[i % 2]}) for i, t in enumerate(texts)))
+    guesses = [int(states_of(model, tokenizer(t)["input_ids"]).logits.argmax()) for t in texts]
+    assert 1 in guesses, guesses
+    right = sum(model.config.id2label[guess] == "ac"[i % 2] for i, guess in enumerate(guesses))
+    command = ["eval", "classify", "--json", "--model", f, "--data", f / "texts.jsonl"]
+    [scores] = results(minibert(*command))
+    assert abs(scores["accuracy"] - right / len(texts)) < 1e-9, (scores, right)
+    for names, said in (({"1": "a", "2": "b", "3": "c"}, "has no name for 0"), (["a", "b", "c"], 'is ["a","b","c"]')):
+        edit(f / "config.json", lambda c: c.update(id2label=names))
+        refused = minibert(*command)
+        assert refused.returncode == 3 and said in refused.stderr, refused.stderr
+
+
+CUT = [cut_at_the_end, cut_at_the_beginning, sentences_by_mean, sentences_by_cls, sentences_by_another_mode, sentences_with_prompts,
+       fill_mask_with_targets, pairs_for_one_segment, labels_of_a_classifier]
 
 # ---- Refusals ----------------------------------------------------------------------------------------
 
@@ -606,7 +678,15 @@ def pytorch_files_alone(f):
     (f / "pytorch_model.bin").rename(f / "pytorch_model.bin.index.json")
 
 
-MENDED = [another_prefix, pytorch_file_alone, pytorch_files_alone]
+def pytorch_file_by_another_name(f):
+    pytorch_file_alone(f)
+    (f / "pytorch_model.bin").rename(f / "model.safetensors")
+    said = COMMANDS["fill-mask"](f).stderr
+    assert "is a file of PyTorch" in said, said
+    (f / "model.safetensors").rename(f / re.search(r"Name it ([\w.]+):", said)[1])
+
+
+MENDED = [pytorch_file_by_another_name, another_prefix, pytorch_file_alone, pytorch_files_alone]
 
 
 def check_mended(f):

@@ -76,6 +76,7 @@ void print_sources(const Manifest& manifest) {
     if (source.skipped_lines > 0)
       fmt::print(", {} lines of front matter skipped", source.skipped_lines);
     if (source.utf16) fmt::print(", converted from UTF-16");
+    if (!source.seven_bit.empty()) fmt::print(", which are {}, read as ASCII", source.seven_bit);
     if (source.returns) fmt::print(", which end with carriage returns alone");
     if (source.invalid_bytes > 0) {
       fmt::print(", {} bytes are not UTF-8 and were replaced by U+FFFD (first in line {})",

@@ -54,9 +54,11 @@ void run_mlm(const EvalFlags& flags) {
   const auto data = ShardSet::open(flags.data, expected_of(flags.model, model.config()));
   MB_CHECK(
       data->traits().sequence_length <= model.config().max_position_embeddings,
-      "{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of {})",
+      "{}: sequences have up to {} tokens, expected at most {} (max_position_embeddings of {}). "
+      "Build the data with --sequence-length {}",
       flags.data, data->traits().sequence_length, model.config().max_position_embeddings,
-      flags.model);
+      flags.model, model.config().max_position_embeddings);
+  check_segments(*data, model.config());
   const EvaluationOptions options{
       .micro_batch_size = flags.batch,
       .max_batches = flags.max_batches,

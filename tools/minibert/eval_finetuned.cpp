@@ -189,12 +189,15 @@ void run_classify(const ClassifyEvaluation& flags) {
                       {{"--max-sequence-length", std::to_string(flags.max_sequence_length)}});
   int64_t cut = 0;
   const int64_t longest = std::min(flags.max_sequence_length, config.max_position_embeddings);
-  const auto guesses = classify(
+  std::vector<int32_t> guesses = *classify(
       model, encode_texts(texts, tokenizer, longest, load_cuts_left(flags.common.model), cut));
+  for (int32_t& guess : guesses)  // two rows of one name are one label, as in Transformers
+    guess = static_cast<int32_t>(std::ranges::find(names, names[static_cast<size_t>(guess)]) -
+                                 names.begin());
   if (cut > 0)
     fmt::print(stderr, "note: {} texts are longer than {} tokens and were cut off there\n", cut,
                longest);
-  const ClassScores scores = score_classes(*guesses, labels, model.parts().classes);
+  const ClassScores scores = score_classes(guesses, labels, model.parts().classes);
   if (flags.common.json) {
     fmt::print("{}\n", to_json(scores));
     return;

@@ -1,5 +1,7 @@
 // fill_mask.cpp: `minibert fill-mask`: the most probable tokens for each [MASK] of a text.
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -16,7 +18,8 @@ namespace {
 
 struct FillMaskOptions {
   std::string model;
-  int64_t top_k = 5;
+  std::optional<int64_t> top_k;      // nothing: 5, or all targets
+  std::vector<std::string> targets;  // the only candidates; none: all tokens
   bool json = false;
   TextInput input;
   ComputeFlags compute;
@@ -81,8 +84,47 @@ std::string objection(const Vocab& vocab, const EncodedText& text) {
                      mask, mask, mask == kMaskToken ? ", in capitals and brackets," : "");
 }
 
+/// Ids of the targets, each once, as Transformers' fill-mask has them: a token itself, else the first piece of the
+/// word, which a note tells. Errors: UsageError if none is left.
+std::vector<int32_t> target_ids(const ModelFolder& folder,
+                                const std::vector<std::string>& targets) {
+  const Vocab& vocab = folder.tokenizer.vocab();
+  std::vector<int32_t> ids;
+  for (const std::string& target : targets) {
+    int32_t id = vocab.id(target);
+    if (id < 0) {
+      const std::vector<int32_t> pieces = folder.tokenizer.encode(target);
+      if (!pieces.empty()) id = pieces.front();
+      fmt::print(stderr, "note: target \"{}\" is no token of the vocabulary: {}\n", target,
+                 id < 0 ? "it is left out"
+                        : fmt::format("its first piece, {}, is scored", vocab.token(id)));
+    }
+    if (id >= 0 && std::ranges::find(ids, id) == ids.end()) ids.push_back(id);
+  }
+  MB_CHECK(targets.empty() || !ids.empty(),
+           "--targets names no token of the vocabulary, expected at least one. Give words that the "
+           "model's vocab.txt has");
+  return ids;
+}
+
+/// The k most probable candidates for each row of logits: of the targets if there are any.
+std::vector<std::vector<Candidate>> candidates_of(const Tensor& logits, int64_t k,
+                                                  const std::vector<int32_t>& targets,
+                                                  int64_t ids_below) {
+  if (targets.empty()) return top_candidates(logits, k, ids_below);
+  auto all = top_candidates(logits, ids_below, ids_below);
+  for (std::vector<Candidate>& candidates : all) {
+    std::erase_if(candidates, [&](const Candidate& candidate) {
+      return std::ranges::find(targets, candidate.id) == targets.end();
+    });
+    candidates.resize(std::min(candidates.size(), static_cast<size_t>(k)));
+  }
+  return all;
+}
+
 /// What the texts of a group get.
 std::vector<std::string> results(const ModelFolder& folder, const FillMaskOptions& options,
+                                 const std::vector<int32_t>& targets,
                                  const std::vector<EncodedText>& texts, const PackedBatch& batch,
                                  const Variable& hidden) {
   const Vocab& vocab = folder.tokenizer.vocab();
@@ -95,7 +137,8 @@ std::vector<std::string> results(const ModelFolder& folder, const FillMaskOption
   std::vector<std::vector<Candidate>> candidates;
   if (!rows.empty()) {
     const Tensor row = Tensor::from<int32_t>(rows, {static_cast<int64_t>(rows.size())});
-    candidates = top_candidates(folder.model.mlm_logits(hidden, row), options.top_k, vocab.size());
+    const int64_t k = options.top_k.value_or(targets.empty() ? 5 : std::ssize(targets));
+    candidates = candidates_of(folder.model.mlm_logits(hidden, row), k, targets, vocab.size());
   }
   std::vector<std::string> lines;
   size_t next = 0;
@@ -114,11 +157,12 @@ void fill_mask(const FillMaskOptions& options) {
   const ModelFolder folder = ModelFolder::open(
       options.model, {.pooler = false, .mlm_head = true, .nsp_head = false}, compute);
   const Vocab& vocab = folder.tokenizer.vocab();
+  const std::vector<int32_t> targets = target_ids(folder, options.targets);
   run_on_texts(folder, options.input,
                {.objection = [&](const EncodedText& text) { return objection(vocab, text); },
                 .print =
                     [&](const auto& texts, const PackedBatch& batch, const Variable& hidden) {
-                      return results(folder, options, texts, batch, hidden);
+                      return results(folder, options, targets, texts, batch, hidden);
                     },
                 .max_tokens = folder.model.config().max_position_embeddings,
                 .json = options.json});
@@ -133,9 +177,15 @@ void add_fill_mask_verb(CLI::App& app) {
                    "a Transformers folder (config.json, model.safetensors, vocab.txt) or a "
                    "checkpoint of minibert")
       ->required();
-  verb->add_option("--top-k", options->top_k, "candidates for each [MASK]")
-      ->check(CLI::Range(1, 1 << 24))
-      ->capture_default_str();
+  verb->add_option("--top-k", options->top_k,
+                   "candidates for each [MASK] (default: 5, or all of --targets)")
+      ->check(CLI::Range(1, 1 << 24));
+  verb->add_option(
+          "--targets", options->targets,
+          "the only candidates, separated by commas: their probabilities among all tokens; "
+          "may be given several times")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   verb->add_flag("--json", options->json, "one JSON object per text");
   options->compute.add_to(*verb);
   options->input.add_options(*verb, /* truncate= */ false);

@@ -291,11 +291,8 @@ class TextRun {
                  "note: {} of {} texts were cut to {} tokens (--no-truncate refuses them)\n", cut_,
                  texts_, use_.max_tokens);
     const SourceStats* stats = source_.stats();
-    if (stats && stats->invalid_bytes > 0)
-      fmt::print(stderr,
-                 "note: {} bytes are not UTF-8 (first in line {}); they were replaced by U+FFFD, "
-                 "which BERT drops.{}\n",
-                 stats->invalid_bytes, stats->first_invalid_line, conversion_hint(*stats));
+    const std::string note = stats ? encoding_note(*stats) : "";
+    if (!note.empty()) fmt::print(stderr, "note: {}\n", note);
     MB_CHECK_AS(DataError, refused_ == 0, "{} of {} texts could not be used: see above", refused_,
                 texts_);
   }

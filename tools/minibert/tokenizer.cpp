@@ -32,12 +32,9 @@ namespace {
 constexpr size_t kBatchBytes = size_t{4} << 20;  // text that the threads encode at once
 constexpr int64_t kLinesAtOnce = 256;            // of it, what a thread takes
 
-void report_invalid(const SourceStats& stats) {
-  if (stats.invalid_bytes == 0) return;
-  fmt::print(stderr,
-             "warning: {}: {} bytes are not UTF-8 (first in line {}); they were replaced by "
-             "U+FFFD, which BERT drops.{}\n",
-             stats.path, stats.invalid_bytes, stats.first_invalid_line, conversion_hint(stats));
+void report_encoding(const SourceStats& stats) {
+  if (const std::string note = encoding_note(stats); !note.empty())
+    fmt::print(stderr, "warning: {}: {}\n", stats.path, note);
 }
 
 // ---- train -------------------------------------------------------------------------------------
@@ -69,14 +66,14 @@ void count_file(const std::string& path, WordCounter& counter) {
     bytes = 0;
   }
   counter.add(lines);
-  report_invalid(reader.stats());
+  report_encoding(reader.stats());
 }
 
 // Counts the words of the documents that data build would train on with the same flags.
 void count_training_documents(const TrainFlags& flags, WordCounter& counter) {
   int64_t number = 0;
   for (const std::string& file : flags.files) {
-    report_invalid(read_documents(file, flags.documents, [&](Document&& document) {
+    report_encoding(read_documents(file, flags.documents, [&](Document&& document) {
       if (!is_held_out(++number, flags.hold_out_every)) counter.add(document);
     }));
   }
@@ -297,7 +294,7 @@ void encode(const EncodeFlags& flags) {
   }
   lines.pop_back();
   encode_lines(flags, tokenizer, lines);
-  report_invalid(reader.stats());
+  report_encoding(reader.stats());
 }
 
 void add_encode(CLI::App& parent) {

@@ -294,6 +294,12 @@ std::vector<Fault> faults() {
          });
        },
        "iconv -f ENCODING", kNone},
+      {"Iso2022", "seven_bit", [] { return changed("old", "\x1B$B@n\x1B(B"); },
+       "iconv -f ISO-2022-JP", kRun},
+      {"Hz", "seven_bit", [] { return changed("old", "~{4(~}"); }, "decode('hz')", kRun},
+      {"Utf7", "seven_bit", [] { return changed("old", "caf+AOk-"); }, "iconv -f UTF-7", kRun},
+      {"SpecialTokens", "special_tokens", [] { return changed("old", "[SEP] old [MASK]"); },
+       "hold [SEP] [MASK] as text", kRun},
       {"TwiceEncoded", "twice_encoded", [] { return changed("old", "caf\xC3\x83\xC2\xA9"); },
        "iconv -f UTF-8 -t CP1252", kRun},
       {"ReplacementCharacters", "replacement_characters",

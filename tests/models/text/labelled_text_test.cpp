@@ -238,6 +238,25 @@ TEST_F(LabelledTexts, DoubtsNameWhatIsProbablyWrong) {
       << contradicting[0];
 }
 
+TEST_F(LabelledTexts, DoubtsMissingValuesAndMeasures) {
+  const auto doubts = [](std::initializer_list<const char*> labels) {
+    std::vector<LabelledText> texts;
+    for (const char* label : labels) texts.push_back({std::to_string(texts.size()), label, 1});
+    return doubts_about(texts);
+  };
+  const auto missing = doubts({"pos", "neg", "nan", "pos", "neg", "nan"});
+  ASSERT_EQ(missing.size(), 1u);
+  EXPECT_NE(missing[0].find("2 texts have the label \"nan\""), std::string::npos) << missing[0];
+  EXPECT_EQ(doubts({"none", "neg", "none", "neg"}), std::vector<std::string>{});
+  const auto measures = doubts({"0.5", "1", "2.25", "0.5", "1", "2.25"});
+  ASSERT_EQ(measures.size(), 1u);
+  EXPECT_NE(measures[0].find("numbers with fractions, such as 2.25"), std::string::npos);
+  for (const auto& labels : {std::initializer_list<const char*>{"0", "1", "0", "1"},
+                             {"1.0", "0.0", "1.0", "0.0"},
+                             {"v1.5", "v2", "v1.5", "v2"}})
+    EXPECT_EQ(doubts(labels), std::vector<std::string>{});
+}
+
 TEST_F(LabelledTexts, NumbersLabels) {
   const auto labels = [](std::vector<std::string> names) {
     std::vector<LabelledText> texts;

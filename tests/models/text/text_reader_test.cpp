@@ -205,6 +205,11 @@ TEST_F(TextReader, FilesOfOtherProgramsAreNamedWithTheCommandThatReadsThem) {
       {std::string("\xFF\xFE\0\0a\0\0\0", 8), "iconv -f UTF-32 "},
       {tar, "tar -xOf "},
       {gzipped(tar), "tar -xOf "},
+      {"{\\rtf1\\ansi the river}", "pandoc -f rtf "},
+      {"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "soffice --headless "},
+      {"\x1F\x9D\x90the", "zcat "},
+      {"Rar!\x1A\x07\x01", "unrar p "},
+      {std::string("ARROW1\0\0", 8), "Export the column"},
       {"PAR1\x15\x04", "Export the column"}};
   for (const auto& [bytes, command] : files)
     EXPECT_NE(error_of(bytes).find(command), std::string::npos) << command << error_of(bytes);
@@ -216,7 +221,19 @@ TEST_F(TextReader, ZerosBehindAGzipStreamAreNoText) {
   EXPECT_EQ(lines(file(packed + std::string(512, '\0'))), std::vector<std::string>{"the river"});
   EXPECT_EQ(lines(file(packed + std::string(70000, '\0') + packed)),
             (std::vector<std::string>{"the river", "the river"}));
-  EXPECT_NE(error_of(packed + "garbage").find("gzip stream is damaged"), std::string::npos);
+  EXPECT_NE(error_of(packed + "garbage").find("other bytes follow its gzip stream"),
+            std::string::npos);
+}
+
+// Frames without text (RFC 8878, 3.1.2) may stand anywhere: pzstd begins its files with one.
+TEST_F(TextReader, SkippableFramesOfZstandardAreNoText) {
+  const std::string packed = zstandard("the river\n");
+  const std::string frame("\x5F\x2A\x4D\x18\x04\0\0\0abcd", 12);
+  for (const std::string& bytes : {frame + packed, packed + frame, frame + frame + packed})
+    EXPECT_EQ(lines(file(bytes)), std::vector<std::string>{"the river"});
+  EXPECT_NE(error_of(frame.substr(0, 9)), "");
+  EXPECT_EQ(lines(file("P")), std::vector<std::string>{"P"});
+  EXPECT_EQ(lines(file("P*M")), std::vector<std::string>{"P*M"});
 }
 
 // 32 MiB of text in a few KiB: decoded as lines are asked for, not all at once.
@@ -492,6 +509,21 @@ TEST_F(TextReader, Latin1IsRecognised) {
   SourceStats packed = stats_of("caf\xE9\n");
   packed.path = "a.gz";
   EXPECT_EQ(conversion(packed), "zcat a.gz | iconv -f LATIN1 -t UTF-8 > clean.txt");
+}
+
+TEST_F(TextReader, AsciiThatHidesOtherLettersIsNamed) {
+  const auto note_on = [&](const std::string& text) {
+    lines(file(text));
+    return encoding_note(stats_);
+  };
+  const std::string japanese = "the\n\x1B$B8E$$66\x1B(B\n";  // by Python's codec
+  EXPECT_NE(note_on(japanese).find("The file is in ISO-2022-JP. Convert it: iconv -f ISO-2022-JP "),
+            std::string::npos);
+  EXPECT_EQ(note_on("caf\xC3\xA9\n" + japanese), "");  // UTF-8 that quotes it
+  EXPECT_EQ(note_on(japanese + "caf\xC3\xA9\n"), "");
+  EXPECT_EQ(note_on("the river\n"), "");
+  EXPECT_NE(note_on("caf\xC3\xA9 na\xC3\xAFve \xFF\n").find("Remove them: iconv -c "),
+            std::string::npos);
 }
 
 // The first article of the Declaration of Human Rights, by Python's str.encode().

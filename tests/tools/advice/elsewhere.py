@@ -2,6 +2,9 @@
 
 # part of the message: (test file, a part of that test).
 TESTED_BY = {
+    "has pairs of sentences, of which the second is segment 1": ("tests/tools/peer_folders_test.py", "pairs_for_one_segment"),
+    "expected names for all numbers from 0. Write it": ("tests/tools/peer_folders_test.py", "labels_of_a_classifier"),
+    "is a file of PyTorch, expected one of safetensors": ("tests/tools/peer_folders_test.py", "pytorch_file_by_another_name"),
     "could not be had": ("tests/tools/cuda_errors_test.py", "test_too_little_memory_is_explained_and_the_advice_works"),
     "{} is {}, but {} is {} ({}): two launchers disagree": ("tests/dist/launch_test.cpp", "two launchers disagree"),
     "but MASTER_ADDR is not set": ("tests/dist/launch_test.cpp", "MASTER_ADDR is not set"),

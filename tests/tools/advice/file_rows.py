@@ -144,6 +144,15 @@ def damaged_gzip(w):
     w.works(*fresh(w, text=file))
 
 
+@row("{}: other bytes follow its gzip stream")
+def bytes_behind_gzip(w):
+    file = w.file("more.gz", gzip.compress(w.text.read_bytes()) + b"more")
+    w.refused(*fresh(w, text=file), code=3)
+    command = w.in_message("drop them: (.*)").replace("clean.txt", f"'{file}.txt'")
+    w.shell(f"{command} || [ $? = 2 ]")  # gzip warns
+    w.works(*fresh(w, text=f"{file}.txt"))
+
+
 @row("{}: compressed stream ends early")
 def cut_gzip(w):
     good = gzip.compress(w.text.read_bytes())
@@ -456,7 +465,8 @@ def table(w, content, name="table.csv"):
 
 def converted(w, file):
     """The command of the message, writing a table beside the file."""
-    w.shell(re.sub(r"clean\.\w+|lines\.jsonl", f"'{file}-converted{file.suffix}'", w.in_message("(?:Convert|Remove) it: (.*)")))
+    command = w.in_message(r"(?:Convert|Remove) (?:it|them)(?: \([^)]*\))?: (.*)")
+    w.shell(re.sub(r"clean\.\w+|lines\.jsonl", f"'{file}-converted{file.suffix}'", command))
     return f"{file}-converted{file.suffix}"
 
 
@@ -470,9 +480,17 @@ def table_row(fragment, content, code=3, name="table.csv"):
 
 
 table_row("its lines end with carriage returns alone", "text,label\rw1,a\nw2,b\r")
-table_row("{}: line {} holds a zero byte, expected text", "text,label\nw1 and\0w3 and w4 and w5,a\nw2,b\n")
-table_row("{}: line {} is not UTF-8, expected it in a file of labels", "text,label\nw1 w3 w4 w5,caf\u00e9\nw2,b\n".encode("latin-1"))
+table_row("{}: is {}, expected UTF-8 in a file of labels.{}", "text,label\nw1 w3,\u6a4b\nw2,b\n".encode("iso2022_jp"))
 table_row("{}: is a JSON list, expected JSON lines", '[{"text": "w1", "label": "a"},\n {"text": "w2", "label": "b"}]\n', name="table.json")
+
+
+@row("{}: line {} {}, expected UTF-8 in a file of labels.{}")
+def tables_with_other_bytes(w):
+    for content in ("text,label\nw1 and\0w3 and w4 and w5,a\nw2,b\n", "text,label\nw1 w3 w4 w5,caf\u00e9\nw2,b\n".encode("latin-1"),
+                    "text,label\nw1 \u00e9\u00e8,\u00e0\nw2 ".encode() + b"\xff,b\n"):
+        file = table(w, content, "table.csv")
+        w.refused(*w.classify("tables", "--dry-run", data=file), code=3)
+        w.works(*w.classify("tables", "--dry-run", data=converted(w, file)))
 
 
 def mended_table_row(fragment, wrong, *right, code=3, more=()):
@@ -611,13 +629,23 @@ def answers_into_a_file(w):
     w.works(*command, w.folder / "answers")
 
 
-@row("{}: line {} is not UTF-8, expected {}. Convert it: {}")
+@row("{}: line {} is not UTF-8, expected {}.{}")
 def questions_in_latin_1(w):
     text = questions(w).read_text().replace("w1 w2", "w1 w2 \u00e9")
     file = w.file("latin1.json", text.encode("latin-1"))
     command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
     w.refused(*command, file, code=3)
-    w.shell(w.in_message("Convert it: (iconv .*) > clean.txt") + f" > '{file}.utf8.json'")
+    w.shell(w.in_message(r"Convert it \(.*\): (iconv .*) > clean.txt") + f" > '{file}.utf8.json'")
+    w.works(*command, f"{file}.utf8.json")
+
+
+@row("{}: is {}, expected UTF-8.{}")
+def questions_in_hz(w):
+    text = questions(w).read_text().replace("w1 w2", "w1 w2 \u53e4\u8001\u7684\u6865")
+    file = w.file("hz.json", text.encode("hz"))
+    command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
+    w.refused(*command, file, code=3)
+    w.shell(w.in_message("Convert it: (.*) > clean.txt") + f" > '{file}.utf8.json'")
     w.works(*command, f"{file}.utf8.json")
 
 
@@ -691,12 +719,25 @@ def a_cluster_without_devices(w):
     w.works(*command, w.file("cluster.toml", w.works("plan", "--print-cluster", "h100")))
 
 
-@row("{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the model). Use --max-position-embeddings {}, or a")
+@row("{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the model). {}Use --max-position-embeddings {}, or a")
 def a_plan_of_long_sequences(w):
     command = ["plan", "--model", "bert-tiny", "--micro-batch-size", 1, "--global-batch-size", 1, "--device", "cuda", "--cluster", "h100"]
     w.refused(*command, "--max-position-embeddings", 64)
     w.works(*command, *w.advised())
     w.works(*command, "--max-position-embeddings", 64, "--sequence-length", 64)
+    w.fragment = "expected at most {} (max_position_embeddings of the model). Use --sequence-length {}."
+    command = ["plan", "--init-from", w.checkpoint, "--micro-batch-size", 1, "--global-batch-size", 1, "--device", "cuda", "--cluster", "h100"]
+    w.refused(*command, "--sequence-length", 4096)
+    w.works(*command, *w.advised())
+
+
+@row("(max_position_embeddings of {}). Build the data with --sequence-length {}")
+def held_out_text_of_long_sequences(w):
+    command = ["eval", "mlm", "--model", w.checkpoint, "--data"]
+    w.need(*w.build("--sequence-length", 4096, output="long"))
+    w.refused(*command, w.folder / "long")
+    w.works(*w.build(*w.advised("with "), output="short"))
+    w.works(*command, w.folder / "short")
 
 
 @row("ranks.collectives is {} with train.device {}, expected {} or ring. Use --collectives auto")

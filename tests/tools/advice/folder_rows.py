@@ -300,3 +300,20 @@ def findings_that_are_strict(w):
     w.need(*w.build("--sequence-length", 24, output="repeated", text=w.file("thrice", once * 3)))
     w.refused("data", "inspect", "--strict", w.folder / "repeated", code=3)
     w.works("data", "inspect", w.folder / "repeated")
+
+
+@row("{}: is not JSON ({}). Copy it again")
+def a_config_that_a_hub_did_not_find(w):
+    folder = w.model("not-found")
+    good = (folder / "config.json").read_bytes()
+    (folder / "config.json").write_text("Entry not found")
+    w.refused("embed", "--model", folder, "w1", code=3)
+    (folder / "config.json").write_bytes(good)
+    w.works("embed", "--model", folder, "w1")
+
+
+@row("--targets names no token of the vocabulary")
+def targets_without_a_token(w):
+    command = ["fill-mask", "--model", w.model("targets"), "[MASK]", "--targets"]
+    w.refused(*command, "\u200b")
+    w.works(*command, (w.folder / "vocab.txt").read_text().split()[9])

@@ -103,12 +103,18 @@ def data_named(w):
     w.works(*w.plan(data=w.folder / "made"))
 
 
-@row("expected at most {} (max_position_embeddings of the model). Use --max-position-embeddings {}, or build the data")
+@row("expected at most {} (max_position_embeddings of the model). {} the data with --sequence-length {}.")
 def positions(w):
     w.refused(*w.plan("--max-position-embeddings", 16))
     w.works(*w.plan(*w.advised()))
     w.works(*w.build("--sequence-length", 16, "--max-predictions", 3, output="shorter"))
     w.works(*w.plan("--max-position-embeddings", 16, data=w.folder / "shorter"))
+    w.need(*w.build("--sequence-length", 4096, output="longer"))
+    sizes = dict(num_hidden_layers=None, hidden_size=None, num_attention_heads=None)
+    w.refused(*w.plan("--init-from", w.checkpoint, data=w.folder / "longer", **sizes))  # whose positions are what they are
+    assert "--max-position-embeddings" not in w.said, w.said
+    w.works(*w.build(*w.advised("with "), output="fitting"))
+    w.works(*w.plan("--init-from", w.checkpoint, data=w.folder / "fitting", **sizes))
 
 
 @row("{}data.sequence_length is {}, expected at most {} (max_position_embeddings of the model). Use --max-position-embeddings {}.")
@@ -141,6 +147,7 @@ def edit_row(fragment, wrong, right):
 
 
 edit_row("{}: {} is {}, expected {} ({}). Change it there", "[train]\nseed = -1\n", "[train]\nseed = 1\n")
+edit_row("{}: {} is {}, which is {} in fp32", "[optim]\nmax_grad_norm = 1e-50\n", "[optim]\nmax_grad_norm = 1.2e-38\n")
 edit_row("is an integer beyond 2^53", "[optim]\nmax_grad_norm = 9007199254740993\n", "[optim]\nmax_grad_norm = 9007199254740993.0\n")
 edit_row("{}:{}: {}. Mend that line", "[train]\nseed = \n", "[train]\nseed = 1\n")
 edit_row("{}:{}: a key or the name of a table is malformed", "[!train]\nseed = 1\n", "[train]\nseed = 1\n")
