@@ -11,7 +11,8 @@ std::string_view by_escape(std::string_view rest) {
   if (rest.starts_with(")C")) return "ISO-2022-KR";
   if (rest.starts_with(")A") || rest.starts_with(")G")) return "ISO-2022-CN";
   if (rest.starts_with('B') || rest.starts_with('@')) return "ISO-2022-JP";
-  if (rest.starts_with('A') || rest.starts_with("(A") || rest.starts_with("(C") || rest.starts_with("(D"))
+  if (rest.starts_with('A') || rest.starts_with("(A") || rest.starts_with("(C") ||
+      rest.starts_with("(D"))
     return "ISO-2022-JP-2";
   return {};
 }

@@ -17,7 +17,9 @@ TEST(SevenBit, NamesEncodings) {
   // "\u53e4\u3044\u6a4b", old bridge, by str.encode.
   EXPECT_EQ(encoding_of({"the", "\x1B$B8E$$66\x1B(B."}), "ISO-2022-JP");
   EXPECT_EQ(encoding_of({"\x1B$(AGE\x1B(B"}), "ISO-2022-JP-2");
-  EXPECT_EQ(encoding_of({"\x1B$)C\x0E" "4Y8.\x0F"}), "ISO-2022-KR");
+  EXPECT_EQ(encoding_of({"\x1B$)C\x0E"
+                         "4Y8.\x0F"}),
+            "ISO-2022-KR");
   EXPECT_EQ(encoding_of({"~{9E@O5DGE~}"}), "HZ");
   EXPECT_EQ(encoding_of({"~{9E~} and ~{5DGE~}"}), "HZ");
   // "caf\u00e9, pr\u00e8s du ch\u00e2teau: \u201c1 + 1\u201d", "\U0001f600".
