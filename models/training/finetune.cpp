@@ -25,7 +25,6 @@ namespace {
 constexpr const char* kResumeFix =
     "Resume with the --init-from of that run, or start a new run in another --output-dir.";
 
-/// What both tasks begin with: the model's shape and its tokenizer.
 /// A cased vocabulary whose folder leaves out that it is cased: Transformers lower-cases the text then, too.
 void note_capitals(const fs::path& folder, const WordPieceTokenizer& tokenizer,
                    std::vector<std::string>& notes) {
@@ -41,6 +40,7 @@ void note_capitals(const fs::path& folder, const WordPieceTokenizer& tokenizer,
       (fs::exists(list, ignored) ? list : folder / "tokenizer.json").string(), settings.string()));
 }
 
+/// What both tasks begin with: the model's shape and its tokenizer.
 RunInputs open_model(const TrainConfig& config, Objective objective) {
   MB_CHECK(!config.init_from.empty(),
            "model.init_from is empty, expected the model to fine-tune: a Transformers folder or a "
