@@ -44,10 +44,11 @@ void check_ids(const nlohmann::json& names, const TokenizerFields& fields) {
   for (const auto& [id, name] : names.items()) {
     const auto found = name.is_string() ? ids->find(name.get<std::string>()) : ids->end();
     if (found == ids->end() || !found->is_number_integer()) continue;
-    MB_CHECK_AS(DataError, found->dump() == id,
+    const std::string number = found->dump();  // of several rows with this name, label2id has one
+    MB_CHECK_AS(DataError, number == id || (names.contains(number) && names[number] == name),
                 "{}: id2label has \"{}\": {}, but label2id has {}: {}, expected one number for a "
                 "label. Make them equal: the numbers that the model was trained with",
-                fields.source, id, json_text(name), json_text(name), found->dump());
+                fields.source, id, json_text(name), json_text(name), number);
   }
 }
 

@@ -48,8 +48,9 @@ template <typename T>
 T parse_number(const ConfigKey& key, const std::string& text, const char* what,
                const std::string& origin) {
   T value = 0;
+  const bool plus = text.size() > 1 && text[0] == '+' && text[1] != '-';  // from_chars knows none
   const char* end = text.data() + text.size();
-  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  const auto [stop, error] = std::from_chars(text.data() + (plus ? 1 : 0), end, value);
   MB_CHECK(error == std::errc() && stop == end && !text.empty(),
            "{}: {} is \"{}\", expected {}, {} ({})", origin, key.name(), text, what,
            range_text(key), key.help);

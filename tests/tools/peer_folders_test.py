@@ -491,7 +491,7 @@ def pairs_for_one_segment(f):
 def labels_of_a_classifier(f):
     """Two rows of one name are one label; numbers without a name are refused."""
     v5(f, model=model_of(NEW, BertForSequenceClassification, num_labels=3))
-    edit(f / "config.json", lambda c: c.update(id2label={"0": "a", "1": "a", "2": "c"}, label2id={}))
+    edit(f / "config.json", lambda c: c.update(id2label={"0": "a", "1": "a", "2": "c"}, label2id={"a": 1, "c": 2}))
     tokenizer, model = AutoTokenizer.from_pretrained(f), BertForSequenceClassification.from_pretrained(f).eval()
     texts = [f"the {word} river {other}" for word in WORDS[:7] for other in WORDS[7:12]]
     write(f / "texts.jsonl", "\n".join(json.dumps({"text": t, "label": "ac"[i % 2]}) for i, t in enumerate(texts)))

@@ -310,6 +310,20 @@ TEST(Config, ANumberThatTheOptimizerDecidesIsAWordOrANumber) {
   EXPECT_TRUE(has(toml_error("[optim]\nadapt = \"al\""), "Did you mean all?"));
 }
 
+TEST(Config, ANumberMayHaveItsPlus) {
+  ConfigBuilder builder;
+  const char* const environment[] = {"MINIBERT_TRUST_RATIO_MAX=+2e-1", "MINIBERT_MAX_STEPS=+7",
+                                     nullptr};
+  builder.apply_environment(environment);
+  EXPECT_EQ(builder.config().trust_ratio_max, 0.2);
+  EXPECT_EQ(builder.config().max_steps, 7);
+  for (const char* text :
+       {"MINIBERT_MAX_STEPS=+", "MINIBERT_MAX_STEPS=+-7", "MINIBERT_MAX_STEPS=++7"}) {
+    const char* const wrong[] = {text, nullptr};
+    EXPECT_TRUE(has(usage_error([&] { builder.apply_environment(wrong); }), "expected an integer"));
+  }
+}
+
 TEST(Config, KnobsOfTheOptimizerAreCheckedBeforeAnythingIsRead) {
   TrainConfig config = runnable();
   config.optimizer = "adamw", config.adapt = "all";
