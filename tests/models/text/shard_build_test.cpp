@@ -406,7 +406,7 @@ TEST_F(DataBuild, VerbSaysHowManyBytesWereReplaced) {
   EXPECT_EQ(built.status, 0) << built.output;
   EXPECT_NE(built.output.find("2 bytes are not UTF-8"), std::string::npos) << built.output;
   EXPECT_NE(built.output.find("line 2"), std::string::npos) << built.output;
-  const std::string advice = ": iconv -f LATIN1 -t UTF-8 " + in("bad.txt");
+  const std::string advice = ": iconv -f LATIN1 -t UTF-8 < " + in("bad.txt");
   EXPECT_NE(built.output.find(advice), std::string::npos) << built.output;
   const auto encoded =
       minibert("tokenizer encode --vocab " + in("vocab.txt") + " " + in("bad.txt"));
