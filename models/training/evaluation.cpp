@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "autograd/loss_meter.h"
-#include "core/error.h"
 #include "models/text/loader.h"
 #include "models/training/agreement.h"
 
@@ -68,13 +67,6 @@ EvaluationResult result_of(const Sums& sums, bool nsp) {
 }
 
 }  // namespace
-
-void check_segments(const ShardSet& data, const BertConfig& model) {
-  MB_CHECK(!data.traits().nsp || model.type_vocab_size > 1,
-           "{}: has pairs of sentences, of which the second is segment 1, expected no pairs: the "
-           "model has one segment (type_vocab_size). Build the data with --no-nsp",
-           data.folder().string());
-}
 
 std::optional<EvaluationResult> evaluate(const BertForPreTraining& model,
                                          std::shared_ptr<const ShardSet> data,

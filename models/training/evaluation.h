@@ -17,9 +17,6 @@
 
 namespace minibert {
 
-/// Errors: UsageError if the data have pairs of sentences and the model one segment (type_vocab_size).
-void check_segments(const ShardSet& data, const BertConfig& model);
-
 struct EvaluationOptions {
   int64_t micro_batch_size = 32;
   int64_t token_capacity = 0;  // tokens a forward pass, at most; 0: micro_batch_size full sequences

@@ -35,7 +35,8 @@ Room room_of(const PlanRequest& r) {
   }
   const TrainConfig& c = r.config();
   const int64_t length = c.sequence_length > 0 ? c.sequence_length : kPlannedLength;
-  const BertConfig model = model_shape(c, r.vocab_size);
+  const BertConfig model =
+      model_shape(c, c.init_from.empty() ? r.vocab_size : 0);  // else the folder's
   MB_CHECK(
       length <= model.max_position_embeddings,
       "{}sequences have up to {} tokens, expected at most {} (max_position_embeddings of the "

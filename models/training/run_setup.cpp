@@ -213,6 +213,13 @@ void note_same_data(const PhaseInputs& phase, std::vector<std::string>& notes) {
 
 }  // namespace
 
+void check_segments(const ShardSet& data, const BertConfig& model) {
+  MB_CHECK(!data.traits().nsp || model.type_vocab_size > 1,
+           "{}: has pairs of sentences, of which the second is segment 1, expected no pairs: the "
+           "model has one segment (type_vocab_size). Build the data with --no-nsp",
+           data.folder().string());
+}
+
 BertConfig model_shape(const TrainConfig& config, int64_t vocab_size) {
   BertConfig model = configured_shape(config);
   if (config.init_from.empty()) {

@@ -74,6 +74,9 @@ BertConfig model_shape(const TrainConfig& config, int64_t vocab_size);
 BertForPreTraining first_model(const TrainConfig& config, const RunInputs& inputs,
                                std::vector<std::string>& notes);
 
+/// Errors: UsageError if the data have pairs of sentences and the model one segment (type_vocab_size).
+void check_segments(const ShardSet& data, const BertConfig& model);
+
 /// Errors: UsageError with both hashes and `fix` if the data was not built with this vocabulary.
 void check_vocabulary(const std::filesystem::path& vocab, const ShardSet& data,
                       const std::string& fix);

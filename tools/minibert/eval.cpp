@@ -13,6 +13,7 @@
 #include "models/text/tokenizer_folder.h"
 #include "models/training/evaluation.h"
 #include "models/training/run_log.h"
+#include "models/training/run_setup.h"
 #include "tools/minibert/compute_flags.h"
 #include "tools/minibert/verbs.h"
 

@@ -337,7 +337,7 @@ void add_plan_verb(CLI::App& app) {
                    "without --data: tokens of a sequence that are predicted; 0 = 15 %, rounded up")
       ->capture_default_str()
       ->check(CLI::Range(0, 65536));
-  verb->add_option("--vocab-size", r.vocab_size, "without --data: words")
+  verb->add_option("--vocab-size", r.vocab_size, "without --data and --init-from: words")
       ->capture_default_str()
       ->check(CLI::Range(6, 1 << 24));
   verb->add_option("--nproc", r.ranks, "ranks that share the run")
