@@ -26,15 +26,14 @@ int32_t best_class(std::span<const float> scores, size_t text) {
 
 /// A number that has no name would get another's, or LABEL_3.
 void check_names(const nlohmann::json& names, const TokenizerFields& fields) {
-  std::vector<std::string> missing;
-  for (size_t i = 0; names.is_object() && i < names.size(); ++i)
-    if (!names.contains(std::to_string(i))) missing.push_back(std::to_string(i));
-  MB_CHECK_AS(DataError, names.is_object() && missing.empty(),
-              "{}: id2label {}, expected names for all numbers from 0. Write it as {{\"0\": "
-              "\"...\", \"1\": \"...\"}}, with the numbers of the classifier's rows",
-              fields.source,
-              names.is_object() ? fmt::format("has no name for {}", missing.front())
-                                : "is " + json_text(names));
+  size_t named = 0;  // numbers from 0 on that have one
+  while (names.is_object() && names.contains(std::to_string(named))) ++named;
+  MB_CHECK_AS(
+      DataError, names.is_object() && named == names.size(),
+      "{}: id2label {}, expected names for all numbers from 0. Write it as {{\"0\": "
+      "\"...\", \"1\": \"...\"}}, with the numbers of the classifier's rows",
+      fields.source,
+      names.is_object() ? fmt::format("has no name for {}", named) : "is " + json_text(names));
 }
 
 /// Transformers keeps both maps as they are: its predictions take id2label, its training label2id.

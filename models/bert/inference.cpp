@@ -38,10 +38,15 @@ std::vector<size_t> group_by_tokens(std::span<const std::vector<int32_t>> sequen
 }
 
 std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t k,
-                                                   int64_t ids_below) {
-  const int64_t V = logits.dim(1), listed = std::min(ids_below, V);
+                                                   int64_t ids_below,
+                                                   std::span<const int32_t> among) {
+  const int64_t V = logits.dim(1);
   std::vector<std::vector<Candidate>> all;
-  std::vector<int32_t> ids(static_cast<size_t>(listed));
+  std::vector<int32_t> ids(among.begin(), among.end());
+  if (among.empty()) {
+    ids.resize(static_cast<size_t>(std::min(ids_below, V)));
+    std::iota(ids.begin(), ids.end(), 0);
+  }
   for (int64_t p = 0; p < logits.dim(0); ++p) {
     const float* row = logits.data<float>() + p * V;
     // NaN has no place in an order: sorting it would be undefined.
@@ -53,8 +58,7 @@ std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t
     const double largest = *std::max_element(row, row + V);
     double denominator = 0;
     for (int64_t v = 0; v < V; ++v) denominator += std::exp(row[v] - largest);
-    std::iota(ids.begin(), ids.end(), 0);
-    const auto end = ids.begin() + std::min(k, listed);
+    const auto end = ids.begin() + std::min(k, std::ssize(ids));
     std::partial_sort(ids.begin(), end, ids.end(), [row](int32_t a, int32_t b) {
       return row[a] != row[b] ? row[a] > row[b] : a < b;
     });

@@ -29,9 +29,11 @@ struct Candidate {
 };
 /// The `k` most probable ids of each row of logits [P, V] f32, best first, equal ones by id. Ids from
 /// `ids_below` on are never listed (a model may have more rows than its vocabulary has tokens).
+/// `among`: different ids below that, the only ones that are listed; empty: all.
 /// Errors: NumericError for a logit that is NaN.
 std::vector<std::vector<Candidate>> top_candidates(const Tensor& logits, int64_t k,
-                                                   int64_t ids_below);
+                                                   int64_t ids_below,
+                                                   std::span<const int32_t> among = {});
 
 enum class Pooling { mean, cls };
 /// "mean" or "cls". Errors: UsageError for another name.

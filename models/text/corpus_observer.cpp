@@ -119,15 +119,14 @@ CorpusObserver::CorpusObserver(const WordPieceTokenizer& tokenizer)
                                                   vocab.pad_id(), vocab.unk_id()};
   for (size_t i = 0; i < ids.size(); ++i)
     if (ids[i] >= 0) special_names_[i] = vocab.token(ids[i]);
+  special_start_ = special_names_[1].front();
+  for (const std::string& name : special_names_)
+    if (!name.empty() && name.front() != special_start_) special_start_.reset();
 }
 
 uint8_t CorpusObserver::special_tokens_in(std::string_view sentence) const {
   // Most texts have no '[', which is found faster than five names.
-  const char first = special_names_[1].front();
-  const bool same = std::ranges::all_of(special_names_, [&](const std::string& name) {
-    return name.empty() || name.front() == first;
-  });
-  if (same && sentence.find(first) == std::string_view::npos) return 0;
+  if (special_start_ && sentence.find(*special_start_) == std::string_view::npos) return 0;
   uint8_t found = 0;
   for (size_t i = 0; i < special_names_.size(); ++i)
     if (!special_names_[i].empty() && sentence.find(special_names_[i]) != std::string_view::npos)

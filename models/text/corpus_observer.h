@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,6 +69,7 @@ class CorpusObserver {
   BasicTokenizer words_;
   std::unordered_set<uint32_t> known_;  // characters of the vocabulary
   std::array<std::string, kSpecialNames> special_names_;
+  std::optional<char> special_start_;  // that all of them begin with
   RepeatCounter documents_, sentences_;
   std::array<Part, 2> parts_;
 };

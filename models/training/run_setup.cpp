@@ -16,7 +16,6 @@
 #include "models/text/checksum.h"
 #include "models/text/corpus_lint.h"
 #include "models/text/tokenizer_folder.h"
-#include "models/training/evaluation.h"
 #include "models/training/plan.h"
 
 namespace minibert {

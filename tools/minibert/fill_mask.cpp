@@ -107,21 +107,6 @@ std::vector<int32_t> target_ids(const ModelFolder& folder,
   return ids;
 }
 
-/// The k most probable candidates for each row of logits: of the targets if there are any.
-std::vector<std::vector<Candidate>> candidates_of(const Tensor& logits, int64_t k,
-                                                  const std::vector<int32_t>& targets,
-                                                  int64_t ids_below) {
-  if (targets.empty()) return top_candidates(logits, k, ids_below);
-  auto all = top_candidates(logits, ids_below, ids_below);
-  for (std::vector<Candidate>& candidates : all) {
-    std::erase_if(candidates, [&](const Candidate& candidate) {
-      return std::ranges::find(targets, candidate.id) == targets.end();
-    });
-    candidates.resize(std::min(candidates.size(), static_cast<size_t>(k)));
-  }
-  return all;
-}
-
 /// What the texts of a group get.
 std::vector<std::string> results(const ModelFolder& folder, const FillMaskOptions& options,
                                  const std::vector<int32_t>& targets,
@@ -138,7 +123,7 @@ std::vector<std::string> results(const ModelFolder& folder, const FillMaskOption
   if (!rows.empty()) {
     const Tensor row = Tensor::from<int32_t>(rows, {static_cast<int64_t>(rows.size())});
     const int64_t k = options.top_k.value_or(targets.empty() ? 5 : std::ssize(targets));
-    candidates = candidates_of(folder.model.mlm_logits(hidden, row), k, targets, vocab.size());
+    candidates = top_candidates(folder.model.mlm_logits(hidden, row), k, vocab.size(), targets);
   }
   std::vector<std::string> lines;
   size_t next = 0;

@@ -54,6 +54,14 @@ TEST(TopCandidates, AreSortedAndSumOverTheWholeVocabulary) {
     }
   }
   EXPECT_EQ(top_candidates(Tensor::from<float>(logits, {2, 5}), 99, 3)[1].size(), 3u);
+  const int32_t among[] = {0, 2};
+  for (const auto& candidates : top_candidates(Tensor::from<float>(logits, {2, 5}), 3, 4, among)) {
+    ASSERT_EQ(candidates.size(), 2u);
+    EXPECT_EQ(candidates[0].id, 2);
+    EXPECT_NEAR(candidates[0].probability, 3.0 / 16, 1e-4 * 3.0 / 16);
+    EXPECT_EQ(candidates[1].id, 0);
+    EXPECT_NEAR(candidates[1].probability, 1.0 / 16, 1e-4 / 16);
+  }
   EXPECT_TRUE(top_candidates(Tensor::zeros({0, 5}), 3, 5).empty());
 }
 

@@ -629,24 +629,24 @@ def answers_into_a_file(w):
     w.works(*command, w.folder / "answers")
 
 
-@row("{}: line {} is not UTF-8, expected {}.{}")
-def questions_in_latin_1(w):
-    text = questions(w).read_text().replace("w1 w2", "w1 w2 \u00e9")
-    file = w.file("latin1.json", text.encode("latin-1"))
+def convert_questions(w, encoding, letters, advice):
+    """Questions with these letters in this encoding are refused, and read after the command of the message."""
+    text = questions(w).read_text().replace("w1 w2", f"w1 w2 {letters}")
+    file = w.file(f"{encoding}.json", text.encode(encoding))
     command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
     w.refused(*command, file, code=3)
-    w.shell(w.in_message(r"Convert it \(.*\): (iconv .*) > clean.txt") + f" > '{file}.utf8.json'")
+    w.shell(w.in_message(advice) + f" > '{file}.utf8.json'")
     w.works(*command, f"{file}.utf8.json")
+
+
+@row("{}: line {} is not UTF-8, expected {}.{}")
+def questions_in_latin_1(w):
+    convert_questions(w, "latin-1", "\u00e9", r"Convert it \(.*\): (iconv .*) > clean.txt")
 
 
 @row("{}: is {}, expected UTF-8.{}")
 def questions_in_hz(w):
-    text = questions(w).read_text().replace("w1 w2", "w1 w2 \u53e4\u8001\u7684\u6865")
-    file = w.file("hz.json", text.encode("hz"))
-    command = ["finetune", "squad", "--init-from", w.checkpoint, *WINDOWS, "--output-dir", w.folder / "x", "--dry-run", "--data"]
-    w.refused(*command, file, code=3)
-    w.shell(w.in_message("Convert it: (.*) > clean.txt") + f" > '{file}.utf8.json'")
-    w.works(*command, f"{file}.utf8.json")
+    convert_questions(w, "hz", "\u53e4\u8001\u7684\u6865", "Convert it: (.*) > clean.txt")
 
 
 @row("squad: max_sequence_length is {}, expected more than {}")
