@@ -201,8 +201,10 @@ class Ranks {
   void kill_as_planned() {
     if (killed_ || !options_.kill || seconds_now() < begin_ + options_.kill->after) return;
     killed_ = true;
-    for (const Rank& rank : running_)
-      if (options_.kill->rank.value_or(rank.number) == rank.number) ::kill(rank.process, SIGKILL);
+    for (const int signal :
+         {SIGSTOP, SIGKILL})  // stopped, none ends because another was killed first
+      for (const Rank& rank : running_)
+        if (options_.kill->rank.value_or(rank.number) == rank.number) ::kill(rank.process, signal);
   }
 
   double seconds_to_look() const {
