@@ -204,13 +204,12 @@ class ColumnSums {
   Workspace<double> partial_;
 };
 
-// Whether something is left to do with the finished product.
+// Whether something is left to do with a product that is in c.
 bool has_finish(const GemmArgs& args) {
-  return args.epilogue != GemmArgs::Epilogue::none || args.bias.defined() ||
-         args.c.dtype() != DType::f32;
+  return args.epilogue != GemmArgs::Epilogue::none || args.bias.defined();
 }
 
-// What the product is with K = 0, finished in blocks of rows.
+// What the product is with K = 0.
 void finish_zeros(const GemmProblem& p) {
   parallel_for(p.M, kGemmPartRows, [&](int64_t begin, int64_t end) {
     const int64_t rows = end - begin;
@@ -252,21 +251,29 @@ KernelMemory gemm_memory(const GemmArgs& args) {
   return memory;
 }
 
+void multiply(const GemmProblem& problem) {
+  if (problem.K == 0) return finish_zeros(problem);
+  uses_onednn(problem) ? gemm_onednn(problem) : gemm_builtin(problem);
+}
+
+// A product in scratch is finished part by part. One in c gets a pass of its own, over whole rows: tile
+// by tile is as fast where a core has its L2 for itself, and where another hardware thread takes its
+// share, the epilogue's operands drive the panels out (a step of BERT-base was 2.5 % slower).
 void gemm_cpu(const GemmArgs& args) {
   const auto [M, N, K] = sizes_of(args);
   std::optional<ColumnSums> sums;
   if (sums_columns(args)) sums.emplace(M, N);
   if (M > 0 && N > 0) {
+    const auto finish = [&, finish_part = MB_SIMD(gemm_finish)](const GemmPart& part) {
+      finish_part(args, part, sums ? sums->of(part) : nullptr);
+    };
     GemmProblem problem = problem_of(args);
-    if (has_finish(args)) {
-      problem.finish = [&, finish = MB_SIMD(gemm_finish)](const GemmPart& part) {
-        finish(args, part, sums ? sums->of(part) : nullptr);
-      };
-    }
-    if (K == 0) {
-      finish_zeros(problem);
-    } else {
-      uses_onednn(problem) ? gemm_onednn(problem) : gemm_builtin(problem);
+    if (!problem.c) problem.finish = finish;
+    multiply(problem);
+    if (problem.c && has_finish(args)) {
+      parallel_for(M, kGemmPartRows, [&, N = N](int64_t begin, int64_t end) {
+        finish({problem.c + begin * N, N, begin, end - begin, 0, N});
+      });
     }
   }
   if (sums) sums->add_to(args.column_sum, args.accumulate_column_sum);

@@ -1,8 +1,8 @@
 // gemm_backend.h: what gemm.cpp asks of an implementation of plain matrix multiplication.
 // Implemented by gemm_builtin.cpp (always there) and gemm_onednn.cpp; where oneDNN is absent,
 // gemm_onednn_absent.cpp answers for it, and CMake chooses between the two files. Both compute in
-// f32. Bias, GELU and rounding to a 16-bit c are gemm.cpp's: it hands down a function, called for
-// each part of the product when it is finished, while the part is still in the cache.
+// f32. Bias, GELU and rounding to a 16-bit c are gemm.cpp's: where c is in 16 bits, it hands down a
+// function, called for each part of the product when it is finished, while the part is still in the cache.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct GemmProblem {
   bool transpose_a, transpose_b;
   float* c;         // [M, N]: where the product goes; null: `finish` alone sees it, in scratch
   bool accumulate;  // the product is added to c, which is not null
-  std::function<void(const GemmPart&)> finish;  // empty: nothing to do. Called on several threads
+  std::function<void(const GemmPart&)> finish;  // with c null alone. Called on several threads
 };
 
 /// Least rows of a part that does not end at M: so floor(row / kGemmPartRows) tells parts with the
