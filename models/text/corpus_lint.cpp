@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/shell_word.h"
+#include "models/text/data_faults.h"
 #include "models/text/masking.h"
 #include "models/text/wordpiece.h"
 
@@ -208,7 +209,12 @@ class Linter {
     std::set<std::pair<int64_t, uint32_t>> seen;
     int64_t invalid = 0, hidden = 0, bytes = 0;
     const SourceStats *first = nullptr, *misread = nullptr, *seven_bit = nullptr;
+    std::vector<std::string> without_text;
     for (const SourceStats& source : manifest_.sources) {
+      if (source.documents == 0) {
+        without_text.push_back(source.path);
+        continue;
+      }
       if (!seen.insert({source.file_bytes, source.crc32}).second) {
         found("repeated_files", 1.0 / static_cast<double>(manifest_.sources.size()),
               "{} has the same bytes as another file. Leave it out.", source.path);
@@ -220,6 +226,11 @@ class Linter {
       if (source.seven_bit.empty()) continue;
       hidden += source.text_bytes;
       if (seven_bit == nullptr) seven_bit = &source;
+    }
+    if (!without_text.empty()) {
+      found("files_without_text", share_of(std::ssize(without_text), std::ssize(manifest_.sources)),
+            "{} of {} files hold no text: {}. Check that they are whole, or leave them out.",
+            without_text.size(), manifest_.sources.size(), first_of(without_text, 3));
     }
     if (seven_bit != nullptr) {
       found("seven_bit", share_of(hidden, bytes),

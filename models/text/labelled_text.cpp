@@ -18,6 +18,7 @@
 #include "core/shell_word.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
+#include "models/text/python_json.h"
 #include "models/text/structured_documents.h"
 #include "models/text/text_reader.h"
 
@@ -336,14 +337,13 @@ std::optional<std::string> text_of(const nlohmann::json& object, const std::stri
   return std::nullopt;
 }
 
-/// What is wrong with a line that is no object.
-std::string describe_line(const std::string& line) {
+/// The object of a line, or what is wrong with it.
+std::string read_json_object(const std::string& line, nlohmann::json& object) {
   if (const std::string excess = json_excess(line); !excess.empty()) return excess;
-  try {
-    return fmt::format("is a JSON {}, expected an object", nlohmann::json::parse(line).type_name());
-  } catch (const nlohmann::json::exception& error) {
-    return fmt::format("is no JSON object ({})", parser_detail(error));
-  }
+  object = parse_python_json(line);
+  if (object.is_discarded()) return fmt::format("is no JSON object ({})", python_json_fault(line));
+  return object.is_object() ? ""
+                            : fmt::format("is a JSON {}, expected an object", object.type_name());
 }
 
 void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
@@ -353,13 +353,13 @@ void read_json_lines(const fs::path& file, const LabelledTextOptions& options,
     if (blank(line)) continue;
     const int64_t number = lines.stats().lines;
     if (number == 1) refuse_json_list(line, file.string());
-    const auto object = parse_json(line);
-    if (!object.is_object()) {
-      faults.add(fmt::format("line {}: {}", number, describe_line(line)));
+    nlohmann::json object;
+    std::string wrong = read_json_object(line, object);
+    if (!wrong.empty()) {
+      faults.add(fmt::format("line {}: {}", number, wrong));
       continue;
     }
     if (note.empty()) note = note_on_partner(file.string(), keys_of(object), options.text_column);
-    std::string wrong;
     const auto text = text_of(object, options.text_column, "--text-column", wrong);
     const auto label = text ? text_of(object, options.label_column, "--label-column", wrong)
                             : std::optional<std::string>();

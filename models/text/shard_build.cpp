@@ -216,9 +216,10 @@ class Build {
     begin_text();
     for (const std::string& file : files_) {
       say(options_, fmt::format("reading {}", file));
-      manifest_.sources.push_back(
-          read_documents(file, options_.settings.documents,
-                         [&](Document&& document) { text_->add(std::move(document)); }));
+      manifest_.sources.push_back(read_documents(
+          file, options_.settings.documents,
+          [&](Document&& document) { text_->add(std::move(document)); },
+          without_text_among(files_.size())));
     }
     text_->finish();
     if (journal_->on() && text_bytes(manifest_) > options_.restart_bytes)

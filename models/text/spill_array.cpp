@@ -63,7 +63,7 @@ void SpillFile::read(void* to, size_t bytes, size_t offset) const {
 
 void SpillFile::fail_with(const char* what) const {
   fail<DataError>(
-      "{}: {} ({}). It holds what --memory leaves no room for, about 2 bytes a token, and "
+      "{}: {} ({}). It holds what --memory leaves no room for, 2 to 4 bytes a token, and "
       "8 more with --shuffle: free space there, or raise --memory.",
       path_.string(), what, std::strerror(errno));
 }

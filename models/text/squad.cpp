@@ -10,6 +10,7 @@
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
 #include "models/text/json_numbers.h"
+#include "models/text/python_json.h"
 #include "models/text/text_reader.h"
 #include "models/text/unicode.h"
 
@@ -39,12 +40,16 @@ std::string text_of(const fs::path& file, const char* expected) {
 
 json parse_file(const fs::path& file, const std::string& text, const char* expected) {
   check_json_depth(text, file.string());
-  try {
-    return json::parse(text);
-  } catch (const json::exception& error) {
-    fail<DataError>("{}: is not JSON, expected {} ({}). Fetch or copy it again", file.string(),
-                    expected, error.what());
-  }
+  json value = parse_python_json(text);
+  MB_CHECK_AS(DataError, !value.is_discarded(),
+              "{}: is not JSON, expected {} ({}). Fetch or copy it again", file.string(), expected,
+              python_json_fault(text));
+  return value;
+}
+
+/// A row of JSON lines; is_discarded() if it is none.
+json parse_row(std::string_view line) {
+  return json_too_large(line) ? json(json::value_t::discarded) : parse_python_json(line);
 }
 
 /// Whether a value is a question with its context, as Hugging Face's `datasets` has them.
@@ -83,7 +88,7 @@ class Reader {
       const std::string_view line = text.substr(0, text.find('\n'));
       text.remove_prefix(std::min(line.size() + 1, text.size()));
       if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
-      const json row = parse_json(line);
+      const json row = parse_row(line);
       const std::string at = fmt::format("line {}", number);
       row.is_object() ? read_row(row, at) : shape_.add(at + " is no JSON object");
     }
@@ -239,8 +244,8 @@ SquadData read_squad(const fs::path& file, const SquadReading& reading) {
   const std::string text = text_of(file, kExpected);
   const std::string_view first = std::string_view(text).substr(0, text.find('\n'));
   const bool whole = first.find("\"paragraphs\"") != std::string_view::npos;  // not parsed twice
-  !whole&& is_row(parse_json(first)) ? reader.read_lines(text)
-                                     : reader.read(parse_file(file, text, kExpected));
+  !whole&& is_row(parse_row(first)) ? reader.read_lines(text)
+                                    : reader.read(parse_file(file, text, kExpected));
   reader.report();
   return data;
 }

@@ -11,6 +11,7 @@
 #include "core/shell_word.h"
 #include "models/text/data_faults.h"
 #include "models/text/json_depth.h"
+#include "models/text/python_json.h"
 #include "models/text/sentence_splitter.h"
 
 namespace minibert {
@@ -104,12 +105,8 @@ std::string add_value(const json& value, const std::string& field, Document& doc
 std::string read_object(const std::string& line, const std::string& field, Document& document,
                         std::string_view title_field) {
   if (const std::string excess = json_excess(line); !excess.empty()) return excess;
-  json object;
-  try {
-    object = json::parse(line);
-  } catch (const json::exception& error) {
-    return fmt::format("no JSON ({})", parser_detail(error));
-  }
+  const json object = parse_python_json(line);
+  if (object.is_discarded()) return fmt::format("no JSON ({})", python_json_fault(line));
   if (!object.is_object()) return fmt::format("a {}, no object", object.type_name());
   const json* value = find_field(object, field);
   if (value == nullptr) {

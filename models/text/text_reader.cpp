@@ -836,14 +836,15 @@ void check_document_options(const DocumentOptions& options) {
 namespace {
 
 SourceStats read_structured(LineReader& reader, const DocumentOptions& options,
-                            const std::function<void(Document&&)>& sink) {
+                            const std::function<void(Document&&)>& sink,
+                            LineReader::Empty without_text) {
   const DocumentCounts counts = options.format == TextFormat::wiki
                                     ? read_wiki_documents(reader, sink)
                                     : read_json_documents(reader, options.field, sink);
   SourceStats stats = reader.stats();
   stats.documents = counts.documents;
   stats.empty_documents = counts.empty_documents;
-  MB_CHECK_AS(DataError, stats.documents > 0,
+  MB_CHECK_AS(DataError, stats.documents > 0 || without_text == LineReader::Empty::allowed,
               "{}: holds no text ({} documents, all empty). Leave the file out.", stats.path,
               stats.empty_documents);
   return stats;
@@ -852,12 +853,13 @@ SourceStats read_structured(LineReader& reader, const DocumentOptions& options,
 }  // namespace
 
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
-                           const std::function<void(Document&&)>& sink) {
+                           const std::function<void(Document&&)>& sink,
+                           LineReader::Empty without_text) {
   check_document_options(options);
   const Heading heading(options.document_break);
-  LineReader reader(path);
+  LineReader reader(path, without_text);
   if (options.format == TextFormat::wiki || options.format == TextFormat::jsonl)
-    return read_structured(reader, options, sink);
+    return read_structured(reader, options, sink, without_text);
   DocumentCollector collector(options, sink, reader.stats());
   std::string line;
   bool in_front = heading.given();
@@ -883,7 +885,7 @@ SourceStats read_documents(const std::string& path, const DocumentOptions& optio
   SourceStats stats = reader.stats();
   stats.documents = collector.documents();
   stats.skipped_lines = front_lines;
-  MB_CHECK_AS(DataError, stats.documents > 0,
+  MB_CHECK_AS(DataError, stats.documents > 0 || without_text == LineReader::Empty::allowed,
               "{}: holds no text ({} lines, all blank or headings). Leave the file out.", path,
               stats.lines);
   return stats;

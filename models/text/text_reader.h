@@ -153,9 +153,15 @@ void check_document_options(const DocumentOptions& options);
 
 /// Reads a file and calls `sink` for each non-empty document, in order. A document never crosses
 /// the end of a file.
-/// Errors  as LineReader; DataError if the file holds no text at all; UsageError if document_break
-///         is not a regular expression.
+/// Errors  as LineReader; DataError if the file holds no text at all, unless that is allowed;
+///         UsageError if document_break is not a regular expression.
 SourceStats read_documents(const std::string& path, const DocumentOptions& options,
-                           const std::function<void(Document&&)>& sink);
+                           const std::function<void(Document&&)>& sink,
+                           LineReader::Empty without_text = LineReader::Empty::refused);
+
+/// Whether one of so many files may hold no text: where it is the only one, something is wrong.
+constexpr LineReader::Empty without_text_among(size_t files) {
+  return files > 1 ? LineReader::Empty::allowed : LineReader::Empty::refused;
+}
 
 }  // namespace minibert

@@ -353,6 +353,11 @@ def one_segment_and_another_pad(f):
 
 
 @folder
+def a_pad_counted_from_the_end(f):
+    v5(f, model=model_of(NEW, pad_token_id=-1))
+
+
+@folder
 def truncation_and_padding_in_tokenizer_json(f):
     v5(f)
     edit(f / "tokenizer.json", lambda t: t.update(

@@ -53,8 +53,14 @@ TokenizerOptions tokenizer_options(bool cased) {
   return cased ? TokenizerOptions::cased() : TokenizerOptions{};
 }
 
-void count_file(const std::string& path, WordCounter& counter) {
-  LineReader reader(path);
+/// What data build names among its findings.
+void report(const SourceStats& stats, bool holds_text) {
+  if (!holds_text) fmt::print(stderr, "warning: {}: holds no text\n", stats.path);
+  report_encoding(stats);
+}
+
+void count_file(const std::string& path, LineReader::Empty without_text, WordCounter& counter) {
+  LineReader reader(path, without_text);
   std::vector<std::string> lines(1);
   size_t bytes = 0;
   while (reader.next(lines.back())) {
@@ -66,16 +72,20 @@ void count_file(const std::string& path, WordCounter& counter) {
     bytes = 0;
   }
   counter.add(lines);
-  report_encoding(reader.stats());
+  report(reader.stats(), reader.stats().text_bytes > 0);
 }
 
 // Counts the words of the documents that data build would train on with the same flags.
 void count_training_documents(const TrainFlags& flags, WordCounter& counter) {
   int64_t number = 0;
   for (const std::string& file : flags.files) {
-    report_encoding(read_documents(file, flags.documents, [&](Document&& document) {
-      if (!is_held_out(++number, flags.hold_out_every)) counter.add(document);
-    }));
+    const SourceStats stats = read_documents(
+        file, flags.documents,
+        [&](Document&& document) {
+          if (!is_held_out(++number, flags.hold_out_every)) counter.add(document);
+        },
+        without_text_among(flags.files.size()));
+    report(stats, stats.documents > 0);
   }
 }
 
@@ -83,7 +93,8 @@ void count_words(const TrainFlags& flags, WordCounter& counter) {
   const TextFormat format = flags.documents.format;
   const bool lines_are_text = format == TextFormat::lines || format == TextFormat::paragraphs;
   if (flags.hold_out_every > 0 || !lines_are_text) return count_training_documents(flags, counter);
-  for (const std::string& file : flags.files) count_file(file, counter);
+  const auto without_text = without_text_among(flags.files.size());
+  for (const std::string& file : flags.files) count_file(file, without_text, counter);
 }
 
 void check_output(const TrainFlags& flags) {

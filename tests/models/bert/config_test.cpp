@@ -99,6 +99,7 @@ TEST(BertConfig, RefusesWhatItCannotCompute) {
   expect(R"({"layer_norm_eps":0})", "Set it to 1e-12");
   expect(R"({"layer_norm_eps":1e-60})", "layer_norm_eps is 0,");  // 0 in f32
   expect(R"({"pad_token_id":30522})", "pad_token_id is 30522");
+  expect(R"({"pad_token_id":-30523})", "pad_token_id is -30523");
   expect("[]", "is not a JSON object");
   expect("", "not JSON");
 }

@@ -440,6 +440,29 @@ TEST_F(CorpusLint, ASecondCopyOfAFileIsFound) {
   EXPECT_FALSE(findings("", in("text.txt"), in("vocab.txt")).contains("repeated_files"));
 }
 
+// A build of many files goes on: neither an empty file nor one of blank lines ends it.
+TEST_F(CorpusLint, FilesWithoutTextAmongOthersAreFound) {
+  write_bytes(folder_ / "text.txt", Case{}.text);
+  write_bytes(folder_ / "empty.txt", "");
+  write_bytes(folder_ / "empty-too.txt", "");
+  write_bytes(folder_ / "blank.txt", "\n \n");
+  const auto found = findings(
+      "",
+      in("empty.txt") + " " + in("text.txt") + " " + in("blank.txt") + " " + in("empty-too.txt"),
+      in("vocab.txt"));
+  ASSERT_EQ(found.size(), 1u) << json(found).dump(1);
+  EXPECT_EQ(found.at("files_without_text"), "3 of 4 files hold no text: " + in("empty.txt") + ", " +
+                                                in("blank.txt") + ", " + in("empty-too.txt") +
+                                                ". Check that they are whole, or leave them out.");
+  const auto build = minibert("data build --vocab " + in("vocab.txt") + " --output " + in("none") +
+                              " " + in("empty.txt") + " " + in("blank.txt"));
+  EXPECT_EQ(build.status, 3) << build.output;
+  const auto trained = minibert("tokenizer train --vocab-size 60 --output " + in("trained.txt") +
+                                " " + in("empty.txt") + " " + in("text.txt"));
+  EXPECT_EQ(trained.status, 0) << trained.output;
+  EXPECT_NE(trained.output.find(in("empty.txt") + ": holds no text"), std::string::npos);
+}
+
 // The commands read what the build read: compressed files, several files.
 TEST_F(CorpusLint, TheCommandsReadCompressedAndSeveralFiles) {
   const std::string text = replaced(Case{}.text, "old", "<b>old</b>");

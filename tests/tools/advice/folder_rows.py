@@ -290,8 +290,9 @@ def documents_without_text(w):
     empty = w.file("empty.jsonl", '{"text": ""}\n')
     text = w.file("full.jsonl", "".join(json.dumps({"text": f"w{i} w{i + 1}. w3 w4."}) + "\n" for i in range(20)))
     command = w.build("--dry-run", "--format", "jsonl", output=f"fresh-{next(numbers)}", text=text)
-    w.refused(*command, empty, code=3)
+    w.refused(*w.build("--dry-run", "--format", "jsonl", output=f"fresh-{next(numbers)}", text=empty), code=3)
     w.works(*command)
+    w.works(*command, empty)
 
 
 @row("{}: has {} findings, expected none (--strict)")
