@@ -156,6 +156,7 @@ void BertConfig::validate(const std::string& source) const {
   range("intermediate_size", intermediate_size, 1, kMaxSize);
   range("max_position_embeddings", max_position_embeddings, 1, 65536);
   range("type_vocab_size", type_vocab_size, 1, kMaxSize);
+  // Kept for other programs; below 0 it counts from the vocabulary's end, as in PyTorch.
   range("pad_token_id", pad_token_id, -vocab_size, vocab_size - 1);
   MB_CHECK_AS(DataError, hidden_size % num_attention_heads == 0,
               "{}: hidden_size is {}, expected a multiple of num_attention_heads = {}", source,

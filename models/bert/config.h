@@ -27,8 +27,7 @@ struct BertConfig {
   int64_t type_vocab_size = 2;
   float initializer_range = 0.02f;
   float layer_norm_eps = 1e-12f;
-  int64_t pad_token_id =
-      0;  // kept for other programs; negative: from the vocabulary's end, as in PyTorch
+  int64_t pad_token_id = 0;
   bool tie_word_embeddings = true;  // the masked-token head's decoder is the word embeddings
   std::vector<std::string> labels;  // id2label: names of a classifier's classes; may be empty
 

@@ -118,8 +118,10 @@ void check_output(const TrainFlags& flags) {
 }
 
 void print_plan(const TrainFlags& flags) {
+  const auto without_text = without_text_among(flags.files.size());
   for (const std::string& file : flags.files) {
-    if (file != "-") LineReader{file};  // opens the file and reads its start, to report faults now
+    // Opens the file and reads its start, to report faults now.
+    if (file != "-") LineReader{file, without_text};
   }
   fmt::print(
       "would train {} tokens ({}, min frequency {}, at most {} characters) on {} into {}; nothing "

@@ -457,8 +457,11 @@ TEST_F(CorpusLint, FilesWithoutTextAmongOthersAreFound) {
   const auto build = minibert("data build --vocab " + in("vocab.txt") + " --output " + in("none") +
                               " " + in("empty.txt") + " " + in("blank.txt"));
   EXPECT_EQ(build.status, 3) << build.output;
-  const auto trained = minibert("tokenizer train --vocab-size 60 --output " + in("trained.txt") +
-                                " " + in("empty.txt") + " " + in("text.txt"));
+  const std::string train = "tokenizer train --vocab-size 60 --output " + in("trained.txt") + " " +
+                            in("empty.txt") + " " + in("text.txt");
+  const auto planned = minibert(train + " --dry-run");
+  EXPECT_EQ(planned.status, 0) << planned.output;
+  const auto trained = minibert(train);
   EXPECT_EQ(trained.status, 0) << trained.output;
   EXPECT_NE(trained.output.find(in("empty.txt") + ": holds no text"), std::string::npos);
 }
