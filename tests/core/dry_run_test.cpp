@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include "core/kernels/attention.h"
 #include "core/kernels/cast.h"
 #include "core/kernels/reduce.h"
 #include "core/parallel.h"
@@ -83,6 +84,25 @@ TEST(DryRun, KeepsThreadScratchOfEachThread) {
   DryRun::kernel({.workspaces = {}, .thread_scratch = 100}, Device::cpu);
   DryRun::kernel({.workspaces = {}, .thread_scratch = 40}, Device::cpu);
   EXPECT_EQ(run.allocator().usage(MemoryCategory::workspace).bytes, 300);
+}
+
+// Lengths are not known: each sequence counts as long as the mean, rounded up. Keys are padded to 8, so
+// 17 tokens take as much as 24, and 16 take less.
+TEST(DryRun, TakesSequencesForAsLongAsTheirMean) {
+  const auto scratch = [](int64_t tokens) {
+    constexpr int64_t kSequences = 3, kHeads = 2, kSize = 64;
+    DryRun run(/* threads= */ 1);
+    const Tensor qkv = Tensor::empty({tokens, 3, kHeads, kSize}),
+                 out = Tensor::empty({tokens, kHeads, kSize}),
+                 lse = Tensor::empty({tokens, kHeads}),
+                 starts = Tensor::empty({kSequences + 1}, DType::i32),
+                 sample = Tensor::empty({kSequences}, DType::i32);
+    attention_forward({qkv, out, lse, starts, sample, 0.125f, {}});
+    return run.allocator().usage(MemoryCategory::workspace).bytes;
+  };
+  EXPECT_GT(scratch(48), 0);
+  EXPECT_GT(scratch(49), scratch(48));
+  EXPECT_EQ(scratch(49), scratch(51));
 }
 
 using DryRunDeathTest = ::testing::Test;

@@ -33,6 +33,11 @@ TEST(GemmPlan, FillsTheChipOnce) {
   EXPECT_LE(64 * wgrad.splits, 2 * 132);
 }
 
+// 132 multiprocessors have 528 places for small tiles: the last of 529 would have the chip for itself.
+TEST(GemmPlan, CountsTheWaveOfASingleTile) {
+  EXPECT_EQ(gemm_plan(23 * 64, 23 * 64, 768, DType::bf16, false, 132).tile, Tile::large);
+}
+
 // The parts of K go to memory and come back: not for a c that is as large as the factors.
 TEST(GemmPlan, DoesNotCutKWhereCIsLarge) {
   for (int64_t K : {512, 1024, 4096}) {
