@@ -86,23 +86,25 @@ TEST(DryRun, KeepsThreadScratchOfEachThread) {
   EXPECT_EQ(run.allocator().usage(MemoryCategory::workspace).bytes, 300);
 }
 
-// Lengths are not known: each sequence counts as long as the mean, rounded up. Keys are padded to 8, so
-// 17 tokens take as much as 24, and 16 take less.
+// Lengths are not known: each sequence counts as long as the mean, rounded up. Keys are padded to S, a
+// multiple of 8; then k and v, probabilities of 32 queries, and these as rows and columns are 2 S D + 32 S + 64 D floats.
 TEST(DryRun, TakesSequencesForAsLongAsTheirMean) {
-  const auto scratch = [](int64_t tokens) {
-    constexpr int64_t kSequences = 3, kHeads = 2, kSize = 64;
+  const auto scratch = [](int64_t tokens, int64_t sequences) {
+    constexpr int64_t kHeads = 2, kSize = 64;
     DryRun run(/* threads= */ 1);
     const Tensor qkv = Tensor::empty({tokens, 3, kHeads, kSize}),
                  out = Tensor::empty({tokens, kHeads, kSize}),
                  lse = Tensor::empty({tokens, kHeads}),
-                 starts = Tensor::empty({kSequences + 1}, DType::i32),
-                 sample = Tensor::empty({kSequences}, DType::i32);
+                 starts = Tensor::empty({sequences + 1}, DType::i32),
+                 sample = Tensor::empty({sequences}, DType::i32);
     attention_forward({qkv, out, lse, starts, sample, 0.125f, {}});
     return run.allocator().usage(MemoryCategory::workspace).bytes;
   };
-  EXPECT_GT(scratch(48), 0);
-  EXPECT_GT(scratch(49), scratch(48));
-  EXPECT_EQ(scratch(49), scratch(51));
+  const auto expected = [](int64_t S) { return 4 * (2 * S * 64 + 32 * S + 64 * 64); };
+  EXPECT_EQ(scratch(48, 3), expected(16));
+  EXPECT_EQ(scratch(49, 3), expected(24));
+  EXPECT_EQ(scratch(17, 1), expected(24));
+  EXPECT_EQ(scratch(0, 0), 0);
 }
 
 using DryRunDeathTest = ::testing::Test;
