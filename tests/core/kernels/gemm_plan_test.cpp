@@ -33,8 +33,10 @@ TEST(GemmPlan, FillsTheChipOnce) {
   EXPECT_LE(64 * wgrad.splits, 2 * 132);
 }
 
-// 132 multiprocessors have 528 places for small tiles: the last of 529 would have the chip for itself.
+// 132 multiprocessors have 528 places for small tiles: 528 fill them, and the last of 529 would have the
+// chip for itself.
 TEST(GemmPlan, CountsTheWaveOfASingleTile) {
+  EXPECT_EQ(gemm_plan(11 * 64, 48 * 64, 768, DType::bf16, false, 132).tile, Tile::small);
   EXPECT_EQ(gemm_plan(23 * 64, 23 * 64, 768, DType::bf16, false, 132).tile, Tile::large);
 }
 
