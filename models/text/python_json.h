@@ -58,9 +58,9 @@ inline std::string strict_json(std::string_view text) {
   return strict;
 }
 
-/// The value of a text; is_discarded() if even Python would not read it, or if it is nested too deeply.
+/// The value of a text whose depth and size the caller has checked (json_excess); is_discarded() if even
+/// Python would not read it.
 inline nlohmann::json parse_python_json(std::string_view text) {
-  if (json_too_deep(text)) return nlohmann::json::value_t::discarded;
   nlohmann::json value = nlohmann::json::parse(text, nullptr, /* allow_exceptions= */ false);
   if (!value.is_discarded()) return value;
   return nlohmann::json::parse(strict_json(text), nullptr, /* allow_exceptions= */ false);

@@ -49,7 +49,7 @@ json parse_file(const fs::path& file, const std::string& text, const char* expec
 
 /// A row of JSON lines; is_discarded() if it is none.
 json parse_row(std::string_view line) {
-  return json_too_large(line) ? json(json::value_t::discarded) : parse_python_json(line);
+  return json_excess(line).empty() ? parse_python_json(line) : json(json::value_t::discarded);
 }
 
 /// Whether a value is a question with its context, as Hugging Face's `datasets` has them.
